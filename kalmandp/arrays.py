@@ -1,0 +1,80 @@
+"""NumPy or CuPy? The only place that asks.
+
+Mathematical code starts with ``xp = namespace(x)`` and goes on in ``xp``; it runs unchanged on both.
+
+Index letters used as suffixes of array names in the whole package::
+
+    f frame    i atom (centre)    j neighbour atom    p pair (i -> j)    c, d Cartesian
+    k the four components of R    m, s columns of G   n table node       w weight    q measurement
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from kalmandp.errors import MissingPackage
+
+
+def namespace(*arrays):
+    """Return the array module (numpy or cupy) that the arguments belong to.
+
+    CuPy is looked up among the modules already imported: an array of CuPy's can only exist if CuPy
+    was imported, so nothing is ever imported just to ask.
+    """
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and any(isinstance(a, cupy.ndarray) for a in arrays):
+        return cupy
+    return np
+
+
+def module_for(device: str):
+    """Return the array module of a device: ``"cpu"`` is numpy, ``"cuda"`` is cupy.
+
+    Raises
+    ------
+    MissingPackage
+        If ``"cuda"`` is asked for and CuPy is not installed. There is no silent fall-back.
+    """
+    if device == "cpu":
+        return np
+    if device == "cuda":
+        try:
+            import cupy
+        except ImportError as error:
+            raise MissingPackage("cupy", "cuda12", 'device="cuda"') from error
+        return cupy
+    from kalmandp.errors import InputError
+
+    raise InputError(f"device is {device!r}; expected 'cpu' or 'cuda'")
+
+
+def to_numpy(array) -> np.ndarray:
+    """Return ``array`` as a NumPy array (copied from the device if it lives there)."""
+    get = getattr(array, "get", None)
+    return get() if namespace(array) is not np and get is not None else np.asarray(array)
+
+
+def segment_sum(values, index, n: int):
+    """Sum rows of ``values`` that share an index: ``out[index[p]] += values[p]``.
+
+    Parameters
+    ----------
+    values : array, shape (p, ...)
+    index : int array, shape (p,), entries in 0 … n-1
+    n : number of segments
+
+    Returns
+    -------
+    array, shape (n, ...), of the dtype of ``values``
+    """
+    xp = namespace(values)
+    out = xp.zeros((n, *values.shape[1:]), dtype=values.dtype)
+    if xp is np:
+        np.add.at(out, index, values)
+    else:
+        import cupyx
+
+        cupyx.scatter_add(out, index, values)
+    return out

@@ -1,0 +1,262 @@
+"""`Potential`: a model with its weights, and what a user asks of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kalmandp.arrays import to_numpy
+from kalmandp.engines import potential_engine
+from kalmandp.errors import InputError
+from kalmandp.frames.frame import Frame
+from kalmandp.potential import statistics
+from kalmandp.potential.architecture import Architecture
+from kalmandp.potential.jacobian import force_direction, virial_direction
+from kalmandp.potential.model import Parameters
+from kalmandp.potential.weights import WeightLayout, initial_weights
+
+
+class Result(NamedTuple):
+    """energy (eV), forces (n, 3) eV/Å, virial (3, 3) eV = −dE/dε, atomic_energies (n,) eV."""
+
+    energy: float
+    forces: np.ndarray
+    virial: np.ndarray
+    atomic_energies: np.ndarray
+
+
+class Potential:
+    """A Deep Potential (se_e2_a): energy, forces, virial, and their derivatives by the weights.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    weights : (N,) float64, in the order of `WeightLayout`
+    davg, dstd : (n_types, 4) normalisation of R, 1/Å
+    bias_atom_e, out_bias : (n_types,) eV; their sum is added to each atom's energy
+    info : dict of notes that travel with the model file
+    engine : "numba" (fused, threads) or "numpy" (the reference)
+
+    See Also
+    --------
+    Potential.create : a new one with random weights and statistics from data
+    Potential.load : one from a DeePMD-kit `.dp` or `.yaml` file
+    """
+
+    def __init__(
+        self, architecture, weights, *, davg, dstd, bias_atom_e, out_bias=None, info=None,
+        engine="numba",
+    ):  # fmt: skip
+        self.architecture = a = architecture
+        self.layout = WeightLayout(a)
+        check = lambda name, value, shape: _finite(name, value, shape)  # noqa: E731
+        self.davg = check("davg", davg, (a.n_types, 4))
+        self.dstd = check("dstd", dstd, (a.n_types, 4))
+        if not (self.dstd > 0).all():
+            raise InputError(f"dstd has the value {self.dstd.min():g}; expected positive numbers")
+        self.bias_atom_e = check("bias_atom_e", bias_atom_e, (a.n_types,))
+        out_bias = np.zeros(a.n_types) if out_bias is None else out_bias
+        self.out_bias = check("out_bias", out_bias, (a.n_types,))
+        self.info = dict(info or {})
+        self.engine = potential_engine(engine, a, self.layout)
+        self._weights = check("weights", weights, (self.layout.size,)).copy()
+
+    @classmethod
+    def create(
+        cls, type_map, *, rcut, rcut_smth=0.5, sel="auto", frames=(), rng=None, atom_ener=None,
+        engine="numba", **choices,
+    ):  # fmt: skip
+        """A potential with random weights, its statistics taken from ``frames``.
+
+        Parameters
+        ----------
+        type_map : names of the types
+        rcut, rcut_smth : Å
+        sel : numbers per type, "auto" (1.1 × the largest count in ``frames``) or "auto:1.2"
+        frames : iterable of Frame that can be gone through more than once (a Dataset, a list)
+        rng : numpy Generator for the weights; required, so that runs can be repeated
+        atom_ener : energies per type to keep instead of the least-squares bias, None where free
+        choices : further fields of `Architecture`
+
+        Raises
+        ------
+        InputError
+            For settings that do not fit together, or frames that cannot be used.
+        """
+        from kalmandp.frames.neighbours import auto_sel, neighbour_statistics
+
+        if rng is None:
+            raise InputError("rng is None; expected a numpy.random.Generator, e.g. default_rng(1)")
+        if isinstance(sel, str):
+            if not len(frames):
+                raise InputError(f"sel is {sel!r} but there are no frames to count neighbours in")
+            largest, _ = neighbour_statistics(frames, rcut, type_map)
+            sel = auto_sel(largest, sel)
+        a = Architecture(type_map, rcut=rcut, rcut_smth=rcut_smth, sel=sel, **choices)
+        davg, dstd, closest = statistics.environment_statistics(a, frames)
+        bias = statistics.energy_bias(frames, a.type_map, atom_ener)
+        info = {"min_nbor_dist": closest} if np.isfinite(closest) else {}
+        weights = initial_weights(WeightLayout(a), rng)
+        return cls(
+            a, weights, davg=davg, dstd=dstd, bias_atom_e=bias, info=info, engine=engine
+        )  # fmt: skip
+
+    @classmethod
+    def load(cls, path, engine="numba") -> Potential:
+        """Read a DeePMD-kit `.dp` or `.yaml` model file."""
+        from kalmandp.bridges.deepmd import read_deepmd
+
+        potential = read_deepmd(path)
+        return potential if engine == potential.engine.name else potential.with_engine(engine)
+
+    def save(self, path) -> None:
+        """Write a DeePMD-kit `.dp` (or `.yaml`) model file; it is written beside and renamed."""
+        from kalmandp.bridges.deepmd import write_deepmd
+
+        write_deepmd(self, path)
+
+    def with_engine(self, engine: str) -> Potential:
+        """The same potential, computed by another engine."""
+        return Potential(
+            self.architecture, self.weights, davg=self.davg, dstd=self.dstd,
+            bias_atom_e=self.bias_atom_e, out_bias=self.out_bias, info=self.info, engine=engine,
+        )  # fmt: skip
+
+    @property
+    def type_map(self) -> tuple[str, ...]:
+        return self.architecture.type_map
+
+    @property
+    def weights(self) -> np.ndarray:
+        """The flat vector w (N,); assigning checks shape and finiteness, and copies."""
+        return self._weights
+
+    @weights.setter
+    def weights(self, value) -> None:
+        self._weights[:] = _finite("weights", to_numpy(value), (self.layout.size,))
+
+    @property
+    def parameters(self) -> Parameters:
+        """What the passes of the engine take: architecture, layout, weights, bias per type."""
+        return Parameters(
+            self.architecture, self.layout, self._weights, self.bias_atom_e + self.out_bias
+        )
+
+    def environment(self, frames, pairs=None):
+        """What depends on the frame alone; may be kept and given back to the methods below."""
+        return self.engine.environment(self.davg, self.dstd, frames, pairs)
+
+    def evaluate(self, frames, environment=None):
+        """Energy, forces, virial and atomic energies.
+
+        Parameters
+        ----------
+        frames : Frame or ase.Atoms, or a list of them
+        environment : from `environment(frames)`, if it is at hand
+
+        Returns
+        -------
+        Result, or a list of Results for a list
+        """
+        many = isinstance(frames, (list, tuple))
+        frames = [self._frame(f) for f in (frames if many else [frames])]
+        env = self.environment(frames) if environment is None else environment
+        par, engine = self.parameters, self.engine
+        E_i, forward = engine.energies(par, env)
+        f_pc = engine.pair_gradient(par, env, forward)
+        F_ic, W_fcc = engine.forces(env, f_pc), engine.virial(env, f_pc)
+        stops = np.cumsum([len(f) for f in frames])
+        results = []
+        for f, stop in enumerate(stops):
+            atoms = slice(stop - len(frames[f]), stop)
+            results.append(Result(float(E_i[atoms].sum()), F_ic[atoms], W_fcc[f], E_i[atoms]))
+        return results if many else results[0]
+
+    def energy_jacobian(self, frames):
+        """∂E/∂w in eV: (N,) for a frame, (f, N) for a list of frames."""
+
+        def one(frame, env, forward):
+            ones = np.ones(len(frame))
+            return self.engine.energy_gradient(self.parameters, env, forward, ones)
+
+        return self._jacobian(frames, None, one)
+
+    def force_jacobian(self, frames, direction):
+        """∂(c·F)/∂w in eV/Å, c·F = Σ_i c_i·F_i.
+
+        Parameters
+        ----------
+        frames : Frame, or list of Frames
+        direction : c, (n_atoms, 3); for a list of frames a list of such. One more leading axis
+            (q, n_atoms, 3) asks for q directions at once
+
+        Returns
+        -------
+        (N,), with (q,) and (f,) axes in front where they were given
+        """
+        return self._jacobian(frames, direction, self._along(force_direction, ("n_atoms", 3)))
+
+    def virial_jacobian(self, frames, direction):
+        """∂(C:W)/∂w in eV, C:W = Σ_dc C_dc W_dc; ``direction`` is C (3, 3), as in `force_jacobian`."""
+        per_frame = lambda env, C: virial_direction(env, C[None])  # noqa: E731
+        return self._jacobian(frames, direction, self._along(per_frame, (3, 3)))
+
+    def _along(self, motion, shape):
+        def one(frame, env, forward, direction):
+            wanted = tuple(len(frame) if s == "n_atoms" else s for s in shape)
+            c = np.asarray(direction, dtype=float)
+            if c.shape[-2:] != wanted or c.ndim not in (2, 3):
+                raise InputError(
+                    f"direction has shape {c.shape}; expected {wanted} or (q, *{wanted})"
+                )
+            none = np.zeros(len(frame))
+            rows = [
+                self.engine.weight_gradient(self.parameters, env, forward, none, motion(env, c_q))
+                for c_q in c.reshape(-1, *wanted)
+            ]
+            return np.stack(rows) if c.ndim == 3 else rows[0]
+
+        return one
+
+    def _jacobian(self, frames, directions, one):
+        """Rows of a Jacobian, ``one(frame, env, forward[, direction])`` for each frame."""
+        many = isinstance(frames, (list, tuple))
+        frames = [self._frame(f) for f in (frames if many else [frames])]
+        directions = directions if many or directions is None else [directions]
+        if directions is not None and len(directions) != len(frames):
+            raise InputError(
+                f"there are {len(directions)} directions; expected {len(frames)}, one per frame"
+            )
+        rows = []
+        for f, frame in enumerate(frames):
+            env = self.environment(frame)
+            _, forward = self.engine.energies(self.parameters, env)
+            along = () if directions is None else (directions[f],)
+            rows.append(one(frame, env, forward, *along))
+        return np.stack(rows) if many else rows[0]
+
+    def _frame(self, frame) -> Frame:
+        if isinstance(frame, Frame):
+            return frame.with_type_map(self.type_map)
+        if hasattr(frame, "get_positions"):
+            return Frame.from_ase(frame, self.type_map)
+        raise InputError(
+            f"a configuration is of type {type(frame).__name__}; expected Frame or ase.Atoms"
+        )
+
+    def __repr__(self) -> str:
+        a = self.architecture
+        return (
+            f"Potential(type_map={list(a.type_map)}, rcut={a.rcut}, embedding={list(a.embedding)}, "
+            f"axis_neuron={a.axis_neuron}, fitting={list(a.fitting)}, weights={self.layout.size})"
+        )
+
+
+def _finite(name: str, value, shape) -> np.ndarray:
+    array = np.array(value, dtype=np.float64, ndmin=1)
+    if array.shape != shape:
+        raise InputError(f"{name} has shape {array.shape}; expected {shape}")
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} has numbers that are not finite; expected finite numbers")
+    return array

@@ -1,0 +1,91 @@
+"""Judges for derivatives: for our own tests, for a student's homework, for your model.
+
+Two independent ways to ask whether a Jacobian is right, both without a framework:
+
+Taylor        ‖h(w + ε d) − h(w) − ε J d‖ falls as ε² if J is the derivative of h, and as ε if not
+complex step  Im h(w + iε d)/ε = J d to machine precision, for h written with complex-safe functions
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kalmandp.errors import KalmanDPError
+
+#: Step sizes of the Taylor judge, relative to ‖w‖/‖d‖.
+TAYLOR_STEPS = (1e-3, 3e-4, 1e-4)
+#: Step of the complex judge: small enough that its square is lost.
+COMPLEX_STEP = 1e-30
+
+
+class WrongDerivative(KalmanDPError, AssertionError):
+    """A Jacobian that is not the derivative of its function."""
+
+
+def taylor_slope(function, jacobian, w, direction, steps=TAYLOR_STEPS) -> float:
+    """Slope of log(remainder) against log(step): 2 for a right Jacobian, 1 for a wrong one.
+
+    Parameters
+    ----------
+    function : w -> array or number
+    jacobian : J, of shape (*function(w).shape, N)
+    w : (N,) point;  direction : (N,) d
+    steps : decreasing step sizes, relative
+
+    Returns
+    -------
+    slope; 2.0 if the remainder is below rounding (a linear function)
+    """
+    w, d = np.asarray(w, float), np.asarray(direction, float)
+    scale = max(np.linalg.norm(w), 1.0) / np.linalg.norm(d)
+    here = np.asarray(function(w))
+    first = np.asarray(jacobian) @ d
+    remainders = []
+    for step in steps:
+        e = step * scale
+        remainders.append(np.abs(np.asarray(function(w + e * d)) - here - e * first).max())
+    floor = 1e3 * np.finfo(float).eps * max(np.abs(here).max(), np.finfo(float).tiny)
+    if remainders[0] <= floor:
+        return 2.0
+    return float(np.polyfit(np.log(steps), np.log(np.maximum(remainders, 1e-300)), 1)[0])
+
+
+def complex_step_error(function, jacobian, w, direction) -> float:
+    """‖Im h(w + iεd)/ε − J d‖ relative to ‖J‖‖d‖: about 1e-16 for a right Jacobian."""
+    w, d = np.asarray(w, float), np.asarray(direction, float)
+    J = np.asarray(jacobian)
+    exact = np.asarray(function(w + 1j * COMPLEX_STEP * d)).imag / COMPLEX_STEP
+    size = max(np.linalg.norm(J) * np.linalg.norm(d) / np.sqrt(len(w)), np.finfo(float).tiny)
+    return float(np.abs(exact - J @ d).max() / size)
+
+
+def check_jacobian(function, jacobian, w, rng, *, directions=3, complex_safe=True, rtol=1e-10):
+    """Raise `WrongDerivative` unless ``jacobian`` is the derivative of ``function`` at ``w``.
+
+    Parameters
+    ----------
+    function : w -> array or number
+    jacobian : J at w, of shape (*function(w).shape, N)
+    w : (N,)
+    rng : numpy Generator that draws the directions
+    directions : how many to try
+    complex_safe : whether ``function`` takes a complex w (no abs, norm, max or comparison of it)
+    rtol : largest error that the complex step may find
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> check_jacobian(lambda w: np.sin(w).sum(), np.cos([1.0, 2.0]), [1.0, 2.0],
+    ...                np.random.default_rng(0))
+    """
+    for _ in range(directions):
+        d = rng.normal(size=len(w))
+        if complex_safe:
+            error = complex_step_error(function, jacobian, w, d)
+            if not error <= rtol:
+                raise WrongDerivative(
+                    f"the complex step finds a relative error of {error:.1e}; expected ≤ {rtol:.0e}"
+                )
+        slope = taylor_slope(function, jacobian, w, d)
+        if not slope > 1.8:
+            raise WrongDerivative(f"the Taylor remainder has slope {slope:.2f}; expected 2")

@@ -1,0 +1,213 @@
+"""Four judges of the Jacobians: Taylor, complex step, mixed identity; the fourth, stored values of
+another program, is in tests/bridges."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cases import PAPER, Case, random_architecture, random_frame
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from kalmandp.potential import jacobian, model, network
+from kalmandp.potential.architecture import Architecture
+from kalmandp.testing import (
+    COMPLEX_STEP,
+    WrongDerivative,
+    check_jacobian,
+    complex_step_error,
+    taylor_slope,
+)
+
+PROFILE = settings(max_examples=25, deadline=None)
+
+
+def energy(case):
+    def of(w):
+        E_i, _ = model.energies(case.par._replace(weights=w), case.env)
+        return E_i.sum()
+
+    return of
+
+
+def along(case, v_pc):
+    """Ė for a motion v of the pairs: c·F or C:W as a function of the weights."""
+
+    def of(w):
+        par = case.par._replace(weights=w)
+        _, forward = model.energies(par, case.env)
+        return (model.pair_gradient(par, case.env, forward) * v_pc).sum()
+
+    return of
+
+
+def jacobians(case, rng):
+    """(name, function of w, our Jacobian) for energy, a force direction, a virial direction."""
+    _, forward = model.energies(case.par, case.env)
+    n = case.env.n_atoms
+    v_F = jacobian.force_direction(case.env, rng.normal(size=(n, 3)))
+    v_W = jacobian.virial_direction(case.env, rng.normal(size=(1, 3, 3)))
+    none = np.zeros(n)
+    J_E = jacobian.energy_gradient(case.par, case.env, forward, np.ones(n))
+    yield "energy", energy(case), J_E
+    for name, v in (("force", v_F), ("virial", v_W)):
+        J = jacobian.weight_gradient(case.par, case.env, forward, none, v)
+        yield name, along(case, v), J
+
+
+@st.composite
+def cases(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n_types = draw(st.integers(1, 3))
+    kind = draw(st.sampled_from(["tilted", "cubic", "slab", "open"]))
+    frame = random_frame(rng, n_types, draw(st.integers(1, 7)), kind)
+    architecture = random_architecture(rng, n_types)
+    return Case(rng, architecture, frame, angular_mean=draw(st.booleans())), rng
+
+
+@PROFILE
+@given(cases())
+def test_complex_step_on_random_architectures(drawn):
+    case, rng = drawn
+    for name, function, J in jacobians(case, rng):
+        if not np.abs(J).max() > 0:  # one atom, no pairs: no force to differentiate
+            continue
+        error = complex_step_error(function, J, case.par.weights, rng.normal(size=len(J)))
+        assert error < 1e-12, f"∂{name}/∂w: {error:.1e}; rounding alone leaves about 1e-15"
+
+
+@PROFILE
+@given(cases())
+def test_taylor_slope_on_random_architectures(drawn):
+    case, rng = drawn
+    for name, function, J in jacobians(case, rng):
+        if not np.abs(J).max() > 0:
+            continue
+        slope = taylor_slope(function, J, case.par.weights, rng.normal(size=len(J)))
+        assert slope > 1.8, f"∂{name}/∂w: slope {slope:.2f}"
+
+
+@PROFILE
+@given(cases())
+def test_mixed_identity(drawn):
+    """∂F/∂w = −∂/∂r (∂E/∂w): the Jacobian of the energy moved along r, by complex step."""
+    case, rng = drawn
+    env, n = case.env, case.env.n_atoms
+    _, forward = model.energies(case.par, env)
+    for v in (
+        jacobian.force_direction(env, rng.normal(size=(n, 3))),
+        jacobian.virial_direction(env, rng.normal(size=(1, 3, 3))),
+    ):
+        direct = jacobian.weight_gradient(case.par, env, forward, np.zeros(n), v)
+        moved = build_moved(case, v)
+        _, moved_forward = model.energies(case.par, moved)
+        J_E = jacobian.energy_gradient(case.par, moved, moved_forward, np.ones(n))
+        mixed = J_E.imag / COMPLEX_STEP
+        # two orders of the same sums: rounding of the largest entry
+        assert_allclose(direct, mixed, rtol=0, atol=1e-12 * max(np.abs(mixed).max(), 1e-300))
+
+
+def build_moved(case, v_pc):
+    """The environment after the pairs that count were moved by iεv."""
+    r_pc = case.gathered[-1]
+    if len(v_pc) == len(r_pc):
+        return case.environment(r_pc + 1j * COMPLEX_STEP * v_pc)
+    # excluded pairs are not in the environment: find those that are
+    kept = np.isin(
+        np.ascontiguousarray(r_pc).view("V24").ravel(),
+        np.ascontiguousarray(case.env.r_pc).view("V24").ravel(),
+    )
+    full = np.zeros_like(r_pc)
+    full[kept] = v_pc
+    return case.environment(r_pc + 1j * COMPLEX_STEP * full)
+
+
+@PROFILE
+@given(cases())
+def test_forces_and_virial_are_derivatives_of_the_energy(drawn):
+    case, rng = drawn
+    _, forward = model.energies(case.par, case.env)
+    f_pc = model.pair_gradient(case.par, case.env, forward)
+    F_ic = model.forces_from_pairs(case.env, f_pc)
+    W_cc = model.virial_from_pairs(case.env, f_pc)[0]
+    c, C = rng.normal(size=F_ic.shape), rng.normal(size=(1, 3, 3))
+    for value, v in (
+        ((c * F_ic).sum(), jacobian.force_direction(case.env, c)),
+        ((C[0] * W_cc).sum(), jacobian.virial_direction(case.env, C)),
+    ):
+        E_i, _ = model.energies(case.par, build_moved(case, v))
+        exact = E_i.sum().imag / COMPLEX_STEP
+        assert_allclose(value, exact, rtol=1e-11, atol=1e-13)
+
+
+def test_the_papers_network():
+    """Embedding [25, 25, 25], M‹ 16, fitting [50, 50, 50]: N = 26,551 for one type."""
+    rng = np.random.default_rng(7)
+    a = Architecture(("A",), rcut=4.0, rcut_smth=0.5, sel=(120,), **PAPER)
+    case = Case(rng, a, random_frame(rng, n_types=1, n_atoms=8))
+    assert case.layout.size == 26551
+    for name, function, J in jacobians(case, rng):
+        d = rng.normal(size=len(J))
+        assert complex_step_error(function, J, case.par.weights, d) < 1e-12, name
+        assert taylor_slope(function, J, case.par.weights, d) > 1.9, name
+
+
+def test_a_batch_is_its_frames_side_by_side():
+    from kalmandp.potential.potential import Potential
+
+    rng = np.random.default_rng(3)
+    a = random_architecture(rng, 2)
+    frames = [random_frame(rng, 2, n, kind) for n, kind in ((5, "tilted"), (1, "open"), (6, "slab"))]
+    n_weights = Case(rng, a, frames[0]).layout.size
+    potential = Potential(
+        a, rng.normal(size=n_weights) * 0.3, davg=np.full((2, 4), 0.1), dstd=np.full((2, 4), 0.5),
+        bias_atom_e=[1.0, 2.0], engine="numpy",
+    )  # fmt: skip
+    c = [rng.normal(size=(len(f), 3)) for f in frames]
+    C = [rng.normal(size=(3, 3)) for _ in frames]
+    env = potential.environment(frames)
+    _, forward = model.energies(potential.parameters, env)
+    whole = jacobian.weight_gradient(
+        potential.parameters, env, forward, np.ones(env.n_atoms),
+        jacobian.force_direction(env, np.concatenate(c))
+        + jacobian.virial_direction(env, np.stack(C)),
+    )  # fmt: skip
+    parts = (
+        potential.energy_jacobian(frames)
+        + potential.force_jacobian(frames, c)
+        + potential.virial_jacobian(frames, C)
+    )
+    assert parts.shape == (3, n_weights)
+    assert_allclose(whole, parts.sum(0), rtol=0, atol=1e-13 * np.abs(whole).max())
+    one = potential.force_jacobian(frames[0], np.stack([c[0], -2 * c[0]]))
+    assert_allclose(one[1], -2 * one[0], rtol=0, atol=1e-13 * np.abs(one).max())
+
+
+PLANTED = {
+    "φ″ forgotten": lambda cache: cache._replace(d2=0 * cache.d2),
+    "φ′ taken for 1": lambda cache: cache._replace(d1=0 * cache.d1 + 1),
+    "tangent of the input lost": lambda cache: cache._replace(x_dot=0 * cache.x_dot),
+}
+
+
+@pytest.mark.parametrize("mistake", PLANTED)
+def test_planted_mistakes_are_caught(mistake, monkeypatch):
+    """Each mistake in the backward pass is seen by both judges."""
+    rng = np.random.default_rng(5)
+    a = random_architecture(
+        rng, 2, fitting=(6, 6), embedding_activation="tanh", fitting_activation="tanh"
+    )
+    case = Case(rng, a, random_frame(rng, 2, 6))
+    right = network.tangent_backward
+
+    def wrong(layers, caches, *rest):
+        return right(layers, [PLANTED[mistake](c) for c in caches], *rest)
+
+    monkeypatch.setattr(network, "tangent_backward", wrong)
+    _, function, J = list(jacobians(case, rng))[1]
+    d = rng.normal(size=len(J))
+    assert complex_step_error(function, J, case.par.weights, d) > 1e-6
+    assert taylor_slope(function, J, case.par.weights, d) < 1.5
+    with pytest.raises(WrongDerivative):
+        check_jacobian(function, J, case.par.weights, rng)

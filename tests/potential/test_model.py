@@ -1,0 +1,207 @@
+"""What a potential must do whatever its weights: invariances, padding, limits, closed forms."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from cases import Case, random_architecture, random_frame
+from numpy.testing import assert_allclose
+from scipy.spatial.transform import Rotation
+
+from kalmandp.errors import InputError
+from kalmandp.frames.frame import Frame
+from kalmandp.potential import model, network
+from kalmandp.potential.architecture import Architecture
+from kalmandp.potential.cutoff import switch
+from kalmandp.potential.environment import environment_of
+from kalmandp.potential.potential import Potential
+from kalmandp.potential.statistics import energy_bias, environment_statistics
+from kalmandp.potential.weights import WeightLayout, initial_weights
+
+
+def potential_for(rng, n_types=2, engine="numpy", **choices):
+    a = random_architecture(rng, n_types, **choices)
+    davg, dstd = np.zeros((n_types, 4)), np.full((n_types, 4), 0.4)
+    davg[:, 0] = 0.15
+    weights = initial_weights(WeightLayout(a), rng)
+    bias = rng.normal(size=n_types)
+    return Potential(a, weights, davg=davg, dstd=dstd, bias_atom_e=bias, engine=engine)
+
+
+@pytest.fixture(params=["numpy", "numba"])
+def engine(request):
+    return request.param
+
+
+@pytest.mark.parametrize("kind", ["tilted", "slab", "open"])
+def test_translation_rotation_permutation(kind, engine):
+    rng = np.random.default_rng(11)
+    p = potential_for(rng, engine=engine)
+    frame = random_frame(rng, 2, 7, kind)
+    here = p.evaluate(frame)
+    moved = dataclasses.replace(frame, positions=frame.positions + [3.1, -20.0, 0.7])
+    Q = Rotation.random(random_state=1).as_matrix()
+    cell = None if frame.cell is None else frame.cell @ Q.T
+    turned = dataclasses.replace(frame, positions=frame.positions @ Q.T, cell=cell)
+    order = rng.permutation(len(frame))
+    mixed = dataclasses.replace(
+        frame, positions=frame.positions[order], types=frame.types[order]
+    )
+    tight = dict(rtol=1e-10, atol=1e-11)  # the same sums in another order
+    for there, F, W in (
+        (p.evaluate(moved), here.forces, here.virial),
+        (p.evaluate(turned), here.forces @ Q.T, Q @ here.virial @ Q.T),
+        (p.evaluate(mixed), here.forces[order], here.virial),
+    ):
+        assert_allclose(there.energy, here.energy, **tight)
+        assert_allclose(there.forces, F, **tight)
+        assert_allclose(there.virial, W, **tight)
+
+
+def test_forces_sum_to_zero_and_the_virial_is_symmetric(engine):
+    rng = np.random.default_rng(12)
+    p = potential_for(rng, n_types=3, engine=engine)
+    result = p.evaluate(random_frame(rng, 3, 7))
+    assert_allclose(result.forces.sum(0), 0, atol=1e-13)
+    assert_allclose(result.virial, result.virial.T, atol=1e-12)
+    assert_allclose(result.energy, result.atomic_energies.sum(), rtol=1e-13)
+
+
+def test_energy_is_extensive(engine):
+    """Twice the cell is twice the energy; the cell is smaller than the cut-off."""
+    rng = np.random.default_rng(13)
+    p = potential_for(rng, engine=engine, rcut=5.2)
+    frame = random_frame(rng, 2, 5)
+    shift = frame.cell[1]
+    double = Frame(
+        np.concatenate([frame.positions, frame.positions + shift]),
+        np.concatenate([frame.types, frame.types]),
+        frame.type_map,
+        cell=frame.cell * [[1.0], [2.0], [1.0]],
+    )
+    one, two = p.evaluate(frame), p.evaluate(double)
+    assert_allclose(two.energy, 2 * one.energy, rtol=1e-12)
+    assert_allclose(two.virial, 2 * one.virial, rtol=1e-10, atol=1e-11)
+
+
+def test_one_atom_alone_has_the_energy_of_empty_slots(engine):
+    rng = np.random.default_rng(14)
+    p = potential_for(rng, n_types=1, engine=engine)
+    result = p.evaluate(Frame(np.zeros((1, 3)), [0], ("A",)))
+    a = p.architecture
+    # all slots empty: T = G(g0) R̃0, D = T T‹ᵀ, by hand
+    g0 = -p.davg[0] / p.dstd[0]
+    G, _ = network.forward(p.layout.embedding(p.weights, 0), g0[:1, None].reshape(1, 1))
+    T_mk = G[0][:, None] * g0[None, :]
+    D = (T_mk @ T_mk[: a.axis_neuron].T).reshape(1, -1)
+    E, _ = network.forward(p.layout.fitting(p.weights, 0), D)
+    assert_allclose(result.energy, E[0, 0] + p.bias_atom_e[0], rtol=1e-12)
+    assert_allclose(result.forces, 0, atol=0)
+
+
+def test_padding_counts_empty_slots_explicitly():
+    """The analytic term equals rows of R = 0 written out, slot by slot."""
+    rng = np.random.default_rng(15)
+    case = Case(rng, random_architecture(rng, 2), random_frame(rng, 2, 6))
+    env, a, par = case.env, case.architecture, case.par
+    _, forward = model.energies(par, env)
+    i = 2
+    T_mk = np.zeros((a.embedding[-1], 4))
+    t_i = env.types_i[i]
+    for t in range(2):
+        if a.is_excluded(t_i, t):
+            continue
+        rows = [p for p in np.nonzero(env.i_p == i)[0] if env.types_i[env.j_p[p]] == t]
+        R_k = [env.Rt_pk[p] for p in rows]
+        R_k += [-case.davg[t_i] / case.dstd[t_i]] * (a.sel[t] - len(rows))
+        layers = par.layout.embedding(par.weights, a.embedding_index(t_i, t))
+        G, _ = network.forward(layers, np.array(R_k)[:, :1])
+        T_mk += G.T @ np.array(R_k)
+    assert_allclose(forward.T_imk[i], T_mk / sum(a.sel), rtol=1e-12, atol=1e-14)
+
+
+def test_excluded_types_do_not_see_each_other(engine):
+    rng = np.random.default_rng(16)
+    p = potential_for(rng, engine=engine, exclude_types=((0, 1),))
+    frame = Frame([[0, 0, 0], [1.5, 0, 0], [0, 1.6, 0]], [0, 1, 1], ("A", "B"))
+    near = p.evaluate(frame)
+    far = p.evaluate(dataclasses.replace(frame, positions=frame.positions + [[9, 0, 0], [0] * 3, [0] * 3]))
+    assert_allclose(near.energy, far.energy, rtol=1e-13)
+    assert_allclose(near.forces[0], 0, atol=1e-15)
+
+
+def test_the_energy_is_smooth_where_a_neighbour_leaves(engine):
+    rng = np.random.default_rng(17)
+    p = potential_for(rng, n_types=1, engine=engine, rcut=3.0, rcut_smth=1.0)
+    pair = lambda x: p.evaluate(Frame([[0, 0, 0], [x, 0, 0]], [0, 0], ("A",)))  # noqa: E731
+    inside, outside = pair(3.0 - 1e-4), pair(3.0 + 1e-4)
+    # w ~ (r_c − r)³ near the cut-off: energy to the third, force to the second power of 1e-4
+    assert abs(inside.energy - outside.energy) < 1e-9
+    assert np.abs(inside.forces - outside.forces).max() < 1e-6
+
+
+def test_switch_meets_its_ends():
+    w, dw = switch(np.array([0.2, 1.0, 3.0, 5.0, 6.0]), 1.0, 5.0)
+    assert_allclose(w, [1, 1, 0.5, 0, 0], atol=1e-15)
+    assert_allclose(dw[[0, 1, 3, 4]], 0, atol=1e-15)
+    assert_allclose(dw[2], -15 / 8 / 4, rtol=1e-14)  # w′(½) = −15/8, over r_c − r_s
+
+
+def test_more_neighbours_than_sel_is_an_error(engine):
+    rng = np.random.default_rng(18)
+    p = potential_for(rng, engine=engine, sel=(2, 150), rcut=4.0)
+    with pytest.raises(InputError, match=r"atom \d has \d+ neighbours of type A .* sel allows 2"):
+        p.evaluate(random_frame(rng, 2, 7))
+
+
+def test_statistics_of_a_dimer_by_hand():
+    a = Architecture(("A",), rcut=4.0, rcut_smth=3.0, sel=(2,))
+    frame = Frame([[0, 0, 0], [2.0, 0, 0]], [0, 0], ("A",))
+    s = environment_statistics(a, [frame])
+    # each atom: one slot 1/r = ½, one empty; angular rows ±½, 0, 0 and three zeros
+    assert_allclose(s.davg_tk, [[0.25, 0, 0, 0]])
+    assert_allclose(s.dstd_tk[0, 0], np.sqrt(0.5 * 0.25 - 0.25**2))
+    assert_allclose(s.dstd_tk[0, 1:], np.sqrt(0.25 / 6))
+    assert s.closest == 2.0
+
+
+def test_energy_bias_is_least_squares_and_keeps_what_is_given():
+    make = lambda n, m, E: Frame(  # noqa: E731
+        np.arange(3 * (n + m)).reshape(-1, 3), [0] * n + [1] * m, ("A", "B"), energy=E
+    )
+    frames = [make(1, 2, 1 * 3.0 + 2 * 5.0), make(2, 1, 2 * 3.0 + 5.0)]
+    assert_allclose(energy_bias(frames, ("A", "B")), [3.0, 5.0], rtol=1e-12)
+    assert_allclose(energy_bias(frames, ("A", "B"), [2.0, None])[0], 2.0)
+    # one composition only: the smallest bias that explains it
+    assert_allclose(energy_bias(frames[:1], ("A", "B")), np.array([1, 2]) * 13.0 / 5, rtol=1e-12)
+
+
+def test_create_takes_sel_and_statistics_from_the_data(engine):
+    rng = np.random.default_rng(19)
+    frames = [dataclasses.replace(random_frame(rng, 2, 6), energy=-3.0) for _ in range(4)]
+    p = Potential.create(
+        ("A", "B"), rcut=3.0, frames=frames, rng=np.random.default_rng(1), engine=engine,
+        embedding=(4, 8), axis_neuron=3, fitting=(5, 5),
+    )  # fmt: skip
+    again = Potential.create(
+        ("A", "B"), rcut=3.0, frames=frames, rng=np.random.default_rng(1), engine=engine,
+        embedding=(4, 8), axis_neuron=3, fitting=(5, 5),
+    )  # fmt: skip
+    assert (p.weights == again.weights).all()
+    assert all(s % 4 == 0 for s in p.architecture.sel)
+    env = environment_of(p.architecture, p.davg, p.dstd, frames)
+    assert env.count_iv.min() >= 0
+    with pytest.raises(InputError, match="rng is None"):
+        Potential.create(("A",), rcut=3.0, frames=frames)
+
+
+def test_weights_are_checked():
+    p = potential_for(np.random.default_rng(20))
+    with pytest.raises(InputError, match=r"weights has shape \(3,\); expected"):
+        p.weights = np.zeros(3)
+    bad = p.weights.copy()
+    bad[0] = np.nan
+    with pytest.raises(InputError, match="not finite"):
+        p.weights = bad
