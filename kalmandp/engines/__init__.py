@@ -1,0 +1,55 @@
+"""Speed, behind one seam.
+
+An engine offers the passes of the potential under the names of their reference functions; the covariance
+of the filter has twins in the same way. `POTENTIAL_ENGINES` and `COVARIANCES` list them all, and the
+parity tests loop over these lists: nothing can be added here and stay untested.
+
+===========================  =========================================  ===========================
+pass                         reference                                  what it gives
+===========================  =========================================  ===========================
+environment(davg, dstd, …)   `potential.environment.environment_of`     what does not depend on w
+energies(par, env)           `potential.model.energies`                 E_i and a cache
+pair_gradient(par, env, c)   `potential.model.pair_gradient`            f_p = ∂E/∂r_p
+forces(env, f_pc)            `potential.model.forces_from_pairs`        F_i
+virial(env, f_pc)            `potential.model.virial_from_pairs`        W
+energy_gradient(…, Ē)        `potential.jacobian.energy_gradient`       ∂(Σ Ē E)/∂w
+weight_gradient(…, Ē, v)     `potential.jacobian.weight_gradient`       ∂(Σ Ē E + Σ f·v)/∂w
+===========================  =========================================  ===========================
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from kalmandp.errors import InputError
+
+#: name -> (module, class) of the engines of the potential
+POTENTIAL_ENGINES = {
+    "numpy": ("kalmandp.engines.reference", "ReferenceEngine"),
+    "numba": ("kalmandp.engines.cpu_potential", "NumbaEngine"),
+}
+
+#: name -> (module, class) of the covariances of the filter
+COVARIANCES = {
+    "dense": ("kalmandp.kalman.covariance", "DenseCovariance"),
+    "tiled": ("kalmandp.engines.cpu_covariance", "TiledCovariance"),
+}
+
+
+def find(registry: dict, name: str, what: str):
+    """The class registered under ``name``; its module is imported now and not before.
+
+    Raises
+    ------
+    InputError
+        If the name is not registered. There is no silent fall-back to another engine.
+    """
+    if name not in registry:
+        raise InputError(f"{what} is {name!r}; expected one of {', '.join(sorted(registry))}")
+    module, attribute = registry[name]
+    return getattr(import_module(module), attribute)
+
+
+def potential_engine(name: str, architecture, layout, **options):
+    """Make the engine of that name for a potential; ``options`` are the engine's own."""
+    return find(POTENTIAL_ENGINES, name, "engine")(architecture, layout, **options)
