@@ -7,7 +7,7 @@ so results are the same bits for any thread count. Row r of the caches holds all
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, prange
@@ -22,7 +22,11 @@ SKIP_CODE = {"none": 0, "same": 1, "double": 2}
 #: Rows a thread takes at once; a constant, so that sums do not depend on the thread count.
 ROWS = 16
 
-_fast = dict(cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"}, error_model="numpy")
+_fast: dict[str, Any] = {
+    "cache": True,
+    "fastmath": {"contract", "reassoc", "nsz", "arcp"},
+    "error_model": "numpy",
+}
 
 
 class NetForm(NamedTuple):

@@ -19,7 +19,11 @@ from kalmandp.potential.cutoff import SWITCH_COEFFICIENTS
 from kalmandp.potential.environment import empty_slots, gather, pair_kinds, virtual_rows
 from kalmandp.potential.model import Parameters
 
-_fast = dict(cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"}, error_model="numpy")
+_fast: dict[str, Any] = {
+    "cache": True,
+    "fastmath": {"contract", "reassoc", "nsz", "arcp"},
+    "error_model": "numpy",
+}
 
 #: Chunks of atoms with accumulators of their own: a constant, whatever the number of threads.
 CHUNKS = 8

@@ -1,0 +1,318 @@
+"""Numba kernels of `cpu_covariance`: small functions on tiles, and the loops that share them out.
+
+Every sum is taken in an order that the blocks alone decide. Work is cut into a fixed list of tasks; each
+thread runs the same function, which takes the next task off the list until none is left. A task adds into
+accumulators of its own, and these are added up in the order of the list. Results are therefore the same
+bits for any number of threads, and a thread that the machine holds up does not hold up the others.
+
+Letters: a tile of P (T, T); r, i its row; j its column; q measurement; k pending column; t tile of w.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+#: A row of a tile is four lines of cache: T = 32 for float64, 64 for float32. Measured: at 256 bytes
+#: four rows at once are read from memory as fast as a plain sum reads, at 512 bytes half as fast.
+ROW_BYTES = 256
+
+# columns of ``rows`` (one line per tile t of w): first tile of P's row, first t of the block, weights
+TILE, FIRST, W0, W1 = range(4)
+# columns of ``chunks``: rows R0 ≤ t < R1, first t of the accumulator, its place
+R0, R1, LOW, PLACE = range(4)
+# columns of ``segments``: tiles T0 ≤ t < T1 of one block
+T0, T1, BLOCK = range(3)
+
+_fast = dict(
+    cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy"
+)
+
+
+@intrinsic
+def _take(typingctx, counter):
+    """Return counter[0] and add 1 to it, as one step that no other thread can come between."""
+
+    def codegen(context, builder, signature, args):
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        return builder.atomic_rmw("add", array.data, ir.Constant(ir.IntType(64), 1), "seq_cst")
+
+    return types.int64(counter), codegen
+
+
+@njit(**_fast)
+def _tile_one(a, xI, xJ, yI, yJ):
+    """y_I += a x_J and y_J += aᵀ x_I for one x: the tile is read once, two rows at a time."""
+    T = ROW_BYTES // a.itemsize
+    for i in range(0, T, 2):
+        a0 = a[i]
+        a1 = a[i + 1]
+        x0 = xI[i]
+        x1 = xI[i + 1]
+        s0 = s1 = a.dtype.type(0)
+        for j in range(T):
+            p = a0[j]  # loaded once: after the store to y_J the compiler would load it again
+            q = a1[j]
+            x = xJ[j]
+            yJ[j] += p * x0 + q * x1
+            s0 += p * x
+            s1 += q * x
+        yI[i] += s0
+        yI[i + 1] += s1
+
+
+@njit(**_fast)
+def _add_product(Y, C, B):
+    """Y += C B, (n, T) += (n, k)(k, T), n and k multiples of four: blocks of 4 × 4 stay in registers."""
+    T = ROW_BYTES // B.itemsize
+    for n in range(0, Y.shape[0], 4):
+        y0 = Y[n]
+        y1 = Y[n + 1]
+        y2 = Y[n + 2]
+        y3 = Y[n + 3]
+        for k in range(0, C.shape[1], 4):
+            b0 = B[k]
+            b1 = B[k + 1]
+            b2 = B[k + 2]
+            b3 = B[k + 3]
+            c00, c01, c02, c03 = C[n, k], C[n, k + 1], C[n, k + 2], C[n, k + 3]
+            c10, c11, c12, c13 = C[n + 1, k], C[n + 1, k + 1], C[n + 1, k + 2], C[n + 1, k + 3]
+            c20, c21, c22, c23 = C[n + 2, k], C[n + 2, k + 1], C[n + 2, k + 2], C[n + 2, k + 3]
+            c30, c31, c32, c33 = C[n + 3, k], C[n + 3, k + 1], C[n + 3, k + 2], C[n + 3, k + 3]
+            for j in range(T):
+                d0 = b0[j]  # loaded once: after a store to y the compiler would load it again
+                d1 = b1[j]
+                d2 = b2[j]
+                d3 = b3[j]
+                y0[j] += c00 * d0 + c01 * d1 + c02 * d2 + c03 * d3
+                y1[j] += c10 * d0 + c11 * d1 + c12 * d2 + c13 * d3
+                y2[j] += c20 * d0 + c21 * d1 + c22 * d2 + c23 * d3
+                y3[j] += c30 * d0 + c31 * d1 + c32 * d2 + c33 * d3
+
+
+@njit(**_fast)
+def _add_sum(y, C, B, partial):
+    """y += C B, summed over the tile in the tile's precision and over tiles in that of y."""
+    partial[:] = 0
+    _add_product(partial, C, B)
+    for q in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            y[q, j] += partial[q, j]
+
+
+@njit(**_fast)
+def _transpose(a, out):
+    T = ROW_BYTES // a.itemsize
+    for i in range(0, T, 4):
+        a0 = a[i]
+        a1 = a[i + 1]
+        a2 = a[i + 2]
+        a3 = a[i + 3]
+        for j in range(T):
+            row = out[j]
+            row[i] = a0[j]
+            row[i + 1] = a1[j]
+            row[i + 2] = a2[j]
+            row[i + 3] = a3[j]
+
+
+@njit(**_fast)
+def _tile_all(a, xI, xJ, yI, yJ, flipped, partial):
+    """y_I += a x_J and y_J += aᵀ x_I for all rows q of x: fours as matrix products, the rest singly."""
+    m = xI.shape[0]
+    fours = m - m % 4
+    for q in range(fours, m):
+        _tile_one(a, xI[q], xJ[q], yI[q], yJ[q])
+    if fours:
+        _transpose(a, flipped)
+        _add_sum(yI[:fours], xJ[:fours], flipped, partial[:fours])
+        _add_sum(yJ[:fours], xI[:fours], a, partial[:fours])
+
+
+@njit(**_fast)
+def pack(tiled, k0, M_qw, factor, rows, t0, t1):
+    """tiled[t, k0 + q, j] = factor·M[q, w] for the weights w of tiles t0 ≤ t < t1; zeros pad the ends."""
+    T = tiled.shape[2]
+    for t in range(t0, t1):
+        w0 = rows[t, W0]
+        n = rows[t, W1] - w0
+        for q in range(M_qw.shape[0]):
+            for j in range(n):
+                tiled[t, k0 + q, j] = factor * M_qw[q, w0 + j]
+            for j in range(n, T):
+                tiled[t, k0 + q, j] = 0
+
+
+@njit(**_fast)
+def _chunk_product(tiles, X, sums, rows, chunk, flipped, partial, nowhere):
+    """Multiply the tile rows of one chunk with X, as they stand and transposed, into its ``sums``."""
+    to = chunk[PLACE] - chunk[LOW]  # sums[to + t] belongs to tile t of w
+    sums[chunk[PLACE] : chunk[R1] + to] = 0
+    for r in range(chunk[R0], chunk[R1]):
+        first = rows[r, FIRST]
+        start = rows[r, TILE] - first
+        # a diagonal tile is stored whole: its transposed product would count it twice
+        for c in range(first, r):
+            _tile_all(tiles[start + c], X[r], X[c], sums[to + r], sums[to + c], flipped, partial)
+        # a diagonal tile is stored whole: the product with its transpose goes nowhere
+        _tile_all(tiles[start + r], X[r], X[r], sums[to + r], nowhere, flipped, partial)
+
+
+@njit(**_fast)
+def _pending_product(pending, n_k, X, Z_kq, segment):
+    """Z = U X over the tiles of one segment, four pending columns at a time."""
+    T = ROW_BYTES // X.itemsize
+    Z_kq[:] = 0
+    for t in range(segment[T0], segment[T1]):
+        for q in range(X.shape[1]):
+            x = X[t, q]
+            for k in range(0, n_k, 4):
+                u0 = pending[t, k]
+                u1 = pending[t, k + 1]
+                u2 = pending[t, k + 2]
+                u3 = pending[t, k + 3]
+                s0 = s1 = s2 = s3 = X.dtype.type(0)
+                for j in range(T):
+                    s0 += u0[j] * x[j]
+                    s1 += u1[j] * x[j]
+                    s2 += u2[j] * x[j]
+                    s3 += u3[j] * x[j]
+                Z_kq[k, q] += s0
+                Z_kq[k + 1, q] += s1
+                Z_kq[k + 2, q] += s2
+                Z_kq[k + 3, q] += s3
+
+
+@njit(**_fast)
+def _gather(sums, rows, chunks, touched, pending, n_k, Z_kq, scale, K_qw, segment):
+    """K = scale·(Σ_chunks A x − Uᵀ Z) for the weights of one segment, the chunks in their order."""
+    T = ROW_BYTES // pending.itemsize
+    for t in range(segment[T0], segment[T1]):
+        chunk = touched[t, 0]
+        place = chunks[chunk, PLACE] - chunks[chunk, LOW] + t
+        for q in range(K_qw.shape[0]):
+            y = sums[place, q]
+            for c in range(chunk + 1, touched[t, 1] + 1):
+                other = sums[chunks[c, PLACE] - chunks[c, LOW] + t, q]
+                for j in range(T):
+                    y[j] += other[j]
+            for k in range(0, n_k, 4):
+                z0 = Z_kq[k, q]
+                z1 = Z_kq[k + 1, q]
+                z2 = Z_kq[k + 2, q]
+                z3 = Z_kq[k + 3, q]
+                u0 = pending[t, k]
+                u1 = pending[t, k + 1]
+                u2 = pending[t, k + 2]
+                u3 = pending[t, k + 3]
+                for j in range(T):
+                    y[j] -= z0 * u0[j] + z1 * u1[j] + z2 * u2[j] + z3 * u3[j]
+            w0 = rows[t, W0]
+            for j in range(rows[t, W1] - w0):
+                K_qw[q, w0 + j] = scale * y[j]
+
+
+# What follows is run by each thread at once; ``counter`` (1,) is zero at the beginning and shared.
+
+
+@njit(**_fast)
+def multiply(
+    counter, tiles, pending, n_k, rows, chunks, segments, X, sums, Z_parts, flipped, partial, nowhere
+):
+    """A X of each chunk into its ``sums``, and U X of each segment into its ``Z_parts``."""
+    n_chunks = chunks.shape[0]
+    while True:
+        task = _take(counter)
+        if task < n_chunks:
+            _chunk_product(
+                tiles, X, sums, rows, chunks[task], flipped[task], partial[task], nowhere[task]
+            )
+        elif task < n_chunks + segments.shape[0]:
+            g = task - n_chunks
+            _pending_product(pending, n_k, X, Z_parts[g], segments[g])
+        else:
+            break
+
+
+@njit(**_fast)
+def gather(
+    counter, pending, n_k, scale, rows, chunks, touched, segments, sums, Z_parts, block_segments, K_qw
+):
+    """K = scale·(A X − Uᵀ(U X)) from what `multiply` left, segment by segment."""
+    while True:
+        task = _take(counter)
+        if task >= segments.shape[0]:
+            break
+        # U X of the block: the sum over its segments, in their order
+        block = segments[task, BLOCK]
+        Z_kq = Z_parts[block_segments[block]].copy()
+        for g in range(block_segments[block] + 1, block_segments[block + 1]):
+            Z_kq += Z_parts[g]
+        _gather(sums, rows, chunks, touched, pending, n_k, Z_kq, scale, K_qw, segments[task])
+
+
+@njit(**_fast)
+def fold(counter, tiles, pending, n_k, scale, rows, chunks, flipped):
+    """A ← scale·(A − UᵀU), n_k (a multiple of four) columns of U: one pass over the tiles."""
+    T = ROW_BYTES // tiles.itemsize
+    factor = tiles.dtype.type(scale)
+    while True:
+        task = _take(counter)
+        if task >= chunks.shape[0]:
+            break
+        C_jk = flipped[task, :, :n_k]
+        for r in range(chunks[task, R0], chunks[task, R1]):
+            for j in range(T):
+                for k in range(n_k):
+                    C_jk[j, k] = -pending[r, k, j]
+            first = rows[r, FIRST]
+            for c in range(first, r + 1):
+                a = tiles[rows[r, TILE] + c - first]
+                _add_product(a, C_jk, pending[c])
+                for i in range(T):
+                    for j in range(T):
+                        a[i, j] *= factor
+
+
+@njit(**_fast)
+def gram(counter, H_qw, K_qw, parts):
+    """H Kᵀ over equal ranges of the weights, one for each of ``parts`` (g, m, m)."""
+    m, N = H_qw.shape
+    n_parts = parts.shape[0]
+    while True:
+        g = _take(counter)
+        if g >= n_parts:
+            break
+        w0 = g * N // n_parts
+        n = (g + 1) * N // n_parts - w0
+        for q in range(m):
+            h = H_qw[q, w0 : w0 + n]
+            for p in range(m):
+                k = K_qw[p, w0 : w0 + n]
+                s = 0.0
+                for w in range(n):
+                    s += h[w] * k[w]
+                parts[g, q, p] = s
+
+
+@njit(**_fast)
+def whiten(counter, K_qw, C_qq):
+    """K ← C⁻¹K by forward substitution, the columns of K in pieces that stay in cache."""
+    m, N = K_qw.shape
+    width = 256
+    while True:
+        w0 = _take(counter) * width
+        if w0 >= N:
+            break
+        n = min(width, N - w0)
+        for q in range(m):
+            y = K_qw[q, w0 : w0 + n]
+            for p in range(q):
+                x = K_qw[p, w0 : w0 + n]
+                c = C_qq[q, p]
+                for w in range(n):
+                    y[w] -= c * x[w]
+            c = 1.0 / C_qq[q, q]
+            for w in range(n):
+                y[w] *= c

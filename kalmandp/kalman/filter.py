@@ -1,0 +1,350 @@
+"""The extended Kalman filter for the weights of a model, with a block-diagonal covariance.
+
+The model h(w) is any differentiable function. A measurement of m ≥ 1 numbers y = h(w) + η, η ~ N(0, R),
+changes the weights by (Algorithm 1 of the RLEKF paper, which is m = 1 and R = L)::
+
+    S    = λ R + Σ_l H_l P_l H_lᵀ                    H = ∂h/∂w, error = y − h(w)
+    K_l  = P_l H_lᵀ
+    w_l ← w_l + K_l S⁻¹ error
+    P_l ← (P_l − K_l S⁻¹ K_lᵀ)/λ
+    λ   ← ν λ + 1 − ν
+
+For one block this is P⁻¹ ← λ P⁻¹ + Hᵀ R⁻¹ H: recursive least squares that forgets with the factor λ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kalmandp.arrays import namespace, to_numpy
+from kalmandp.errors import FilterError, InputError, require
+from kalmandp.kalman.blocks import BLOCK_SIZE, Blocks, Part, partition
+from kalmandp.kalman.covariance import Covariance
+
+
+class UpdateInfo(NamedTuple):
+    """What one update did. All are functions of what went in; none costs another pass over P.
+
+    Attributes
+    ----------
+    innovation_variance : S (m, m), the variance the filter expected of ``error``
+    nis : errorᵀ S⁻¹ error, the normalised innovation squared; m on average if the noise is right
+    step_norm : |Δw|
+    gain_norm : √tr(K S⁻¹ Kᵀ), the root mean square of |Δw| over errors drawn from N(0, S)
+    lam : the memory factor λ that this update used
+    """
+
+    innovation_variance: np.ndarray
+    nis: float
+    step_norm: float
+    gain_norm: float
+    lam: float
+
+
+class RLEKF:
+    """Reorganized layer extended Kalman filter.
+
+    Parameters
+    ----------
+    weights : the initial weights, (N,), NumPy or CuPy. They are copied; ``filter.weights`` is the
+        filter's own float64 array, changed in place by `update`.
+    blocks : a `Blocks`, or block sizes that add up to N. Without it the weights are cut evenly into
+        blocks of at most 5120.
+    P0 : initial variance of the weights: a number or an array (N,)
+    lam, nu : the memory factor λ of the first update and its rate ν: λ ← νλ + 1 − ν
+    process_noise : q ≥ 0, added to the diagonal of P after each update; it may be changed at any time
+    covariance : ``"dense"`` (the plain reference) or ``"tiled"`` (halves, the fused CPU engine); or a
+        class that offers `kalmandp.kalman.Covariance`
+    dtype : ``"float64"`` or ``"float32"``: the numbers of P. Weights are float64 in any case.
+
+    Examples
+    --------
+    A line through noisy points, one at a time:
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(1)
+    >>> line = RLEKF(np.zeros(2), P0=100.0, lam=1.0)
+    >>> for x in rng.uniform(-1, 1, 200):
+    ...     y = 3.0 * x - 1.0 + 0.1 * rng.normal()
+    ...     H = np.array([[x, 1.0]])                       # ∂h/∂w of h(w) = w₀ x + w₁
+    ...     info = line.update(H, y - H @ line.weights, noise=0.1**2)
+    >>> np.round(line.weights, 1)
+    array([ 3., -1.])
+
+    Raises
+    ------
+    InputError
+        Shapes, types or settings that cannot be used.
+    """
+
+    def __init__(
+        self,
+        weights: Any,
+        blocks: Blocks | Sequence[int] | None = None,
+        *,
+        P0: Any = 1.0,
+        lam: float = 0.98,
+        nu: float = 0.9987,
+        process_noise: float = 0.0,
+        covariance: str | type = "dense",
+        dtype: Any = "float64",
+    ):
+        self.weights = _weights(weights)
+        self.blocks = _blocks(blocks, len(self.weights))
+        self.lam = _factor("lam", lam)
+        self.nu = _factor("nu", nu)
+        self.process_noise = process_noise
+        self.updates = 0
+        P0_w = _variances(P0, self.weights)
+        require(str(np.dtype(dtype)) in ("float32", "float64"), "dtype", dtype, "float32 or float64")
+        self.covariance: Covariance = _covariance_class(covariance)(self.blocks, P0_w, dtype)
+        self._kind = covariance
+
+    @property
+    def process_noise(self) -> float:
+        """q of P ← P + q I after each update."""
+        return self._process_noise
+
+    @process_noise.setter
+    def process_noise(self, q: float) -> None:
+        require(np.ndim(q) == 0 and 0 <= q < np.inf, "process_noise", q, "a finite number ≥ 0")
+        self._process_noise = float(q)
+
+    def update(self, H: Any, error: Any, noise: Any) -> UpdateInfo:
+        """Take in one measurement of m numbers.
+
+        Parameters
+        ----------
+        H : ∂h/∂w, (m, N); (N,) is taken as m = 1
+        error : y − h(w), (m,), or a number for m = 1
+        noise : R, the variance of the measurement noise in the units of error²: a number, the
+            variances (m,), or the covariance (m, m)
+
+        Raises
+        ------
+        InputError
+            Wrong shapes, or noise that is not a variance.
+        FilterError
+            A number that is not finite, or S or P not positive definite. Whatever is raised, weights, P,
+            λ and the count of updates are exactly as before.
+        """
+        H_qw, error_q, R_qq = self._measurement(H, error, noise)
+        xp = namespace(H_qw)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+            # l. 10:  K_l = P_l H_lᵀ
+            K_qw, HPH_qq = self.covariance.project(H_qw)
+            # l. 8:  S = λ R + Σ_l H_l P_l H_lᵀ
+            S_qq = self.lam * R_qq + _checked(to_numpy(HPH_qq), self.lam * R_qq)
+            # S = C Cᵀ,  z = C⁻¹ error,  G = C⁻¹ K:  K S⁻¹ error = Gᵀz,  K S⁻¹ Kᵀ = GᵀG
+            C_qq = _cholesky(S_qq)
+            z_q = _solve_lower(C_qq, error_q)
+            G_qw = self.covariance.whiten(K_qw, xp.asarray(C_qq))
+            # l. 12:  w_l ← w_l + K_l S⁻¹ error
+            step_w = xp.einsum("q,qw->w", xp.asarray(z_q), G_qw)
+            weights = self.weights + step_w
+        if not bool(xp.isfinite(weights).all()):
+            raise FilterError("the step of the weights is not finite; the filter is unchanged")
+        # l. 11:  P_l ← (P_l − K_l S⁻¹ K_lᵀ)/λ, and P ← P + q I if asked for
+        self.covariance.downdate(G_qw, self.lam)
+        if self.process_noise:
+            self.covariance.inflate(self.process_noise)
+        self.weights[...] = weights
+        info = UpdateInfo(
+            innovation_variance=S_qq,
+            nis=float(np.sum(z_q * z_q)),
+            step_norm=sqrt(float(xp.sum(step_w * step_w))),
+            gain_norm=sqrt(float(xp.einsum("qw,qw->", G_qw, G_qw))),
+            lam=self.lam,
+        )
+        # l. 14:  λ ← ν λ + 1 − ν
+        self.lam = self.nu * self.lam + 1 - self.nu
+        self.updates += 1
+        return info
+
+    def state(self, copy: bool = True) -> dict[str, Any]:
+        """Everything the filter is, as plain arrays, numbers and one string, ready for HDF5.
+
+        Names with a slash are groups there. With ``copy=False`` the arrays are the filter's own, valid
+        until the next update: a writer needs no second P in memory.
+        """
+        require(isinstance(self._kind, str), "covariance", self._kind, "a name, to be stored")
+        weights = to_numpy(self.weights)
+        state = {
+            "weights": weights.copy() if copy else weights,
+            "lam": self.lam,
+            "nu": self.nu,
+            "process_noise": self.process_noise,
+            "updates": self.updates,
+            "block_sizes": np.array(self.blocks.sizes, dtype=np.int64),
+            "covariance": self._kind,
+        }
+        for name, value in self.covariance.state(copy).items():
+            state[f"P/{name}"] = value
+        return state
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], covariance: str | None = None) -> RLEKF:
+        """Return the filter whose `state` this is: it goes on with the same bits.
+
+        Parameters
+        ----------
+        state : what `state` returned, or the same read from a file
+        covariance : another covariance than the stored one. P then has the same values to rounding.
+        """
+        missing = {"weights", "lam", "nu", "updates", "block_sizes", "covariance"} - set(state)
+        require(not missing, "the filter's state", f"without {sorted(missing)}", "all of them")
+        kind = state["covariance"]
+        kind = kind.decode() if isinstance(kind, bytes) else str(kind)
+        new = cls.__new__(cls)
+        new.weights = _weights(state["weights"])
+        new.blocks = _blocks(np.asarray(state["block_sizes"]).tolist(), len(new.weights))
+        new.lam = _factor("lam", state["lam"])
+        new.nu = _factor("nu", state["nu"])
+        new.process_noise = float(state.get("process_noise", 0.0))
+        new.updates = int(state["updates"])
+        P = {name[2:]: value for name, value in state.items() if name.startswith("P/")}
+        new.covariance = _covariance_class(kind).from_state(new.blocks, P)
+        new._kind = kind
+        return new if covariance in (None, kind) else new._moved_to(covariance)
+
+    def _moved_to(self, covariance: str) -> RLEKF:
+        dtype = self.covariance.dtype
+        moved = _covariance_class(covariance)(self.blocks, 1.0, dtype)
+        for l in range(len(self.blocks)):
+            moved.assign(l, self.covariance.dense(l))
+        self.covariance, self._kind = moved, covariance
+        return self
+
+    def _measurement(self, H: Any, error: Any, noise: Any) -> tuple[Any, np.ndarray, np.ndarray]:
+        """Check a measurement; return H (m, N), error (m,), R (m, m), the last two in NumPy."""
+        xp = namespace(self.weights)
+        N = len(self.weights)
+        H_qw = xp.atleast_2d(_floats(xp, "H", H))
+        error_q = np.atleast_1d(_floats(np, "error", to_numpy(error)))
+        R = _floats(np, "noise", to_numpy(noise))
+        require(H_qw.ndim == 2 and H_qw.shape[1] == N, "H's shape", np.shape(H), f"(m, {N})")
+        m = len(H_qw)
+        require(m > 0, "the number of measurements", m, "at least 1")
+        require(error_q.shape == (m,), "error's shape", np.shape(error), f"({m},) as H has {m} rows")
+        wanted = f"() or ({m},) or ({m}, {m}) as H has {m} rows"
+        require(R.shape in ((), (m,), (m, m)), "noise's shape", R.shape, wanted)
+        for name, array, module in (("H", H_qw, xp), ("error", error_q, np), ("noise", R, np)):
+            _finite(name, array, module)
+        variances = np.diagonal(R) if R.ndim == 2 else R
+        require((variances >= 0).all(), "the smallest noise", variances.min(), "a variance ≥ 0")
+        if R.ndim == 2:
+            asymmetry = np.abs(R - R.T).max()
+            small = 1e-10 * np.abs(R).max()
+            require(asymmetry <= small, "the asymmetry of noise", asymmetry, "a symmetric matrix")
+            R_qq = (R + R.T) / 2
+        else:
+            R_qq = np.diag(np.broadcast_to(R, m))
+        return H_qw, error_q, R_qq
+
+
+def _checked(HPH_qq: np.ndarray, noise_qq: np.ndarray) -> np.ndarray:
+    """Return H P Hᵀ made symmetric, or refuse it: not finite, or P not positive definite along H.
+
+    Where H P Hᵀ is small, rounding may push it below zero; that is harmless while it is far below the
+    noise it is added to.
+    """
+    HPH_qq = (HPH_qq + HPH_qq.T) / 2
+    if not np.isfinite(HPH_qq).all():
+        raise FilterError("H P Hᵀ is not finite; the filter is unchanged")
+    excess_q = np.diagonal(HPH_qq) + 0.1 * np.diagonal(noise_qq)
+    if excess_q.min() < 0:
+        worst = int(np.argmin(excess_q))
+        raise FilterError(
+            f"H P Hᵀ is {HPH_qq[worst, worst]:.3e} for measurement {worst}; expected ≥ 0: the covariance "
+            "P is no longer positive definite; the filter is unchanged"
+        )
+    return HPH_qq
+
+
+def _cholesky(S_qq: np.ndarray) -> np.ndarray:
+    """Return the lower triangle C of S = CCᵀ, or refuse an S that is not positive definite.
+
+    Column by column without BLAS, so that its bits do not depend on the number of BLAS threads.
+    """
+    C = S_qq.copy()
+    m = len(C)
+    smallest = m * np.finfo(C.dtype).eps * np.diagonal(S_qq)  # below this a pivot is rounding
+    for q in range(m):
+        pivot = C[q, q]
+        if not smallest[q] < pivot < np.inf:
+            raise FilterError(
+                f"the innovation variance S is not positive definite: pivot {pivot:.3e} at measurement "
+                f"{q} of {m}; expected a positive number; the filter is unchanged"
+            )
+        C[q:, q] /= sqrt(pivot)
+        C[q + 1 :, q + 1 :] -= C[q + 1 :, q, None] * C[q + 1 :, q]
+    return np.tril(C)
+
+
+def _solve_lower(C_qq: np.ndarray, b_q: np.ndarray) -> np.ndarray:
+    """Return C⁻¹b for a lower triangle C, by forward substitution."""
+    z_q = b_q.copy()
+    for q in range(len(z_q)):
+        z_q[q] /= C_qq[q, q]
+        z_q[q + 1 :] -= C_qq[q + 1 :, q] * z_q[q]
+    return z_q
+
+
+def _covariance_class(covariance: str | type) -> Any:
+    if not isinstance(covariance, str):
+        return covariance
+    from kalmandp.engines import COVARIANCES, find  # speed stays behind its seam until asked for
+
+    return find(COVARIANCES, covariance, "covariance")
+
+
+def _weights(weights: Any) -> Any:
+    xp = namespace(weights)
+    weights = _floats(xp, "weights", weights)
+    require(weights.ndim == 1 and weights.size > 0, "weights's shape", weights.shape, "(N,), N ≥ 1")
+    if not bool(xp.isfinite(weights).all()):
+        raise InputError("weights hold a number that is not finite; expected finite weights")
+    return weights.copy()
+
+
+def _blocks(blocks: Blocks | Sequence[int] | None, N: int) -> Blocks:
+    if blocks is None:
+        return partition([Part("weights", N, "weights")], "SEKF", BLOCK_SIZE)
+    blocks = blocks if isinstance(blocks, Blocks) else Blocks(tuple(blocks))
+    require(blocks.n_weights == N, "the blocks' sum", blocks.n_weights, f"{N}, the number of weights")
+    return blocks
+
+
+def _factor(name: str, value: Any) -> float:
+    require(np.ndim(value) == 0 and 0 < value <= 1, name, value, "a number in (0, 1]")
+    return float(value)
+
+
+def _variances(P0: Any, weights: Any) -> Any:
+    xp = namespace(weights)
+    P0 = _floats(xp, "P0", P0)
+    require(P0.shape in ((), weights.shape), "P0's shape", P0.shape, f"() or {weights.shape}")
+    if not bool(((P0 > 0) & (P0 < np.inf)).all()):
+        raise InputError(f"P0 is {P0 if P0.ndim == 0 else 'not positive throughout'}; expected variances > 0")
+    return xp.broadcast_to(P0, weights.shape)
+
+
+def _floats(xp: Any, name: str, value: Any) -> Any:
+    try:
+        return xp.asarray(value, dtype="float64")
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} is {type(value).__name__}; expected an array of numbers") from error
+
+
+def _finite(name: str, array: Any, xp: Any) -> None:
+    finite = xp.isfinite(array)
+    if not bool(finite.all()):
+        at = tuple(int(i) for i in np.argwhere(~to_numpy(finite))[0])
+        where = f"[{', '.join(map(str, at))}]" if at else ""
+        raise FilterError(
+            f"{name}{where} is {float(array[at])}; expected a finite number; the filter is unchanged"
+        )

@@ -1,0 +1,39 @@
+"""How sure the model is of a prediction, from the covariance of its weights. P is only read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kalmandp.arrays import namespace
+from kalmandp.errors import require
+from kalmandp.kalman.filter import RLEKF
+
+ROWS_AT_ONCE = 32
+
+
+def prediction_variance(kalman: RLEKF, H: Any) -> Any:
+    """Return the variance of predictions h(w) due to the uncertainty of w.
+
+    To first order in the weights, var h_q = H_q P H_qᵀ = Σ_l H_lq P_l H_lqᵀ, the noise of a measurement
+    not included. (Its use for choosing the frames worth labelling: ALKPU, arXiv 2411.13850.)
+
+    Parameters
+    ----------
+    kalman : the filter; it is not changed
+    H : ∂h/∂w of the predictions, (m, N) or (N,)
+
+    Returns
+    -------
+    (m,) variances in the units of h²
+    """
+    xp = namespace(kalman.weights)
+    H_qw = xp.atleast_2d(xp.asarray(H, dtype="float64"))
+    N = len(kalman.weights)
+    require(H_qw.ndim == 2 and H_qw.shape[1] == N, "H has shape", H_qw.shape, f"(m, {N})")
+    variance_q = xp.empty(len(H_qw))
+    for first in range(0, len(H_qw), ROWS_AT_ONCE):
+        q = slice(first, first + ROWS_AT_ONCE)
+        K_qw, _ = kalman.covariance.project(H_qw[q])
+        # var h_q = H_q · P H_qᵀ
+        variance_q[q] = xp.einsum("qw,qw->q", H_qw[q], K_qw)
+    return variance_q
