@@ -1,0 +1,180 @@
+"""`convert`: from any file of frames to an HDF5 file, a deepmd/npy folder or extended XYZ."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from typing import NamedTuple
+
+from kalmandp.errors import InputError
+from kalmandp.frames.extxyz import write_extxyz
+from kalmandp.frames.frame import Frame
+from kalmandp.frames.layouts import LABELS
+from kalmandp.frames.sources import (
+    EXTXYZ_SUFFIXES,
+    HDF5_SUFFIXES,
+    Source,
+    check_format,
+    guess_format,
+)
+from kalmandp.frames.storage import path_text
+from kalmandp.frames.writing import write_hdf5, write_npy
+
+
+class Conversion(NamedTuple):
+    """What `convert` did.
+
+    Attributes
+    ----------
+    path : the file or folder written
+    frames : number of frames written
+    systems : number of systems they make (1 for extended XYZ)
+    labels : label -> number of frames that have it
+    skipped : messages of frames left out, with ``skip_invalid``
+    ignored : names of quantities in the source that were not taken over
+    """
+
+    path: str
+    frames: int
+    systems: int
+    labels: dict[str, int]
+    skipped: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+def convert(
+    src, dst, *, format: str | None = None, type_map=None, index: slice | str | None = None,
+    keys: dict[str, str] | None = None, skip_invalid: bool = False,
+    attributes: dict[str, str | int | float] | None = None, overwrite: bool = True,
+    compression: str | None = None, progress: Callable[[int], None] | None = None,
+) -> Conversion:  # fmt: skip
+    """Convert frames, in their order, between file formats.
+
+    Parameters
+    ----------
+    src : path, or list of paths that are read one after the other
+        HDF5 and folders in DeePMD-kit's layouts, extended XYZ; VASP's OUTCAR and vasprun.xml,
+        PWmat's MOVEMENT, n2p2's input.data and all else that dpdata reads; all that ase.io reads
+    dst : path
+        ``.h5`` or ``.hdf5``: deepmd/hdf5, the layout of `Dataset.write`; ``.xyz`` or ``.extxyz``:
+        extended XYZ; a name without suffix, or a folder: deepmd/npy, one folder below it per system
+    format : of ``src``, where its name does not tell
+        "extxyz", "deepmd/hdf5", "deepmd/npy", "deepmd/npy/mixed", "ase", "ase:NAME" with one of
+        ASE's formats, "dpdata:NAME" with one of dpdata's, e.g. "dpdata:cp2k/output"
+    type_map : names of the types in the file written; by default in order of appearance
+    index : slice, or its text "start:stop:step", of the frames to take
+    keys : for extended XYZ, label -> its name in the file, e.g. ``{"energy": "REF_energy"}``
+    skip_invalid : leave out frames that cannot be used (labels that are not finite, say) and list
+        them in the result, instead of raising
+    attributes : dict of texts and numbers for the root of an HDF5 file: where the data come from
+    overwrite : replace a file that is there (a folder that is not empty is never replaced)
+    compression : None or "gzip", for HDF5
+    progress : called with the number of frames so far, after each
+
+    Returns
+    -------
+    Conversion
+
+    Raises
+    ------
+    FileError
+        If the source cannot be read or the destination not be written; then nothing is written.
+    InputError
+        If a frame cannot be used, or an argument cannot be understood.
+    MissingPackage
+        If the format is read by ASE or dpdata and that is not installed; with the install line.
+    """
+    paths = [path_text(p) for p in ([src] if isinstance(src, (str, os.PathLike)) else src)]
+    if not paths:
+        raise InputError("src is an empty list; expected at least one path")
+    dst = path_text(dst)
+    write = _writer(dst, type_map, attributes, overwrite, compression)
+    skipped: list[str] = []
+    sources = [
+        Source(
+            path,
+            guess_format(path) if format is None else check_format(format),
+            keys=keys,
+            type_map=None if type_map is None else tuple(type_map),
+            skipped=skipped if skip_invalid else None,
+        )
+        for path in paths
+    ]
+    frames = _slice(chain.from_iterable(s.frames() for s in sources), _as_slice(index))
+    labels = dict.fromkeys(LABELS, 0)
+    try:
+        count, systems = write(_watched(frames, labels, type_map, progress))
+    except InputError as error:
+        if skipped and "no frames" in str(error):
+            raise InputError(f"no frame of {paths[0]} can be used: {skipped[0]}") from None
+        raise
+    ignored = sorted(set().union(*(s.ignored for s in sources)))
+    present = {label: n for label, n in labels.items() if n}
+    return Conversion(dst, count, systems, present, tuple(skipped), tuple(ignored))
+
+
+def _writer(dst: str, type_map, attributes, overwrite, compression):
+    """A function that writes frames to ``dst`` and returns the numbers of frames and systems."""
+    suffix = os.path.splitext(dst.rstrip("/"))[1].lower()
+    is_folder = dst.endswith("/") or os.path.isdir(dst) or not suffix
+    if not is_folder and suffix in HDF5_SUFFIXES:
+
+        def write(frames):
+            infos = write_hdf5(
+                dst, frames, type_map=type_map, attributes=attributes, overwrite=overwrite,
+                compression=compression,
+            )  # fmt: skip
+            return sum(info.n_frames for info in infos), len(infos)
+
+        return write
+    for name, value in (("attributes", attributes), ("compression", compression)):
+        if value:
+            raise InputError(f"{name} is for HDF5; {dst} is to be another format")
+    if not is_folder and suffix in EXTXYZ_SUFFIXES:
+        return lambda frames: (write_extxyz(dst, frames, overwrite=overwrite), 1)
+    if is_folder:
+
+        def write(frames):
+            infos = write_npy(dst, frames, type_map=type_map)
+            return sum(info.n_frames for info in infos), len(infos)
+
+        return write
+    known = ", ".join((*HDF5_SUFFIXES, *EXTXYZ_SUFFIXES))
+    raise InputError(f"{dst}: ends in {suffix}; expected {known}, or no suffix for a folder")
+
+
+def _watched(frames: Iterable[Frame], labels: dict[str, int], type_map, progress):
+    """The frames as they pass, their labels counted; species that are not wanted are refused."""
+    for count, frame in enumerate(frames, start=1):
+        if type_map is not None:
+            frame = frame.with_type_map(type_map)
+        for label in labels:
+            labels[label] += getattr(frame, label) is not None
+        yield frame
+        if progress is not None:
+            progress(count)
+
+
+def _as_slice(index: slice | str | None) -> slice:
+    if index is None:
+        return slice(None)
+    given = index
+    if isinstance(index, str):
+        try:
+            parts = [int(part) if part.strip() else None for part in index.split(":")]
+            index = slice(*parts) if len(parts) > 1 else None
+        except (ValueError, TypeError):
+            index = None
+    if isinstance(index, slice):
+        numbers = (index.start, index.stop, index.step)
+        if all(n is None or isinstance(n, int) for n in numbers) and index.step != 0:
+            return index
+    raise InputError(f"index is {given!r}; expected a slice or a text such as '0:100' or '::5'")
+
+
+def _slice(frames: Iterator[Frame], index: slice) -> Iterator[Frame]:
+    if all(n is None or n >= 0 for n in (index.start, index.stop, index.step)):
+        return islice(frames, index.start, index.stop, index.step)
+    # counted from the end: the end has to be known, so all of them are held in memory
+    return iter(list(frames)[index])

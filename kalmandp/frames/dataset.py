@@ -1,0 +1,239 @@
+"""`Dataset`: any number of frames on disk, read one at a time."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from os import PathLike
+
+import numpy as np
+
+from kalmandp.errors import FileError, InputError
+from kalmandp.frames import writing
+from kalmandp.frames.frame import Frame
+from kalmandp.frames.layouts import (
+    LABELS,
+    UNIT_ATTRIBUTES,
+    System,
+    SystemInfo,
+    check_units,
+    find_systems,
+)
+from kalmandp.frames.storage import Store, open_store
+
+
+class OutOfRange(InputError, IndexError):
+    """An index beyond the end of a data set."""
+
+
+class Dataset(Sequence):
+    """Labelled frames of any composition and size, read from disk one at a time.
+
+    Only the tables of contents are read when a data set is opened, so that it may be far larger
+    than the memory. ``len``, iteration, ``dataset[k]`` (a Frame) and ``dataset[a:b]`` (a Dataset of
+    the same files) work as for a list.
+
+    Parameters
+    ----------
+    systems : path or list of paths
+        An HDF5 file (``water.h5``, all systems in it, or ``water.h5#/O64H128``), or a folder that
+        is a system of DeePMD-kit's (deepmd/npy or deepmd/npy/mixed) or holds systems at any depth
+    type_map : names of the types, in the order that frames number them
+        By default the types that occur, in the order in which the files name them
+
+    Raises
+    ------
+    FileError
+        If a file is missing, damaged or incomplete: the message names file, array, got and wanted.
+    InputError
+        If a species is not in ``type_map``, or a file states other units than Å and eV or another
+        sign of the virial than W = −dE/dε.
+
+    Notes
+    -----
+    Frames come in the order of the ``systems``, those of one file in the order of its groups by
+    name, or, in files written by `Dataset.write`, in the order in which they were written.
+
+    Examples
+    --------
+    >>> with Dataset("water.h5") as data:
+    ...     for frame in data[:100]:
+    ...         print(frame.source, frame.energy)
+    """
+
+    def __init__(self, systems, type_map=None):
+        paths = [systems] if isinstance(systems, (str, PathLike)) else list(systems)
+        if not paths:
+            raise InputError("systems is an empty list; expected at least one file or folder")
+        given = None if type_map is None else tuple(str(name) for name in type_map)
+        self._stores: list[Store] = []
+        self._systems: list[System] = []
+        orders, sizes = [], []
+        try:
+            for path in paths:
+                found = self._open(path, given)
+                orders.append(_source_order(found))
+                sizes.append(sum(system.n_frames for system in found))
+                self._systems += found
+            self._starts = np.cumsum([0] + [s.n_frames for s in self._systems]).tolist()
+            self._chosen = _join_orders(orders, sizes)
+            if not len(self):
+                raise FileError(f"{', '.join(map(str, paths))}: no frames; expected at least one")
+            self.type_map = _union(self._systems) if given is None else given
+            for system in self._systems:
+                system.renumber(self.type_map)
+        except BaseException:
+            self.close()
+            raise
+
+    @staticmethod
+    def write(path, frames: Iterable[Frame], **options) -> list[SystemInfo]:
+        """Write frames to an HDF5 file; see `kalmandp.frames.writing.write_hdf5`."""
+        return writing.write_hdf5(path, frames, **options)
+
+    def __len__(self) -> int:
+        return self._starts[-1] if self._chosen is None else len(self._chosen)
+
+    def __getitem__(self, k):
+        """Frame ``k``, or the Dataset of a slice."""
+        if isinstance(k, slice):
+            return self.subset(range(*k.indices(len(self))))
+        system, row = self._locate(k)
+        return system.frame(row, self.type_map)
+
+    def __iter__(self):
+        return (self[k] for k in range(len(self)))
+
+    def subset(self, indices) -> Dataset:
+        """The Dataset of some frames, in the order of ``indices``; it shares the open files.
+
+        Parameters
+        ----------
+        indices : integers, negative ones counting from the end; or a mask of len(self) booleans
+        """
+        chosen = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices))
+        if chosen.dtype == bool and chosen.shape == (len(self),):
+            chosen = np.flatnonzero(chosen)
+        if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):
+            raise InputError(
+                f"indices have shape {chosen.shape} and type {chosen.dtype}; expected integers"
+            )
+        chosen = chosen.astype(np.int64)
+        outside = (chosen < -len(self)) | (chosen >= len(self))
+        if outside.any():
+            raise OutOfRange(
+                f"index {chosen[outside][0]} is outside of the data set of {len(self)} frames"
+            )
+        chosen = np.where(chosen < 0, chosen + len(self), chosen)
+        part = object.__new__(Dataset)
+        part.__dict__.update(self.__dict__)
+        part._chosen = chosen if self._chosen is None else self._chosen[chosen]
+        return part
+
+    def source(self, k: int) -> str:
+        """Where frame ``k`` lies, as in its ``Frame.source``, without reading it."""
+        system, row = self._locate(k)
+        return f"{system.address} frame {row}"
+
+    def natoms(self, k: int) -> int:
+        """Number of atoms of frame ``k``, without reading it."""
+        system, row = self._locate(k)
+        return system.atoms_in(row)
+
+    @property
+    def systems(self) -> tuple[SystemInfo, ...]:
+        """Address, formula, number of frames and atoms, and labels of each system in use."""
+        used = self._frames_per_system()
+        return tuple(
+            system.info._replace(n_frames=int(n))
+            for system, n in zip(self._systems, used, strict=True)
+            if n
+        )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels that at least one system has: energy, forces, virial, atomic_energies."""
+        used = zip(self._systems, self._frames_per_system(), strict=True)
+        present = {label for system, n in used if n for label in system.labels}
+        return tuple(label for label in LABELS if label in present)
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Names of arrays in the files that nothing here reads (``fparam``, ``spin``, …)."""
+        return tuple(sorted({name for system in self._systems for name in system.ignored}))
+
+    @property
+    def attributes(self) -> dict[str, dict]:
+        """Attributes at the root of each HDF5 file: units, provenance."""
+        return {store.path: store.attributes() for store in self._stores}
+
+    def close(self) -> None:
+        """Close the files, also for the subsets of this data set."""
+        for store in self._stores:
+            store.close()
+
+    def __enter__(self) -> Dataset:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"Dataset({len(self)} frames, {len(self.systems)} systems, "
+            f"type_map={list(self.type_map)}, labels={list(self.labels)})"
+        )
+
+    def _open(self, path, type_map) -> list[System]:
+        store = open_store(path)
+        self._stores.append(store)
+        check_units(store.path, store.attributes(UNIT_ATTRIBUTES))
+        members = find_systems(store)
+        if not members:
+            raise FileError(f"{path}: holds no system (no type.raw is in it)")
+        return [System(store, name, members[name], type_map) for name in members]
+
+    def _locate(self, k) -> tuple[System, int]:
+        if not isinstance(k, (int, np.integer)) or isinstance(k, bool):
+            raise InputError(f"index is {k!r}; expected an integer or a slice")
+        n = len(self)
+        if not -n <= k < n:
+            raise OutOfRange(f"index {k} is outside of the data set of {n} frames")
+        k = int(k) % n
+        flat = k if self._chosen is None else int(self._chosen[k])
+        s = bisect_right(self._starts, flat) - 1
+        return self._systems[s], flat - self._starts[s]
+
+    def _frames_per_system(self) -> np.ndarray:
+        if self._chosen is None:
+            return np.diff(self._starts)
+        system_f = np.searchsorted(self._starts, self._chosen, side="right") - 1
+        return np.bincount(system_f, minlength=len(self._systems))
+
+
+def _union(systems: list[System]) -> tuple[str, ...]:
+    """The types that occur: of each file's map in its order, without those that it only lists."""
+    return tuple(dict.fromkeys(name for system in systems for name in system.species))
+
+
+def _source_order(systems: list[System]) -> np.ndarray | None:
+    """Frames of one file in the order they were written; None for the order of the groups."""
+    places = [system.frame_index() for system in systems]
+    known = [place for place in places if place is not None]
+    if len(known) < len(systems):
+        return None
+    order = np.argsort(np.concatenate(known), kind="stable")
+    return None if (np.diff(order) > 0).all() else order
+
+
+def _join_orders(orders: list[np.ndarray | None], sizes: list[int]) -> np.ndarray | None:
+    """The order over all files, each keeping its own; None if every file is in order as it is."""
+    if all(order is None for order in orders):
+        return None
+    firsts = np.cumsum([0, *sizes[:-1]])
+    return np.concatenate(
+        [
+            first + (np.arange(size) if order is None else order)
+            for order, size, first in zip(orders, sizes, firsts, strict=True)
+        ]
+    )

@@ -1,0 +1,252 @@
+"""Pairs of atoms within the cut-off, by vesin, and how many of them there are.
+
+The list is full (i → j and j → i), holds every periodic image, and its order depends on nothing but
+the frame: pairs are sorted by centre, then by the neighbour's type, then by neighbour and image.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kalmandp.errors import InputError
+from kalmandp.frames.frame import OVERLAP, Frame
+
+#: More images of the cell than this within the cut-off: the cell is a mistake.
+MOST_IMAGES = 1e6
+#: More neighbours than this in the cut-off sphere at the mean density: lengths are not in Å.
+MOST_NEIGHBOURS = 2e4
+#: Open systems longer than this many cut-offs have their gaps closed for the search.
+LONGEST = 1000
+#: From this many atoms on, atoms on top of each other are looked for before the search.
+MANY_ATOMS = 1000
+
+
+class Pairs(NamedTuple):
+    """Directed pairs within the cut-off.
+
+    i_p : (p,) int32 centre;  j_p : (p,) int32 neighbour
+    shift_pd : (p, 3) int32 lattice image of the neighbour
+    r_pc : (p, 3) float64 r_j + shift·cell − r_i, Å
+    """
+
+    i_p: np.ndarray
+    j_p: np.ndarray
+    shift_pd: np.ndarray
+    r_pc: np.ndarray
+
+
+class NeighbourStatistics(NamedTuple):
+    """max_neighbours_t : (n_types,) the most neighbours of each type that any atom has;
+    min_distance : the shortest distance within the cut-off, Å; inf if there is no pair.
+    """
+
+    max_neighbours_t: np.ndarray
+    min_distance: float
+
+
+def neighbour_pairs(frame: Frame, cutoff: float) -> Pairs:
+    """All pairs of ``frame`` closer than ``cutoff`` (Å).
+
+    Raises
+    ------
+    InputError
+        If two atoms are closer than 0.1 Å (the message names them), or if the cell is so flat, or
+        the cut-off so long, that there would be no end of images.
+    """
+    import vesin
+
+    cutoff = _checked_cutoff(cutoff)
+    n = len(frame)
+    if n == 0:
+        empty = np.zeros(0, dtype=np.int32)
+        return Pairs(empty, empty, np.zeros((0, 3), np.int32), np.zeros((0, 3)))
+    _check_extent(frame, cutoff)
+    cell = np.zeros((3, 3)) if frame.cell is None else frame.cell
+    points = _close_gaps(frame, cutoff)
+    search = vesin.NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
+    try:
+        i, j, shift, r = search.compute(
+            points=points, box=cell, periodic=list(frame.pbc), quantities="ijSD"
+        )
+    except RuntimeError as error:
+        raise InputError(f"{frame.source}: the neighbour search failed: {error}") from None
+    if points is not frame.positions:
+        r = frame.positions[j] - frame.positions[i] + shift @ cell
+    order = np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], j, frame.types[j], i))
+    pairs = Pairs(
+        i[order].astype(np.int32),
+        j[order].astype(np.int32),
+        shift[order].astype(np.int32),
+        np.ascontiguousarray(r[order], dtype=np.float64),
+    )
+    _check_overlap(frame, pairs)
+    return pairs
+
+
+def neighbour_counts(frame: Frame, pairs: Pairs) -> np.ndarray:
+    """Number of neighbours of each atom by type, shape (n_atoms, n_types)."""
+    n_types = len(frame.type_map)
+    flat = pairs.i_p.astype(np.int64) * n_types + frame.types[pairs.j_p]
+    return np.bincount(flat, minlength=len(frame) * n_types).reshape(len(frame), n_types)
+
+
+def neighbour_statistics(frames, cutoff: float, type_map=None) -> NeighbourStatistics:
+    """The most neighbours of each type that any atom has, and the shortest distance.
+
+    Parameters
+    ----------
+    frames : iterable of Frame, e.g. a Dataset; gone through once, one frame at a time
+    cutoff : Å
+    type_map : names of the types, in the order of the result; that of ``frames`` by default
+
+    Returns
+    -------
+    NeighbourStatistics
+
+    Raises
+    ------
+    InputError
+        For an element that is not in ``type_map``, overlapping atoms, or no frames at all.
+    """
+    type_map = getattr(frames, "type_map", None) if type_map is None else tuple(type_map)
+    most_t, closest = None, np.inf
+    for frame in frames:
+        type_map = frame.type_map if type_map is None else type_map
+        frame = frame.with_type_map(type_map)
+        pairs = neighbour_pairs(frame, cutoff)
+        if most_t is None:
+            most_t = np.zeros(len(type_map), dtype=np.int64)
+        if len(pairs.i_p):
+            most_t = np.maximum(most_t, neighbour_counts(frame, pairs).max(axis=0))
+            closest = min(closest, float(np.sqrt((pairs.r_pc * pairs.r_pc).sum(-1).min())))
+    if most_t is None:
+        raise InputError("there are no frames to count neighbours in; expected at least one")
+    return NeighbourStatistics(most_t, closest)
+
+
+def auto_sel(max_neighbours_t, ratio: float | str = 1.1) -> list[int]:
+    """``sel`` for the largest counts: sel_t = ⌈int(ratio · max_t)⌉ to a multiple of 4.
+
+    This is DeePMD-kit's rule (``update_one_sel``), truncation included, so that the same data give
+    the same ``sel``.
+
+    Parameters
+    ----------
+    max_neighbours_t : from `neighbour_statistics`
+    ratio : a number, or DeePMD-kit's text ``"auto"`` (1.1) or ``"auto:1.2"``
+
+    Returns
+    -------
+    list of int, one per type
+    """
+    number = _auto_ratio(ratio)
+    return [4 * ((int(count * number) + 3) // 4) for count in map(int, max_neighbours_t)]
+
+
+def _auto_ratio(ratio: float | str) -> float:
+    given = ratio
+    if isinstance(ratio, str):
+        head, _, tail = ratio.partition(":")
+        ratio = (tail or "1.1") if head == "auto" else "nan"
+    try:
+        number = float(ratio)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not 1.0 <= number < np.inf:
+        raise InputError(
+            f'sel is {given!r}; expected "auto" or "auto:RATIO" with a ratio of at least 1'
+        )
+    return number
+
+
+def _checked_cutoff(cutoff) -> float:
+    try:
+        number = float(cutoff)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not 0.0 < number < np.inf:
+        raise InputError(f"cutoff is {cutoff!r}; expected a positive number of Å")
+    return number
+
+
+def _check_extent(frame: Frame, cutoff: float) -> None:
+    """Refuse what would keep the search busy for ever or fill the memory."""
+    if any(frame.pbc):
+        _check_images(frame, cutoff)
+    if all(frame.pbc):
+        _check_density(frame, cutoff)
+    if len(frame) > MANY_ATOMS:
+        _check_heap(frame)
+
+
+def _check_images(frame: Frame, cutoff: float) -> None:
+    assert frame.cell is not None
+    # the distance of opposite faces along d is the reciprocal length of column d of cell⁻¹
+    inverse = np.linalg.inv(frame.cell)
+    height_d = 1.0 / np.sqrt((inverse * inverse).sum(axis=0))
+    images = (2.0 * cutoff / height_d[list(frame.pbc)] + 1.0).prod()
+    if images > MOST_IMAGES:
+        raise InputError(
+            f"{frame.source}: the faces of the cell are {', '.join(f'{h:.3g}' for h in height_d)} Å"
+            f" apart, so that a cut-off of {cutoff:g} Å reaches {images:.3g} of its images; "
+            f"expected at most {MOST_IMAGES:g}"
+        )
+
+
+def _check_density(frame: Frame, cutoff: float) -> None:
+    neighbours = 4.0 / 3.0 * np.pi * cutoff**3 * len(frame) / frame.volume
+    if neighbours > MOST_NEIGHBOURS:
+        raise InputError(
+            f"{frame.source}: {len(frame)} atoms in {frame.volume:.3g} Å³ have about "
+            f"{neighbours:.3g} neighbours each within {cutoff:g} Å; expected at most "
+            f"{MOST_NEIGHBOURS:g} (are the lengths in Å?)"
+        )
+
+
+def _check_heap(frame: Frame) -> None:
+    """Find atoms on top of each other (all at the origin, say) without listing their pairs."""
+    # two atoms in one cube of edge d/√3 are less than d apart
+    cube_ic = np.floor(frame.positions * (np.sqrt(3.0) / OVERLAP))
+    order = np.lexsort(cube_ic.T)
+    same = (np.diff(cube_ic[order], axis=0) == 0).all(axis=1)
+    if same.any():
+        k = int(same.argmax())
+        i, j = sorted((int(order[k]), int(order[k + 1])))
+        r_c = frame.positions[j] - frame.positions[i]
+        raise InputError(_overlap_message(frame, i, j, float(np.sqrt((r_c * r_c).sum()))))
+
+
+def _check_overlap(frame: Frame, pairs: Pairs) -> None:
+    distance_p = np.sqrt((pairs.r_pc * pairs.r_pc).sum(-1))
+    if len(distance_p) and distance_p.min() < OVERLAP:
+        p = int(distance_p.argmin())
+        raise InputError(_overlap_message(frame, pairs.i_p[p], pairs.j_p[p], distance_p[p]))
+
+
+def _overlap_message(frame: Frame, i: int, j: int, distance: float) -> str:
+    whom = f"atoms {i} and {j}" if i != j else f"atom {i} and its own periodic image"
+    return f"{frame.source}: {whom} are {distance:.3g} Å apart; expected at least {OVERLAP} Å"
+
+
+def _close_gaps(frame: Frame, cutoff: float) -> np.ndarray:
+    """Positions for the search, long empty stretches along open directions shortened.
+
+    The grid of the search covers the whole extent of an open system; one atom that has flown off
+    (10⁶ Å) would make it fill the memory or divide by zero. Two atoms with an empty stretch of more
+    than the cut-off between them are no pair, however long the stretch is: cut it to just more.
+    The positions themselves are returned unless the system is very long.
+    """
+    # directions normal to every periodic vector, as rows
+    periodic = frame.cell[list(frame.pbc)] if frame.cell is not None else np.zeros((0, 3))
+    open_dc = np.linalg.svd(periodic)[2][len(periodic) :] if len(periodic) else np.eye(3)
+    height_id = frame.positions @ open_dc.T
+    if not len(open_dc) or np.ptp(height_id, axis=0).max() < LONGEST * cutoff:
+        return frame.positions
+    closed_id = np.empty_like(height_id)
+    for d, height_i in enumerate(height_id.T):
+        order = np.argsort(height_i, kind="stable")
+        gap = np.diff(height_i[order], prepend=height_i[order[0]])
+        closed_id[order, d] = np.cumsum(np.minimum(gap, 1.01 * cutoff))
+    return frame.positions + (closed_id - height_id) @ open_dc

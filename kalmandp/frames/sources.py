@@ -1,0 +1,188 @@
+"""Frames out of other people's files: which reader for which file; reading by ASE and dpdata."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from kalmandp.errors import FileError, InputError, KalmanDPError, MissingPackage
+from kalmandp.frames.dataset import Dataset
+from kalmandp.frames.extxyz import read_extxyz
+from kalmandp.frames.frame import Frame
+
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+EXTXYZ_SUFFIXES = (".extxyz", ".xyz")
+
+#: Beginning of a file's name -> format, for programs whose files are known by name.
+KNOWN_NAMES = {
+    "OUTCAR": "dpdata:vasp/outcar",
+    "vasprun": "dpdata:vasp/xml",
+    "MOVEMENT": "dpdata:pwmat/movement",
+    "input.data": "dpdata:n2p2",
+}
+
+
+@dataclass
+class Source:
+    """One file to take frames from.
+
+    Attributes
+    ----------
+    path, format : what to read, and as what
+    keys : names of labels in extended XYZ
+    type_map : for systems that name no types
+    skipped : None, or a list that takes the messages of frames that cannot be used
+    ignored : names of quantities in the file that are not read
+    """
+
+    path: str
+    format: str
+    keys: dict[str, str] | None = None
+    type_map: tuple[str, ...] | None = None
+    skipped: list[str] | None = None
+    ignored: set[str] = field(default_factory=set)
+
+    def frames(self) -> Iterator[Frame]:
+        """Go through the frames that can be used."""
+        library, _, name = self.format.partition(":")
+        if self.keys and library != "extxyz":
+            raise InputError(f"keys is for extended XYZ; {self.path} is read as {self.format}")
+        if library == "extxyz":
+            makers = read_extxyz(self.path, keys=self.keys, ignored=self.ignored)
+        elif library == "deepmd":
+            makers = self._from_dataset()
+        elif library == "ase":
+            makers = _from_ase(self.path, name)
+        else:
+            makers = _from_dpdata(self.path, name)
+        for make in makers:
+            try:
+                frame = make()
+            except InputError as error:
+                if self.skipped is None:
+                    raise
+                self.skipped.append(str(error))
+            else:
+                yield frame
+
+    def _from_dataset(self) -> Iterator[Callable[[], Frame]]:
+        with Dataset(self.path, self.type_map) as dataset:
+            self.ignored.update(dataset.ignored)
+            for k in range(len(dataset)):
+                yield partial(dataset.__getitem__, k)
+
+
+def guess_format(path: str) -> str:
+    """The format of a file by its name, or by what is in a folder.
+
+    Returns
+    -------
+    "extxyz", "deepmd" (hdf5, npy, npy/mixed), "dpdata:FORMAT", or "ase" where ASE may guess
+    """
+    if os.path.isdir(path):
+        return _guess_folder(path)
+    name = os.path.basename(path.rpartition("#")[0] or path)
+    if name.lower().endswith(HDF5_SUFFIXES):
+        return "deepmd"
+    if name.lower().endswith(EXTXYZ_SUFFIXES):
+        return "extxyz"
+    for beginning, known in KNOWN_NAMES.items():
+        if name.startswith(beginning):
+            return known
+    return "ase"
+
+
+def _guess_folder(path: str) -> str:
+    if os.path.isfile(os.path.join(path, "coord.raw")) and not any(
+        name.startswith("set.") for name in os.listdir(path)
+    ):
+        return "dpdata:deepmd/raw"
+    return "deepmd"
+
+
+def check_format(format: str) -> str:
+    """A format as the user may write it, or an InputError that lists what there is."""
+    library, _, name = format.partition(":")
+    if format in ("extxyz", "deepmd", "ase") or (library in ("ase", "dpdata") and name):
+        return format
+    if format in ("deepmd/hdf5", "deepmd/npy", "deepmd/npy/mixed", "deepmd/hdf5/mixed"):
+        return "deepmd"
+    raise InputError(
+        f"format is {format!r}; expected 'extxyz', 'deepmd/hdf5', 'deepmd/npy', "
+        "'deepmd/npy/mixed', 'ase', 'ase:NAME' or 'dpdata:NAME', such as 'dpdata:vasp/outcar'"
+    )
+
+
+def _from_ase(path: str, name: str) -> Iterator[Callable[[], Frame]]:
+    """Whatever ase.io reads; ``name`` is one of its formats, or empty to let it guess."""
+    try:
+        from ase.io import iread
+    except ImportError as error:
+        raise MissingPackage("ase", "ase", f"reading {path}") from error
+    _check_there(path)
+    images = _foreign(
+        path, "ASE", lambda: iread(path, ":", format=name or None, do_not_split_by_at_sign=True)
+    )
+    number = 0
+    while True:
+        atoms = _foreign(path, "ASE", lambda: next(images, None))
+        if atoms is None:
+            break
+        yield partial(Frame.from_ase, atoms, source=f"{path} frame {number}")
+        number += 1
+    if not number:
+        raise FileError(f"{path}: holds no frames; expected at least one")
+
+
+def _from_dpdata(path: str, name: str) -> Iterator[Callable[[], Frame]]:
+    """Whatever dpdata reads as a labelled system."""
+    try:
+        import dpdata
+    except ImportError as error:
+        raise MissingPackage("dpdata", "data", f"reading {path} as {name}") from error
+    _check_there(path)
+    data = _foreign(path, "dpdata", lambda: dpdata.LabeledSystem(path, fmt=name).data)
+    if not len(data.get("coords", ())):
+        raise FileError(f"{path}: dpdata finds no converged frames in it as {name}")
+    for k in range(len(data["coords"])):
+        yield partial(_dpdata_frame, data, k, f"{path} frame {k}")
+
+
+def _dpdata_frame(data: dict, k: int, source: str) -> Frame:
+    def row(name: str) -> Any:
+        return np.array(data[name][k]) if np.size(data.get(name, ())) else None
+
+    return Frame(
+        positions=row("coords"),
+        types=data["atom_types"],
+        type_map=data["atom_names"],
+        cell=None if data.get("nopbc", False) else row("cells"),
+        energy=row("energies"),
+        forces=row("forces"),
+        virial=row("virials"),
+        source=source,
+    )
+
+
+def _check_there(path: str) -> None:
+    if not os.path.exists(path):
+        raise FileError(f"{path}: no such file or folder")
+
+
+def _foreign(path: str, whose: str, call: Callable):
+    """Call a reader that may raise anything for a file it does not understand."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return call()
+    except KalmanDPError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise FileError(f"{path}: {whose} cannot read it ({reason})") from error

@@ -1,0 +1,364 @@
+"""Where arrays lie: an HDF5 file or a folder of ``.npy`` files, behind one small interface.
+
+A store knows nothing of atoms. It lists names such as ``O64H128/set.000/coord.npy``, reads small
+arrays whole, and large ones row by row. Nothing is ever unpickled, and no array is believed to be
+larger than its file can hold, so that a damaged file costs an error and not the memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import h5py
+import numpy as np
+from h5py import h5t
+
+from kalmandp.errors import FileError, InputError, KalmanDPError
+from kalmandp.frames.global_heap import check_global_heaps
+
+#: Arrays kept open at a time; opening one takes longer than reading a row.
+OPEN_ARRAYS = 320
+#: Bytes of decompressed chunks that each open array keeps.
+CHUNK_CACHE = 1 << 18
+#: Classes of HDF5's types that hold numbers.
+NUMBERS = (h5t.INTEGER, h5t.FLOAT)
+#: What h5py, NumPy and Python raise when the bytes of a file make no sense.
+DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, EOFError, OverflowError)
+#: Bytes of tables of contents that HDF5 keeps; they take some twenty times as much in memory.
+TABLE_CACHE = 1 << 21
+#: No compression of HDF5's makes data smaller than this (deflate's limit is 1:1032).
+BEST_COMPRESSION = 1100
+
+
+class Rows(Protocol):
+    """An array on disk whose first axis counts frames; ``rows[k]`` reads one of them."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __getitem__(self, k): ...
+
+
+class Description(NamedTuple):
+    """What is known of an array without reading it; ``units`` is what an attribute of it says."""
+
+    shape: tuple[int, ...]
+    units: str | None
+
+
+class Store(Protocol):
+    """What a layout needs of an HDF5 file or a folder."""
+
+    path: str
+
+    def names(self) -> list[str]:
+        """Names of all arrays, relative to where the store begins, in a fixed order."""
+
+    def address(self, system: str) -> str:
+        """What a user would write to get at one system."""
+
+    def integers(self, name: str) -> np.ndarray: ...
+
+    def words(self, name: str) -> list[str]: ...
+
+    def rows(self, name: str) -> Rows: ...
+
+    def whole(self, name: str) -> np.ndarray: ...
+
+    def describe(self, name: str) -> Description: ...
+
+    def attributes(self, names: Iterable[str] | None = None) -> dict:
+        """Attributes of the file, all or some."""
+
+    def close(self) -> None: ...
+
+
+def open_store(path) -> Store:
+    """The store at ``path``: a folder, an HDF5 file, or ``file.h5#/group``.
+
+    Raises
+    ------
+    FileError
+        If there is nothing, or nothing that can be read.
+    """
+    text = path_text(path)
+    if os.path.isdir(text):
+        return FolderStore(text)
+    name, mark, group = text.rpartition("#")
+    if os.path.exists(text) or not mark:
+        name, group = text, "/"
+    if not os.path.exists(name):
+        raise FileError(f"{name}: no such file or folder")
+    return Hdf5Store(name, group)
+
+
+def path_text(path) -> str:
+    """``path`` as text, or an InputError if it is none."""
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise InputError(f"{path!r} is not the name of a file or folder")
+    return text
+
+
+@contextlib.contextmanager
+def reading(address: str):
+    """Turn whatever goes wrong while a file is read into a FileError that names it."""
+    try:
+        yield
+    except KalmanDPError:
+        raise
+    except MemoryError:
+        raise FileError(f"{address}: too large for the memory, or damaged") from None
+    except DAMAGE as error:
+        reason = " ".join(str(error.args[0] if error.args else error).split())[:200]
+        raise FileError(f"{address}: cannot be read or is damaged ({reason})") from None
+
+
+class Recent:
+    """The arrays used last, so that going through a system does not open them for each frame."""
+
+    def __init__(self, opener):
+        self._opener = opener
+        self._kept: OrderedDict[str, Rows] = OrderedDict()
+
+    def __call__(self, name: str) -> Rows:
+        rows = self._kept.pop(name, None)
+        self._kept[name] = rows = self._opener(name) if rows is None else rows
+        if len(self._kept) > OPEN_ARRAYS:
+            self._kept.popitem(last=False)
+        return rows
+
+    def clear(self) -> None:
+        self._kept.clear()
+
+
+class Hdf5Store:
+    """The arrays of an HDF5 file below one of its groups."""
+
+    def __init__(self, path: str, group: str = "/"):
+        self.path = path
+        self.rows = Recent(lambda name: h5py.Dataset(self._open(name)))
+        self._heaps_are_whole = False
+        if not os.path.isfile(path):
+            raise FileError(f"{path}: is not a regular file; expected an HDF5 file or a folder")
+        self._bytes = os.path.getsize(path)
+        if self._bytes == 0:
+            raise FileError(f"{path}: is empty (0 bytes); expected an HDF5 file")
+        with reading(path):
+            if not h5py.is_hdf5(path):
+                raise FileError(f"{path}: is not an HDF5 file, or is damaged at its beginning")
+            self._file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE)
+            limit_tables(self._file)
+        try:
+            self._root = self._find_group(group)
+            self._prefix = f"{path}#/" + self._root.name.strip("/")
+        except BaseException:
+            self.close()
+            raise
+
+    def _find_group(self, group: str) -> h5py.Group:
+        group = "/" + group.strip("/")
+        with reading(f"{self.path}#{group}"):
+            found = self._file.get(group)
+            if not isinstance(found, h5py.Group):
+                raise FileError(f"{self.path}: there is no group {group!r} in the file")
+            return found
+
+    def names(self) -> list[str]:
+        found: list[str] = []
+        with reading(self.path):
+            # every object is visited once, so that a cycle of links has an end
+            self._root.id.links.visit(lambda name: found.append(os.fsdecode(name)))
+        return sorted(found)
+
+    def address(self, system: str) -> str:
+        return self._prefix + ("/" if system and self._prefix[-1] != "/" else "") + system
+
+    def integers(self, name: str) -> np.ndarray:
+        return np.atleast_1d(self._values(name, (h5t.INTEGER,), "integers"))
+
+    def words(self, name: str) -> list[str]:
+        self._check_texts(self._open(name, (h5t.STRING,), "text"))
+        values = np.atleast_1d(self._values(name, (h5t.STRING,), "text")).tolist()
+        with reading(self.address(name)):
+            return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
+
+    def whole(self, name: str) -> np.ndarray:
+        return self._values(name)
+
+    def describe(self, name: str) -> Description:
+        found = self._open(name)
+        with reading(self.address(name)):
+            if not h5py.h5a.get_num_attrs(found):
+                return Description(found.shape, None)
+            notes = self._notes(h5py.Dataset(found), ("units", "unit"))
+            stated = notes.get("units", notes.get("unit"))
+            return Description(found.shape, None if stated is None else str(stated))
+
+    def attributes(self, names: Iterable[str] | None = None) -> dict:
+        with reading(self.path):
+            return self._notes(self._file, names)
+
+    def close(self) -> None:
+        self.rows.clear()
+        # a damaged file may also fail to close; nothing was written to it
+        with contextlib.suppress(Exception):
+            self._file.close()
+
+    def _notes(self, place, names: Iterable[str] | None) -> dict:
+        present = [name for name in (names or place.attrs) if name in place.attrs]
+        for name in present:
+            self._check_texts(place.attrs.get_id(name))
+        return {name: _plain(place.attrs[name]) for name in present}
+
+    def _check_texts(self, found) -> None:
+        """Texts of variable length are read only from a file whose heaps are whole."""
+        kind = found.get_type()
+        fixed = kind.get_class() in NUMBERS or (
+            kind.get_class() == h5t.STRING and not kind.is_variable_str()
+        )
+        if not fixed and not self._heaps_are_whole:
+            check_global_heaps(self.path)
+            self._heaps_are_whole = True
+
+    def _values(self, name: str, kinds=NUMBERS, wanted: str = "numbers") -> np.ndarray:
+        found = self._open(name, kinds, wanted)
+        with reading(self.address(name)):
+            return h5py.Dataset(found)[()]
+
+    def _open(self, name: str, kinds=NUMBERS, wanted: str = "numbers") -> h5py.h5d.DatasetID:
+        # h5py's lower layer: a file may hold 10⁵ arrays, and its upper layer takes ten times longer
+        address = self.address(name)
+        with reading(address):
+            found = h5py.h5d.open(self._root.id, os.fsencode(name))
+            kind, shape = found.get_type(), found.shape
+            if kind.get_class() not in kinds:
+                raise FileError(f"{address} is of type {kind.dtype}; expected {wanted}")
+            if math.prod(shape) * kind.get_size() > BEST_COMPRESSION * self._bytes:
+                raise FileError(
+                    f"{address}: is damaged (shape {shape} does not fit into a file of "
+                    f"{self._bytes} bytes)"
+                )
+            return found
+
+
+def limit_tables(file: h5py.File) -> None:
+    """Keep HDF5 from holding the tables of contents of 10⁵ arrays in memory."""
+    config = file.id.get_mdc_config()
+    config.set_initial_size = True
+    config.initial_size = config.min_size = TABLE_CACHE // 2
+    config.max_size = TABLE_CACHE
+    file.id.set_mdc_config(config)
+
+
+class FolderStore:
+    """The arrays in a folder and the folders below it."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self.rows = Recent(lambda name: NpyRows(self.address(name)))
+
+    def names(self) -> list[str]:
+        found: list[str] = []
+        seen: set[str] = set()
+        with reading(self.path):
+            for folder, folders, files in os.walk(self.path, followlinks=True, onerror=_raise):
+                real = os.path.realpath(folder)
+                if real in seen:  # a link that leads back
+                    folders.clear()
+                    continue
+                seen.add(real)
+                prefix = os.path.relpath(folder, self.path).replace(os.sep, "/")
+                found += [name if prefix == "." else f"{prefix}/{name}" for name in files]
+        return sorted(found)
+
+    def address(self, system: str) -> str:
+        return os.path.join(self.path, system) if system else self.path
+
+    def integers(self, name: str) -> np.ndarray:
+        with reading(self.address(name)):
+            words = Path(self.address(name)).read_text(encoding="utf-8").split()
+            return np.array([int(word) for word in words], dtype=np.int64)
+
+    def words(self, name: str) -> list[str]:
+        with reading(self.address(name)):
+            return Path(self.address(name)).read_text(encoding="utf-8").split()
+
+    def whole(self, name: str) -> np.ndarray:
+        rows = NpyRows(self.address(name))
+        with reading(rows.path):
+            return np.load(rows.path, allow_pickle=False)
+
+    def describe(self, name: str) -> Description:
+        return Description(NpyRows(self.address(name)).shape, None)
+
+    def attributes(self, names: Iterable[str] | None = None) -> dict:
+        return {}
+
+    def close(self) -> None:
+        self.rows.clear()
+
+
+class NpyRows:
+    """An ``.npy`` file read row by row.
+
+    The file is opened for each row: a data set of many folders would otherwise run out of file
+    handles, and a file that is cut short under a memory map takes the whole process down.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        with reading(path), open(path, "rb") as file:
+            version = np.lib.format.read_magic(file)
+            header = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }.get(version)
+            if header is None:
+                raise FileError(f"{path}: is an npy file of version {version}; expected 1.0 or 2.0")
+            self.shape, self._fortran, self.dtype = header(file)
+            self._start = file.tell()
+        if self.dtype.hasobject or self.dtype.kind not in "iufb":
+            raise FileError(f"{path}: is of type {self.dtype}; expected numbers")
+        self._check_length(os.path.getsize(path))
+
+    def _check_length(self, there: int) -> None:
+        wanted = self._start + math.prod(self.shape) * self.dtype.itemsize
+        if min(self.shape, default=1) < 0 or there < wanted:
+            raise FileError(
+                f"{self.path}: is truncated or damaged ({there} bytes; an array of shape "
+                f"{self.shape} and type {self.dtype} takes {wanted})"
+            )
+
+    def __getitem__(self, k: int) -> np.ndarray:
+        width = math.prod(self.shape[1:])
+        with reading(self.path), open(self.path, "rb") as file:
+            if self._fortran and width > 1:
+                # columns lie together: one number from each
+                starts = range(int(k), width * self.shape[0], self.shape[0])
+                row = np.concatenate([self._numbers(file, start, 1) for start in starts])
+                return row.reshape(self.shape[1:], order="F")
+            return self._numbers(file, int(k) * width, width).reshape(self.shape[1:])
+
+    def _numbers(self, file, start: int, count: int) -> np.ndarray:
+        file.seek(self._start + start * self.dtype.itemsize)
+        return np.frombuffer(file.read(count * self.dtype.itemsize), dtype=self.dtype)
+
+
+def _plain(value):
+    """An attribute as a Python value: text instead of bytes, numbers instead of arrays of one."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, np.ndarray) and value.size == 1:
+        return _plain(value.reshape(())[()])
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _raise(error):
+    raise error
