@@ -1,0 +1,81 @@
+"""The learning curve: what was recorded on the way, and `lcurve.out` in DeePMD-kit's columns."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kalmandp.files import replacing
+
+
+class Record(NamedTuple):
+    """What the training loop yields.
+
+    step, n_steps : batches done and in all;  epoch : passes over the data, a fraction
+    updates : Kalman (or Adam) updates so far;  seconds : of training so far, restarts included
+    rmse_e, rmse_v (eV/atom), rmse_f (eV/Å) : on the current batch, before it was learnt
+    valid_e, valid_f, valid_v : on validation frames
+    lam : λ of the filter;  lr : learning rate of Adam
+    diagnostics : dict of the last updates: innovation, normalised innovation squared, …
+    event : "step", "display" (a line of the learning curve), "checkpoint", or "end"
+    """
+
+    step: int
+    epoch: float
+    n_steps: int
+    updates: int
+    seconds: float
+    rmse_e: float
+    rmse_f: float
+    rmse_v: float
+    valid_e: float
+    valid_f: float
+    valid_v: float
+    lam: float
+    lr: float
+    diagnostics: dict
+    event: str
+
+
+#: Columns of a line of the history, in this order.
+COLUMNS = (
+    "step", "epoch", "updates", "seconds", "valid_e", "rmse_e", "valid_f", "rmse_f",
+    "valid_v", "rmse_v", "lam", "lr",
+)  # fmt: skip
+
+
+class History:
+    """Lines of the learning curve, as an array that a checkpoint can carry."""
+
+    def __init__(self, rows=None):
+        self.rows: list[list[float]] = [] if rows is None else np.asarray(rows).tolist()
+
+    def add(self, record: Record) -> None:
+        self.rows.append([float(getattr(record, name)) for name in COLUMNS])
+
+    @property
+    def array(self) -> np.ndarray:
+        return np.array(self.rows, dtype=float).reshape(-1, len(COLUMNS))
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        return self.array[:, COLUMNS.index(column)]
+
+    def write(self, path) -> None:
+        """Write ``lcurve.out``: DeePMD-kit's columns first, then ours; written beside and renamed."""
+        names = {
+            "step": "step", "valid_e": "rmse_e_val", "rmse_e": "rmse_e_trn",
+            "valid_f": "rmse_f_val", "rmse_f": "rmse_f_trn", "valid_v": "rmse_v_val",
+            "rmse_v": "rmse_v_trn", "lr": "lr", "lam": "lambda", "epoch": "epoch",
+            "updates": "updates", "seconds": "seconds",
+        }  # fmt: skip
+        lines = ["#" + " ".join(f"{title:>13}" for title in names.values())[1:]]
+        for row in self.rows:
+            values = dict(zip(COLUMNS, row, strict=True))
+            cells = [
+                f"{int(values[n]):>13d}" if n in ("step", "updates") else f"{values[n]:>13.6e}"
+                for n in names
+            ]
+            lines.append(" ".join(cells))
+        with replacing(path) as beside:
+            beside.write_text("\n".join(lines) + "\n", encoding="utf-8")

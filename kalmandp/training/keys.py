@@ -1,0 +1,331 @@
+"""The keys of an input file, section by section: DeePMD-kit's se_e2_a subset and our additions.
+
+Each table lists what is read, what is accepted only at DeePMD-kit's default (`fixed`: the option
+does not exist here, so stating its default changes nothing), and what changes no result at all
+(`ignored`: display, profiling). DeePMD-kit's own normalised ``out.json`` of versions 3.0 to 3.2 is
+therefore read unchanged. Anything else is an error that names the key.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from kalmandp.errors import InputError
+from kalmandp.potential.activations import NAMES, activation
+from kalmandp.training.checks import (
+    Key,
+    Unfit,
+    anything,
+    boolean,
+    choice,
+    did_you_mean,
+    fixed,
+    ignored,
+    integer,
+    number,
+    one_of,
+    only,
+    optional,
+    sequence,
+    text,
+)
+
+
+def _sel(value):
+    wanted = '"auto", "auto:1.1" (a factor ≥ 1) or a list of counts, one per type'
+    if isinstance(value, str):
+        kind, colon, factor = value.partition(":")
+        try:
+            good = kind == "auto" and (not colon or 1.0 <= float(factor) <= 100.0)
+        except ValueError:
+            good = False
+        if not good:
+            raise Unfit(wanted, value)
+        return value
+    return sequence(integer(0), wanted, at_least=1)(value)
+
+
+def _activation(value):
+    try:
+        activation(text(value))
+    except InputError:
+        hint = did_you_mean(value, NAMES)
+        raise Unfit(f"one of {', '.join(NAMES)}{hint}", value) from None
+    return value
+
+
+def _atom_ener(value):
+    energies = sequence(optional(number(unit="eV")), "a list of energies or null, per type")(value)
+    return energies or None
+
+
+def _pair(value):
+    """A prefactor: one number for the whole run, or [start, limit]."""
+    positive = number(above=0.0)
+    wanted = "a number > 0, or [start, limit]"
+    if isinstance(value, list | tuple):
+        return sequence(positive, wanted, length=2)(value)
+    try:
+        return (positive(value),) * 2
+    except Unfit:
+        raise Unfit(wanted, value) from None
+
+
+def _batch_size(value):
+    """("frames", B), or ("atoms", N) for DeePMD-kit's "auto:N"."""
+    wanted = 'an integer ≥ 1, "auto" or "auto:N"'
+    if isinstance(value, list | tuple) and value:
+        sizes = {_batch_size(v) for v in value}
+        if len(sizes) > 1:
+            raise Unfit("one batch size for all systems", value)
+        return sizes.pop()
+    if isinstance(value, str):
+        kind, _, n = value.partition(":")
+        if value != "auto" and not (kind == "auto" and n.isascii() and n.isdigit() and 0 < int(n)):
+            raise Unfit(wanted, value)
+        return "atoms", int(n) if n else 32
+    try:
+        return "frames", integer(1)(value)
+    except Unfit:
+        raise Unfit(wanted, value) from None
+
+
+def _systems(value):
+    wanted = "a path, or a list of paths"
+    if isinstance(value, str):
+        return (one_of(wanted, text)(value),)
+    return sequence(text, wanted, at_least=1)(value)
+
+
+def _file_name(*suffixes: str):
+    """A name inside the folder of the run: an input file may come from anywhere."""
+    wanted = "a file name inside the run's folder"
+    if suffixes:
+        wanted += f" that ends in {' or '.join(suffixes)}"
+
+    def check(value):
+        path = PurePath(one_of(wanted, text)(value))
+        outside = path.is_absolute() or ".." in path.parts or not path.name or "\\" in value
+        if outside or (suffixes and path.suffix not in suffixes):
+            raise Unfit(wanted, value)
+        return str(path)
+
+    return check
+
+
+_types = sequence(text, "a list of names, one per type", at_least=1)
+_widths = sequence(integer(1), "a list of layer widths", at_least=1)
+_type_pairs = sequence(
+    sequence(integer(0), "a pair of type numbers", length=2), "a list of pairs of type numbers"
+)
+_seed = optional(integer(0))
+_precision = choice("default", "float64", "double", why="all numbers here are float64")
+
+ROOT = (
+    Key("model", anything, "model"),
+    Key("training", anything, "training"),
+    Key("optimizer", anything, "optimizer"),
+    Key("loss", anything, "loss"),
+    Key("learning_rate", anything, "learning_rate"),
+    fixed("validating", None, {}),
+)
+
+MODEL = (
+    Key("type_map", _types, "type_map"),
+    Key("descriptor", anything, "descriptor"),
+    Key("fitting_net", anything, "fitting_net"),
+    Key("data_stat_nbatch", integer(1), "data_stat_nbatch", idle=(10,)),
+    Key("type", choice("standard"), None),
+    fixed("data_stat_protect", 0.01),
+    fixed("pair_exclude_types", [], ()),
+    fixed("atom_exclude_types", [], ()),
+    fixed("preset_out_bias", None),
+    fixed("bridging_method", "None", "none", None),
+    ignored("bridging_r_inner", 0.5),
+    ignored("bridging_r_outer", 0.8),
+    ignored("data_bias_nsample", 10),
+    ignored("srtab_add_bias", True),
+    ignored("model_branch_alias", []),
+    ignored("info", {}),
+)
+
+DESCRIPTOR = (
+    Key("type", choice("se_e2_a", "se_a"), None),
+    Key("sel", _sel, "sel"),
+    Key("rcut", number(above=0.0, unit="Å"), "rcut"),
+    Key("rcut_smth", number(at_least=0.0, unit="Å"), "rcut_smth"),
+    Key("neuron", _widths, "embedding", ("n_neuron",)),
+    Key("axis_neuron", integer(1), "axis_neuron", ("n_axis_neuron",)),
+    Key("activation_function", _activation, "embedding_activation"),
+    Key("resnet_dt", boolean, "embedding_resnet_dt"),
+    Key("type_one_side", boolean, "type_one_side"),
+    Key("exclude_types", _type_pairs, "exclude_types"),
+    Key("seed", _seed, "descriptor_seed"),
+    Key("precision", _precision, None),
+    fixed("trainable", True),
+    fixed("env_protection", 0.0),
+    fixed("set_davg_zero", False),
+)
+
+FITTING = (
+    Key("type", choice("ener"), None),
+    Key("neuron", _widths, "fitting", ("n_neuron",)),
+    Key("activation_function", _activation, "fitting_activation"),
+    Key("resnet_dt", boolean, "fitting_resnet_dt"),
+    Key("atom_ener", _atom_ener, "atom_ener"),
+    Key("seed", _seed, "fitting_seed"),
+    Key("precision", _precision, None),
+    fixed("trainable", True),
+    fixed("rcond", None),
+    fixed("numb_fparam", 0),
+    fixed("numb_aparam", 0),
+    fixed("default_fparam", None),
+    fixed("dim_case_embd", 0),
+    fixed("use_aparam_as_mask", False),
+)
+
+#: DeePMD-kit's prefactors of its LKF, since 3.2 in ``optimizer``, up to 3.1 in ``training``.
+_KF = (
+    Key("kf_start_pref_e", number(above=0.0), "start_pref_e"),
+    Key("kf_limit_pref_e", number(above=0.0), "limit_pref_e"),
+    Key("kf_start_pref_f", number(above=0.0), "start_pref_f"),
+    Key("kf_limit_pref_f", number(above=0.0), "limit_pref_f"),
+)
+
+LKF = (Key("type", anything, None), Key("kf_blocksize", integer(1), "block_size"), *_KF)
+
+KALMAN = (
+    Key("type", anything, None),
+    Key("preset", choice("default", "paper", "deepmd", "matpl"), "preset"),
+    Key("block_size", integer(1), "block_size", ("kf_blocksize",)),
+    Key("blocks", choice("text", "code"), "blocks"),
+    Key("p0", number(above=0.0), "p0"),
+    Key("lam", number(above=0.0, at_most=1.0), "lam", ("lambda",)),
+    Key("nu", number(above=0.0, at_most=1.0), "nu"),
+    Key("sigma_e", number(above=0.0, unit="eV/atom"), "sigma_e"),
+    Key("sigma_f", number(above=0.0, unit="eV/Å"), "sigma_f"),
+    Key("sigma_w", number(above=0.0, unit="eV/atom"), "sigma_w"),
+    Key("n_groups", integer(1), "n_groups"),
+    Key("group_size", integer(1), "group_size"),
+    Key("measurement", choice("signed", "joint", "matrix"), "measurement"),
+    Key("with_virial", optional(boolean), "with_virial"),
+    Key("pref_e", _pair, "pref_e"),
+    Key("pref_f", _pair, "pref_f"),
+    Key("covariance", choice("tiled", "dense"), "covariance"),
+    Key("covariance_dtype", choice("float64", "float32"), "covariance_dtype"),
+    *_KF,
+)
+
+_beta = number(at_least=0.0, at_most=1.0)
+
+ADAM = (
+    Key("type", anything, None),
+    Key("adam_beta1", _beta, "adam_beta1"),
+    Key("adam_beta2", _beta, "adam_beta2"),
+    fixed("weight_decay", 0.0),
+)
+
+_prefactor = number(at_least=0.0)
+
+LOSS = (
+    Key("type", choice("ener"), None),
+    *(
+        Key(f"{when}_pref_{which}", _prefactor, f"{when}_pref_{which}")
+        for which in "efv"
+        for when in ("start", "limit")
+    ),
+    *(fixed(f"{when}_pref_{which}", 0) for which in ("h", "ae", "pf", "gf") for when in ("start", "limit")),
+    fixed("relative_f", None),
+    fixed("enable_atom_ener_coeff", False),
+    fixed("use_default_pf", False),
+    fixed("numb_generalized_coord", 0),
+    fixed("use_huber", False),
+    fixed("loss_func", "mse"),
+    fixed("f_use_norm", False),
+    fixed("intensive_ener_virial", False),
+    ignored("huber_delta", 0.01),
+)
+
+LEARNING_RATE = (
+    Key("type", choice("exp"), "type"),
+    Key("start_lr", number(above=0.0), "start_lr"),
+    Key("stop_lr", optional(number(above=0.0)), "stop_lr"),
+    Key("stop_lr_ratio", optional(number(above=0.0, at_most=1.0)), "stop_lr_ratio"),
+    Key("decay_steps", integer(1), "decay_steps"),
+    Key("decay_rate", optional(number(above=0.0, at_most=1.0)), "decay_rate"),
+    fixed("smooth", False),
+    fixed("warmup_steps", 0),
+    fixed("warmup_ratio", None),
+    ignored("warmup_start_factor", 0.0),
+    ignored("scale_by_worker", "linear"),
+)
+
+#: The optimizer as DeePMD-kit ≤ 3.1 has it, among the keys of ``training``.
+OLD_OPTIMIZER = ("opt_type", "kf_blocksize", *(key.name for key in _KF))
+
+TRAINING = (
+    Key("training_data", anything, "training_data"),
+    Key("validation_data", anything, "validation_data"),
+    Key("numb_steps", integer(1), "n_steps", ("stop_batch", "num_step", "num_steps", "numb_step")),
+    Key("numb_epoch", number(above=0.0), "n_epochs", ("num_epochs", "num_epoch", "numb_epochs")),
+    Key("seed", _seed, "seed"),
+    Key("disp_file", _file_name(), "disp_file"),
+    Key("disp_freq", integer(1), "disp_freq"),
+    Key("save_freq", integer(1), "save_freq"),
+    Key("save_ckpt", _file_name(), "save_ckpt"),
+    Key("validation_fraction", number(above=0.0, at_most=0.9), "validation_fraction"),
+    Key("model_file", _file_name(".dp", ".yaml", ".yml"), "model_file"),
+    fixed("save_dir", None),
+    fixed("enable_ema", False),
+    fixed("change_bias_after_training", False),
+    fixed("gradient_max_norm", 0, None),
+    fixed("warmup_steps", 0),
+    fixed("acc_freq", 1),
+    fixed("zero_stage", 0),
+    ignored("ema_decay", 0.999),
+    ignored("ema_ckpt_keep"),
+    ignored("ckpt_keep_ratio"),
+    ignored("max_ckpt_keep", 5),
+    ignored("stat_file"),
+    ignored("stat_file_mode", "update"),
+    ignored("disp_training", True),
+    ignored("disp_avg", False),
+    ignored("time_training", True),
+    ignored("profiling", False),
+    ignored("profiling_file", "timeline.json"),
+    ignored("enable_profiler", False),
+    ignored("tensorboard", False),
+    ignored("tensorboard_log_dir", "log"),
+    ignored("tensorboard_freq", 1),
+    ignored("numb_test"),
+    ignored("neighbor_graph_method", "auto"),
+    ignored("enable_compile", False),
+    ignored("enable_tf32", False),
+)
+
+_DATA = (
+    Key("systems", _systems, "systems"),
+    Key("batch_size", _batch_size, "batch_size"),
+    fixed("set_prefix", "set"),
+    fixed("rglob_patterns", None),
+)
+
+_every_frame_once = choice("prob_sys_size", why="an epoch has every frame once")
+
+#: Systems are drawn by their size; other probabilities are not supported yet.
+_SAMPLING = (
+    Key("auto_prob", _every_frame_once, "auto_prob", ("auto_prob_style",)),
+    Key("sys_probs", only(None), "sys_probs", ("sys_weights",)),
+)
+
+TRAINING_DATA = (*_DATA, *_SAMPLING, fixed("min_pair_dist", 0.0))
+
+VALIDATION_DATA = (
+    *_DATA,
+    Key("numb_btch", integer(1), "numb_btch", ("numb_batch",)),
+    ignored("auto_prob", "prob_sys_size"),
+    ignored("auto_prob_style", "prob_sys_size"),
+    ignored("sys_probs"),
+    ignored("sys_weights"),
+    ignored("numb_test"),
+)

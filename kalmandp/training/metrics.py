@@ -1,0 +1,123 @@
+"""Errors of a potential on labelled frames: one function for the learning curve, `test` and plots."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kalmandp.potential.potential import Potential
+from kalmandp.training.measurements import make_sample, predict
+
+#: Atoms put side by side in one evaluation.
+ATOMS_AT_ONCE = 2000
+
+
+class Comparison(NamedTuple):
+    """Labels beside predictions, frame by frame (None where a frame has no such label).
+
+    n_atoms (f,); energy (f, 2) eV: label, prediction; forces: list of (n, 3, 2); virial: list of (3, 3, 2)
+    """
+
+    n_atoms: np.ndarray
+    energy: list
+    forces: list
+    virial: list
+    atomic_energies: list
+
+
+class Metrics(NamedTuple):
+    """Root mean square and mean absolute errors; NaN where no frame has the label.
+
+    energy and virial in eV/atom, force in eV/Å; ``rms_force`` is the labels' own RMS, eV/Å
+    """
+
+    energy_rmse: float
+    energy_mae: float
+    force_rmse: float
+    force_mae: float
+    virial_rmse: float
+    virial_mae: float
+    rms_force: float
+    n_frames: int
+    n_atoms: int
+
+
+def compare(potential: Potential, frames, pairs=None) -> Comparison:
+    """Predict each frame and put labels and predictions side by side.
+
+    Parameters
+    ----------
+    potential : Potential
+    frames : iterable of Frame
+    pairs : iterable of Pairs, if the neighbours are known
+    """
+    out = Comparison(np.zeros(0, int), [], [], [], [])
+    sizes: list[int] = []
+    for batch, batch_pairs in _batches(frames, pairs):
+        sample = make_sample(potential, batch, batch_pairs)
+        now = predict(potential, sample)
+        for f, frame in enumerate(sample.frames):
+            atoms = slice(sample.first_f[f], sample.first_f[f + 1])
+            sizes.append(len(frame))
+            out.energy.append(_beside(frame.energy, now.E_f[f]))
+            out.forces.append(_beside(frame.forces, now.F_ic[atoms]))
+            out.virial.append(_beside(frame.virial, now.W_fcc[f]))
+            out.atomic_energies.append(_beside(frame.atomic_energies, now.E_i[atoms]))
+    return out._replace(n_atoms=np.array(sizes, dtype=int))
+
+
+def summarize(comparison: Comparison) -> Metrics:
+    """RMSE and MAE of a comparison."""
+    c = comparison
+    energy = [(e[1] - e[0]) / n for e, n in zip(c.energy, c.n_atoms, strict=True) if e is not None]
+    virial = [
+        ((v[..., 1] - v[..., 0]) / n).ravel()
+        for v, n in zip(c.virial, c.n_atoms, strict=True)
+        if v is not None
+    ]
+    forces = [f for f in c.forces if f is not None]
+    force = [(f[..., 1] - f[..., 0]).ravel() for f in forces]
+    rms, mae = _rms, _mae
+    return Metrics(
+        rms(energy), mae(energy), rms(force), mae(force), rms(virial), mae(virial),
+        rms([f[..., 0].ravel() for f in forces]), len(c.n_atoms), int(c.n_atoms.sum()),
+    )  # fmt: skip
+
+
+def evaluate(potential: Potential, frames, pairs=None) -> Metrics:
+    """`summarize(compare(...))`: the errors of a potential on frames."""
+    return summarize(compare(potential, frames, pairs))
+
+
+def _beside(label, prediction):
+    """(…, 2): label and prediction; None without a label."""
+    return None if label is None else np.stack([np.asarray(label), prediction], axis=-1)
+
+
+def _join(parts) -> np.ndarray:
+    return np.concatenate([np.atleast_1d(p) for p in parts]) if parts else np.zeros(0)
+
+
+def _rms(parts) -> float:
+    values = _join(parts)
+    return float(np.sqrt(np.mean(values * values))) if len(values) else float("nan")
+
+
+def _mae(parts) -> float:
+    values = _join(parts)
+    return float(np.mean(np.abs(values))) if len(values) else float("nan")
+
+
+def _batches(frames, pairs):
+    batch, batch_pairs, atoms = [], [], 0
+    pairs = iter(pairs) if pairs is not None else None
+    for frame in frames:
+        batch.append(frame)
+        batch_pairs.append(next(pairs) if pairs is not None else None)
+        atoms += len(frame)
+        if atoms >= ATOMS_AT_ONCE:
+            yield batch, batch_pairs if pairs is not None else None
+            batch, batch_pairs, atoms = [], [], 0
+    if batch:
+        yield batch, batch_pairs if pairs is not None else None

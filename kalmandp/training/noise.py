@@ -1,0 +1,62 @@
+"""How much a measurement is trusted: the variance R of its error, in physical units.
+
+The filter sees a number y with noise R. In RLEKF's paper R is the number of blocks L, in the codes H and
+the error are divided by the number of atoms instead; scaling (y, H) by c with noise R is the same as
+noise R/c² on y itself, so all these choices are choices of R, and this file states them as such.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PhysicalNoise:
+    """Expected errors of model and labels together: σ_E (eV/atom), σ_F (eV/Å), σ_W (eV/atom).
+
+    R_E = (σ_E N)²;  R_F = σ_F²/n for the mean of n signed force components;  R_W = (σ_W N)²/n
+    """
+
+    sigma_e: float
+    sigma_f: float
+    sigma_w: float
+
+    def energy(self, n_atoms: int, n_blocks: int) -> float:
+        """Variance of a total energy, eV²."""
+        return (self.sigma_e * n_atoms) ** 2
+
+    def force(self, n_atoms: int, n_components: int, n_blocks: int) -> float:
+        """Variance of the mean of ``n_components`` signed force components, (eV/Å)²."""
+        return self.sigma_f**2 / n_components
+
+    def virial(self, n_atoms: int, n_components: int, n_blocks: int) -> float:
+        """Variance of the mean of ``n_components`` signed virial components, eV²."""
+        return (self.sigma_w * n_atoms) ** 2 / n_components
+
+
+@dataclass(frozen=True)
+class BlockNoise:
+    """The paper's R = L and the codes' R = L (N/p)², whatever the number of components.
+
+    Attributes
+    ----------
+    pref_e, pref_f, pref_v : prefactors p of energy, force and virial
+    per_atom : True where error and H are divided by N (DeePMD-kit, MatPL), False for the paper
+    """
+
+    pref_e: float = 1.0
+    pref_f: float = 1.0
+    pref_v: float = 1.0
+    per_atom: bool = False
+
+    def _variance(self, prefactor: float, n_atoms: int, n_blocks: int) -> float:
+        return n_blocks * ((n_atoms if self.per_atom else 1.0) / prefactor) ** 2
+
+    def energy(self, n_atoms: int, n_blocks: int) -> float:
+        return self._variance(self.pref_e, n_atoms, n_blocks)
+
+    def force(self, n_atoms: int, n_components: int, n_blocks: int) -> float:
+        return self._variance(self.pref_f, n_atoms, n_blocks)
+
+    def virial(self, n_atoms: int, n_components: int, n_blocks: int) -> float:
+        return self._variance(self.pref_v, n_atoms, n_blocks)

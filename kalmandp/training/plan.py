@@ -1,0 +1,168 @@
+"""What a run will take, before it runs: weights, blocks, memory of P, updates, time."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from kalmandp.frames.dataset import Dataset
+from kalmandp.kalman.blocks import Part, covariance_memory, partition
+from kalmandp.potential.potential import Potential
+from kalmandp.training.loop import AdamTrainer, KalmanTrainer
+from kalmandp.training.measurements import make_sample
+from kalmandp.training.presets import resolve
+from kalmandp.training.settings import Settings
+
+#: Frames from which the model's form and the time of a step are taken.
+SOME_FRAMES = 8
+#: Steps that are timed, after one that compiles.
+TIMED_STEPS = 3
+#: P may take this share of the free memory.
+SHARE = 0.9
+
+
+class Plan(NamedTuple):
+    """What a run will take.
+
+    Attributes
+    ----------
+    n_frames : frames to train on;  atoms_per_frame : of those looked at, on average
+    type_map, sel : of the model;  sel_note : where a sel of "auto" is an estimate
+    n_weights : N;  block_sizes : of P, empty for Adam
+    memory : bytes of P;  memory_free : bytes that are free now, 0 if that is not known
+    steps_per_epoch, n_steps, updates_per_step : of the run
+    seconds_per_step : measured, None if it was not
+    """
+
+    n_frames: int
+    atoms_per_frame: float
+    type_map: tuple[str, ...]
+    sel: tuple[int, ...]
+    sel_note: str
+    optimizer: str
+    n_weights: int
+    block_sizes: tuple[int, ...]
+    memory: int
+    memory_free: int
+    steps_per_epoch: int
+    n_steps: int
+    updates_per_step: int
+    seconds_per_step: float | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether P fits into the memory that is free."""
+        return not self.memory_free or self.memory <= SHARE * self.memory_free
+
+
+def make_plan(settings: Settings, timing: bool = True, engine: str = "numba") -> Plan:
+    """Plan a run. Nothing is written, and P is only made for the timing, if it fits.
+
+    Parameters
+    ----------
+    settings : from `read_input`
+    timing : measure the time of a step on a frame of the data
+
+    Raises
+    ------
+    InputError, FileError
+        As the run itself would, for the frames that are looked at.
+    """
+    t, m, o = settings.training, settings.model, settings.optimizer
+    with Dataset(t.systems, m.type_map) as data:
+        n_frames = _frames_to_train(len(data), settings)
+        some = data.subset(np.unique(np.linspace(0, len(data) - 1, SOME_FRAMES).astype(int)))
+        potential = Potential.create(
+            m.type_map or data.type_map, rcut=m.rcut, rcut_smth=m.rcut_smth, sel=m.sel, frames=some,
+            rng=np.random.default_rng(0), atom_ener=m.atom_ener, engine=engine, **m.choices(),
+        )  # fmt: skip
+        batch = t.frames_per_batch(data.natoms(0))
+        steps_per_epoch = -(-n_frames // min(batch, n_frames))
+        n_steps = t.n_steps or max(1, round((t.n_epochs or 0) * steps_per_epoch))
+        choices = resolve(o) if o.is_kalman else None
+        block_sizes, memory = _covariance(potential, choices)
+        estimated = isinstance(m.sel, str) and len(some) < len(data)
+        plan = Plan(
+            n_frames=n_frames,
+            atoms_per_frame=float(np.mean([some.natoms(k) for k in range(len(some))])),
+            type_map=potential.type_map,
+            sel=potential.architecture.sel,
+            sel_note=f" ({m.sel}, from {len(some)} frames)" if estimated else "",
+            optimizer=f"{o.type}, preset {o.preset}" if o.is_kalman else o.type,
+            n_weights=potential.layout.size,
+            block_sizes=block_sizes,
+            memory=memory,
+            memory_free=available_memory(),
+            steps_per_epoch=steps_per_epoch,
+            n_steps=n_steps,
+            updates_per_step=1 if choices is None else _updates(choices),
+            seconds_per_step=None,
+        )
+        if timing and plan.fits:
+            trainer: AdamTrainer | KalmanTrainer
+            if choices is None:
+                trainer = AdamTrainer(potential, settings, n_steps)
+            else:
+                trainer = KalmanTrainer(potential, choices, np.random.default_rng(0))
+            frames = [some[k % len(some)] for k in range(batch)]
+            seconds = _time(lambda: trainer.step(make_sample(potential, frames)))
+            plan = plan._replace(seconds_per_step=seconds)
+    return plan
+
+
+def available_memory() -> int:
+    """Bytes of memory that are free for a new array; 0 if the system does not tell."""
+    free = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+        # a container may have less than the machine
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = Path("/sys/fs/cgroup/memory.current").read_text().strip()
+        if limit.isdigit():
+            free.append(max(1, int(limit) - int(used)))
+    except (OSError, ValueError, IndexError):
+        pass
+    if not free and "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        free.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min(free, default=0)
+
+
+def _frames_to_train(n: int, settings: Settings) -> int:
+    """Without the validation_fraction, if frames are kept back for it."""
+    t = settings.training
+    if t.validation_systems or not t.validation_fraction:
+        return n
+    return n - max(1, round(t.validation_fraction * n))
+
+
+def _covariance(potential, choices) -> tuple[tuple[int, ...], int]:
+    """Sizes of the blocks of P, and its bytes."""
+    if choices is None:
+        return (), 0
+    parts = [Part(t.name, t.size, t.layer) for t in potential.layout.tensors]
+    blocks = partition(parts, choices.partition, choices.block_size)
+    memory = covariance_memory(blocks, choices.covariance_dtype)
+    return blocks.sizes, memory.squares if choices.covariance == "dense" else memory.halves
+
+
+def _updates(choices) -> int:
+    if choices.measurement != "signed":
+        return 1
+    return sum(choices.n_groups if kind == "force" else 1 for kind in choices.order)
+
+
+def _time(step: Callable[[], object]) -> float:
+    """Seconds of a step: the shortest of a few, after one that compiles."""
+    step()
+    seconds = []
+    for _ in range(TIMED_STEPS):
+        began = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)

@@ -1,0 +1,129 @@
+"""Every choice the filter needs, under the name of the code that makes it.
+
+A preset fixes what the user's input leaves open. "paper", "deepmd" and "matpl" reproduce those codes'
+arithmetic; "default" is ours, with the noise in physical units.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from kalmandp.errors import InputError
+from kalmandp.training.noise import BlockNoise, PhysicalNoise
+from kalmandp.training.settings import OptimizerSettings
+
+
+@dataclass(frozen=True)
+class KalmanChoices:
+    """How RLEKF runs: P₀ = p0·I, λ₁ = lam, ν = nu, partition, noise, and what is measured on a frame.
+
+    Attributes
+    ----------
+    partition : "RLEKF", "RLEKF-code", "LEKF", "SEKF", "GEKF"
+    block_size : N_b
+    noise : rule that gives R
+    n_groups, group_size : y force updates per frame with x atoms each
+    replacement : atoms drawn with replacement, as the codes do, or each at most once
+    measurement : "signed" (one number per update), "joint" (the signed numbers of a frame in one
+        update) or "matrix" (every component a number of its own, one update)
+    order : what is measured on a frame, in this order
+    batch_sum : DeePMD-kit's batch: H summed over B frames and the error times √B
+    """
+
+    p0: float
+    lam: float
+    nu: float
+    partition: str
+    block_size: int
+    noise: BlockNoise | PhysicalNoise
+    n_groups: int = 4
+    group_size: int = 6
+    replacement: bool = False
+    measurement: str = "signed"
+    order: tuple[str, ...] = ("energy", "force")
+    batch_sum: bool = False
+    covariance: str = "tiled"
+    covariance_dtype: str = "float64"
+
+
+#: By name: our own, the paper's Algorithm 1 and 2, and the two public codes.
+PRESETS = {
+    "default": KalmanChoices(
+        p0=0.01, lam=0.999, nu=0.999, partition="RLEKF", block_size=5120,
+        noise=PhysicalNoise(sigma_e=0.002, sigma_f=0.1, sigma_w=0.01),
+    ),
+    "paper": KalmanChoices(
+        p0=1.0, lam=0.98, nu=0.9987, partition="RLEKF", block_size=5120, noise=BlockNoise(),
+        replacement=True,
+    ),
+    "deepmd": KalmanChoices(
+        p0=1.0, lam=0.98, nu=0.9987, partition="RLEKF-code", block_size=5120,
+        noise=BlockNoise(per_atom=True), replacement=True, batch_sum=True,
+    ),
+    "matpl": KalmanChoices(
+        p0=0.01, lam=0.98, nu=0.9987, partition="RLEKF-code", block_size=5120,
+        noise=BlockNoise(pref_e=1.0, pref_f=2.0, pref_v=1.0, per_atom=True), replacement=True,
+    ),
+}  # fmt: skip
+
+
+def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
+    """The preset's choices, with what the input states put in their place.
+
+    Raises
+    ------
+    InputError
+        For an unknown preset, or settings that contradict each other.
+    """
+    if optimizer.preset not in PRESETS:
+        raise InputError(
+            f"optimizer/preset is {optimizer.preset!r}; expected one of {', '.join(PRESETS)}"
+        )
+    choices = PRESETS[optimizer.preset]
+    stated = {
+        "p0": optimizer.p0,
+        "lam": optimizer.lam,
+        "nu": optimizer.nu,
+        "block_size": optimizer.block_size,
+        "n_groups": optimizer.n_groups,
+        "group_size": optimizer.group_size,
+        "measurement": optimizer.measurement,
+        "covariance": optimizer.covariance,
+        "covariance_dtype": optimizer.covariance_dtype,
+        "noise": _noise(choices.noise, optimizer),
+        "partition": _partition(choices.partition, optimizer),
+    }
+    choices = replace(choices, **{k: v for k, v in stated.items() if v is not None})
+    if optimizer.with_virial is not None:
+        order = tuple(kind for kind in choices.order if kind != "virial")
+        choices = replace(choices, order=(*order, "virial") if optimizer.with_virial else order)
+    return choices
+
+
+def _partition(default: str, optimizer: OptimizerSettings) -> str:
+    if optimizer.type != "RLEKF":
+        return optimizer.type
+    return {"text": "RLEKF", "code": "RLEKF-code", None: default}[optimizer.blocks]
+
+
+def _noise(rule, optimizer: OptimizerSettings):
+    sigmas = {n: getattr(optimizer, n) for n in ("sigma_e", "sigma_f", "sigma_w")}
+    stated = {n: s for n, s in sigmas.items() if s is not None}
+    if isinstance(rule, PhysicalNoise):
+        return replace(rule, **stated)
+    if stated:
+        raise InputError(
+            f"optimizer/{next(iter(stated))} is given, but the preset {optimizer.preset!r} takes its "
+            'noise from the number of blocks; expected preset "default" for noise in physical units'
+        )
+    prefactors = {}
+    for name in ("pref_e", "pref_f"):
+        pair = getattr(optimizer, name)
+        if pair is not None:
+            if pair[0] != pair[1]:
+                raise InputError(
+                    f"optimizer/{name} runs from {pair[0]} to {pair[1]}; expected one constant "
+                    "prefactor (start and limit equal)"
+                )
+            prefactors[name] = float(pair[0])
+    return replace(rule, **prefactors)

@@ -1,0 +1,324 @@
+"""The input file: DeePMD-kit's own files are understood, everything else is named in an error."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kalmandp.errors import FileError, InputError, KalmanDPError
+from kalmandp.training.inputs import read_input
+from kalmandp.training.settings import Settings
+
+HERE = Path(__file__).parent
+
+#: The shape of DeePMD-kit's water example, comments and repeated comments included.
+WATER = """{
+  "_comment": "model parameters",
+  "model": {
+    "type_map": ["O", "H"],
+    "descriptor": {"type": "se_e2_a", "sel": [46, 92], "rcut_smth": 0.50, "rcut": 6.00,
+      "neuron": [25, 50, 100], "resnet_dt": false, "axis_neuron": 16, "seed": 1,
+      "_comment": "that's all"},
+    "fitting_net": {"neuron": [240, 240, 240], "resnet_dt": true, "seed": 2, "_comment": "that's all"},
+    "_comment": "that's all", "_comment": "twice"
+  },
+  "learning_rate": {"type": "exp", "decay_steps": 4000, "start_lr": 0.002, "stop_lr": 3.51e-8},
+  "loss": {"type": "ener", "start_pref_e": 0.03, "limit_pref_e": 1, "start_pref_f": 900,
+    "limit_pref_f": 1, "start_pref_v": 0, "limit_pref_v": 0},
+  "training": {
+    "training_data": {"systems": ["../data/data_0/", "../data/data_1/"], "batch_size": "auto"},
+    "validation_data": {"systems": ["../data/data_3"], "batch_size": 1, "numb_btch": 3},
+    "numb_steps": 1000000, "seed": 10, "disp_file": "lcurve.out", "disp_freq": 100, "save_freq": 1000
+  }
+}"""
+
+
+@pytest.fixture
+def water() -> dict:
+    return json.loads(WATER)
+
+
+def change(tree: dict, path: str, value) -> dict:
+    """A copy of ``tree`` with the key at ``path`` set."""
+    tree = copy.deepcopy(tree)
+    *sections, key = path.split("/")
+    at = tree
+    for section in sections:
+        at = at.setdefault(section, {})
+    at[key] = value
+    return tree
+
+
+def message(tree) -> str:
+    with pytest.raises(InputError) as caught:
+        read_input(tree)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- what is understood ---------------------------------------------------------------------------
+
+
+def test_a_deepmd_file_for_adam_is_read_unchanged(tmp_path):
+    path = tmp_path / "input.json"
+    path.write_text(WATER)
+    s = read_input(path)
+    assert s.optimizer.type == "Adam" and not s.optimizer.is_kalman
+    m = s.model
+    assert (m.type_map, m.sel, m.rcut, m.rcut_smth) == (("O", "H"), (46, 92), 6.0, 0.5)
+    assert (m.embedding, m.axis_neuron, m.fitting) == ((25, 50, 100), 16, (240, 240, 240))
+    assert (m.embedding_resnet_dt, m.fitting_resnet_dt, m.type_one_side) == (False, True, False)
+    assert (m.descriptor_seed, m.fitting_seed) == (1, 2)
+    r = s.learning_rate
+    assert (r.start_lr, r.stop_lr, r.decay_steps, r.decay_rate) == (0.002, 3.51e-8, 4000, None)
+    assert (s.loss.start_pref_e, s.loss.start_pref_f, s.loss.limit_pref_v) == (0.03, 900.0, 0.0)
+    t = s.training
+    assert (t.n_steps, t.n_epochs, t.seed, t.disp_freq) == (1000000, None, 10, 100)
+    assert (t.batch_size, t.frames_per_batch(192), t.frames_per_batch(6)) == (None, 1, 6)
+    assert (t.validation_systems, t.validation_batch, t.validation_batch_size) == (("../data/data_3",), 3, 1)
+    assert s.ignored == ()
+    assert s.source["model"]["descriptor"]["rcut"] == 6.0
+
+
+def test_absent_keys_have_the_defaults_of_deepmd_kit():
+    s = read_input({"model": {"descriptor": {"type": "se_e2_a"}, "fitting_net": {}},
+                    "training": {"training_data": {"systems": "data"}, "numb_steps": 5}})  # fmt: skip
+    m = s.model
+    assert (m.embedding, m.axis_neuron, m.fitting) == ((10, 20, 40), 4, (120, 120, 120))
+    assert (m.rcut, m.rcut_smth, m.sel) == (6.0, 0.5, "auto")
+    assert (m.embedding_resnet_dt, m.fitting_resnet_dt, m.type_one_side) == (False, True, False)
+    assert (s.loss.start_pref_e, s.loss.limit_pref_e) == (0.02, 1.0)
+    assert (s.loss.start_pref_f, s.loss.limit_pref_f) == (1000.0, 1.0)
+    assert (s.learning_rate.start_lr, s.learning_rate.stop_lr) == (1e-3, 1e-8)
+    assert s.training.systems == ("data",)
+
+
+@pytest.mark.parametrize("version", ["3.0", "3.2"])
+def test_deepmd_kits_own_normalised_file_is_read_unchanged(version):
+    """``out.json``, in which DeePMD-kit writes out every default; its LKF in old and new syntax."""
+    s = read_input(HERE / f"out_{version}.json")
+    assert (s.optimizer.type, s.optimizer.preset) == ("RLEKF", "deepmd")
+    assert s.optimizer.block_size == {"3.0": 2048, "3.2": 5120}[version]
+    assert s.training.batch_size == 1  # "auto", with a Kalman filter
+    assert s.ignored == ()
+
+
+def test_both_syntaxes_of_lkf_mean_the_same(water):
+    keys = {"kf_blocksize": 2048, "kf_start_pref_e": 2.0, "kf_limit_pref_e": 2.0, "kf_start_pref_f": 3.0}
+    keys["kf_limit_pref_f"] = 3.0
+    new = change(water, "optimizer", {"type": "LKF", **keys})
+    old = change(water, "training", {**water["training"], "opt_type": "LKF", **keys})
+    a, b = read_input(new).optimizer, read_input(old).optimizer
+    assert a == b
+    assert (a.type, a.preset, a.block_size) == ("RLEKF", "deepmd", 2048)
+    assert (a.pref_e, a.pref_f) == ((2.0, 2.0), (3.0, 3.0))
+    both = change(new, "training/opt_type", "LKF")
+    assert "training/opt_type" in message(both)
+
+
+def test_our_own_optimizer_section(water):
+    section = {"type": "RLEKF", "preset": "default", "block_size": 1e4, "lambda": 0.99, "nu": 0.9987}
+    section |= {"p0": 0.01, "sigma_e": 0.001, "sigma_f": 0.05, "n_groups": 2, "group_size": 12}
+    section |= {"measurement": "matrix", "with_virial": True, "covariance_dtype": "float32"}
+    o = read_input(change(water, "optimizer", section)).optimizer
+    assert (o.block_size, o.lam, o.nu, o.p0) == (10000, 0.99, 0.9987, 0.01)
+    assert (o.sigma_e, o.sigma_f, o.sigma_w) == (0.001, 0.05, None)
+    assert (o.n_groups, o.group_size, o.measurement, o.with_virial) == (2, 12, "matrix", True)
+
+
+def test_systems_beside_the_input_file_are_found_from_anywhere(tmp_path, water):
+    (tmp_path / "water.hdf5").touch()
+    tree = change(water, "training/training_data/systems", ["water.hdf5#/O64H128", "elsewhere"])
+    (tmp_path / "input.json").write_text(json.dumps(tree))
+    s = read_input(tmp_path / "input.json")
+    assert s.training.systems == (f"{tmp_path / 'water.hdf5'}#/O64H128", "elsewhere")
+    assert s.folder == tmp_path
+
+
+def test_display_keys_are_accepted_and_listed(water):
+    tree = change(water, "training/tensorboard", True)
+    tree = change(tree, "training/time_training", True)  # its default: nothing to say
+    tree = change(tree, "training/stat_file", "./stat")
+    tree = change(tree, "model/data_stat_nbatch", 20)
+    assert read_input(tree).ignored == (
+        "model/data_stat_nbatch",
+        "training/stat_file",
+        "training/tensorboard",
+    )
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+REFUSED = [
+    ("model/descriptor/attn", 128, "model/descriptor/attn is 128; this key is not supported"),
+    ("model/descriptor/rcutt", 6, "did you mean 'rcut'?"),
+    ("model/descriptor/rcut", "six", 'is "six"; expected a number > 0 (Å)'),
+    ("model/descriptor/rcut", True, "is true; expected a number > 0 (Å)"),
+    ("model/descriptor/rcut", -1, "is -1; expected a number > 0 (Å)"),
+    ("model/descriptor/rcut", 10**400, "expected a number > 0 (Å)"),
+    ("model/descriptor/rcut_smth", 7, "rcut_smth is 7.0; expected a number < rcut = 6 (Å)"),
+    ("model/descriptor/neuron", [25, -50], "neuron[1] is -50; expected an integer ≥ 1"),
+    ("model/descriptor/neuron", [25, 2.5], "neuron[1] is 2.5; expected an integer ≥ 1"),
+    ("model/descriptor/neuron", [], "neuron is []"),
+    ("model/descriptor/axis_neuron", 101, "axis_neuron is 101; expected at most 100"),
+    ("model/descriptor/sel", [46], "sel is [46]; expected 2 numbers, one per type"),
+    ("model/descriptor/sel", "auto:x", 'sel is "auto:x"'),
+    ("model/descriptor/sel", "auto:0.5", 'sel is "auto:0.5"'),
+    ("model/descriptor/type", "dpa2", 'type is "dpa2"; expected "se_e2_a" or "se_a"'),
+    ("model/descriptor/precision", "float32", "all numbers here are float64"),
+    ("model/descriptor/activation_function", "tnh", "did you mean 'tanh'?"),
+    ("model/descriptor/exclude_types", [[0, 2]], "exclude_types is [[0, 2]]"),
+    ("model/descriptor/seed", -1, "seed is -1"),
+    ("model/descriptor/trainable", 1, "trainable is 1; expected true"),
+    ("model/descriptor", [1], "model/descriptor is [1]; expected an object"),
+    ("model/fitting_net/numb_fparam", 1, "numb_fparam is 1; expected 0, the only value supported"),
+    ("model/fitting_net/atom_ener", [1.0, "x"], 'atom_ener[1] is "x"'),
+    ("model/fitting_net/type", "dipole", 'type is "dipole"; expected "ener"'),
+    ("model/type_map", ["O", "O"], "expected names that differ"),
+    ("model/model_dict", {}, "model/model_dict is {}; this key is not supported"),
+    ("learning_rate/type", "cosine", 'type is "cosine"; expected "exp"'),
+    ("learning_rate/stop_lr", 1.0, "stop_lr is 1.0; expected at most start_lr"),
+    ("learning_rate/decay_rate", 1.5, "decay_rate is 1.5"),
+    ("loss/start_pref_ae", 1, "start_pref_ae is 1; expected 0"),
+    ("loss/start_pref_f", -1, "start_pref_f is -1; expected a number ≥ 0"),
+    ("loss/use_huber", True, "use_huber is true"),
+    ("optimizer/type", "RLEK", "did you mean 'RLEKF'?"),
+    ("optimizer", {"type": "Adam", "kf_blocksize": 3}, "optimizer/kf_blocksize is 3; this key is not"),
+    ("optimizer", {"type": "LKF", "sigma_f": 0.1}, "optimizer/sigma_f is 0.1; this key is not"),
+    ("optimizer", {"type": "RLEKF", "preset": "paper", "sigma_f": 0.1}, "input: optimizer/sigma_f"),
+    ("optimizer", {"type": "RLEKF", "lam": 1.5}, "optimizer/lam is 1.5"),
+    ("optimizer", {"type": "RLEKF", "pref_f": [1, 0]}, "pref_f[1] is 0"),
+    ("training/systems", ["data"], "training/training_data/systems"),
+    ("training/set_prefix", "set", "training/training_data/set_prefix"),
+    ("training/training_data/set_prefix", "part", "set_prefix is"),
+    ("training/training_data/batch_size", "mixed:3", 'batch_size is "mixed:3"'),
+    ("training/training_data/batch_size", [1, 2], "one batch size for all systems"),
+    ("training/training_data/systems", [], "systems is []"),
+    ("training/training_data/systems", ["a", 3], "systems[1] is 3"),
+    ("training/training_data/sys_probs", [0.5, 0.5], "sys_probs is [0.5, 0.5]"),
+    ("training/numb_epoch", 3, "training has both of numb_steps and numb_epoch"),
+    ("training/stop_batch", 3, "are the same key"),
+    ("training/save_ckpt", "/etc/ckpt", "a file name inside the run's folder"),
+    ("training/disp_file", "../lcurve.out", "a file name inside the run's folder"),
+    ("training/model_file", "model.pb", "ends in .dp or .yaml"),
+    ("training/disp_file", "model.dp", "expected another name than"),
+    ("training/validation_fraction", 0.2, "validation_data and validation_fraction"),
+    ("training/mixed_precision", {}, "training/mixed_precision is {}; this key is not supported"),
+    ("model/a\nb", 1, r'model/"a\nb" is 1; this key is not supported'),
+    ("nvnmd", {}, "nvnmd is {}; this key is not supported"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "says"), REFUSED, ids=[f"{p}={v}"[:60] for p, v, _ in REFUSED])
+def test_what_cannot_be_used_is_named(water, path, value, says):
+    assert says in message(change(water, path, value))
+
+
+@pytest.mark.parametrize("section", ["model", "training"])
+def test_a_missing_section_is_named(water, section):
+    del water[section]
+    assert f"section '{section}' is missing" in message(water)
+
+
+def test_neither_steps_nor_epochs(water):
+    del water["training"]["numb_steps"]
+    assert "neither of numb_steps and numb_epoch" in message(water)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b'{\n  "model": {,}\n}', "line 2, column 13"),
+        (b'{"model": 1} x', "line 1, column 14"),
+        (b'{"a": 1, "a": 2}', "'a' stands twice"),
+        (b'{"a": NaN}', "NaN is not a JSON number"),
+        (b'{"a": "\xff"}', "line 1 is not UTF-8"),
+        (b"[1, 2]", "expected an object"),
+        (b"", "line 1, column 1"),
+        (b'{"a": ' + 70 * b"[" + 70 * b"]" + b"}", "nested deeper than 64"),
+        (b"[" * 100_000, "nested too deep"),
+        (b'{"a": ' + b"9" * 10_000 + b"}", "10000 digits"),
+    ],
+    ids=lambda value: None,
+)
+def test_text_that_is_not_an_input(tmp_path, text, says):
+    path = tmp_path / "input.json"
+    path.write_bytes(text)
+    with pytest.raises(InputError, match=r"^input\.json: ") as caught:
+        read_input(path)
+    assert says in str(caught.value)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(FileError, match="no such file"):
+        read_input(tmp_path / "input.json")
+    with pytest.raises(FileError, match="is a folder"):
+        read_input(tmp_path)
+
+
+# --- anything at all ------------------------------------------------------------------------------
+
+#: Names that lead deep into the reader are drawn as often as nonsense.
+NAMES = sorted(
+    {"", "_c"}
+    | {key for name in ("out_3.0.json", "out_3.2.json") for section in
+       json.loads((HERE / name).read_text()).values() for key in section}
+    | {"model", "training", "optimizer", "loss", "learning_rate", "descriptor", "fitting_net", "systems"}
+)  # fmt: skip
+NAME = st.sampled_from(NAMES) | st.text(max_size=4)
+LEAF = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["se_e2_a", "RLEKF", "LKF", "Adam", "auto", "auto:2", "exp", "ener"])
+)
+TREE = st.recursive(
+    LEAF, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAME, inner, max_size=6), max_leaves=20
+)
+READ = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def settings_or_error(source) -> None:
+    try:
+        assert isinstance(read_input(source), Settings)
+    except KalmanDPError as error:
+        assert str(error) and "\n" not in str(error)
+
+
+@READ
+@given(st.dictionaries(NAME, TREE, max_size=6))
+def test_any_tree_gives_settings_or_an_error_of_ours(tree):
+    settings_or_error(tree)
+
+
+@READ
+@given(st.data())
+def test_any_value_anywhere_gives_settings_or_an_error_of_ours(data):
+    """A whole input in which one key, old or new, holds anything."""
+    tree = json.loads((HERE / "out_3.2.json").read_text())
+    at = tree
+    while True:
+        key = data.draw(st.sampled_from(sorted(at)) | NAME)
+        if isinstance(at.get(key), dict) and data.draw(st.booleans()):
+            at = at[key]
+            if not at:
+                break
+        else:
+            at[key] = data.draw(TREE)
+            break
+    settings_or_error(tree)
+
+
+@READ
+@given(st.binary(max_size=200) | st.text(max_size=100).map(lambda t: t.encode("utf-8", "surrogatepass")))
+def test_any_bytes_give_settings_or_an_error_of_ours(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_bytes(content)
+    settings_or_error(path)

@@ -1,0 +1,218 @@
+"""Runs from end to end: learning, restart to the last bit, presets, failures that lose nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import h5py
+import numba
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from systems import frames, settings
+
+import kalmandp
+from kalmandp.errors import FileError, FilterError, InputError
+from kalmandp.kalman.blocks import Part, partition
+from kalmandp.training.loop import Run, train
+from kalmandp.training.measurements import make_sample
+from kalmandp.training.presets import PRESETS, resolve
+from kalmandp.training.settings import OptimizerSettings
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "morse.h5"
+    kalmandp.Dataset.write(path, frames(60))
+    return path
+
+
+def run_all(tree, output, **options):
+    return list(train(tree, output=output, **options))
+
+
+def test_rlekf_learns_forces_and_energies(data, tmp_path):
+    tree = settings(data, training={"validation_fraction": 0.2, "numb_epoch": 3, "disp_freq": 20})
+    del tree["training"]["numb_steps"]
+    records = run_all(tree, tmp_path)
+    end = records[-1]
+    assert end.event == "end" and end.step == 3 * 48
+    rms = np.sqrt(np.mean([(f.forces**2).mean() for f in frames(60)]))
+    assert end.valid_f < 0.15 * rms
+    assert end.valid_e < 0.01
+    potential = kalmandp.Potential.load(tmp_path / "model.dp")
+    assert (tmp_path / "lcurve.out").exists() and (tmp_path / "model.ckpt.h5").exists()
+    assert len(potential.evaluate(frames(1)[0]).forces) == 16
+
+
+@pytest.mark.parametrize("optimizer", [{}, {"measurement": "joint"}, {"measurement": "matrix"}, None])
+def test_restart_goes_on_with_the_same_bits(data, tmp_path, optimizer):
+    tree = settings(data, training={"validation_fraction": 0.2})
+    tree["optimizer"].update(optimizer or {})
+    if optimizer is None:
+        tree["optimizer"] = {"type": "Adam"}
+    whole = run_all(tree, tmp_path / "whole")
+    steps = iter(range(100))
+    run_all(tree, tmp_path / "cut", stop=lambda: next(steps) == 6)
+    rest = run_all(tree, tmp_path / "cut", restart=tmp_path / "cut" / "model.ckpt.h5")
+    assert rest[0].step == 8
+    a, b = (kalmandp.Potential.load(tmp_path / d / "model.dp") for d in ("whole", "cut"))
+    assert (a.weights == b.weights).all()
+    strip = lambda r: r._replace(seconds=0, diagnostics={})
+    assert str(strip(rest[-1])) == str(strip(whole[-1]))
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread only: nothing to compare")
+def test_the_same_bits_for_any_number_of_threads(data, tmp_path):
+    before = numba.get_num_threads()
+    try:
+        for threads in (1, 2):
+            numba.set_num_threads(threads)
+            run_all(settings(data), tmp_path / str(threads))
+    finally:
+        numba.set_num_threads(before)
+    a, b = (kalmandp.Potential.load(tmp_path / d / "model.dp") for d in "12")
+    assert (a.weights == b.weights).all()
+
+
+def test_another_seed_is_another_run(data, tmp_path):
+    for seed in (1, 2):
+        run_all(settings(data, training={"seed": seed, "numb_steps": 3}), tmp_path / str(seed))
+    a, b = (kalmandp.Potential.load(tmp_path / d / "model.dp") for d in "12")
+    assert (a.weights != b.weights).any()
+
+
+def test_the_first_update_is_algorithm_1_by_hand(data, tmp_path):
+    """Preset "paper": S = Lλ + Σ HᵀPH, w += PH|err|/S with P = I, for one energy."""
+    tree = settings(data, optimizer={"preset": "paper", "block_size": 300})
+    run = Run(kalmandp.read_input(tree), tmp_path)
+    w0 = run.potential.weights.copy()
+    frame, pairs = run.frames[0]
+    H = run.potential.energy_jacobian(frame)
+    error = frame.energy - run.potential.evaluate(frame).energy
+    run.trainer.choices = dataclasses.replace(run.trainer.choices, order=("energy",))
+    run.trainer.step(make_sample(run.potential, [frame], [pairs]))
+    L = len(run.trainer.filter.blocks)
+    assert_allclose(run.potential.weights - w0, H * error / (L * 0.98 + H @ H), rtol=1e-7, atol=1e-15)
+    assert run.trainer.lam == 0.98 * 0.9987 + 1 - 0.9987
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_preset_deepmd_is_dense_arithmetic_of_its_code(data, tmp_path, batch):
+    """H a sum over the batch of ∂(s y)/N, error √B times the mean of |Δy|/N, S = Lλ + Σ HᵀPH."""
+    tree = settings(data, optimizer={"preset": "deepmd", "block_size": 300})
+    tree["training"]["training_data"]["batch_size"] = batch
+    run = Run(kalmandp.read_input(tree), tmp_path)
+    p, w = run.potential, run.potential.weights.copy()
+    other = p.with_engine("numpy")
+    blocks = run.trainer.filter.blocks
+    P, lam = [np.eye(n) for n in blocks.sizes], 0.98
+    rng = np.random.default_rng()
+    rng.bit_generator.state = run.rng.bit_generator.state
+    batch_frames = [run.frames[k][0] for k in range(batch)]
+
+    def update(H, error):
+        nonlocal w, lam
+        a = 1 / sum(lam + H[b] @ P_l @ H[b] for b, P_l in zip(blocks, P, strict=True))
+        for l, b in enumerate(blocks):
+            K = P[l] @ H[b]
+            w[b] += a * error * K
+            P[l] = (P[l] - a * np.outer(K, K)) / lam
+        lam = 0.9987 * lam + 1 - 0.9987
+        other.weights = w
+
+    error = np.array([f.energy - other.evaluate(f).energy for f in batch_frames]) / 16
+    H = sum(np.sign(e) * other.energy_jacobian(f) for e, f in zip(error, batch_frames, strict=True))
+    update(H / 16, np.sqrt(batch) * np.abs(error).mean())
+    atoms = rng.integers(0, 16 * batch, size=(4, 6)) if batch == 1 else None
+    if batch == 1:
+        for group in atoms:
+            error = (batch_frames[0].forces - other.evaluate(batch_frames[0]).forces)[group]
+            c = np.zeros((16, 3))
+            np.add.at(c, group, np.sign(error))
+            H = other.force_jacobian(batch_frames[0], c) / (18 * 16)
+            update(H, np.abs(error).mean() / 16)
+    else:
+        run.trainer.choices = dataclasses.replace(run.trainer.choices, order=("energy",))
+    pairs = [run.frames[k][1] for k in range(batch)]
+    run.trainer.step(make_sample(p, batch_frames, pairs))
+    assert_allclose(p.weights, w, rtol=1e-8, atol=1e-10)  # the table's error, and rounding
+
+
+def test_presets_are_what_the_codes_do():
+    deepmd = resolve(OptimizerSettings(preset="deepmd"))
+    assert (deepmd.p0, deepmd.lam, deepmd.nu, deepmd.partition) == (1.0, 0.98, 0.9987, "RLEKF-code")
+    assert deepmd.noise.force(192, 18, 15) == 15 * 192**2
+    matpl = resolve(OptimizerSettings(preset="matpl"))
+    assert matpl.p0 == 0.01 and matpl.noise.force(96, 18, 5) == 5 * 48**2
+    paper = resolve(OptimizerSettings(preset="paper"))
+    assert paper.noise.energy(64, 7) == 7
+    assert {c.n_groups * c.group_size for c in PRESETS.values()} == {24}
+    with pytest.raises(InputError, match="sigma_e is given, but the preset 'paper'"):
+        resolve(OptimizerSettings(preset="paper", sigma_e=0.1))
+    with pytest.raises(InputError, match="preset is 'papr'; expected one of"):
+        resolve(OptimizerSettings(preset="papr"))
+
+
+@pytest.mark.parametrize("kind", ["LEKF", "SEKF", "GEKF"])
+def test_partitions_train(data, tmp_path, kind):
+    records = run_all(settings(data, optimizer={"type": kind}, training={"numb_steps": 2}), tmp_path)
+    with h5py.File(tmp_path / "model.ckpt.h5") as file:
+        sizes = file["optimizer/block_sizes"][()]
+    layout = kalmandp.Potential.load(tmp_path / "model.dp").layout
+    parts = [Part(t.name, t.size, t.layer) for t in layout.tensors]
+    assert tuple(sizes) == partition(parts, kind, 300).sizes
+    assert records[-1].updates == 2 * 5
+
+
+def test_a_frame_that_would_spoil_the_state_is_named(data, tmp_path):
+    tree = settings(data, optimizer={"p0": 1e308})  # H P Hᵀ overflows
+    with pytest.raises(FilterError, match=r"morse\.h5.* frame \d+: .*"):
+        run_all(tree, tmp_path)
+    assert not list(tmp_path.glob("model*"))
+
+
+def test_interrupted_writing_leaves_the_last_checkpoint(data, tmp_path, monkeypatch):
+    run_all(settings(data, training={"numb_steps": 2}), tmp_path)
+    before = (tmp_path / "model.ckpt.h5").read_bytes()
+    run = Run(kalmandp.read_input(settings(data)), tmp_path)
+    run.step()
+    state = run.trainer.state
+    run.trainer.state = lambda: {**state(), "broken": object()}
+    with pytest.raises(TypeError):
+        run.checkpoint()
+    assert (tmp_path / "model.ckpt.h5").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["lcurve.out", "model.ckpt.h5", "model.dp"]
+
+
+def test_damaged_checkpoints_are_named(data, tmp_path):
+    run_all(settings(data, training={"numb_steps": 2}), tmp_path)
+    good = (tmp_path / "model.ckpt.h5").read_bytes()
+    bad = tmp_path / "bad.h5"
+    for damage in (good[: len(good) // 2], b"", b"\x89HDF" + bytes(1000), json.dumps({}).encode()):
+        bad.write_bytes(damage)
+        with pytest.raises(FileError, match=r"bad\.h5"):
+            run_all(settings(data), tmp_path / "x", restart=bad)
+    with pytest.raises(FileError, match="no such file"):
+        run_all(settings(data), tmp_path / "x", restart=tmp_path / "none.h5")
+
+
+def test_init_model_starts_from_its_weights(data, tmp_path):
+    run_all(settings(data, training={"numb_steps": 10}), tmp_path / "a")
+    model = tmp_path / "a" / "model.dp"
+    run = Run(kalmandp.read_input(settings(data)), tmp_path / "b", init_model=model)
+    assert (run.potential.weights == kalmandp.Potential.load(model).weights).all()
+
+
+def test_species_the_model_does_not_know(data, tmp_path):
+    tree = settings(data)
+    tree["model"]["type_map"] = ["A", "C"]
+    with pytest.raises(InputError, match="B"):
+        run_all(tree, tmp_path)
+
+
+def test_diagnostics_of_the_updates_are_in_the_record(data, tmp_path):
+    record = next(train(settings(data), output=tmp_path))
+    assert set(record.diagnostics) == {"energy", "force"}
+    assert record.diagnostics["force"].nis >= 0

@@ -1,0 +1,143 @@
+"""What goes into an update: signs, means, noise, and the Jacobian of each measurement."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from systems import frames
+
+from kalmandp.errors import InputError
+from kalmandp.potential.potential import Potential
+from kalmandp.testing import taylor_slope
+from kalmandp.training import measurements as M
+from kalmandp.training.adam import loss_gradient
+from kalmandp.training.noise import BlockNoise, PhysicalNoise
+
+NOISE = PhysicalNoise(sigma_e=0.002, sigma_f=0.1, sigma_w=0.01)
+
+
+@pytest.fixture(scope="module")
+def potential():
+    return Potential.create(
+        ("A", "B"), rcut=4.2, rcut_smth=1.0, frames=frames(4), rng=np.random.default_rng(2),
+        embedding=(4, 8), axis_neuron=3, fitting=(6, 6),
+    )  # fmt: skip
+
+
+def at(potential, w):
+    """The same potential with other weights."""
+    other = potential.with_engine("numba")
+    other.weights = w
+    return other
+
+
+def numbers(potential, sample):
+    """Functions of w: the raw vector each measurement is made of."""
+    return {
+        "energy": lambda w: M.predict(at(potential, w), sample).E_f,
+        "force": lambda w: M.predict(at(potential, w), sample).F_ic.ravel(),
+        "virial": lambda w: M.predict(at(potential, w), sample).W_fcc.ravel(),
+    }
+
+
+@pytest.mark.parametrize("n_frames", [1, 2])
+def test_signed_means_are_derivatives_of_what_they_say(potential, n_frames):
+    sample = M.make_sample(potential, frames(n_frames, seed=5))
+    rng = np.random.default_rng(0)
+    w = potential.weights.copy()
+    atoms = rng.permutation(sample.n_atoms)[:6]
+    index = (3 * atoms[:, None] + np.arange(3)).ravel()
+    cases = {
+        "energy": (M.energy_signed(potential, sample, NOISE, 3), slice(None), "energy"),
+        "force": (M.force_signed(potential, sample, atoms, NOISE, 3), index, "forces"),
+        "virial": (M.virial_signed(potential, sample, NOISE, 3), slice(None), "virial"),
+    }
+    for kind, (m, chosen, name) in cases.items():
+        vector = numbers(potential, sample)[kind]
+        wanted = M.labels(sample, name).ravel()[chosen]
+        error = wanted - vector(w)[chosen]
+        s = np.where(error >= 0, 1.0, -1.0)
+        assert_allclose(m.error_q, [np.abs(error).mean()], rtol=1e-9)
+        mean = lambda w, v=vector, c=chosen, s=s: (s * v(w)[c]).mean()
+        slope = taylor_slope(mean, m.H_qw[0], w, rng.normal(size=len(w)), (3e-3, 1e-3, 3e-4))
+        assert slope > 1.8, kind
+
+
+def test_matrix_rows_are_the_components(potential):
+    sample = M.make_sample(potential, frames(1, seed=6))
+    m = M.matrix(potential, sample, np.array([3, 7]), NOISE, 3, virial=True)
+    assert m.H_qw.shape == (1 + 6 + 6, potential.layout.size)
+    frame = sample.frames[0]
+    c = np.zeros((16, 3))
+    c[7, 1] = 1.0
+    size = np.abs(m.H_qw).max()
+    assert_allclose(m.H_qw[5], potential.force_jacobian(frame, c), atol=1e-12 * size)
+    assert_allclose(m.H_qw[0], potential.energy_jacobian(frame), atol=1e-12 * size)
+    C = np.zeros((3, 3))
+    C[0, 1] = C[1, 0] = 0.5
+    assert_allclose(m.H_qw[8], potential.virial_jacobian(frame, C), atol=1e-12 * size)
+    assert_allclose(m.noise_q, [(0.002 * 16) ** 2] + [0.01] * 6 + [(0.01 * 16) ** 2] * 6)
+
+
+def test_joint_is_the_signed_numbers_of_one_prediction(potential):
+    sample = M.make_sample(potential, frames(1, seed=7))
+    groups = [np.array([0, 1]), np.array([5, 9, 9])]
+    m = M.joint(potential, sample, groups, NOISE, 3, ("energy", "force", "virial"))
+    singles = [
+        M.energy_signed(potential, sample, NOISE, 3),
+        *(M.force_signed(potential, sample, g, NOISE, 3) for g in groups),
+        M.virial_signed(potential, sample, NOISE, 3),
+    ]
+    for q, single in enumerate(singles):
+        size = np.abs(single.H_qw).max()
+        assert_allclose(m.H_qw[q], single.H_qw[0], atol=1e-12 * size)
+        assert_allclose(m.error_q[q], single.error_q[0], rtol=1e-9)
+
+
+def test_an_atom_drawn_twice_counts_twice(potential):
+    sample = M.make_sample(potential, frames(1, seed=8))
+    twice = M.force_signed(potential, sample, np.array([4, 4, 2]), NOISE, 3)
+    four = M.force_signed(potential, sample, np.array([4]), NOISE, 3)
+    two = M.force_signed(potential, sample, np.array([2]), NOISE, 3)
+    assert_allclose(twice.error_q, (2 * four.error_q + two.error_q) / 3, rtol=1e-12)
+    size = np.abs(four.H_qw).max()
+    assert_allclose(twice.H_qw, (2 * four.H_qw + two.H_qw) / 3, atol=1e-12 * size)
+
+
+def test_noise_rules():
+    """R by hand: σ² in physical units, L for the paper, L(N/p)² for the codes."""
+    assert NOISE.energy(64, 9) == (0.002 * 64) ** 2
+    assert NOISE.force(64, 18, 9) == pytest.approx(0.01 / 18)
+    assert BlockNoise().energy(64, 9) == BlockNoise().force(64, 18, 9) == 9
+    codes = BlockNoise(pref_f=2.0, per_atom=True)
+    assert codes.energy(64, 9) == 9 * 64**2
+    assert codes.force(64, 18, 9) == 9 * 32**2
+
+
+def test_a_frame_without_the_label_is_named(potential):
+    bare = dataclasses.replace(frames(1)[0], virial=None)
+    sample = M.make_sample(potential, [bare])
+    with pytest.raises(InputError, match="morse frame 0 has no virial"):
+        M.virial_signed(potential, sample, NOISE, 3)
+
+
+def test_adams_gradient_is_that_of_its_loss(potential):
+    sample = M.make_sample(potential, frames(2, seed=9))
+    w = potential.weights.copy()
+    _, gradient = loss_gradient(potential, sample, (0.3, 20.0, 0.5))
+    loss = lambda w: loss_gradient(at(potential, w), sample, (0.3, 20.0, 0.5))[0]
+    d = np.random.default_rng(1).normal(size=len(w))
+    assert taylor_slope(loss, gradient, w, d, (1e-3, 3e-4, 1e-4)) > 1.8
+
+
+def test_adams_loss_by_hand(potential):
+    sample = M.make_sample(potential, frames(1, seed=10))
+    f, now = sample.frames[0], M.predict(potential, sample)
+    loss, _ = loss_gradient(potential, sample, (0.3, 20.0, 0.5))
+    by_hand = 0.3 * (now.E_f[0] - f.energy) ** 2 / 16
+    by_hand += 20.0 * ((now.F_ic - f.forces) ** 2).sum() / 48
+    by_hand += 0.5 * ((now.W_fcc[0] - f.virial) ** 2).sum() / 9 / 16
+    assert_allclose(loss, by_hand, rtol=1e-12)
