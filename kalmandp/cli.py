@@ -1,0 +1,105 @@
+"""The command line: a thin reader of the library.
+
+Each command is a module of `kalmandp.commands` with ``add_arguments(parser)`` and ``run(args)``;
+modules that compute are imported when their command runs, so that ``kalmandp --help`` is immediate.
+
+Exit status: 0 done, 1 an error (one line on stderr, a traceback with KALMANDP_DEBUG=1), 2 a command
+line that cannot be understood, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+
+import kalmandp
+from kalmandp.errors import KalmanDPError
+
+#: command -> what it does, in the order of the help
+COMMANDS = {
+    "train": "train a potential as an input file says",
+    "test": "compare a model with labelled frames",
+    "convert": "convert frames between file formats",
+    "info": "say what a data set, model or checkpoint holds",
+    "plan": "parameters, memory and time of a training run, before it runs",
+    "plot": "draw learning curve and parity from the files of a run",
+}
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    if argv is None:
+        _share_the_machine()
+    args = _parser().parse_args(argv)
+    debug = bool(os.environ.get("KALMANDP_DEBUG"))
+    try:
+        with _plain_warnings():
+            status = args.run(args)
+            sys.stdout.flush()
+        return status
+    except KalmanDPError as error:
+        if debug:
+            raise
+        return _fail(str(error))
+    except MemoryError as error:
+        if debug:
+            raise
+        return _fail(f"out of memory ({error}); `kalmandp plan` shows what a run needs")
+    except BrokenPipeError:
+        # the reader of our output has gone (| head); nothing is left to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _share_the_machine() -> None:
+    """Let idle threads sleep soon, unless the user has said otherwise.
+
+    Threads of GNU OpenMP wait for the next kernel by spinning for some milliseconds. Where other work
+    is on the same cores that made training up to five times slower; 10⁴ turns are some ten microseconds.
+    This is done for the program ``kalmandp`` alone, before a library reads it: never for a host that
+    calls `main`.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+        os.environ["GOMP_SPINCOUNT"] = "10000"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kalmandp",
+        description="Deep Potential force fields, trained by an extended Kalman filter.",
+    )
+    parser.add_argument("--version", action="version", version=f"kalmandp {kalmandp.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, what in COMMANDS.items():
+        module = importlib.import_module(f"kalmandp.commands.{name}")
+        command = commands.add_parser(name, help=what, description=module.__doc__)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def _fail(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 1
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings as one line for a person, not with the source line that raised them."""
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        print(f"warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield

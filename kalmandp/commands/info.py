@@ -1,0 +1,207 @@
+"""Say what a file holds: a data set (HDF5 or a deepmd/npy folder), a model (.dp, .yaml), or a
+checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+#: Systems of a data set that are listed.
+LISTED = 20
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("file", metavar="FILE", help="a file or folder")
+
+
+def run(args) -> int:
+    describe = {"model": _model, "checkpoint": _checkpoint, "data": _data}
+    print(describe[kind_of(args.file)](args.file))
+    return 0
+
+
+def kind_of(path: str) -> str:
+    """ "model", "checkpoint" or "data", from the suffix and what an HDF5 file has at its root."""
+    from kalmandp.errors import FileError
+    from kalmandp.training.checkpoint import FORMAT
+
+    file, mark, _ = path.partition("#")
+    if mark or Path(path).is_dir():
+        return "data"
+    if Path(path).suffix.lower() in (".yaml", ".yml"):
+        return "model"
+    if not Path(file).is_file():
+        raise FileError(f"{path}: no such file or folder")
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as opened:
+            if opened.attrs.get("format") == FORMAT:
+                return "checkpoint"
+            return "model" if "json" in opened.attrs else "data"
+    except Exception as error:  # what a damaged file can raise in HDF5 is open-ended
+        raise FileError(
+            f"{path}: is not an HDF5 file that can be read ({_first_line(error)}); expected a data "
+            "set, a model or a checkpoint (`kalmandp convert` makes a data set of other formats)"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+def _data(path: str) -> str:
+    from kalmandp.commands.wording import plural, table
+    from kalmandp.frames.dataset import Dataset
+
+    with Dataset(path) as data:
+        systems = data.systems
+        atoms = sorted({s.n_atoms for s in systems})
+        sizes = f"{atoms[0]}" if len(atoms) == 1 else f"{atoms[0]} to {atoms[-1]}"
+        rows = [
+            ("data set", path),
+            ("frames", f"{len(data):,} in {plural(len(systems), 'system')}"),
+            ("atoms per frame", sizes),
+            ("types", ", ".join(data.type_map)),
+            ("labels", ", ".join(data.labels) or "none"),
+        ]
+        if data.ignored:
+            rows.append(("not read", ", ".join(data.ignored)))
+        for attributes in data.attributes.values():
+            rows += [(name, _shorten(value)) for name, value in attributes.items()]
+        lines = [table(rows), ""]
+        for s in systems[:LISTED]:
+            lines.append(f"  {s.formula:<16} {s.n_frames:>8,} frames  {', '.join(s.labels)}")
+        if len(systems) > LISTED:
+            lines.append(f"  … and {len(systems) - LISTED} more")
+    return "\n".join(lines)
+
+
+def _shorten(value, length: int = 300) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+# --- model ----------------------------------------------------------------------------------------
+
+
+def _model(path: str) -> str:
+    from kalmandp.commands.wording import table
+    from kalmandp.potential.potential import Potential
+
+    potential = Potential.load(path)
+    return table([("model", path), *model_rows(potential.architecture, potential.layout.size)]
+                 + _provenance(potential))  # fmt: skip
+
+
+def model_rows(a, n_weights: int) -> list[tuple[str, str]]:
+    """What a model is made of."""
+    widths = lambda w: ", ".join(map(str, w))  # noqa: E731
+    nets = "one per neighbour type" if a.type_one_side else "one per pair of types"
+    rows = [
+        ("types", ", ".join(a.type_map)),
+        ("cut-off", f"{a.rcut:g} Å, smooth from {a.rcut_smth:g} Å"),
+        ("neighbours (sel)", widths(a.sel)),
+        ("embedding", f"{widths(a.embedding)} ({a.embedding_activation}), {nets}"),
+        ("descriptor", f"{a.embedding[-1]} × {a.axis_neuron}"),
+        ("fitting", f"{widths(a.fitting)} ({a.fitting_activation})"),
+        ("weights", f"{n_weights:,}"),
+    ]
+    if a.exclude_types:
+        rows.append(("excluded pairs", str(list(a.exclude_types))))
+    return rows
+
+
+def _provenance(potential) -> list[tuple[str, str]]:
+    bias = potential.bias_atom_e + potential.out_bias
+    rows = [
+        ("energy bias (eV)", ", ".join(f"{t} {b:.4f}" for t, b in zip(potential.type_map, bias)))  # noqa: B905
+    ]
+    info = dict(potential.info)
+    info.pop("model_def_script", None)
+    if "min_nbor_dist" in info:
+        rows.append(("closest pair", f"{float(info.pop('min_nbor_dist')):.3f} Å in the data"))
+    rows += [
+        (f"{name}, {key}" if isinstance(value, dict) else name, _shorten(text))
+        for name, value in info.items()
+        for key, text in (value.items() if isinstance(value, dict) else [("", value)])
+    ]
+    return rows
+
+
+# --- checkpoint -----------------------------------------------------------------------------------
+
+
+class Header(NamedTuple):
+    """A checkpoint without its large arrays."""
+
+    source: dict
+    model: dict
+    step: int
+    seconds: float
+    epoch: int
+    history: list
+
+
+def read_checkpoint_header(path) -> Header:
+    """Read what a checkpoint says about its run, but neither weights nor P.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, damaged, or not a checkpoint.
+    """
+    import h5py
+
+    from kalmandp.errors import FileError
+    from kalmandp.training.checkpoint import FORMAT
+
+    if not Path(path).is_file():
+        raise FileError(f"{path}: no such file; expected a checkpoint")
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format") != FORMAT:
+                raise FileError(f"{path}: is not a checkpoint of this program")
+            return Header(
+                source=dict(json.loads(file["json/input"][()])),
+                model=dict(json.loads(file["json/model"][()])),
+                step=int(file["progress"].attrs["step"]),
+                seconds=float(file["progress"].attrs["seconds"]),
+                epoch=int(file["feed"].attrs["epoch"]),
+                history=file["history/rows"][-1:].tolist(),
+            )
+    except FileError:
+        raise
+    except Exception as error:  # what a damaged file can raise in HDF5 and JSON is open-ended
+        raise FileError(f"{path}: cannot be read as a checkpoint ({_first_line(error)})") from error
+
+
+def _checkpoint(path: str) -> str:
+    from kalmandp.commands.wording import duration, size, table
+    from kalmandp.potential.architecture import Architecture
+    from kalmandp.potential.weights import WeightLayout
+    from kalmandp.training.history import COLUMNS
+
+    header = read_checkpoint_header(path)
+    a = Architecture(**header.model)
+    optimizer = header.source.get("optimizer", {}).get("type", "Adam")
+    rows = [
+        ("checkpoint", f"{path}, {size(Path(path).stat().st_size)}"),
+        ("optimizer", optimizer),
+        ("step", f"{header.step:,}, in epoch {header.epoch + 1}"),
+        ("time trained", duration(header.seconds)),
+        ("seed", str(header.source.get("seed_used"))),
+    ]
+    for row in header.history:
+        last = dict(zip(COLUMNS, row, strict=False))
+        for name, key, unit in (("energy", "e", "meV/atom"), ("force", "f", "meV/Å")):
+            value = last.get(f"valid_{key}", float("nan"))
+            if value == value:
+                rows.append((f"{name} RMSE", f"{1e3 * value:.3g} {unit} on validation frames"))
+    systems = header.source.get("training", {}).get("training_data", {}).get("systems")
+    rows.append(("trained on", _shorten(systems)))
+    return table(rows + model_rows(a, WeightLayout(a).size))

@@ -1,0 +1,61 @@
+"""Say what a training run will take, before anything runs: parameters, blocks and memory of P,
+updates and, measured on a frame, the time of an epoch and of the whole run."""
+
+from __future__ import annotations
+
+import json
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("input", metavar="INPUT.json", help="the input file")
+    parser.add_argument("--no-timing", action="store_true", help="measure nothing")
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+
+
+def run(args) -> int:
+    from kalmandp.training.inputs import read_input
+    from kalmandp.training.plan import make_plan
+
+    plan = make_plan(read_input(args.input), timing=not args.no_timing)
+    if args.json:
+        print(json.dumps({**plan._asdict(), "fits": plan.fits}, indent=2))
+    else:
+        print(_text(plan))
+    return 0
+
+
+def _text(plan) -> str:
+    from kalmandp.commands.wording import duration, plural, size, table
+
+    rows = [
+        ("data", f"{plural(plan.n_frames, 'frame')}, {plan.atoms_per_frame:.0f} atoms on average"),
+        ("types", ", ".join(plan.type_map)),
+        ("neighbours (sel)", f"{', '.join(map(str, plan.sel))}{plan.sel_note}"),
+        ("weights", f"{plan.n_weights:,}"),
+        ("optimizer", plan.optimizer),
+    ]
+    if plan.block_sizes:
+        largest = max(plan.block_sizes)
+        rows.append(("blocks of P", f"{len(plan.block_sizes)}, the largest {largest:,}"))
+        free = f"; free now: {size(plan.memory_free)}" if plan.memory_free else ""
+        rows.append(("memory of P", f"{size(plan.memory)}{free}"))
+    rows += [
+        ("steps", f"{plan.n_steps:,}, {plan.steps_per_epoch:,} an epoch"),
+        ("updates per step", str(plan.updates_per_step)),
+        ("updates per epoch", f"{plan.updates_per_step * plan.steps_per_epoch:,}"),
+    ]
+    if plan.seconds_per_step is not None:
+        step = plan.seconds_per_step
+        rows += [
+            ("time per step", f"{duration(step)} (measured)"),
+            ("time per epoch", duration(step * plan.steps_per_epoch)),
+            ("time of the run", duration(step * plan.n_steps)),
+        ]
+    text = table(rows)
+    if not plan.fits:
+        text += (
+            f"\n\nP does not fit: it takes {size(plan.memory)} of the {size(plan.memory_free)} that are "
+            "free, and the rest of a run needs its share. A smaller optimizer/block_size, or "
+            'optimizer/covariance_dtype "float32", helps.'
+        )
+    return text

@@ -1,0 +1,50 @@
+"""Compare a model with labelled frames: RMSE and MAE of energy and virial per atom and of forces."""
+
+from __future__ import annotations
+
+import json
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("-m", "--model", required=True, metavar="MODEL", help="a model file (.dp, .yaml)")
+    parser.add_argument(
+        "-s", "--system", required=True, nargs="+", metavar="DATA",
+        help="data: HDF5 files (file.hdf5, file.hdf5#/group) or deepmd/npy folders",
+    )  # fmt: skip
+    parser.add_argument(
+        "-d", "--detail-file", metavar="PREFIX",
+        help="write labels and predictions to PREFIX.e.out, PREFIX.f.out, … in DeePMD-kit's columns",
+    )  # fmt: skip
+    parser.add_argument("-n", "--numb-test", type=int, default=0, metavar="N", help="only the first N frames")
+    parser.add_argument("--json", action="store_true", help="print the errors as JSON")
+
+
+def run(args) -> int:
+    from kalmandp.commands.wording import plural
+    from kalmandp.errors import InputError
+    from kalmandp.frames.dataset import Dataset
+    from kalmandp.potential.potential import Potential
+    from kalmandp.training.metrics import compare, summarize
+    from kalmandp.training.report import error_table, metrics_to_dict, write_details
+
+    if args.numb_test < 0:
+        raise InputError(f"-n is {args.numb_test}; expected a number of frames, 0 for all")
+    potential = Potential.load(args.model)
+    with Dataset(args.system, potential.type_map) as data:
+        frames = data[: args.numb_test] if args.numb_test else data
+        comparison = compare(potential, frames)
+        addresses = [system.address for system in frames.systems]
+    metrics = summarize(comparison)
+    data_name = addresses[0] if len(addresses) == 1 else ", ".join(args.system)
+    written = []
+    if args.detail_file:
+        written = write_details(comparison, args.detail_file, data_name)
+    if args.json:
+        report = {"model": args.model, "data": args.system, **metrics_to_dict(metrics)}
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+        return 0
+    print(f"{args.model} on {plural(metrics.n_frames, 'frame')} of {data_name}\n")
+    print(error_table(metrics))
+    if written:
+        print("\ndetails  " + "  ".join(map(str, written)))
+    return 0
