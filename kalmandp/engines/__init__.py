@@ -50,6 +50,13 @@ def find(registry: dict, name: str, what: str):
     return getattr(import_module(module), attribute)
 
 
+def default_engine(architecture) -> str:
+    """The fused engine wherever its table of the embedding converges, else the reference."""
+    from kalmandp.engines.table import SMOOTH
+
+    return "numba" if architecture.embedding_activation.lower() in SMOOTH else "numpy"
+
+
 def potential_engine(name: str, architecture, layout, **options):
     """Make the engine of that name for a potential; ``options`` are the engine's own."""
     return find(POTENTIAL_ENGINES, name, "engine")(architecture, layout, **options)

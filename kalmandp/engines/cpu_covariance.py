@@ -14,22 +14,24 @@ Letters: t tile of w (T weights, the last of a block padded with zeros); T, k, q
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from math import sqrt
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
+from kalmandp.arrays import namespace
 from kalmandp.engines import cpu_covariance_kernels as kernels
-from kalmandp.kalman.blocks import Blocks, Part, partition
+from kalmandp.errors import require
+from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.covariance import DenseCovariance, stored
 
-#: Columns of U before they are folded in. A fold reads and writes A once in PENDING columns, and U is
-#: read twice per update: at 32 both are below a tenth of the read of A (times measured for 16 to 64 are
-#: within 5 %), and U is 1.2 % of P at N_b = 5120.
+#: Columns of U before they are folded in, a multiple of four. A fold reads and writes A once, and every
+#: update reads U twice. Fewer columns or more of them measured slower (16: +50 %, 64: +10 %).
 PENDING = 32
 #: Right-hand sides that go through P together; more go in panels, to keep the accumulators small.
-PANEL = 24
+PANEL = 16
 #: Tasks that a pass over P is cut into: a constant, so that sums do not depend on the machine.
 CHUNKS = 64
 TILES_PER_CHUNK = 16
@@ -66,6 +68,8 @@ class TiledCovariance:
     """
 
     def __init__(self, blocks: Blocks, P0: Any = 1.0, dtype: Any = "float64"):
+        xp = namespace(P0)
+        require(xp is np, "the tiled covariance's array module", xp.__name__, "numpy (it is for the CPU)")
         self._make(blocks, dtype)
         variance_w = np.broadcast_to(np.asarray(P0, dtype=self.dtype), (blocks.n_weights,))
         t, j = self._tile_of_weight()
@@ -104,12 +108,11 @@ class TiledCovariance:
         m = len(H_qw)
         if self._work.capacity < m:
             self._work = _Work(m, plan, self.dtype)
-        X, sums, Z_parts, partial, nowhere = self._work.views(m)
+        X, sums, Z_parts = self._work.views(m)
         kernels.pack(X, 0, H_qw, 1.0, plan.rows, 0, len(plan.rows))
         self._team.run(
             kernels.multiply, m * self._tiles.size, self._tiles, self._pending, n_k,
             plan.rows, plan.chunks, plan.segments, X, sums, Z_parts,
-            self._work.flipped, partial, nowhere,
         )  # fmt: skip
         self._team.run(
             kernels.gather, m * self._pending.size, self._pending, n_k, self._scale,
@@ -127,28 +130,25 @@ class TiledCovariance:
 
     def downdate(self, G_qw: np.ndarray, lam: float) -> None:
         """P ← (P − GᵀG)/λ: G joins the pending columns, which are folded in when they are full."""
-        n_t = len(self._plan.rows)
-        done = 0
+        plan, done = self._plan, 0
         while done < len(G_qw):
-            if self._n_pending == PENDING or done == 0 and self._n_pending + len(G_qw) > PENDING:
+            if self._n_pending == PENDING:
                 self.fold()
             rows = G_qw[done : done + PENDING - self._n_pending]
             # s(A − UᵀU) − GᵀG = s(A − UᵀU − GᵀG/s)
-            kernels.pack(
-                self._pending, self._n_pending, rows, 1 / sqrt(self._scale), self._plan.rows, 0, n_t
-            )
+            factor = 1 / sqrt(self._scale)
+            kernels.pack(self._pending, self._n_pending, rows, factor, plan.rows, 0, len(plan.rows))
             self._n_pending += len(rows)
             done += len(rows)
         self._scale /= lam
 
     def fold(self) -> None:
         """A ← s(A − UᵀU), s ← 1, and no pending columns. P stays what it is, to rounding."""
-        n = _up_to_four(self._n_pending)
         self._team.run(
-            kernels.fold, n * self._tiles.size, self._tiles, self._pending, n, self._scale,
-            self._plan.rows, self._plan.chunks, self._work.flipped,
+            kernels.fold, PENDING * self._tiles.size, self._tiles, self._pending, self._scale,
+            self._plan.rows, self._plan.chunks, self._work.turned,
         )  # fmt: skip
-        self._pending[:, :n] = 0
+        self._pending[:, : self._n_pending] = 0
         self._n_pending = 0
         self._scale = 1.0
 
@@ -179,7 +179,7 @@ class TiledCovariance:
             P_ww[columns, r] = P_ww[r, columns].T
         first = self._first_tile(l)
         U_tkj = self._pending[first : first + len(P_ww) // T, : self._n_pending].astype(np.float64)
-        U_kw = U_tkj.transpose(1, 0, 2).reshape(self._n_pending, -1)
+        U_kw = U_tkj.transpose(1, 0, 2).reshape(self._n_pending, len(P_ww))
         return (self._scale * (P_ww - U_kw.T @ U_kw))[:n, :n]
 
     def assign(self, l: int, P_ww: np.ndarray) -> None:
@@ -205,13 +205,17 @@ class TiledCovariance:
     def from_state(cls, blocks: Blocks, state: dict[str, Any]) -> TiledCovariance:
         """Make the covariance that ``state`` was taken from, with the same bits."""
         new = cls.__new__(cls)
-        new._make(blocks, np.asarray(state["tiles"][:0]).dtype if "tiles" in state else "float64")
-        new._tiles[...] = stored(state, "tiles", new._tiles.shape)
-        n_t, n_k = len(new._plan.rows), np.shape(state.get("pending", ()))[1:2]
-        new._n_pending = n_k[0] if n_k and n_k[0] <= PENDING else 0
-        U_tkj = stored(state, "pending", (n_t, new._n_pending, new._T))
+        tiles = stored(state, "tiles", (-1, -1, -1))
+        new._make(blocks, tiles.dtype)
+        tiles = stored(state, "tiles", new._tiles.shape)
+        U_tkj = stored(state, "pending", (len(new._plan.rows), -1, new._T))
+        new._n_pending = U_tkj.shape[1]
+        require(new._n_pending <= PENDING, "pending columns stored", new._n_pending, f"≤ {PENDING}")
+        for t in range(0, len(tiles), 1024):  # piecewise: it may be a data set in a file, as large as P
+            new._tiles[t : t + 1024] = tiles[t : t + 1024]
         new._pending[:, : new._n_pending] = U_tkj
-        new._scale = float(state["scale"])
+        new._scale = float(stored(state, "scale", ())[()])
+        require(0 < new._scale < np.inf, "the scale stored", new._scale, "a positive number")
         return new
 
     @property
@@ -274,16 +278,12 @@ class _Work:
             ((len(plan.rows),), (T,), dtype),  # X: H in tiles
             ((plan.n_sums,), (T,), np.float64),  # sums of the chunks
             ((n_g, PENDING), (), np.float64),  # Z = U X of each segment
-            ((n_c,), (T,), dtype),  # partial: the product with one tile
-            ((n_c,), (T,), np.float64),  # nowhere: what is not wanted
         )
-        self._flat = [
-            _aligned((int(np.prod(a + b)) * capacity,), kind) for a, b, kind in self._shapes
-        ]
-        self.flipped = _aligned((n_c, T, T), dtype)  # a tile transposed
+        self._flat = [_aligned((int(np.prod(a + b)) * capacity,), kind) for a, b, kind in self._shapes]
+        self.turned = _aligned((n_c, T, PENDING), dtype)  # U of one tile row, transposed
 
     def views(self, m: int) -> tuple[np.ndarray, ...]:
-        """X, sums, Z_parts, partial, nowhere for m right-hand sides."""
+        """X, sums, Z_parts for m right-hand sides."""
         return tuple(
             flat[: int(np.prod(a + b)) * m].reshape(*a, m, *b)
             for flat, (a, b, _) in zip(self._flat, self._shapes, strict=True)
@@ -291,7 +291,7 @@ class _Work:
 
     @property
     def nbytes(self) -> int:
-        return sum(flat.nbytes for flat in self._flat) + self.flipped.nbytes
+        return sum(flat.nbytes for flat in self._flat) + self.turned.nbytes
 
 
 def _make_plan(blocks: Blocks, T: int) -> _Plan:
@@ -319,10 +319,10 @@ def _make_chunks(rows: np.ndarray, n_tiles: int) -> tuple[np.ndarray, int]:
     targets = np.arange(1, n_chunks) * (n_tiles / n_chunks)
     bounds = np.unique([0, *np.searchsorted(rows[:, kernels.TILE], targets), len(rows)])
     chunks, place = [], 0
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in pairwise(bounds.tolist()):
         low = rows[start, kernels.FIRST]
         chunks.append((start, stop, low, place))
-        place += stop - low
+        place += stop - low + 1  # one more, for what is not wanted
     return np.array(chunks, dtype=np.int64), int(place)
 
 
@@ -337,3 +337,29 @@ def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 def _up_to_four(n: int) -> int:
     return -(-n // 4) * 4
+
+
+class CovarianceCase(NamedTuple):
+    """A run of updates in which ``twin`` must agree with ``reference``, class by class."""
+
+    reference: type
+    twin: type
+    blocks: Blocks
+    dtype: str
+    m: int
+    updates: int
+    rtol: float
+
+
+def covariance_cases() -> list[CovarianceCase]:
+    """What the parity test runs: odd block sizes, one and several right-hand sides, both precisions.
+
+    float32 rounds P at every fold and, in the reference, at every update: their difference grows as a
+    random walk of steps 6e-8.
+    """
+    odd = Blocks((1, 33, 200, 64, 97, 1, 131))
+    return [
+        CovarianceCase(DenseCovariance, TiledCovariance, odd, dtype, m, updates, rtol)
+        for dtype, rtol in (("float64", 1e-10), ("float32", 1e-4))
+        for m, updates in ((1, 1000), (2, 100), (5, 1000), (40, 50))
+    ]

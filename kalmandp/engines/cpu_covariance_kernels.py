@@ -14,20 +14,18 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-#: A row of a tile is four lines of cache: T = 32 for float64, 64 for float32. Measured: at 256 bytes
-#: four rows at once are read from memory as fast as a plain sum reads, at 512 bytes half as fast.
+#: A row of a tile is four lines of cache: T = 32 for float64, 64 for float32. Measured: two such rows at
+#: once are read from memory as fast as a plain sum reads; rows of 512 bytes, or four at once, slower.
 ROW_BYTES = 256
 
 # columns of ``rows`` (one line per tile t of w): first tile of P's row, first t of the block, weights
 TILE, FIRST, W0, W1 = range(4)
-# columns of ``chunks``: rows R0 ≤ t < R1, first t of the accumulator, its place
+# columns of ``chunks``: rows R0 ≤ t < R1; first tile of w in its sums, where these begin
 R0, R1, LOW, PLACE = range(4)
 # columns of ``segments``: tiles T0 ≤ t < T1 of one block
 T0, T1, BLOCK = range(3)
 
-_fast = dict(
-    cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy"
-)
+_fast = dict(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
 
 
 @intrinsic
@@ -52,14 +50,43 @@ def _tile_one(a, xI, xJ, yI, yJ):
         x1 = xI[i + 1]
         s0 = s1 = a.dtype.type(0)
         for j in range(T):
-            p = a0[j]  # loaded once: after the store to y_J the compiler would load it again
-            q = a1[j]
+            b0 = a0[j]  # named, or the compiler would load it again after the store to y_J
+            b1 = a1[j]
             x = xJ[j]
-            yJ[j] += p * x0 + q * x1
-            s0 += p * x
-            s1 += q * x
+            yJ[j] += b0 * x0 + b1 * x1
+            s0 += b0 * x
+            s1 += b1 * x
         yI[i] += s0
         yI[i + 1] += s1
+
+
+@njit(**_fast)
+def _tile_two(a, xI, zI, xJ, zJ, yI, vI, yJ, vJ):
+    """`_tile_one` for two vectors x and z at once, with results y and v."""
+    T = ROW_BYTES // a.itemsize
+    for i in range(0, T, 2):
+        a0 = a[i]
+        a1 = a[i + 1]
+        x0 = xI[i]
+        x1 = xI[i + 1]
+        z0 = zI[i]
+        z1 = zI[i + 1]
+        s0 = s1 = t0 = t1 = a.dtype.type(0)
+        for j in range(T):
+            b0 = a0[j]
+            b1 = a1[j]
+            x = xJ[j]
+            z = zJ[j]
+            yJ[j] += b0 * x0 + b1 * x1
+            vJ[j] += b0 * z0 + b1 * z1
+            s0 += b0 * x
+            s1 += b1 * x
+            t0 += b0 * z
+            t1 += b1 * z
+        yI[i] += s0
+        yI[i + 1] += s1
+        vI[i] += t0
+        vI[i + 1] += t1
 
 
 @njit(**_fast)
@@ -81,7 +108,7 @@ def _add_product(Y, C, B):
             c20, c21, c22, c23 = C[n + 2, k], C[n + 2, k + 1], C[n + 2, k + 2], C[n + 2, k + 3]
             c30, c31, c32, c33 = C[n + 3, k], C[n + 3, k + 1], C[n + 3, k + 2], C[n + 3, k + 3]
             for j in range(T):
-                d0 = b0[j]  # loaded once: after a store to y the compiler would load it again
+                d0 = b0[j]  # named, or the compiler would load it again after a store to y
                 d1 = b1[j]
                 d2 = b2[j]
                 d3 = b3[j]
@@ -89,45 +116,6 @@ def _add_product(Y, C, B):
                 y1[j] += c10 * d0 + c11 * d1 + c12 * d2 + c13 * d3
                 y2[j] += c20 * d0 + c21 * d1 + c22 * d2 + c23 * d3
                 y3[j] += c30 * d0 + c31 * d1 + c32 * d2 + c33 * d3
-
-
-@njit(**_fast)
-def _add_sum(y, C, B, partial):
-    """y += C B, summed over the tile in the tile's precision and over tiles in that of y."""
-    partial[:] = 0
-    _add_product(partial, C, B)
-    for q in range(y.shape[0]):
-        for j in range(y.shape[1]):
-            y[q, j] += partial[q, j]
-
-
-@njit(**_fast)
-def _transpose(a, out):
-    T = ROW_BYTES // a.itemsize
-    for i in range(0, T, 4):
-        a0 = a[i]
-        a1 = a[i + 1]
-        a2 = a[i + 2]
-        a3 = a[i + 3]
-        for j in range(T):
-            row = out[j]
-            row[i] = a0[j]
-            row[i + 1] = a1[j]
-            row[i + 2] = a2[j]
-            row[i + 3] = a3[j]
-
-
-@njit(**_fast)
-def _tile_all(a, xI, xJ, yI, yJ, flipped, partial):
-    """y_I += a x_J and y_J += aᵀ x_I for all rows q of x: fours as matrix products, the rest singly."""
-    m = xI.shape[0]
-    fours = m - m % 4
-    for q in range(fours, m):
-        _tile_one(a, xI[q], xJ[q], yI[q], yJ[q])
-    if fours:
-        _transpose(a, flipped)
-        _add_sum(yI[:fours], xJ[:fours], flipped, partial[:fours])
-        _add_sum(yJ[:fours], xI[:fours], a, partial[:fours])
 
 
 @njit(**_fast)
@@ -145,18 +133,27 @@ def pack(tiled, k0, M_qw, factor, rows, t0, t1):
 
 
 @njit(**_fast)
-def _chunk_product(tiles, X, sums, rows, chunk, flipped, partial, nowhere):
+def _chunk_product(tiles, X, sums, rows, chunk):
     """Multiply the tile rows of one chunk with X, as they stand and transposed, into its ``sums``."""
+    m = X.shape[1]
     to = chunk[PLACE] - chunk[LOW]  # sums[to + t] belongs to tile t of w
-    sums[chunk[PLACE] : chunk[R1] + to] = 0
+    nowhere = to + chunk[R1]
+    sums[chunk[PLACE] : nowhere] = 0
     for r in range(chunk[R0], chunk[R1]):
         first = rows[r, FIRST]
         start = rows[r, TILE] - first
-        # a diagonal tile is stored whole: its transposed product would count it twice
-        for c in range(first, r):
-            _tile_all(tiles[start + c], X[r], X[c], sums[to + r], sums[to + c], flipped, partial)
-        # a diagonal tile is stored whole: the product with its transpose goes nowhere
-        _tile_all(tiles[start + r], X[r], X[r], sums[to + r], nowhere, flipped, partial)
+        yI = to + r
+        for c in range(first, r + 1):
+            # a diagonal tile is stored whole: the product with its transpose goes nowhere
+            yJ = to + c if c < r else nowhere
+            for q in range(0, m - 1, 2):
+                _tile_two(
+                    tiles[start + c], X[r, q], X[r, q + 1], X[c, q], X[c, q + 1],
+                    sums[yI, q], sums[yI, q + 1], sums[yJ, q], sums[yJ, q + 1],
+                )  # fmt: skip
+            if m % 2:
+                q = m - 1
+                _tile_one(tiles[start + c], X[r, q], X[c, q], sums[yI, q], sums[yJ, q])
 
 
 @njit(**_fast)
@@ -217,17 +214,13 @@ def _gather(sums, rows, chunks, touched, pending, n_k, Z_kq, scale, K_qw, segmen
 
 
 @njit(**_fast)
-def multiply(
-    counter, tiles, pending, n_k, rows, chunks, segments, X, sums, Z_parts, flipped, partial, nowhere
-):
+def multiply(counter, tiles, pending, n_k, rows, chunks, segments, X, sums, Z_parts):
     """A X of each chunk into its ``sums``, and U X of each segment into its ``Z_parts``."""
     n_chunks = chunks.shape[0]
     while True:
         task = _take(counter)
         if task < n_chunks:
-            _chunk_product(
-                tiles, X, sums, rows, chunks[task], flipped[task], partial[task], nowhere[task]
-            )
+            _chunk_product(tiles, X, sums, rows, chunks[task])
         elif task < n_chunks + segments.shape[0]:
             g = task - n_chunks
             _pending_product(pending, n_k, X, Z_parts[g], segments[g])
@@ -253,23 +246,24 @@ def gather(
 
 
 @njit(**_fast)
-def fold(counter, tiles, pending, n_k, scale, rows, chunks, flipped):
-    """A ← scale·(A − UᵀU), n_k (a multiple of four) columns of U: one pass over the tiles."""
+def fold(counter, tiles, pending, scale, rows, chunks, turned):
+    """A ← scale·(A − UᵀU), columns of U that are not in use being zero: one pass over the tiles."""
     T = ROW_BYTES // tiles.itemsize
     factor = tiles.dtype.type(scale)
     while True:
         task = _take(counter)
         if task >= chunks.shape[0]:
             break
-        C_jk = flipped[task, :, :n_k]
+        C_jk = turned[task]  # −U of the tile row, transposed
         for r in range(chunks[task, R0], chunks[task, R1]):
-            for j in range(T):
-                for k in range(n_k):
+            for k in range(pending.shape[1]):
+                for j in range(T):
                     C_jk[j, k] = -pending[r, k, j]
             first = rows[r, FIRST]
+            start = rows[r, TILE] - first
             for c in range(first, r + 1):
-                a = tiles[rows[r, TILE] + c - first]
-                _add_product(a, C_jk, pending[c])
+                _add_product(tiles[start + c], C_jk, pending[c])
+                a = tiles[start + c]
                 for i in range(T):
                     for j in range(T):
                         a[i, j] *= factor

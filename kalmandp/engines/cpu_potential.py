@@ -14,7 +14,17 @@ import numpy as np
 from numba import njit, prange
 
 from kalmandp.engines import cpu_network
-from kalmandp.engines.table import ORDER, STEP, TableGrid, lagrange_coefficients
+from kalmandp.engines.table import (
+    ORDER,
+    SMOOTH,
+    STEP,
+    TOLERANCE,
+    TableGrid,
+    estimated_error,
+    lagrange_coefficients,
+    locate,
+)
+from kalmandp.errors import InputError
 from kalmandp.potential.cutoff import SWITCH_COEFFICIENTS
 from kalmandp.potential.environment import empty_slots, gather, pair_kinds, virtual_rows
 from kalmandp.potential.model import Parameters
@@ -65,12 +75,18 @@ class FusedEnvironment(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Node values of all embedding nets and what their backward pass needs."""
+    """Node values of all embedding nets, what their backward pass needs, and where pairs lie in it.
+
+    node_p, ell_pn, dell_pn : first node of each pair (counted from the grid's start), ℓ and dℓ/dg
+    """
 
     grid: TableGrid
     G_enm: Any
     G_vm: Any
     caches_e: list
+    node_p: Any
+    ell_pn: Any
+    dell_pn: Any
 
 
 class FusedForward(NamedTuple):
@@ -91,10 +107,16 @@ class NumbaEngine:
     name = "numba"
 
     def __init__(self, architecture, layout, step: float = STEP):
+        phi = architecture.embedding_activation
+        if phi.lower() not in SMOOTH:
+            raise InputError(
+                f"the engine 'numba' tabulates the embedding, which activation {phi!r} makes too rough "
+                f"for that; expected one of {', '.join(SMOOTH)}, or the engine 'numpy'"
+            )
         self.architecture = architecture
         self.grid = TableGrid(0, 0, float(step))
         start = {n: layout[f"{n}.layer.0.W"].start for n in layout.nets}
-        describe = lambda n: cpu_network.describe(layout.nets[n], start[n])  # noqa: E731
+        describe = lambda n: cpu_network.describe(layout.nets[n], start[n])
         self._embedding = [describe(f"embedding.{e}") for e in range(architecture.n_embeddings)]
         self._fitting = [describe(f"fitting.{t}") for t in range(architecture.n_types)]
 
@@ -128,8 +150,26 @@ class NumbaEngine:
         )  # fmt: skip
 
     def tabulate(self, par: Parameters, env: FusedEnvironment) -> Table:
-        """Run each embedding net on the nodes of the grid, and on its virtual rows."""
-        self.grid = grid = self.grid.covering(env.low, env.high)
+        """Run each embedding net on the nodes of the grid, and on its virtual rows.
+
+        Where the nets are too sharp for the step, it is halved until the table's estimated error is
+        below `table.TOLERANCE`. The choice depends on the weights alone, not on earlier calls.
+        """
+        self.grid = self.grid.covering(env.low, env.high)
+        grid = self.grid
+        while True:
+            G_enm, G_vm, caches_e = self._run_nets(par, env, grid)
+            # of the nodes that this frame touches: what other frames did to the grid must not matter
+            first, last = grid.touched(env.low, env.high)
+            if estimated_error(G_enm[:, first:last]) <= TOLERANCE:
+                break
+            grid = grid.finer().covering(env.low, env.high)
+        node_p, ell_pn, dell_pn = env.node_p, env.ell_pn, env.dell_pn
+        if grid.step != self.grid.step:
+            node_p, ell_pn, dell_pn = locate(env.Rt_pk[:, 0], grid.step)
+        return Table(grid, G_enm, G_vm, caches_e, node_p - grid.start, ell_pn, dell_pn)
+
+    def _run_nets(self, par: Parameters, env: FusedEnvironment, grid: TableGrid):
         count = grid.stop - grid.start
         M = self.architecture.embedding[-1]
         G_enm, G_vm = np.empty((len(self._embedding), count, M)), np.empty((len(env.net_v), M))
@@ -140,7 +180,7 @@ class NumbaEngine:
             G, cache = cpu_network.forward(net, par.weights, g)
             G_enm[e], G_vm[virtual] = G[:count], G[count:]
             caches_e.append(cache)
-        return Table(grid, G_enm, G_vm, caches_e)
+        return G_enm, G_vm, caches_e
 
     def energies(self, par: Parameters, env: FusedEnvironment):
         """Twin of `model.energies`."""
@@ -148,7 +188,7 @@ class NumbaEngine:
         table = self.tabulate(par, env)
         T_ikm = np.empty((env.n_atoms, 4, a.embedding[-1]))
         _moments(
-            env.first_i, env.net_p, env.node_p - table.grid.start, env.ell_pn, env.Rt_pk,
+            env.first_i, env.net_p, table.node_p, table.ell_pn, env.Rt_pk,
             table.G_enm, env.count_iv, table.G_vm, env.Rt_vk, 1.0 / a.n_neighbours, T_ikm,
         )  # fmt: skip
         E_i = np.empty(env.n_atoms)
@@ -171,7 +211,7 @@ class NumbaEngine:
             _contract_adjoint(fwd.T_ikm, atoms, a.axis_neuron, D_bar, T_bar_ikm)
         f_pc = np.empty((len(env.i_p), 3))
         _pair_gradient(
-            env.first_i, env.net_p, env.node_p - fwd.table.grid.start, env.ell_pn, env.dell_pn,
+            env.first_i, env.net_p, fwd.table.node_p, fwd.table.ell_pn, fwd.table.dell_pn,
             env.Rt_pk, env.dRt_pkc, fwd.table.G_enm, T_bar_ikm, 1.0 / a.n_neighbours, f_pc,
         )  # fmt: skip
         return f_pc
@@ -208,13 +248,13 @@ class NumbaEngine:
         """Twin of `jacobian.weight_gradient`; atoms that feel neither Ē nor v are passed over."""
         a = self.architecture
         gradient = np.zeros(par.layout.size)
-        node_p = env.node_p - fwd.table.grid.start
+        table = fwd.table
         Rt_dot_pk = np.empty((len(env.i_p), 4))
         T_dot_ikm = np.empty_like(fwd.T_ikm)
         moved_i = np.zeros(env.n_atoms, np.bool_)
         _moments_tangent(
-            env.first_i, env.net_p, node_p, env.ell_pn, env.dell_pn, env.Rt_pk, env.dRt_pkc,
-            v_pc, fwd.table.G_enm, 1.0 / a.n_neighbours, Rt_dot_pk, T_dot_ikm, moved_i,
+            env.first_i, env.net_p, table.node_p, table.ell_pn, table.dell_pn, env.Rt_pk, env.dRt_pkc,
+            v_pc, table.G_enm, 1.0 / a.n_neighbours, Rt_dot_pk, T_dot_ikm, moved_i,
         )  # fmt: skip
         moved_i |= E_bar_i != 0.0
         T_bar_ikm, T_dot_bar_ikm = np.zeros_like(T_dot_ikm), np.zeros_like(T_dot_ikm)
@@ -244,7 +284,7 @@ class NumbaEngine:
         collected = np.zeros((CHUNKS, E, n, M))
         virtual = np.zeros((CHUNKS, len(env.net_v), M))
         _node_adjoint(
-            env.first_i, env.net_p, env.node_p - table.grid.start, env.ell_pn, env.dell_pn,
+            env.first_i, env.net_p, table.node_p, table.ell_pn, table.dell_pn,
             env.Rt_pk, Rt_dot_pk, T_bar_ikm, T_dot_bar_ikm, env.count_iv, env.Rt_vk,
             1.0 / self.architecture.n_neighbours, collected, virtual,
         )  # fmt: skip

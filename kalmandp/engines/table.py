@@ -19,12 +19,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kalmandp.errors import InputError
+
 #: Nodes per polynomial: degree 7.
 ORDER = 8
 #: Grids begin and end at multiples of this, so that extending one leaves every sum as it was.
 ALIGN = 8
-#: Default distance h of nodes in units of g.
+#: Default distance h of nodes in units of g, and the smallest that is tried.
 STEP = 0.02
+SMALLEST_STEP = STEP / 64
+#: Largest estimated error of G in a table, relative to the largest |G|.
+TOLERANCE = 1e-13
+#: Activations without kinks: others have no convergent table.
+SMOOTH = ("tanh", "linear", "none", "softplus", "sigmoid", "gelu", "gelu_tf", "silu")
 
 
 class TableGrid(NamedTuple):
@@ -38,6 +45,21 @@ class TableGrid(NamedTuple):
     def nodes(self) -> np.ndarray:
         return np.arange(self.start, self.stop) * self.step
 
+    def finer(self) -> TableGrid:
+        """A grid of half the step.
+
+        Raises
+        ------
+        InputError
+            If that is too small: the weights are so large that a table makes no sense.
+        """
+        if 0.5 * self.step < SMALLEST_STEP:
+            raise InputError(
+                f"the embedding net is too sharp for a table of step {self.step:g}; "
+                "expected smoother weights, or the engine 'numpy'"
+            )
+        return TableGrid(2 * self.start, 2 * self.stop, 0.5 * self.step)
+
     def covering(self, low: float, high: float) -> TableGrid:
         """This grid, extended if needed so that each g in [low, high] has ORDER nodes around it."""
         first = int(np.floor(low / self.step)) - ORDER
@@ -45,6 +67,13 @@ class TableGrid(NamedTuple):
         start = ALIGN * (min(first, self.start) // ALIGN)
         stop = ALIGN * -(-max(last, self.stop) // ALIGN)
         return TableGrid(start, stop, self.step)
+
+
+    def touched(self, low: float, high: float) -> tuple[int, int]:
+        """Places of the nodes, first and one past the last, that g in [low, high] is computed from."""
+        first = int(np.floor(low / self.step)) - ORDER // 2 + 1 - self.start
+        last = int(np.floor(high / self.step)) + ORDER // 2 + 1 - self.start
+        return first, last
 
 
 def lagrange_coefficients() -> np.ndarray:
@@ -62,6 +91,17 @@ def locate(g, step: float):
     powers = x[:, None] ** np.arange(ORDER)
     slopes = np.arange(1, ORDER) * powers[:, :-1]
     return node, powers @ c_na.T, slopes @ c_na[:, 1:].T / step
+
+
+def estimated_error(G_enm) -> float:
+    """Error of the polynomials between nodes, relative to the largest |G|, from the nodes alone.
+
+    The remainder half-way is Π(x − x_n)/8! · Δ⁸G = (½·3/2·5/2·7/2)²/8! · Δ⁸G, with Δ⁸ the eighth difference.
+    """
+    worst = np.abs(np.diff(G_enm, n=ORDER, axis=1)).max(initial=0.0)
+    rounding = 2**ORDER * np.finfo(float).eps * np.abs(G_enm).max(initial=0.0)
+    remainder = (0.5 * 1.5 * 2.5 * 3.5) ** 2 / 40320
+    return float(remainder * max(worst - rounding, 0.0) / max(np.abs(G_enm).max(initial=0.0), 1e-300))
 
 
 def interpolation_error(evaluate, grid: TableGrid) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from kalmandp.errors import InputError
 from kalmandp.frames.extxyz import write_extxyz
-from kalmandp.frames.frame import Frame
+from kalmandp.frames.frame import Frame, checked_type_map
 from kalmandp.frames.layouts import LABELS
 from kalmandp.frames.sources import (
     EXTXYZ_SUFFIXES,
@@ -96,7 +96,7 @@ def convert(
             path,
             guess_format(path) if format is None else check_format(format),
             keys=keys,
-            type_map=None if type_map is None else tuple(type_map),
+            type_map=None if type_map is None else checked_type_map("type_map", type_map),
             skipped=skipped if skip_invalid else None,
         )
         for path in paths

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from os import PathLike
 
 import numpy as np
 
 from kalmandp.errors import FileError, InputError
-from kalmandp.frames import writing
-from kalmandp.frames.frame import Frame
+from kalmandp.frames.frame import checked_type_map
 from kalmandp.frames.layouts import (
     LABELS,
     UNIT_ATTRIBUTES,
@@ -20,6 +19,7 @@ from kalmandp.frames.layouts import (
     find_systems,
 )
 from kalmandp.frames.storage import Store, open_store
+from kalmandp.frames.writing import write_hdf5
 
 
 class OutOfRange(InputError, IndexError):
@@ -65,7 +65,7 @@ class Dataset(Sequence):
         paths = [systems] if isinstance(systems, (str, PathLike)) else list(systems)
         if not paths:
             raise InputError("systems is an empty list; expected at least one file or folder")
-        given = None if type_map is None else tuple(str(name) for name in type_map)
+        given = None if type_map is None else checked_type_map("type_map", type_map)
         self._stores: list[Store] = []
         self._systems: list[System] = []
         orders, sizes = [], []
@@ -86,10 +86,7 @@ class Dataset(Sequence):
             self.close()
             raise
 
-    @staticmethod
-    def write(path, frames: Iterable[Frame], **options) -> list[SystemInfo]:
-        """Write frames to an HDF5 file; see `kalmandp.frames.writing.write_hdf5`."""
-        return writing.write_hdf5(path, frames, **options)
+    write = staticmethod(write_hdf5)
 
     def __len__(self) -> int:
         return self._starts[-1] if self._chosen is None else len(self._chosen)
@@ -115,15 +112,11 @@ class Dataset(Sequence):
         if chosen.dtype == bool and chosen.shape == (len(self),):
             chosen = np.flatnonzero(chosen)
         if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):
-            raise InputError(
-                f"indices have shape {chosen.shape} and type {chosen.dtype}; expected integers"
-            )
+            raise InputError(f"indices have shape {chosen.shape} and type {chosen.dtype}; expected integers")
         chosen = chosen.astype(np.int64)
         outside = (chosen < -len(self)) | (chosen >= len(self))
         if outside.any():
-            raise OutOfRange(
-                f"index {chosen[outside][0]} is outside of the data set of {len(self)} frames"
-            )
+            raise OutOfRange(f"index {chosen[outside][0]} is outside of the data set of {len(self)} frames")
         chosen = np.where(chosen < 0, chosen + len(self), chosen)
         part = object.__new__(Dataset)
         part.__dict__.update(self.__dict__)
@@ -145,9 +138,7 @@ class Dataset(Sequence):
         """Address, formula, number of frames and atoms, and labels of each system in use."""
         used = self._frames_per_system()
         return tuple(
-            system.info._replace(n_frames=int(n))
-            for system, n in zip(self._systems, used, strict=True)
-            if n
+            system.info._replace(n_frames=int(n)) for system, n in zip(self._systems, used, strict=True) if n
         )
 
     @property
@@ -212,8 +203,9 @@ class Dataset(Sequence):
 
 
 def _union(systems: list[System]) -> tuple[str, ...]:
-    """The types that occur: of each file's map in its order, without those that it only lists."""
-    return tuple(dict.fromkeys(name for system in systems for name in system.species))
+    """The type maps of all systems in their order, without types that are only listed."""
+    found = {name for system in systems for name in system.species}
+    return tuple(dict.fromkeys(t for system in systems for t in system.type_map if t in found))
 
 
 def _source_order(systems: list[System]) -> np.ndarray | None:

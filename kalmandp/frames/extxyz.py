@@ -19,6 +19,7 @@ Source: https://github.com/libAtoms/extxyz (specification), https://ase-lib.org 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -68,9 +69,7 @@ class Column(NamedTuple):
     width: int
 
 
-def read_extxyz(
-    path, *, keys=None, ignored: set[str] | None = None
-) -> Iterator[Callable[[], Frame]]:
+def read_extxyz(path, *, keys=None, ignored: set[str] | None = None) -> Iterator[Callable[[], Frame]]:
     """Go through the frames of an extended XYZ file.
 
     A frame is handed out as a function that makes it, so that the caller may go on after one whose
@@ -128,14 +127,17 @@ def write_extxyz(path, frames: Iterable[Frame], *, overwrite: bool = True) -> in
     with replacing(path, overwrite=overwrite) as beside:
         with naming(path):
             file = open(beside, "w", encoding="utf-8")
-        with file:
+        try:
             for frame in frames:
                 text = _text(frame)
                 with naming(path):
                     file.write(text)
                 count += 1
             with naming(path):
-                file.flush()
+                file.close()
+        finally:
+            with contextlib.suppress(OSError):  # a full disk, a second time
+                file.close()
         if not count:
             raise InputError("there are no frames to write; expected at least one")
     return count
@@ -248,9 +250,7 @@ def _columns(source: str, text: str) -> dict[str, Column]:
         first += int(count)
     pos = columns.get("pos")
     if len(fields) % 3 or pos is None or pos.width != 3 or not columns.keys() & {"species", "Z"}:
-        raise FileError(
-            f"{source}: Properties is {text[:80]!r}; expected species:S:1:pos:R:3 and more"
-        )
+        raise FileError(f"{source}: Properties is {text[:80]!r}; expected species:S:1:pos:R:3 and more")
     return columns
 
 
@@ -313,7 +313,7 @@ def _virial(source: str, virial, stress, cell, pbc):
 
 def _text(frame: Frame) -> str:
     """One frame of the file."""
-    join = lambda values: " ".join(repr(float(v)) for v in np.ravel(values))  # noqa: E731
+    join = lambda values: " ".join(repr(float(v)) for v in np.ravel(values))
     properties, columns = "species:S:1:pos:R:3", [frame.positions]
     if frame.forces is not None:
         properties, columns = properties + ":forces:R:3", [*columns, frame.forces]
@@ -329,7 +329,5 @@ def _text(frame: Frame) -> str:
         info.append(f'virial="{join(frame.virial.T)}"')
     info.append(f'pbc="{" ".join("T" if p else "F" for p in frame.pbc)}"')
     rows = np.hstack(columns).tolist()
-    atoms = [
-        " ".join([symbol, *map(repr, row)]) for symbol, row in zip(frame.symbols, rows, strict=True)
-    ]
+    atoms = [" ".join([symbol, *map(repr, row)]) for symbol, row in zip(frame.symbols, rows, strict=True)]
     return "\n".join([str(len(frame)), " ".join(info), *atoms, ""])

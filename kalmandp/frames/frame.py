@@ -52,8 +52,8 @@ class Frame:
     source: str = "frame"
 
     def __post_init__(self):
-        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
-        put("type_map", _type_map(self.source, self.type_map))
+        put = lambda name, value: object.__setattr__(self, name, value)
+        put("type_map", checked_type_map(self.source, self.type_map))
         put("types", self._array("types", self.types, np.int32, (None,)))
         n = len(self.types)
         put("positions", self._array("positions", self.positions, np.float64, (n, 3)))
@@ -99,9 +99,7 @@ class Frame:
             raise InputError(f"{self.source}: {which} is {got[where]}; expected a finite number")
         if name in ("positions", "cell") and got.size and np.abs(got).max() > FARTHEST:
             reach = np.abs(got).max()
-            raise InputError(
-                f"{self.source}: {name} reach {reach:.3g} Å; expected at most {FARTHEST:g} Å"
-            )
+            raise InputError(f"{self.source}: {name} reach {reach:.3g} Å; expected at most {FARTHEST:g} Å")
         array = np.asarray(got, dtype=dtype, order="C")
         if dtype is np.int32 and not np.array_equal(array, got):
             raise InputError(f"{self.source}: {name} are not all integers; expected type indices")
@@ -143,8 +141,7 @@ class Frame:
         unknown = sorted({s for s in self.symbols if s not in type_map})
         if unknown:
             raise InputError(
-                f"{self.source}: species {', '.join(unknown)} is not in the type_map "
-                f"{list(type_map)}"
+                f"{self.source}: species {', '.join(unknown)} is not in the type_map {list(type_map)}"
             )
         number = np.array([type_map.index(t) if t in type_map else -1 for t in self.type_map])
         types = number[self.types] if len(self.types) else self.types
@@ -185,7 +182,10 @@ class Frame:
         return replace(frame, **_ase_labels(atoms, frame))
 
 
-def _type_map(source: str, names) -> tuple[str, ...]:
+def checked_type_map(source: str, names) -> tuple[str, ...]:
+    """Names of types as a tuple; one text, such as "Si", would be taken for its letters."""
+    if isinstance(names, str):
+        raise InputError(f"{source}: type_map is {names!r}; expected a list of names")
     names = tuple(str(name) for name in names)
     if len(set(names)) != len(names):
         raise InputError(f"{source}: type_map is {list(names)}; expected every name once")

@@ -60,7 +60,7 @@ def _is_whole(heap: bytes) -> bool:
     place = HEADER
     while place + OBJECT.size <= len(heap):
         index, _, _, size = OBJECT.unpack_from(heap, place)
-        if index == 0:  # what is left free; its size includes its header
-            return size >= OBJECT.size and place + size <= len(heap)
+        if index == 0:  # what is left free, to the end; its size includes its header
+            return place + size == len(heap)
         place += OBJECT.size + (size + 7) // 8 * 8
     return place <= len(heap)

@@ -93,9 +93,7 @@ def find_systems(store: Store) -> dict[str, list[str]]:
     """Name of each system of a store -> names of its members, both sorted."""
     names = store.names()
     systems: dict[str, list[str]] = {
-        name[: -len("type.raw")].rstrip("/"): []
-        for name in names
-        if name.rpartition("/")[2] == "type.raw"
+        name[: -len("type.raw")].rstrip("/"): [] for name in names if name.rpartition("/")[2] == "type.raw"
     }
     for name in names:
         folder, _, leaf = name.rpartition("/")
@@ -212,8 +210,8 @@ class System:
         if self.mixed:
             types, real = self._real_types(part, row, source)
             _refuse_unknown(source, [self.type_map[t] for t in np.unique(types)], type_map)
-        cut = lambda name, *shape: values[name].reshape(shape)[real] if name in values else None  # noqa: E731
-        matrix = lambda name: values[name].reshape(3, 3) if name in values else None  # noqa: E731
+        cut = lambda name, *shape: values[name].reshape(shape)[real] if name in values else None
+        matrix = lambda name: values[name].reshape(3, 3) if name in values else None
         return Frame(
             positions=values["coord"].reshape(-1, 3)[real],
             types=self._number_t[types],
@@ -295,9 +293,7 @@ class System:
         if "coord" not in arrays:
             raise FileError(f"{where}: coord.npy is missing")
         if any(self.pbc) and "box" not in arrays:
-            raise FileError(
-                f"{where}: box.npy is missing; expected it, or 'nopbc' for an open system"
-            )
+            raise FileError(f"{where}: box.npy is missing; expected it, or 'nopbc' for an open system")
         if self.mixed and "real_atom_types" not in arrays:
             raise FileError(f"{where}: real_atom_types.npy is missing, which other sets have")
         n_frames = None
@@ -352,6 +348,4 @@ def _unread(members: list[str]) -> set[str]:
 def _refuse_unknown(source: str, species, type_map) -> None:
     unknown = sorted(set(species) - set(type_map))
     if unknown:
-        raise InputError(
-            f"{source}: species {', '.join(unknown)} is not in the type_map {list(type_map)}"
-        )
+        raise InputError(f"{source}: species {', '.join(unknown)} is not in the type_map {list(type_map)}")

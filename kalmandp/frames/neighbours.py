@@ -67,9 +67,7 @@ def neighbour_pairs(frame: Frame, cutoff: float) -> Pairs:
     points = _close_gaps(frame, cutoff)
     search = vesin.NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
     try:
-        i, j, shift, r = search.compute(
-            points=points, box=cell, periodic=list(frame.pbc), quantities="ijSD"
-        )
+        i, j, shift, r = search.compute(points=points, box=cell, periodic=list(frame.pbc), quantities="ijSD")
     except RuntimeError as error:
         raise InputError(f"{frame.source}: the neighbour search failed: {error}") from None
     if points is not frame.positions:
@@ -155,9 +153,7 @@ def _auto_ratio(ratio: float | str) -> float:
     except (TypeError, ValueError):
         number = np.nan
     if not 1.0 <= number < np.inf:
-        raise InputError(
-            f'sel is {given!r}; expected "auto" or "auto:RATIO" with a ratio of at least 1'
-        )
+        raise InputError(f'sel is {given!r}; expected "auto" or "auto:RATIO" with a ratio of at least 1')
     return number
 
 

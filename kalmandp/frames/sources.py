@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -178,9 +177,7 @@ def _check_there(path: str) -> None:
 def _foreign(path: str, whose: str, call: Callable):
     """Call a reader that may raise anything for a file it does not understand."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return call()
+        return call()
     except KalmanDPError:
         raise
     except Exception as error:

@@ -26,10 +26,10 @@ from kalmandp.frames.global_heap import check_global_heaps
 OPEN_ARRAYS = 320
 #: Bytes of decompressed chunks that each open array keeps.
 CHUNK_CACHE = 1 << 18
+#: More names of types than this are a sign of damage.
+MOST_WORDS = 1 << 16
 #: Classes of HDF5's types that hold numbers.
 NUMBERS = (h5t.INTEGER, h5t.FLOAT)
-#: What h5py, NumPy and Python raise when the bytes of a file make no sense.
-DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, EOFError, OverflowError)
 #: Bytes of tables of contents that HDF5 keeps; they take some twenty times as much in memory.
 TABLE_CACHE = 1 << 21
 #: No compression of HDF5's makes data smaller than this (deflate's limit is 1:1032).
@@ -115,7 +115,7 @@ def reading(address: str):
         raise
     except MemoryError:
         raise FileError(f"{address}: too large for the memory, or damaged") from None
-    except DAMAGE as error:
+    except Exception as error:  # what NumPy and h5py raise for bytes without sense is open-ended
         reason = " ".join(str(error.args[0] if error.args else error).split())[:200]
         raise FileError(f"{address}: cannot be read or is damaged ({reason})") from None
 
@@ -143,7 +143,7 @@ class Hdf5Store:
 
     def __init__(self, path: str, group: str = "/"):
         self.path = path
-        self.rows = Recent(lambda name: h5py.Dataset(self._open(name)))
+        self.rows = Recent(lambda name: h5py.Dataset(self._open(name), readonly=True))
         self._heaps_are_whole = False
         if not os.path.isfile(path):
             raise FileError(f"{path}: is not a regular file; expected an HDF5 file or a folder")
@@ -165,7 +165,8 @@ class Hdf5Store:
     def _find_group(self, group: str) -> h5py.Group:
         group = "/" + group.strip("/")
         with reading(f"{self.path}#{group}"):
-            found = self._file.get(group)
+            root = self._file["/"]
+            found = root if group == "/" else root.get(group)
             if not isinstance(found, h5py.Group):
                 raise FileError(f"{self.path}: there is no group {group!r} in the file")
             return found
@@ -184,7 +185,10 @@ class Hdf5Store:
         return np.atleast_1d(self._values(name, (h5t.INTEGER,), "integers"))
 
     def words(self, name: str) -> list[str]:
-        self._check_texts(self._open(name, (h5t.STRING,), "text"))
+        found = self._open(name, (h5t.STRING,), "text")
+        if math.prod(found.shape) > MOST_WORDS:
+            raise FileError(f"{self.address(name)}: has shape {found.shape}; too many words")
+        self._check_texts(found)
         values = np.atleast_1d(self._values(name, (h5t.STRING,), "text")).tolist()
         with reading(self.address(name)):
             return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
@@ -212,18 +216,20 @@ class Hdf5Store:
             self._file.close()
 
     def _notes(self, place, names: Iterable[str] | None) -> dict:
-        present = [name for name in (names or place.attrs) if name in place.attrs]
-        for name in present:
-            self._check_texts(place.attrs.get_id(name))
-        return {name: _plain(place.attrs[name]) for name in present}
+        """Attributes that are texts or numbers; there may be others, links of all kinds."""
+        notes = {}
+        for name in names or place.attrs:
+            if name in place.attrs:
+                found = place.attrs.get_id(name)
+                if found.get_type().get_class() in (*NUMBERS, h5t.STRING):
+                    self._check_texts(found)
+                    notes[name] = _plain(place.attrs[name])
+        return notes
 
     def _check_texts(self, found) -> None:
         """Texts of variable length are read only from a file whose heaps are whole."""
         kind = found.get_type()
-        fixed = kind.get_class() in NUMBERS or (
-            kind.get_class() == h5t.STRING and not kind.is_variable_str()
-        )
-        if not fixed and not self._heaps_are_whole:
+        if kind.get_class() == h5t.STRING and kind.is_variable_str() and not self._heaps_are_whole:
             check_global_heaps(self.path)
             self._heaps_are_whole = True
 
@@ -240,10 +246,11 @@ class Hdf5Store:
             kind, shape = found.get_type(), found.shape
             if kind.get_class() not in kinds:
                 raise FileError(f"{address} is of type {kind.dtype}; expected {wanted}")
-            if math.prod(shape) * kind.get_size() > BEST_COMPRESSION * self._bytes:
+            contiguous = found.get_offset() is not None
+            limit = self._bytes * (1 if contiguous else BEST_COMPRESSION)
+            if math.prod(shape) * kind.get_size() > limit:
                 raise FileError(
-                    f"{address}: is damaged (shape {shape} does not fit into a file of "
-                    f"{self._bytes} bytes)"
+                    f"{address}: is damaged (shape {shape} does not fit into a file of {self._bytes} bytes)"
                 )
             return found
 

@@ -7,7 +7,6 @@ nor the number of systems is bounded by the memory.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from array import array
@@ -18,10 +17,11 @@ import numpy as np
 
 import kalmandp
 from kalmandp.errors import InputError
-from kalmandp.frames.frame import Frame
+from kalmandp.frames.frame import Frame, checked_type_map
+from kalmandp.frames.hdf5_writing import Hdf5Writer, writing_hdf5
 from kalmandp.frames.layouts import LABELS, UNIT_ATTRIBUTES, SystemInfo, formula
 from kalmandp.frames.replacing import naming, replacing
-from kalmandp.frames.storage import limit_tables, path_text
+from kalmandp.frames.storage import path_text
 
 #: Bytes of rows that wait to be written, over all systems.
 BUFFER = 1 << 26
@@ -67,10 +67,11 @@ def write_hdf5(
     path = path_text(path)
     notes = _checked_attributes(attributes)
     notes = {"format": "deepmd/hdf5", "software": _software(), **UNIT_ATTRIBUTES, **notes}
-    with replacing(path, overwrite=overwrite) as beside:
-        with contextlib.closing(Hdf5Sink(path, beside, compression)) as sink:
-            groups = _collect(frames, type_map, sink)
-            sink.complete(notes)
+    with writing_hdf5(path, overwrite=overwrite) as writer:
+        sink = Hdf5Sink(writer, compression)
+        groups = _collect(frames, type_map, sink)
+        for name, value in notes.items():
+            sink.note(name, value)
     return [group.info(f"{path}#/{group.name}") for group in groups]
 
 
@@ -168,7 +169,7 @@ class _TypeNumbers:
 
     def __init__(self, type_map):
         self.fixed = type_map is not None
-        self.names: list[str] = list(type_map or ())
+        self.names: list[str] = list(checked_type_map("type_map", type_map or ()))
         self._tables: dict[tuple[str, ...], np.ndarray] = {}
 
     def __call__(self, frame: Frame) -> np.ndarray:
@@ -184,55 +185,26 @@ class _TypeNumbers:
 class Hdf5Sink:
     """Writes blocks of rows into the groups of an HDF5 file."""
 
-    def __init__(self, path: str, beside: str, compression):
-        self.path = path
+    def __init__(self, writer: Hdf5Writer, compression):
+        self.writer, self.file = writer, writer.file
         self.options = {"fletcher32": True, "shuffle": compression is not None}
         if compression is not None:
             self.options["compression"] = compression
-        with naming(path):
-            # the format of HDF5 1.10: compact, and its tables carry checksums
-            self.file = h5py.File(beside, "w", libver=("v110", "latest"))
-            limit_tables(self.file)
 
     def write(self, group: Group, block: dict[str, np.ndarray], last: bool) -> None:
         """Append a block; ``last`` promises that no other follows."""
-        with naming(self.path):
-            part = self.file.require_group(f"{group.name}/set.000")
-            for name, rows in ((f"{key}.npy", rows) for key, rows in block.items()):
-                if name in part:
-                    part[name].resize(group.n_written, axis=0)
-                    part[name][-len(rows) :] = rows
-                else:
-                    self._create(part, name, rows, last)
+        part = self.file.require_group(f"{group.name}/set.000")
+        for name, rows in ((f"{key}.npy", rows) for key, rows in block.items()):
+            if name in part:
+                part[name].resize(group.n_written, axis=0)
+                part[name][-len(rows) :] = rows
+            else:
+                self._create(part, name, rows, last)
+        self.writer.check()
 
     def finish(self, group: Group, type_map, keep_order: bool) -> None:
         """Write what is known at the end: types and order."""
-        with naming(self.path):
-            self._finish(self.file[group.name], group, type_map, keep_order)
-
-    def complete(self, notes: dict) -> None:
-        """Write the attributes of the file and have all of it on its way to the disk."""
-        with naming(self.path):
-            for name, value in notes.items():
-                self._note(name, value)
-            self.file.close()
-
-    def _note(self, name: str, value) -> None:
-        if isinstance(value, str):
-            # of fixed length: those of variable length lie where HDF5 has no checksum, and damage
-            # there can keep its reader busy for ever
-            text = value.encode()
-            kind = h5py.string_dtype("utf-8", max(1, len(text)))
-            self.file.attrs.create(name, np.array(text, dtype=kind))
-        else:
-            self.file.attrs[name] = value
-
-    def close(self) -> None:
-        # after an error HDF5 may fail to close as well; the file is thrown away then
-        with contextlib.suppress(Exception):
-            self.file.close()
-
-    def _finish(self, place: h5py.Group, group: Group, type_map, keep_order: bool) -> None:
+        place = self.file[group.name]
         place["type.raw"] = group.types_i.astype(np.int32)
         place["type_map.raw"] = np.array([name.encode() for name in type_map])
         if not any(group.pbc):
@@ -242,6 +214,17 @@ class Hdf5Sink:
         if keep_order:
             order = np.array(group.places, dtype=np.int64)
             self._create(place["set.000"], "frame_index.npy", order, last=True)
+        self.writer.check()
+
+    def note(self, name: str, value) -> None:
+        if isinstance(value, str):
+            # of fixed length: those of variable length lie where HDF5 has no checksum, and damage
+            # there can keep its reader busy for ever
+            text = value.encode()
+            kind = h5py.string_dtype("utf-8", max(1, len(text)))
+            self.file.attrs.create(name, np.array(text, dtype=kind))
+        else:
+            self.file.attrs[name] = value
 
     def _create(self, part: h5py.Group, name: str, rows: np.ndarray, last: bool) -> None:
         row_bytes = max(1, rows[0].nbytes)
@@ -293,7 +276,7 @@ class FolderSink:
 
 
 def _software() -> str:
-    return f"kalmandp {getattr(kalmandp, '__version__', '')}".strip()
+    return f"kalmandp {kalmandp.__version__}"
 
 
 def _group_name(types_i, type_map) -> str:
@@ -312,9 +295,7 @@ def _free_name(name: str, taken: dict[str, int]) -> str:
 def _checked_attributes(attributes) -> dict:
     for name, value in (attributes or {}).items():
         if not isinstance(name, str) or not isinstance(value, (str, int, float)):
-            raise InputError(
-                f"attributes[{name!r}] is {value!r}; expected a text or a number by a text"
-            )
+            raise InputError(f"attributes[{name!r}] is {value!r}; expected a text or a number by a text")
         if name in UNIT_ATTRIBUTES or name in ("format", "software"):
             raise InputError(f"attributes[{name!r}] is written by kalmandp itself; another name")
     return dict(attributes or {})

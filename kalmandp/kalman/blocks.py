@@ -115,14 +115,14 @@ def partition(
     Hu et al., "RLEKF: An Optimizer for Deep Potential with Ab Initio Accuracy", AAAI 2023,
     section "The Splitting Strategy of RLEKF".
     """
-    parts = [Part(*part) for part in parts]
-    require(len(parts) > 0, "the number of parts", 0, "at least one")
-    for part in parts:
+    all_parts = [Part(*part) for part in parts]
+    require(len(all_parts) > 0, "the number of parts", 0, "at least one")
+    for part in all_parts:
         require(_is_count(part.size), f"part {part.name!r} size", part.size, "a positive integer")
     require(_is_count(block_size), "block_size", repr(block_size), "a positive integer")
     if strategy not in STRATEGIES:
         raise InputError(f"strategy is {strategy!r}; expected one of {', '.join(STRATEGIES)}")
-    return Blocks(tuple(STRATEGIES[strategy](parts, operator.index(block_size))))
+    return Blocks(tuple(STRATEGIES[strategy](all_parts, operator.index(block_size))))
 
 
 def _rlekf(parts: list[Part], block_size: int) -> Iterator[int]:

@@ -119,10 +119,7 @@ class DenseCovariance:
 
     def state(self, copy: bool = True) -> dict[str, Any]:
         """P as NumPy arrays; with ``copy=False`` its own, valid until the next update."""
-        return {
-            f"block_{l:04d}": to_numpy(P_ww.copy() if copy else P_ww)
-            for l, P_ww in enumerate(self._P)
-        }
+        return {f"block_{l:04d}": to_numpy(P_ww.copy() if copy else P_ww) for l, P_ww in enumerate(self._P)}
 
     @classmethod
     def from_state(cls, blocks: Blocks, state: dict[str, Any]) -> DenseCovariance:
@@ -132,7 +129,7 @@ class DenseCovariance:
         new._P = []
         for l, n in enumerate(blocks.sizes):
             P_ww = stored(state, f"block_{l:04d}", (n, n))
-            new._P.append(P_ww.copy())
+            new._P.append(namespace(P_ww).array(P_ww))
         new.dtype = np.dtype(new._P[0].dtype)
         return new
 
@@ -143,12 +140,17 @@ class DenseCovariance:
 
 
 def stored(state: dict[str, Any], name: str, shape: tuple[int, ...]) -> Any:
-    """Return the floating-point array ``name`` of a stored state, or say what is wrong with it."""
+    """Return the floating-point array ``name`` of a stored state, or say what is wrong with it.
+
+    It may be a data set of an open HDF5 file. −1 in ``shape`` stands for any length.
+    """
     if name not in state:
         raise InputError(f"the stored covariance has no {name!r}; it has {', '.join(sorted(state))}")
-    array = state[name]
-    array = array if hasattr(array, "dtype") and hasattr(array, "ndim") else np.asarray(array)
-    require(array.shape == shape, f"the stored covariance's {name} shape", array.shape, shape)
-    wanted = array.dtype in (np.float32, np.float64)
-    require(wanted, f"the stored covariance's {name} type", array.dtype, "float32 or float64")
+    array = state[name] if hasattr(state[name], "shape") else np.asarray(state[name])
+    what = f"the stored covariance's {name}"
+    fits = len(array.shape) == len(shape) and all(
+        n in (-1, got) for n, got in zip(shape, array.shape, strict=True)
+    )
+    require(fits, f"{what} shape", tuple(array.shape), shape)
+    require(array.dtype in (np.float32, np.float64), f"{what} type", array.dtype, "float32 or float64")
     return array

@@ -70,7 +70,7 @@ class RLEKF:
     >>> line = RLEKF(np.zeros(2), P0=100.0, lam=1.0)
     >>> for x in rng.uniform(-1, 1, 200):
     ...     y = 3.0 * x - 1.0 + 0.1 * rng.normal()
-    ...     H = np.array([[x, 1.0]])                       # ∂h/∂w of h(w) = w₀ x + w₁
+    ...     H = np.array([[x, 1.0]])  # ∂h/∂w of h(w) = w₀ x + w₁
     ...     info = line.update(H, y - H @ line.weights, noise=0.1**2)
     >>> np.round(line.weights, 1)
     array([ 3., -1.])
@@ -235,7 +235,7 @@ class RLEKF:
         for name, array, module in (("H", H_qw, xp), ("error", error_q, np), ("noise", R, np)):
             _finite(name, array, module)
         variances = np.diagonal(R) if R.ndim == 2 else R
-        require((variances >= 0).all(), "the smallest noise", variances.min(), "a variance ≥ 0")
+        require(bool((variances >= 0).all()), "the smallest noise", variances.min(), "a variance ≥ 0")
         if R.ndim == 2:
             asymmetry = np.abs(R - R.T).max()
             small = 1e-10 * np.abs(R).max()
@@ -305,7 +305,7 @@ def _covariance_class(covariance: str | type) -> Any:
 def _weights(weights: Any) -> Any:
     xp = namespace(weights)
     weights = _floats(xp, "weights", weights)
-    require(weights.ndim == 1 and weights.size > 0, "weights's shape", weights.shape, "(N,), N ≥ 1")
+    require(weights.ndim == 1 and weights.size > 0, "weights' shape", weights.shape, "(N,), N ≥ 1")
     if not bool(xp.isfinite(weights).all()):
         raise InputError("weights hold a number that is not finite; expected finite weights")
     return weights.copy()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from kalmandp.arrays import namespace
 from kalmandp.errors import require
 from kalmandp.kalman.filter import RLEKF
@@ -29,7 +31,7 @@ def prediction_variance(kalman: RLEKF, H: Any) -> Any:
     xp = namespace(kalman.weights)
     H_qw = xp.atleast_2d(xp.asarray(H, dtype="float64"))
     N = len(kalman.weights)
-    require(H_qw.ndim == 2 and H_qw.shape[1] == N, "H has shape", H_qw.shape, f"(m, {N})")
+    require(H_qw.ndim == 2 and H_qw.shape[1] == N, "H's shape", np.shape(H), f"(m, {N})")
     variance_q = xp.empty(len(H_qw))
     for first in range(0, len(H_qw), ROWS_AT_ONCE):
         q = slice(first, first + ROWS_AT_ONCE)
