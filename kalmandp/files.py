@@ -45,3 +45,11 @@ def replacing(path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()
+
+
+def make_folder(path) -> None:
+    """Make a folder and those above it; a FileError names it if that cannot be done."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be made a folder ({error.strerror})") from None

@@ -108,7 +108,7 @@ def _architecture(model: Node, descriptor: Node, fitting: Node) -> Architecture:
     if not all(isinstance(name, str) for name in names):
         raise model.wrong("type_map", "a list of names")
     excluded = d.value.get("exclude_types") or []
-    pair = lambda p: isinstance(p, list) and len(p) == 2 and all(isinstance(t, int) for t in p)  # noqa: E731
+    pair = lambda p: isinstance(p, list) and len(p) == 2 and all(isinstance(t, int) for t in p)
     if not isinstance(excluded, list) or not all(pair(p) for p in excluded):
         raise d.wrong("exclude_types", "a list of pairs of type numbers")
     try:

@@ -130,7 +130,7 @@ class Node:
         value = self.value.get(key)
         if not isinstance(value, np.ndarray) or value.dtype not in (np.float64, np.float32):
             raise self.wrong(key, f"a float64 or float32 array of shape {shape}")
-        trim = lambda s: tuple(n for n in s if n != 1)  # noqa: E731
+        trim = lambda s: tuple(n for n in s if n != 1)
         if trim(value.shape) != trim(shape):
             raise FileError(f"{self.source}: {self.place(key)} has shape {value.shape}; expected {shape}")
         if not np.isfinite(value).all():

@@ -64,7 +64,7 @@ def to_tree(potential: Potential) -> dict:
 
 def _descriptor_tree(potential: Potential) -> dict:
     a = potential.architecture
-    repeat = lambda rows_tk: np.repeat(_array(rows_tk)[:, None], a.n_neighbours, axis=1)  # noqa: E731
+    repeat = lambda rows_tk: np.repeat(_array(rows_tk)[:, None], a.n_neighbours, axis=1)
     return {
         "@class": "Descriptor",
         "type": "se_e2_a",
@@ -196,7 +196,7 @@ def _fitting_options(a: Architecture) -> dict:
 def _script(a: Architecture, given) -> dict:
     """The ``model`` section of an input file that makes this model."""
     given = _json_only(given) if isinstance(given, dict) else {}
-    part = lambda key: given[key] if isinstance(given.get(key), dict) else {}  # noqa: E731
+    part = lambda key: given[key] if isinstance(given.get(key), dict) else {}
     return {
         **given,
         "type_map": list(a.type_map),
@@ -210,7 +210,7 @@ def _array(value) -> np.ndarray:
 
 
 def _json_only(value: dict) -> dict:
-    plain = lambda v: v.tolist() if isinstance(v, np.ndarray | np.generic) else _refuse(v)  # noqa: E731
+    plain = lambda v: v.tolist() if isinstance(v, np.ndarray | np.generic) else _refuse(v)
     try:
         return json.loads(json.dumps(value, default=plain))
     except (TypeError, ValueError) as error:

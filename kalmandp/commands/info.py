@@ -100,7 +100,7 @@ def _model(path: str) -> str:
 
 def model_rows(a, n_weights: int) -> list[tuple[str, str]]:
     """What a model is made of."""
-    widths = lambda w: ", ".join(map(str, w))  # noqa: E731
+    widths = lambda w: ", ".join(map(str, w))
     nets = "one per neighbour type" if a.type_one_side else "one per pair of types"
     rows = [
         ("types", ", ".join(a.type_map)),

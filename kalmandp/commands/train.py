@@ -202,10 +202,9 @@ def _say_how_to_go_on(args, last, checkpoint: Path) -> None:
 
 def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
     """Errors on frames that were not trained on, figures, and where everything lies."""
-    import numpy as np
 
     from kalmandp.potential.potential import Potential
-    from kalmandp.training.loop import _data
+    from kalmandp.training.loop import datasets
     from kalmandp.training.metrics import compare, summarize
     from kalmandp.training.report import error_table, write_details
 
@@ -213,7 +212,7 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
     model = output / t.model_file
     left = [("model", model), ("checkpoint", checkpoint), ("learning curve", output / t.disp_file)]
     comparison = None
-    training_data, validation = _data(settings, np.random.default_rng([t.seed, 1]))
+    training_data, validation = datasets(settings, t.seed)
     if validation is not None:
         with contextlib.closing(training_data), contextlib.closing(validation):
             comparison = compare(Potential.load(model), validation)

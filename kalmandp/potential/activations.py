@@ -126,7 +126,9 @@ def activation(name: str) -> Callable:
     kind, _, threshold = key.partition(":")
     if kind in ("silut", "custom_silu"):
         try:
-            return _silut(float(threshold) if threshold else SILUT_THRESHOLD)
-        except ValueError:
+            value = float(threshold) if threshold else SILUT_THRESHOLD
+            if math.isfinite(value):
+                return _silut(value)
+        except (ValueError, OverflowError):
             pass
     raise InputError(f"activation function is {name!r}; expected one of {', '.join(NAMES)}")

@@ -41,7 +41,7 @@ class Architecture:
     exclude_types: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self):
-        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        put = lambda name, value: object.__setattr__(self, name, value)
         put("type_map", tuple(str(t) for t in self.type_map))
         for name in ("sel", "embedding", "fitting"):
             put(name, tuple(int(n) for n in getattr(self, name)))
@@ -106,5 +106,5 @@ class Architecture:
 
     def to_dict(self) -> dict:
         """A dictionary of plain lists and numbers; ``Architecture(**d)`` restores it."""
-        plain = lambda v: [plain(x) for x in v] if isinstance(v, tuple) else v  # noqa: E731
+        plain = lambda v: [plain(x) for x in v] if isinstance(v, tuple) else v
         return {f.name: plain(getattr(self, f.name)) for f in fields(self)}

@@ -197,7 +197,7 @@ def gather(architecture: Architecture, frames, pairs=None):
         check_sel(architecture, frame, p)
     sizes = np.array([len(f) for f in frames], dtype=np.int64)
     first = np.cumsum(sizes) - sizes
-    join = lambda parts, empty: np.concatenate(parts) if parts else empty  # noqa: E731
+    join = lambda parts, empty: np.concatenate(parts) if parts else empty
     none = np.zeros(0, np.int64)
     return (
         join([f.types.astype(np.int64) for f in frames], none),

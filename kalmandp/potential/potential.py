@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kalmandp.arrays import to_numpy
-from kalmandp.engines import potential_engine
+from kalmandp.engines import default_engine, potential_engine
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.potential import statistics
@@ -36,7 +36,8 @@ class Potential:
     davg, dstd : (n_types, 4) normalisation of R, 1/Å
     bias_atom_e, out_bias : (n_types,) eV; their sum is added to each atom's energy
     info : dict of notes that travel with the model file
-    engine : "numba" (fused, threads) or "numpy" (the reference)
+    engine : "numba" (fused, threads) or "numpy" (the reference); by default the fused one, except for
+        embeddings with kinks (relu, relu6, silut, custom_silu), whose table would not converge
 
     See Also
     --------
@@ -46,11 +47,11 @@ class Potential:
 
     def __init__(
         self, architecture, weights, *, davg, dstd, bias_atom_e, out_bias=None, info=None,
-        engine="numba",
+        engine=None,
     ):  # fmt: skip
         self.architecture = a = architecture
         self.layout = WeightLayout(a)
-        check = lambda name, value, shape: _finite(name, value, shape)  # noqa: E731
+        check = lambda name, value, shape: _finite(name, value, shape)
         self.davg = check("davg", davg, (a.n_types, 4))
         self.dstd = check("dstd", dstd, (a.n_types, 4))
         if not (self.dstd > 0).all():
@@ -59,13 +60,13 @@ class Potential:
         out_bias = np.zeros(a.n_types) if out_bias is None else out_bias
         self.out_bias = check("out_bias", out_bias, (a.n_types,))
         self.info = dict(info or {})
-        self.engine = potential_engine(engine, a, self.layout)
+        self.engine = potential_engine(engine or default_engine(a), a, self.layout)
         self._weights = check("weights", weights, (self.layout.size,)).copy()
 
     @classmethod
     def create(
         cls, type_map, *, rcut, rcut_smth=0.5, sel="auto", frames=(), rng=None, atom_ener=None,
-        engine="numba", **choices,
+        engine=None, **choices,
     ):  # fmt: skip
         """A potential with random weights, its statistics taken from ``frames``.
 
@@ -103,12 +104,12 @@ class Potential:
         )  # fmt: skip
 
     @classmethod
-    def load(cls, path, engine="numba") -> Potential:
+    def load(cls, path, engine=None) -> Potential:
         """Read a DeePMD-kit `.dp` or `.yaml` model file."""
         from kalmandp.bridges.deepmd import read_deepmd
 
         potential = read_deepmd(path)
-        return potential if engine == potential.engine.name else potential.with_engine(engine)
+        return potential if engine is None else potential.with_engine(engine)
 
     def save(self, path) -> None:
         """Write a DeePMD-kit `.dp` (or `.yaml`) model file; it is written beside and renamed."""
@@ -116,8 +117,8 @@ class Potential:
 
         write_deepmd(self, path)
 
-    def with_engine(self, engine: str) -> Potential:
-        """The same potential, computed by another engine."""
+    def with_engine(self, engine: str | None) -> Potential:
+        """The same potential, computed by another engine (None: the default one)."""
         return Potential(
             self.architecture, self.weights, davg=self.davg, dstd=self.dstd,
             bias_atom_e=self.bias_atom_e, out_bias=self.out_bias, info=self.info, engine=engine,
@@ -199,7 +200,7 @@ class Potential:
 
     def virial_jacobian(self, frames, direction):
         """∂(C:W)/∂w in eV, C:W = Σ_dc C_dc W_dc; ``direction`` is C (3, 3), as in `force_jacobian`."""
-        per_frame = lambda env, C: virial_direction(env, C[None])  # noqa: E731
+        per_frame = lambda env, C: virial_direction(env, C[None])
         return self._jacobian(frames, direction, self._along(per_frame, (3, 3)))
 
     def _along(self, motion, shape):

@@ -8,6 +8,7 @@ a block of P holds when a block boundary cuts a layer.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +49,7 @@ class LayerForm(NamedTuple):
 def net_form(widths, activation: str, resnet_dt: bool, last: bool) -> tuple[LayerForm, ...]:
     """Layers of a net from its widths (input first); ``last`` adds the linear output layer."""
     layers = []
-    for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
+    for n_in, n_out in pairwise(widths):
         skip = skip_kind(n_in, n_out)
         layers.append(LayerForm(n_in, n_out, activation, skip, resnet_dt and skip != "none"))
     if last:

@@ -40,7 +40,7 @@ class Schedule:
     def prefactors(self, step: int) -> tuple[float, float, float]:
         """p_e, p_f, p_v."""
         x = self.learning_rate(step) / self.rate.start_lr
-        mix = lambda start, limit: start * x + limit * (1.0 - x)  # noqa: E731
+        mix = lambda start, limit: start * x + limit * (1.0 - x)
         s = self.loss
         return (
             mix(s.start_pref_e, s.limit_pref_e),

@@ -47,7 +47,7 @@ def save_checkpoint(path, *, potential: Potential, source: dict, rng, states: di
         _put_json(file, "generator", rng.bit_generator.state)
         group = file.create_group("potential")
         for name in ("weights", "davg", "dstd", "bias_atom_e", "out_bias"):
-            group[name] = getattr(potential, name)
+            _create(group, name, getattr(potential, name))
         for name, state in states.items():
             _put(file.create_group(name), state)
         progress = file.create_group("progress")
@@ -111,13 +111,19 @@ def _put(group, state: dict) -> None:
         folder, _, leaf = name.rpartition("/")
         place = group.require_group(folder) if folder else group
         if isinstance(value, np.ndarray):
-            place.create_dataset(leaf, data=value)
+            _create(place, leaf, value)
         else:
             place.attrs[leaf] = value
 
 
+def _create(place, name: str, value: np.ndarray) -> None:
+    """A data set with a checksum in each chunk, so that damage is found when it is read."""
+    chunked = {"chunks": True, "fletcher32": True} if value.size and value.ndim else {}
+    place.create_dataset(name, data=value, **chunked)
+
+
 def _get(group, prefix: str = "") -> dict:
-    plain = lambda v: v.item() if isinstance(v, np.generic) else v  # noqa: E731
+    plain = lambda v: v.item() if isinstance(v, np.generic) else v
     state = {prefix + name: plain(value) for name, value in group.attrs.items()}
     for name, value in group.items():
         if isinstance(value, h5py.Group):

@@ -52,7 +52,12 @@ class History:
         self.rows: list[list[float]] = [] if rows is None else np.asarray(rows).tolist()
 
     def add(self, record: Record) -> None:
-        self.rows.append([float(getattr(record, name)) for name in COLUMNS])
+        """Add a line; it takes the place of one for the same step."""
+        row = [float(getattr(record, name)) for name in COLUMNS]
+        if self.rows and self.rows[-1][0] == record.step:
+            last = self.rows.pop()
+            row = [old if np.isnan(new) else new for new, old in zip(row, last, strict=True)]
+        self.rows.append(row)
 
     @property
     def array(self) -> np.ndarray:

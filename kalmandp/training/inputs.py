@@ -15,6 +15,7 @@ from typing import Any
 from kalmandp.errors import FileError, InputError
 from kalmandp.training import keys
 from kalmandp.training.checks import SectionReader, choice, show
+from kalmandp.training.noise import BlockNoise
 from kalmandp.training.presets import resolve
 from kalmandp.training.settings import (
     OPTIMIZER_TYPES,
@@ -72,6 +73,8 @@ def _settings(read: SectionReader, tree: dict, folder: Path) -> Settings:
     training = read.mapping("training", root["training"])
     old = {name: training.pop(name) for name in keys.OLD_OPTIMIZER if name in training}
     optimizer = _optimizer(read, root.get("optimizer"), old)
+    if optimizer.is_kalman:  # a filter has neither; DeePMD-kit's LKF files state both all the same
+        read.ignored += [name for name in ("loss", "learning_rate") if root.get(name)]
     return Settings(
         model=_model(read, root["model"]),
         optimizer=optimizer,
@@ -163,11 +166,24 @@ def _optimizer(read: SectionReader, new, old: dict) -> OptimizerSettings:
         fields["preset"] = "deepmd"
     optimizer = OptimizerSettings(type="RLEKF" if kind == "LKF" else kind, **fields)
     if optimizer.is_kalman:
-        try:
-            resolve(optimizer)
-        except InputError as error:
-            raise InputError(f"{read.source}: {error}") from None
+        _check_kalman(read, optimizer)
     return optimizer
+
+
+def _check_kalman(read: SectionReader, o: OptimizerSettings) -> None:
+    """What is stated goes together; what has no effect with this type of filter is noted."""
+    try:
+        choices = resolve(o)
+    except InputError as error:
+        raise InputError(f"{read.source}: {error}") from None
+    for name in ("pref_e", "pref_f"):
+        if getattr(o, name) is not None and not isinstance(choices.noise, BlockNoise):
+            raise InputError(
+                f"{read.source}: optimizer/{name} is given, but the preset {o.preset!r} has its noise in "
+                f"physical units; expected optimizer/sigma_{name[-1]}"
+            )
+    idle = {"RLEKF": (), "SEKF": ("blocks",)}.get(o.type, ("blocks", "block_size"))
+    read.ignored += [f"optimizer/{name}" for name in idle if getattr(o, name) is not None]
 
 
 def _gather_prefactors(read: SectionReader, path: str, fields: dict[str, Any]) -> None:

@@ -207,7 +207,7 @@ KALMAN = (
     Key("sigma_w", number(above=0.0, unit="eV/atom"), "sigma_w"),
     Key("n_groups", integer(1), "n_groups"),
     Key("group_size", integer(1), "group_size"),
-    Key("measurement", choice("signed", "joint", "matrix"), "measurement"),
+    Key("measurement", choice("signed", "joint", "paired", "matrix"), "measurement"),
     Key("with_virial", optional(boolean), "with_virial"),
     Key("pref_e", _pair, "pref_e"),
     Key("pref_f", _pair, "pref_f"),

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from kalmandp.errors import FilterError, InputError
+from kalmandp.files import make_folder
 from kalmandp.frames.dataset import Dataset
 from kalmandp.kalman.blocks import Part, partition
 from kalmandp.kalman.filter import RLEKF
@@ -65,17 +66,21 @@ class KalmanTrainer:
         if self.choices.measurement == "signed":
             return {m.kind: self._update(m, B) for m in self._signed(sample)}
         groups = self._draw(sample.n_atoms)
+        if self.choices.measurement == "paired":
+            infos = [self._update(self._joint(sample, [g]), B) for g in groups]
+            return {"paired": infos[-1]}
         if self.choices.measurement == "matrix":
             m = measurements.matrix(
                 self.potential, sample, np.concatenate(groups), self.choices.noise,
                 self.n_blocks, virial="virial" in self.choices.order,
             )  # fmt: skip
         else:
-            m = measurements.joint(
-                self.potential, sample, groups, self.choices.noise, self.n_blocks,
-                self.choices.order,
-            )  # fmt: skip
+            m = self._joint(sample, groups)
         return {m.kind: self._update(m, B)}
+
+    def _joint(self, sample, groups) -> measurements.Measurement:
+        c = self.choices
+        return measurements.joint(self.potential, sample, groups, c.noise, self.n_blocks, c.order)
 
     @property
     def n_blocks(self) -> int:
@@ -157,15 +162,15 @@ class Run:
     Made by `train`; a host that wants its own loop uses ``step`` and ``checkpoint`` itself.
     """
 
-    def __init__(self, settings: Settings, output, restart=None, init_model=None, engine="numba"):
+    def __init__(self, settings: Settings, output, restart=None, init_model=None, engine=None):
         t = settings.training
         self.settings, self.output = settings, Path(output)
-        self.output.mkdir(parents=True, exist_ok=True)
+        for name in (t.save_ckpt, t.model_file, t.disp_file):
+            make_folder((self.output / name).parent)
         saved = load_checkpoint(restart) if restart is not None else None
-        drawn = int(np.random.SeedSequence().generate_state(1)[0])
-        self.seed = t.seed if t.seed is not None else drawn
+        self.seed = _seed(settings, saved)
         self.rng = np.random.default_rng(self.seed)
-        self.data, self.validation = _data(settings, np.random.default_rng([self.seed, 1]))
+        self.data, self.validation = datasets(settings, self.seed)
         if saved is not None:
             self.potential = saved["potential"]
         elif init_model is not None:
@@ -225,7 +230,7 @@ class Run:
         return evaluate(self.potential, (self.validation[int(k)] for k in chosen))
 
     def record(self, event, before=None, valid=None, diagnostics=None) -> Record:
-        pick = lambda m, name: getattr(m, name) if m is not None else NAN  # noqa: E731
+        pick = lambda m, name: getattr(m, name) if m is not None else NAN
         return Record(
             step=self.step_number,
             epoch=self.feed.epoch + self.feed.position / self.feed.n_frames,
@@ -273,7 +278,6 @@ class Run:
                 "the input's section model differs from the checkpoint's; expected the same model "
                 "for a restart (to start anew from these weights use --init-model)"
             )
-        self.seed = saved["source"].get("seed_used", self.seed)
         self.trainer.restore(saved["optimizer"])
         self.feed.restore(saved["feed"])
         self.rng.bit_generator.state = saved["generator"]
@@ -331,8 +335,22 @@ def train(
     yield final
 
 
-def _data(settings: Settings, rng):
-    """Training and validation data sets; a fraction of a seeded shuffle if none is named."""
+def _seed(settings: Settings, saved: dict | None) -> int:
+    """The input's seed, or the one a restarted run began with, or one drawn now (and recorded)."""
+    if saved is not None and "seed_used" in saved["source"]:
+        return int(saved["source"]["seed_used"])
+    if settings.training.seed is not None:
+        return settings.training.seed
+    return int(np.random.SeedSequence().generate_state(1)[0])
+
+
+def datasets(settings: Settings, seed: int):
+    """Training and validation data sets (None if there is none).
+
+    Without validation data, ``validation_fraction`` of the frames are set aside: the last ones of a
+    shuffle drawn from ``seed``.
+    """
+    rng = np.random.default_rng([seed, 1])
     t = settings.training
     data = Dataset(t.systems, settings.model.type_map)
     if not len(data):

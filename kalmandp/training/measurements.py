@@ -117,7 +117,7 @@ def force_signed(
     c_ic = np.zeros((sample.n_atoms, 3))
     np.add.at(c_ic, atoms, signs(error_ac) / error_ac.size)
     H_w = _tangent_gradient(potential, sample, now, force_direction(sample.environment, c_ic))
-    R = noise.force(sample.n_atoms // len(sample.frames), error_ac.size, n_blocks)
+    R = noise.force(sample.n_atoms // len(sample.frames), n_blocks)
     return Measurement("force", H_w[None], np.abs(error_ac).mean()[None], np.array([R]))
 
 
@@ -129,7 +129,7 @@ def virial_signed(
     error_fcc = labels(sample, "virial") - now.W_fcc
     C_fcc = signs(error_fcc) / error_fcc.size
     H_w = _tangent_gradient(potential, sample, now, virial_direction(sample.environment, C_fcc))
-    R = noise.virial(sample.n_atoms // len(sample.frames), error_fcc.size, n_blocks)
+    R = noise.virial(sample.n_atoms // len(sample.frames), n_blocks)
     return Measurement("virial", H_w[None], np.abs(error_fcc).mean()[None], np.array([R]))
 
 
@@ -182,7 +182,7 @@ def matrix(
             v_pc = force_direction(sample.environment, c_ic)
             H.append(_tangent_gradient(potential, sample, now, v_pc))
             error.append(F_error_ic[i, axis])
-            R.append(noise.force(per_frame, 1, n_blocks))
+            R.append(noise.force(per_frame, n_blocks))
     if virial:
         W_error_fcc = labels(sample, "virial") - now.W_fcc
         for f, frame in enumerate(sample.frames):
@@ -193,7 +193,7 @@ def matrix(
                 v_pc = virial_direction(sample.environment, C_fcc)
                 H.append(_tangent_gradient(potential, sample, now, v_pc))
                 error.append(0.5 * (W_error_fcc[f, d, c] + W_error_fcc[f, c, d]))
-                R.append(noise.virial(len(frame), 1, n_blocks))
+                R.append(noise.virial(len(frame), n_blocks))
     return Measurement("matrix", np.stack(H), np.array(error), np.array(R))
 
 

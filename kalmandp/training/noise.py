@@ -14,7 +14,10 @@ from dataclasses import dataclass
 class PhysicalNoise:
     """Expected errors of model and labels together: σ_E (eV/atom), σ_F (eV/Å), σ_W (eV/atom).
 
-    R_E = (σ_E N)²;  R_F = σ_F²/n for the mean of n signed force components;  R_W = (σ_W N)²/n
+    R_E = (σ_E N)²;   R_F = σ_F²;   R_W = (σ_W N)²
+
+    A signed mean of n components has the noise of one component, not 1/n of it: each sign is that of the
+    component's own error, so errors add up instead of averaging out. ⟨mean |e|⟩ is 0.8 σ for any n.
     """
 
     sigma_e: float
@@ -25,18 +28,18 @@ class PhysicalNoise:
         """Variance of a total energy, eV²."""
         return (self.sigma_e * n_atoms) ** 2
 
-    def force(self, n_atoms: int, n_components: int, n_blocks: int) -> float:
-        """Variance of the mean of ``n_components`` signed force components, (eV/Å)²."""
-        return self.sigma_f**2 / n_components
+    def force(self, n_atoms: int, n_blocks: int) -> float:
+        """Variance of a force component, or of the mean of signed ones, (eV/Å)²."""
+        return self.sigma_f**2
 
-    def virial(self, n_atoms: int, n_components: int, n_blocks: int) -> float:
-        """Variance of the mean of ``n_components`` signed virial components, eV²."""
-        return (self.sigma_w * n_atoms) ** 2 / n_components
+    def virial(self, n_atoms: int, n_blocks: int) -> float:
+        """Variance of a virial component, or of the mean of signed ones, eV²."""
+        return (self.sigma_w * n_atoms) ** 2
 
 
 @dataclass(frozen=True)
 class BlockNoise:
-    """The paper's R = L and the codes' R = L (N/p)², whatever the number of components.
+    """The paper's R = L and the codes' R = L (N/p)².
 
     Attributes
     ----------
@@ -55,8 +58,8 @@ class BlockNoise:
     def energy(self, n_atoms: int, n_blocks: int) -> float:
         return self._variance(self.pref_e, n_atoms, n_blocks)
 
-    def force(self, n_atoms: int, n_components: int, n_blocks: int) -> float:
+    def force(self, n_atoms: int, n_blocks: int) -> float:
         return self._variance(self.pref_f, n_atoms, n_blocks)
 
-    def virial(self, n_atoms: int, n_components: int, n_blocks: int) -> float:
+    def virial(self, n_atoms: int, n_blocks: int) -> float:
         return self._variance(self.pref_v, n_atoms, n_blocks)

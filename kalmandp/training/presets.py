@@ -50,7 +50,7 @@ class KalmanChoices:
 PRESETS = {
     "default": KalmanChoices(
         p0=0.01, lam=0.999, nu=0.999, partition="RLEKF", block_size=5120,
-        noise=PhysicalNoise(sigma_e=0.002, sigma_f=0.1, sigma_w=0.01),
+        noise=PhysicalNoise(sigma_e=0.0005, sigma_f=0.02, sigma_w=0.005),
     ),
     "paper": KalmanChoices(
         p0=1.0, lam=0.98, nu=0.9987, partition="RLEKF", block_size=5120, noise=BlockNoise(),

@@ -36,7 +36,7 @@ class Details(NamedTuple):
     @classmethod
     def of(cls, comparison: Comparison) -> Details:
         """The details of a comparison, whose energies and virials are totals."""
-        sized = lambda values: zip(values, comparison.n_atoms, strict=True)  # noqa: E731
+        sized = lambda values: zip(values, comparison.n_atoms, strict=True)
         energy = [e / n for e, n in sized(comparison.energy) if e is not None]
         virial = [v / n for v, n in sized(comparison.virial) if v is not None]
         force = [f for f in comparison.forces if f is not None]

@@ -234,7 +234,7 @@ def test_plot_draws_from_the_folder(trained, capsys):
 
 
 def test_exit_status_of_the_program(place):
-    run = lambda *args, **env: subprocess.run(  # noqa: E731
+    run = lambda *args, **env: subprocess.run(
         [*KALMANDP, *args], capture_output=True, text=True, encoding="utf-8", timeout=120,
         env={**os.environ, "PYTHONUTF8": "1", **env},
     )  # fmt: skip

@@ -8,9 +8,10 @@ import pytest
 from cases import PAPER, Case, random_architecture, random_frame
 from numpy.testing import assert_allclose
 
-from kalmandp.engines import POTENTIAL_ENGINES, potential_engine
+from kalmandp.engines import POTENTIAL_ENGINES, default_engine, potential_engine
 from kalmandp.engines.cpu_activation import CODES
-from kalmandp.engines.table import TableGrid, interpolation_error
+from kalmandp.engines.table import SMOOTH, TableGrid, estimated_error, interpolation_error
+from kalmandp.engines.table import TOLERANCE as TABLE_TOLERANCE
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.potential import jacobian, network
@@ -18,9 +19,7 @@ from kalmandp.potential.activations import NAMES
 from kalmandp.potential.architecture import Architecture
 
 #: Twins agree to this, relative to the largest entry.
-TOLERANCE = 1e-11
-#: A table so fine that its error is below TOLERANCE: what is left is the code.
-OPTIONS = {"numba": {"step": 0.008}}
+TOLERANCE = 1e-10
 
 
 def passes(engine, case, frames, rng):
@@ -53,6 +52,7 @@ def build(seed, n_types=2, **choices):
         Frame(np.zeros((1, 3)), [0], tuple("ABCD"[:n_types])),
         random_frame(rng, n_types, 6, "slab"),
     ]
+    choices.setdefault("embedding_activation", SMOOTH[seed % len(SMOOTH)])
     a = random_architecture(rng, n_types, **choices)
     return Case(rng, a, frames[0]), frames
 
@@ -83,7 +83,7 @@ def test_excluded_types_and_the_papers_network(name):
 
 def check(name, case, frames):
     wanted = passes(potential_engine("numpy", case.architecture, case.layout), case, frames, seeded())
-    engine = potential_engine(name, case.architecture, case.layout, **OPTIONS.get(name, {}))
+    engine = potential_engine(name, case.architecture, case.layout)
     got = passes(engine, case, frames, seeded())
     for key, value in wanted.items():
         size = np.abs(value).max(initial=1e-300)
@@ -150,6 +150,26 @@ def test_the_tables_error_falls_as_the_eighth_power_of_its_step():
     fine, fine_slope = interpolation_error(evaluate, TableGrid(0, 0, 0.16).covering(-1, 8))
     assert coarse / fine > 2**6 and coarse_slope / fine_slope > 2**5
     assert max(interpolation_error(evaluate, TableGrid(0, 0).covering(-1, 8))) < 1e-11
+
+
+def test_a_sharp_net_gets_a_finer_table():
+    """Large weights: the step is halved until the estimate is met, and the twin still agrees."""
+    case, frames = build(1, embedding_activation="tanh")
+    case.par = case.par._replace(weights=case.par.weights * 2.5)
+    check("numba", case, frames)
+    engine = potential_engine("numba", case.architecture, case.layout)
+    env = engine.environment(case.davg, case.dstd, frames)
+    table = engine.tabulate(case.par, env)
+    assert table.grid.step < engine.grid.step
+    coarse = engine._run_nets(case.par, env, engine.grid)[0]
+    assert estimated_error(coarse) > TABLE_TOLERANCE >= estimated_error(table.G_enm)
+
+
+def test_kinked_embeddings_are_left_to_the_reference():
+    case, frames = build(1, embedding_activation="relu")
+    with pytest.raises(InputError, match="activation 'relu' makes too rough"):
+        potential_engine("numba", case.architecture, case.layout)
+    assert default_engine(case.architecture) == "numpy"
 
 
 def test_twins_of_activations_have_the_same_names():

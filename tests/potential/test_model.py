@@ -22,6 +22,7 @@ from kalmandp.potential.weights import WeightLayout, initial_weights
 
 
 def potential_for(rng, n_types=2, engine="numpy", **choices):
+    choices.setdefault("embedding_activation", "tanh")
     a = random_architecture(rng, n_types, **choices)
     davg, dstd = np.zeros((n_types, 4)), np.full((n_types, 4), 0.4)
     davg[:, 0] = 0.15
@@ -135,7 +136,7 @@ def test_excluded_types_do_not_see_each_other(engine):
 def test_the_energy_is_smooth_where_a_neighbour_leaves(engine):
     rng = np.random.default_rng(17)
     p = potential_for(rng, n_types=1, engine=engine, rcut=3.0, rcut_smth=1.0)
-    pair = lambda x: p.evaluate(Frame([[0, 0, 0], [x, 0, 0]], [0, 0], ("A",)))  # noqa: E731
+    pair = lambda x: p.evaluate(Frame([[0, 0, 0], [x, 0, 0]], [0, 0], ("A",)))
     inside, outside = pair(3.0 - 1e-4), pair(3.0 + 1e-4)
     # w ~ (r_c − r)³ near the cut-off: energy to the third, force to the second power of 1e-4
     assert abs(inside.energy - outside.energy) < 1e-9
@@ -168,7 +169,7 @@ def test_statistics_of_a_dimer_by_hand():
 
 
 def test_energy_bias_is_least_squares_and_keeps_what_is_given():
-    make = lambda n, m, E: Frame(  # noqa: E731
+    make = lambda n, m, E: Frame(
         np.arange(3 * (n + m)).reshape(-1, 3), [0] * n + [1] * m, ("A", "B"), energy=E
     )
     frames = [make(1, 2, 1 * 3.0 + 2 * 5.0), make(2, 1, 2 * 3.0 + 5.0)]

@@ -105,7 +105,7 @@ def test_deepmd_kits_own_normalised_file_is_read_unchanged(version):
     assert (s.optimizer.type, s.optimizer.preset) == ("RLEKF", "deepmd")
     assert s.optimizer.block_size == {"3.0": 2048, "3.2": 5120}[version]
     assert s.training.batch_size == 1  # "auto", with a Kalman filter
-    assert s.ignored == ()
+    assert s.ignored == ("loss", "learning_rate")
 
 
 def test_both_syntaxes_of_lkf_mean_the_same(water):
@@ -129,6 +129,13 @@ def test_our_own_optimizer_section(water):
     assert (o.block_size, o.lam, o.nu, o.p0) == (10000, 0.99, 0.9987, 0.01)
     assert (o.sigma_e, o.sigma_f, o.sigma_w) == (0.001, 0.05, None)
     assert (o.n_groups, o.group_size, o.measurement, o.with_virial) == (2, 12, "matrix", True)
+
+
+def test_what_a_partition_does_not_use_is_listed(water):
+    for kind, idle in (("LEKF", ("blocks", "block_size")), ("SEKF", ("blocks",)), ("RLEKF", ())):
+        section = {"type": kind, "blocks": "code", "block_size": 2048}
+        ignored = read_input(change(water, "optimizer", section)).ignored
+        assert ignored == (*(f"optimizer/{name}" for name in idle), "loss", "learning_rate")
 
 
 def test_systems_beside_the_input_file_are_found_from_anywhere(tmp_path, water):
@@ -191,6 +198,7 @@ REFUSED = [
     ("optimizer", {"type": "Adam", "kf_blocksize": 3}, "optimizer/kf_blocksize is 3; this key is not"),
     ("optimizer", {"type": "LKF", "sigma_f": 0.1}, "optimizer/sigma_f is 0.1; this key is not"),
     ("optimizer", {"type": "RLEKF", "preset": "paper", "sigma_f": 0.1}, "input: optimizer/sigma_f"),
+    ("optimizer", {"type": "RLEKF", "pref_f": 2}, "expected optimizer/sigma_f"),
     ("optimizer", {"type": "RLEKF", "lam": 1.5}, "optimizer/lam is 1.5"),
     ("optimizer", {"type": "RLEKF", "pref_f": [1, 0]}, "pref_f[1] is 0"),
     ("training/systems", ["data"], "training/training_data/systems"),

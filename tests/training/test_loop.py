@@ -143,9 +143,9 @@ def test_preset_deepmd_is_dense_arithmetic_of_its_code(data, tmp_path, batch):
 def test_presets_are_what_the_codes_do():
     deepmd = resolve(OptimizerSettings(preset="deepmd"))
     assert (deepmd.p0, deepmd.lam, deepmd.nu, deepmd.partition) == (1.0, 0.98, 0.9987, "RLEKF-code")
-    assert deepmd.noise.force(192, 18, 15) == 15 * 192**2
+    assert deepmd.noise.force(192, 15) == 15 * 192**2
     matpl = resolve(OptimizerSettings(preset="matpl"))
-    assert matpl.p0 == 0.01 and matpl.noise.force(96, 18, 5) == 5 * 48**2
+    assert matpl.p0 == 0.01 and matpl.noise.force(96, 5) == 5 * 48**2
     paper = resolve(OptimizerSettings(preset="paper"))
     assert paper.noise.energy(64, 7) == 7
     assert {c.n_groups * c.group_size for c in PRESETS.values()} == {24}

@@ -110,11 +110,11 @@ def test_an_atom_drawn_twice_counts_twice(potential):
 def test_noise_rules():
     """R by hand: σ² in physical units, L for the paper, L(N/p)² for the codes."""
     assert NOISE.energy(64, 9) == (0.002 * 64) ** 2
-    assert NOISE.force(64, 18, 9) == pytest.approx(0.01 / 18)
-    assert BlockNoise().energy(64, 9) == BlockNoise().force(64, 18, 9) == 9
+    assert NOISE.force(64, 9) == 0.1**2
+    assert BlockNoise().energy(64, 9) == BlockNoise().force(64, 9) == 9
     codes = BlockNoise(pref_f=2.0, per_atom=True)
     assert codes.energy(64, 9) == 9 * 64**2
-    assert codes.force(64, 18, 9) == 9 * 32**2
+    assert codes.force(64, 9) == 9 * 32**2
 
 
 def test_a_frame_without_the_label_is_named(potential):
