@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kalmandp.errors import FileError, InputError, MissingPackage
-from kalmandp.files import replacing
+from kalmandp.files import naming, replacing
 
 #: Okabe and Ito's colours, which can be told apart with any kind of colour vision.
 BLUE, ORANGE, INK, GREY, NOTE = "#0072B2", "#D55E00", "#222222", "#9A9A9A", "#666666"
@@ -325,6 +325,6 @@ def _save(figure, path) -> Path:
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: suffix is {path.suffix!r}; expected {', '.join(SUFFIXES)}")
-    with replacing(path) as beside:
+    with replacing(path) as beside, naming(path):
         figure.savefig(beside, format=path.suffix[1:].lower(), dpi=200)
     return path

@@ -37,7 +37,7 @@ def taylor_slope(function, jacobian, w, direction, steps=TAYLOR_STEPS) -> float:
     slope; 2.0 if the remainder is below rounding (a linear function)
     """
     w, d = np.asarray(w, float), np.asarray(direction, float)
-    scale = max(np.linalg.norm(w), 1.0) / np.linalg.norm(d)
+    scale = max(float(np.linalg.norm(w)), 1.0) / float(np.linalg.norm(d))
     here = np.asarray(function(w))
     first = np.asarray(jacobian) @ d
     remainders = []

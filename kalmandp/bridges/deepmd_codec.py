@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from kalmandp.errors import FileError, InputError, KalmanDPError, MissingPackage
-from kalmandp.files import replacing
+from kalmandp.files import naming, replacing
 
 SUFFIXES = {".dp": "hdf5", ".yaml": "yaml", ".yml": "yaml"}
 
@@ -79,8 +79,8 @@ def save_tree(tree: dict, path) -> None:
     path = Path(path)
     encode = _encode_hdf5 if _kind(path) == "hdf5" else _encode_yaml
     data = encode(tree)
-    with replacing(path) as beside:
-        beside.write_bytes(data)
+    with replacing(path) as beside, naming(path):
+        Path(beside).write_bytes(data)
 
 
 def _kind(path: Path) -> str:

@@ -37,7 +37,7 @@ def kind_of(path: str) -> str:
 
     try:
         with h5py.File(path, "r") as opened:
-            if opened.attrs.get("format") == FORMAT:
+            if opened.attrs.get("format") == FORMAT.encode():
                 return "checkpoint"
             return "model" if "json" in opened.attrs else "data"
     except Exception as error:  # what a damaged file can raise in HDF5 is open-ended
@@ -164,11 +164,11 @@ def read_checkpoint_header(path) -> Header:
         raise FileError(f"{path}: no such file; expected a checkpoint")
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
+            if file.attrs.get("format") != FORMAT.encode():
                 raise FileError(f"{path}: is not a checkpoint of this program")
             return Header(
-                source=dict(json.loads(file["json/input"][()])),
-                model=dict(json.loads(file["json/model"][()])),
+                source=dict(json.loads(file["json/input"][()].tobytes())),
+                model=dict(json.loads(file["json/model"][()].tobytes())),
                 step=int(file["progress"].attrs["step"]),
                 seconds=float(file["progress"].attrs["seconds"]),
                 epoch=int(file["feed"].attrs["epoch"]),

@@ -29,8 +29,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kalmandp.errors import FileError, InputError
+from kalmandp.files.replacing import naming, replacing
 from kalmandp.frames.frame import Frame, full_stress, stress_volume
-from kalmandp.frames.replacing import naming, replacing
 from kalmandp.frames.storage import path_text, reading
 
 #: Quantity -> names it goes by, the first that is there is taken.

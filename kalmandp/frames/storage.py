@@ -20,7 +20,8 @@ import numpy as np
 from h5py import h5t
 
 from kalmandp.errors import FileError, InputError, KalmanDPError
-from kalmandp.frames.global_heap import check_global_heaps
+from kalmandp.files import check_global_heaps
+from kalmandp.files.hdf5_writing import limit_tables
 
 #: Arrays kept open at a time; opening one takes longer than reading a row.
 OPEN_ARRAYS = 320
@@ -30,8 +31,6 @@ CHUNK_CACHE = 1 << 18
 MOST_WORDS = 1 << 16
 #: Classes of HDF5's types that hold numbers.
 NUMBERS = (h5t.INTEGER, h5t.FLOAT)
-#: Bytes of tables of contents that HDF5 keeps; they take some twenty times as much in memory.
-TABLE_CACHE = 1 << 21
 #: No compression of HDF5's makes data smaller than this (deflate's limit is 1:1032).
 BEST_COMPRESSION = 1100
 
@@ -253,15 +252,6 @@ class Hdf5Store:
                     f"{address}: is damaged (shape {shape} does not fit into a file of {self._bytes} bytes)"
                 )
             return found
-
-
-def limit_tables(file: h5py.File) -> None:
-    """Keep HDF5 from holding the tables of contents of 10⁵ arrays in memory."""
-    config = file.id.get_mdc_config()
-    config.set_initial_size = True
-    config.initial_size = config.min_size = TABLE_CACHE // 2
-    config.max_size = TABLE_CACHE
-    file.id.set_mdc_config(config)
 
 
 class FolderStore:

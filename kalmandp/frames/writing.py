@@ -17,10 +17,10 @@ import numpy as np
 
 import kalmandp
 from kalmandp.errors import InputError
+from kalmandp.files.hdf5_writing import Hdf5Writer, writing_hdf5
+from kalmandp.files.replacing import naming, replacing
 from kalmandp.frames.frame import Frame, checked_type_map
-from kalmandp.frames.hdf5_writing import Hdf5Writer, writing_hdf5
 from kalmandp.frames.layouts import LABELS, UNIT_ATTRIBUTES, SystemInfo, formula
-from kalmandp.frames.replacing import naming, replacing
 from kalmandp.frames.storage import path_text
 
 #: Bytes of rows that wait to be written, over all systems.

@@ -106,5 +106,8 @@ class Architecture:
 
     def to_dict(self) -> dict:
         """A dictionary of plain lists and numbers; ``Architecture(**d)`` restores it."""
-        plain = lambda v: [plain(x) for x in v] if isinstance(v, tuple) else v
-        return {f.name: plain(getattr(self, f.name)) for f in fields(self)}
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+
+def _plain(value):
+    return [_plain(x) for x in value] if isinstance(value, tuple) else value

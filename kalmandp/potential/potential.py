@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -160,7 +161,7 @@ class Potential:
         -------
         Result, or a list of Results for a list
         """
-        many = isinstance(frames, (list, tuple))
+        many = isinstance(frames, Sequence)
         frames = [self._frame(f) for f in (frames if many else [frames])]
         env = self.environment(frames) if environment is None else environment
         par, engine = self.parameters, self.engine
@@ -222,7 +223,7 @@ class Potential:
 
     def _jacobian(self, frames, directions, one):
         """Rows of a Jacobian, ``one(frame, env, forward[, direction])`` for each frame."""
-        many = isinstance(frames, (list, tuple))
+        many = isinstance(frames, Sequence)
         frames = [self._frame(f) for f in (frames if many else [frames])]
         directions = directions if many or directions is None else [directions]
         if directions is not None and len(directions) != len(frames):

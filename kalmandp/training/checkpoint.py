@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from kalmandp.errors import FileError
-from kalmandp.files import replacing
+from kalmandp.files import check_global_heaps, writing_hdf5
 from kalmandp.potential.architecture import Architecture
 from kalmandp.potential.potential import Potential
 
@@ -38,8 +38,9 @@ def save_checkpoint(path, *, potential: Potential, source: dict, rng, states: di
     states : {"optimizer": …, "feed": …, "history": …}, dicts of arrays, numbers and strings
     step, seconds : progress so far
     """
-    with replacing(path) as beside, h5py.File(beside, "w") as file:
-        file.attrs["format"] = FORMAT
+    with writing_hdf5(path) as writer:
+        file = writer.file
+        file.attrs["format"] = np.bytes_(FORMAT)
         file.attrs["version"] = VERSION
         _put_json(file, "input", source)
         _put_json(file, "model", potential.architecture.to_dict())
@@ -50,6 +51,7 @@ def save_checkpoint(path, *, potential: Potential, source: dict, rng, states: di
             _create(group, name, getattr(potential, name))
         for name, state in states.items():
             _put(file.create_group(name), state)
+            writer.check()
         progress = file.create_group("progress")
         progress.attrs["step"], progress.attrs["seconds"] = int(step), float(seconds)
 
@@ -63,8 +65,9 @@ def load_checkpoint(path) -> dict:
         If the file is missing, damaged, or not a checkpoint.
     """
     try:
+        check_global_heaps(path)
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
+            if file.attrs.get("format") != FORMAT.encode():
                 raise FileError(f"{path}: is not a checkpoint of this program")
             if int(file.attrs["version"]) > VERSION:
                 raise FileError(
@@ -93,12 +96,13 @@ def load_checkpoint(path) -> dict:
 
 
 def _put_json(file, name: str, value) -> None:
-    # a data set, not an attribute: attributes are limited to 64 KiB
-    file[f"json/{name}"] = json.dumps(value, default=_plain)
+    # bytes in a data set: attributes are limited to 64 KiB, texts of variable length carry no checksum
+    text = json.dumps(value, default=_plain).encode()
+    _create(file.require_group("json"), name, np.frombuffer(text, dtype=np.uint8))
 
 
 def _get_json(file, name: str):
-    return json.loads(file[f"json/{name}"][()])
+    return json.loads(file[f"json/{name}"][()].tobytes())
 
 
 def _plain(value):
@@ -113,7 +117,7 @@ def _put(group, state: dict) -> None:
         if isinstance(value, np.ndarray):
             _create(place, leaf, value)
         else:
-            place.attrs[leaf] = value
+            place.attrs[leaf] = np.bytes_(value) if isinstance(value, str) else value
 
 
 def _create(place, name: str, value: np.ndarray) -> None:
@@ -123,7 +127,7 @@ def _create(place, name: str, value: np.ndarray) -> None:
 
 
 def _get(group, prefix: str = "") -> dict:
-    plain = lambda v: v.item() if isinstance(v, np.generic) else v
+    plain = lambda v: v.decode() if isinstance(v, bytes) else v.item() if isinstance(v, np.generic) else v
     state = {prefix + name: plain(value) for name, value in group.attrs.items()}
     for name, value in group.items():
         if isinstance(value, h5py.Group):

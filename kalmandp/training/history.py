@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from kalmandp.files import replacing
+from kalmandp.files import naming, replacing
 
 
 class Record(NamedTuple):
@@ -82,5 +83,5 @@ class History:
                 for n in names
             ]
             lines.append(" ".join(cells))
-        with replacing(path) as beside:
-            beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        with replacing(path) as beside, naming(path):
+            Path(beside).write_text("\n".join(lines) + "\n", encoding="utf-8")

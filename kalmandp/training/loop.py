@@ -67,6 +67,8 @@ class KalmanTrainer:
             return {m.kind: self._update(m, B) for m in self._signed(sample)}
         groups = self._draw(sample.n_atoms)
         if self.choices.measurement == "paired":
+            # a force update alone would move the energy: P, cut into blocks, has forgotten that the
+            # blocks' shares of the energy must add up; measured along, the energy holds them to it
             infos = [self._update(self._joint(sample, [g]), B) for g in groups]
             return {"paired": infos[-1]}
         if self.choices.measurement == "matrix":

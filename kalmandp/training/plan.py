@@ -60,7 +60,7 @@ class Plan(NamedTuple):
         return not self.memory_free or self.memory <= SHARE * self.memory_free
 
 
-def make_plan(settings: Settings, timing: bool = True, engine: str = "numba") -> Plan:
+def make_plan(settings: Settings, timing: bool = True, engine: str | None = None) -> Plan:
     """Plan a run. Nothing is written, and P is only made for the timing, if it fits.
 
     Parameters
@@ -151,10 +151,12 @@ def _covariance(potential, choices) -> tuple[tuple[int, ...], int]:
     return blocks.sizes, memory.squares if choices.covariance == "dense" else memory.halves
 
 
-def _updates(choices) -> int:
-    if choices.measurement != "signed":
-        return 1
-    return sum(choices.n_groups if kind == "force" else 1 for kind in choices.order)
+def _updates(choices: KalmanChoices) -> int:
+    """Kalman updates per frame, for a frame with atoms enough for all groups."""
+    groups = choices.n_groups
+    signed = sum(groups if kind == "force" else 1 for kind in choices.order)
+    return {"signed": signed, "paired": groups}.get(choices.measurement, 1)
+
 
 
 def _time(step: Callable[[], object]) -> float:

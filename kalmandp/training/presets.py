@@ -24,8 +24,9 @@ class KalmanChoices:
     noise : rule that gives R
     n_groups, group_size : y force updates per frame with x atoms each
     replacement : atoms drawn with replacement, as the codes do, or each at most once
-    measurement : "signed" (one number per update), "joint" (the signed numbers of a frame in one
-        update) or "matrix" (every component a number of its own, one update)
+    measurement : "signed" (one number per update, the paper's sequence), "paired" (each force number
+        together with the energy, two at once), "joint" (the signed numbers of a frame in one update)
+        or "matrix" (every component a number of its own, one update)
     order : what is measured on a frame, in this order
     batch_sum : DeePMD-kit's batch: H summed over B frames and the error times √B
     """
@@ -49,8 +50,8 @@ class KalmanChoices:
 #: By name: our own, the paper's Algorithm 1 and 2, and the two public codes.
 PRESETS = {
     "default": KalmanChoices(
-        p0=0.01, lam=0.999, nu=0.999, partition="RLEKF", block_size=5120,
-        noise=PhysicalNoise(sigma_e=0.0005, sigma_f=0.02, sigma_w=0.005),
+        p0=0.02, lam=0.999, nu=0.999, partition="RLEKF", block_size=5120, measurement="paired",
+        noise=PhysicalNoise(sigma_e=0.0005, sigma_f=0.015, sigma_w=0.002),
     ),
     "paper": KalmanChoices(
         p0=1.0, lam=0.98, nu=0.9987, partition="RLEKF", block_size=5120, noise=BlockNoise(),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kalmandp.errors import FileError
-from kalmandp.files import replacing
+from kalmandp.files import naming, replacing
 from kalmandp.training.metrics import Comparison, Metrics
 
 _VOIGT = [f"{d}{c}" for d in "xyz" for c in "xyz"]
@@ -122,7 +122,7 @@ def write_details(comparison: Comparison, prefix, system: str) -> list[Path]:
     for kind, table in tables.items():
         if len(table):
             path = Path(f"{prefix}.{kind}.out")
-            with replacing(path) as beside:
+            with replacing(path) as beside, naming(path):
                 np.savetxt(beside, table, header=f"{system}: {DETAIL_COLUMNS[kind]}")
             written.append(path)
     return written

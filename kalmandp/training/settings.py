@@ -75,8 +75,9 @@ class OptimizerSettings:
     lam, nu : λ₁ and ν of λ ← νλ + 1 − ν
     sigma_e, sigma_f, sigma_w : measurement noise, eV/atom, eV/Å, eV/atom
     n_groups, group_size : y and x of Algorithm 2: force updates per frame, atoms in each
-    measurement : "signed" (one number per update, the paper's), "joint" (the signed numbers of a
-        frame in one update) or "matrix" (every component a number of its own, one update)
+    measurement : "signed" (one number per update, the paper's), "paired" (each force number together
+        with the energy), "joint" (the signed numbers of a frame in one update) or "matrix" (every
+        component a number of its own, one update)
     with_virial : use virials; None means where the data have them and the preset asks for it
     pref_e, pref_f : (start, limit) prefactors of energy and force
     covariance : "tiled" (half of each block) or "dense"

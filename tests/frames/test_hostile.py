@@ -18,8 +18,8 @@ import pytest
 from frame_makers import random_frame, write_system
 
 from kalmandp.errors import FileError, KalmanDPError
+from kalmandp.files.global_heap import check_global_heaps
 from kalmandp.frames.dataset import Dataset
-from kalmandp.frames.global_heap import check_global_heaps
 
 ATTACK = """
 import json, random, resource, sys, time

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 
 import kalmandp
 from kalmandp.errors import FileError, InputError
+from kalmandp.files.hdf5_writing import Absorber, writing_hdf5
+from kalmandp.files.replacing import replacing
 from kalmandp.frames import writing
 from kalmandp.frames.dataset import Dataset
-from kalmandp.frames.hdf5_writing import Absorber, writing_hdf5
-from kalmandp.frames.replacing import replacing
 from kalmandp.frames.writing import write_npy
 
 

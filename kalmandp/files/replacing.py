@@ -13,7 +13,7 @@ from kalmandp.errors import FileError, KalmanDPError
 
 
 @contextlib.contextmanager
-def replacing(path: str, *, overwrite: bool = True, folder: bool = False) -> Iterator[str]:
+def replacing(path, *, overwrite: bool = True, folder: bool = False) -> Iterator[str]:
     """Give the name of a new file (or folder) beside ``path``; put it in place if all went well.
 
     Whatever fails, a full disk or an interrupt, leaves the old file as it was, nothing beside it.
@@ -29,7 +29,7 @@ def replacing(path: str, *, overwrite: bool = True, folder: bool = False) -> Ite
     FileError
         If the place cannot be written to. Errors of the body pass through; `naming` is for those.
     """
-    path = os.path.realpath(path)
+    path = os.path.realpath(os.fspath(path))
     parent = os.path.dirname(path)
     _check_place(path, parent, overwrite, folder)
     beside = os.path.join(parent, f".kalmandp-{os.getpid()}-{time.monotonic_ns():x}.part")
@@ -67,6 +67,14 @@ def _reason(error: Exception) -> str:
         return error.strerror
     found = re.search(r"error message = '([^']+)'", str(error))  # what HDF5 says of errno
     return found.group(1) if found else " ".join(str(error).split())[:200]
+
+
+def make_folder(path) -> None:
+    """Make a folder and those above it; a FileError names it if that cannot be done."""
+    try:
+        os.makedirs(path or ".", exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be made a folder ({error.strerror})") from None
 
 
 def _check_place(path: str, parent: str, overwrite: bool, folder: bool) -> None:

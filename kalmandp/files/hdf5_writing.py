@@ -13,10 +13,11 @@ from collections.abc import Iterator
 
 import h5py
 
-from kalmandp.frames.replacing import naming, replacing
-from kalmandp.frames.storage import limit_tables
+from kalmandp.files.replacing import naming, replacing
 
 PAGE = 1 << 12
+#: Bytes of tables of contents that HDF5 keeps; they take some twenty times as much in memory.
+TABLE_CACHE = 1 << 21
 
 
 class Absorber(io.RawIOBase):
@@ -112,7 +113,7 @@ class Hdf5Writer:
 
 
 @contextlib.contextmanager
-def writing_hdf5(path: str, *, overwrite: bool = True) -> Iterator[Hdf5Writer]:
+def writing_hdf5(path, *, overwrite: bool = True) -> Iterator[Hdf5Writer]:
     """Write an HDF5 file beside ``path`` and put it in place once it is whole.
 
     Use ``writer.file`` (an ``h5py.File``), and ``writer.check()`` after each large piece, so that a
@@ -127,3 +128,12 @@ def writing_hdf5(path: str, *, overwrite: bool = True) -> Iterator[Hdf5Writer]:
         with contextlib.closing(Hdf5Writer(path, beside)) as writer:
             yield writer
         writer.check()
+
+
+def limit_tables(file: h5py.File) -> None:
+    """Keep HDF5 from holding the tables of contents of 10⁵ arrays in memory."""
+    config = file.id.get_mdc_config()
+    config.set_initial_size = True
+    config.initial_size = config.min_size = TABLE_CACHE // 2
+    config.max_size = TABLE_CACHE
+    file.id.set_mdc_config(config)

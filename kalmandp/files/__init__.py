@@ -1,0 +1,7 @@
+"""Files that are there as a whole or as they were before, and a look at HDF5's weak points."""
+
+from kalmandp.files.global_heap import check_global_heaps
+from kalmandp.files.hdf5_writing import writing_hdf5
+from kalmandp.files.replacing import make_folder, naming, replacing
+
+__all__ = ["check_global_heaps", "make_folder", "naming", "replacing", "writing_hdf5"]
