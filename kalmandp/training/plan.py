@@ -151,7 +151,7 @@ def _covariance(potential, choices) -> tuple[tuple[int, ...], int]:
     return blocks.sizes, memory.squares if choices.covariance == "dense" else memory.halves
 
 
-def _updates(choices: KalmanChoices) -> int:
+def _updates(choices) -> int:
     """Kalman updates per frame, for a frame with atoms enough for all groups."""
     groups = choices.n_groups
     signed = sum(groups if kind == "force" else 1 for kind in choices.order)

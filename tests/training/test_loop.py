@@ -46,7 +46,9 @@ def test_rlekf_learns_forces_and_energies(data, tmp_path):
     assert len(potential.evaluate(frames(1)[0]).forces) == 16
 
 
-@pytest.mark.parametrize("optimizer", [{"measurement": m} for m in ("signed", "paired", "joint", "matrix")] + [None])
+@pytest.mark.parametrize(
+    "optimizer", [*({"measurement": m} for m in ("signed", "paired", "joint", "matrix")), None]
+)
 def test_restart_goes_on_with_the_same_bits(data, tmp_path, optimizer):
     tree = settings(data, training={"validation_fraction": 0.2})
     tree["optimizer"].update(optimizer or {})
