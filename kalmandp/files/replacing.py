@@ -52,7 +52,7 @@ def replacing(path, *, overwrite: bool = True, folder: bool = False) -> Iterator
 
 
 @contextlib.contextmanager
-def naming(path: str) -> Iterator[None]:
+def naming(path) -> Iterator[None]:
     """Turn an error of the operating system's or of HDF5's into a FileError that names ``path``."""
     try:
         yield
