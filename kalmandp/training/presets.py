@@ -97,7 +97,9 @@ def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
     choices = replace(choices, **{k: v for k, v in stated.items() if v is not None})
     if optimizer.with_virial is not None:
         order = tuple(kind for kind in choices.order if kind != "virial")
-        choices = replace(choices, order=(*order, "virial") if optimizer.with_virial else order)
+        if optimizer.with_virial:  # MatPL measures the virial first
+            order = ("virial", *order) if optimizer.preset == "matpl" else (*order, "virial")
+        choices = replace(choices, order=order)
     return choices
 
 

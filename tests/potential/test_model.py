@@ -198,6 +198,24 @@ def test_create_takes_sel_and_statistics_from_the_data(engine):
         Potential.create(("A",), rcut=3.0, frames=frames)
 
 
+def test_ase_atoms_give_what_their_frame_gives(engine):
+    ase = pytest.importorskip("ase", reason="needs the package ase")
+    rng = np.random.default_rng(21)
+    a = Architecture(("O", "H"), 3.0, 0.5, (150, 150), embedding=(4, 8), axis_neuron=3, fitting=(5,))
+    w = initial_weights(WeightLayout(a), rng)
+    p = Potential(
+        a, w, davg=np.zeros((2, 4)), dstd=np.ones((2, 4)), bias_atom_e=[0, 0], engine=engine
+    )
+    frame = random_frame(rng, 2, 6)
+    symbols = [("O", "H")[t] for t in frame.types]
+    atoms = ase.Atoms(symbols, frame.positions, cell=frame.cell, pbc=True)
+    named = dataclasses.replace(frame, type_map=("O", "H"))
+    for ours, theirs in zip(p.evaluate(named), p.evaluate(atoms), strict=True):
+        assert_allclose(ours, theirs, rtol=0, atol=0)
+    with pytest.raises(InputError, match="species He"):
+        p.evaluate(ase.Atoms("He"))
+
+
 def test_weights_are_checked():
     p = potential_for(np.random.default_rng(20))
     with pytest.raises(InputError, match=r"weights has shape \(3,\); expected"):

@@ -148,6 +148,8 @@ def test_presets_are_what_the_codes_do():
     assert deepmd.noise.force(192, 15) == 15 * 192**2
     matpl = resolve(OptimizerSettings(preset="matpl"))
     assert matpl.p0 == 0.01 and matpl.noise.force(96, 5) == 5 * 48**2
+    with_virial = resolve(OptimizerSettings(preset="matpl", with_virial=True))
+    assert with_virial.order == ("virial", "energy", "force")
     paper = resolve(OptimizerSettings(preset="paper"))
     assert paper.noise.energy(64, 7) == 7
     assert {c.n_groups * c.group_size for c in PRESETS.values()} == {24}
