@@ -78,6 +78,7 @@ def check_jacobian(function, jacobian, w, rng, *, directions=3, complex_safe=Tru
     >>> check_jacobian(lambda w: np.sin(w).sum(), np.cos([1.0, 2.0]), [1.0, 2.0],
     ...                np.random.default_rng(0))
     """
+    slopes = []
     for _ in range(directions):
         d = rng.normal(size=len(w))
         if complex_safe:
@@ -86,6 +87,7 @@ def check_jacobian(function, jacobian, w, rng, *, directions=3, complex_safe=Tru
                 raise WrongDerivative(
                     f"the complex step finds a relative error of {error:.1e}; expected ≤ {rtol:.0e}"
                 )
-        slope = taylor_slope(function, jacobian, w, d)
-        if not slope > 1.8:
-            raise WrongDerivative(f"the Taylor remainder has slope {slope:.2f}; expected 2")
+        slopes.append(taylor_slope(function, jacobian, w, d))
+    # the median: along one direction the curvature may vanish by chance, and the slope with it
+    if not np.median(slopes) > 1.8:
+        raise WrongDerivative(f"the Taylor remainder has slope {np.median(slopes):.2f}; expected 2")
