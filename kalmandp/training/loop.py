@@ -65,7 +65,7 @@ class KalmanTrainer:
         B = len(sample.frames)
         if self.choices.measurement == "signed":
             return {m.kind: self._update(m, B) for m in self._signed(sample)}
-        groups = self._draw(sample.n_atoms)
+        groups = self._draw(sample)
         if self.choices.measurement == "paired":
             # a force update alone would move the energy: P, cut into blocks, has forgotten that the
             # blocks' shares of the energy must add up; measured along, the energy holds them to it
@@ -95,13 +95,27 @@ class KalmanTrainer:
             if kind == "energy":
                 yield measurements.energy_signed(p, sample, noise, L)
             elif kind == "force":
-                for atoms in self._draw(sample.n_atoms):
+                for atoms in self._draw(sample):
                     yield measurements.force_signed(p, sample, atoms, noise, L)
             else:
                 yield measurements.virial_signed(p, sample, noise, L)
 
-    def _draw(self, n_atoms: int) -> list[np.ndarray]:
-        """y groups of x atoms; without replacement a small frame gives fewer or smaller groups."""
+    def _draw(self, sample) -> list[np.ndarray]:
+        """y groups of x atoms of each frame, as indices into the sample.
+
+        Without replacement a small frame gives fewer or smaller groups. DeePMD-kit's batch takes the
+        same atoms of all its frames, which have the same size.
+        """
+        y, x = self.choices.n_groups, self.choices.group_size
+        sizes, first = np.diff(sample.first_f), sample.first_f[:-1]
+        if self.choices.batch_sum:
+            shared = self.rng.integers(0, sizes.min(), size=(y, x))
+            return [np.concatenate([o + group for o in first]) for group in shared]
+        drawn = [self._draw_from(n) for n in sizes]
+        groups = [[o + d[g] for o, d in zip(first, drawn, strict=True) if g < len(d)] for g in range(y)]
+        return [np.concatenate(group) for group in groups if group]
+
+    def _draw_from(self, n_atoms: int) -> list[np.ndarray]:
         y, x = self.choices.n_groups, self.choices.group_size
         if self.choices.replacement:
             return list(self.rng.integers(0, n_atoms, size=(y, x)))
