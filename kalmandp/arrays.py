@@ -14,8 +14,6 @@ import sys
 
 import numpy as np
 
-from kalmandp.errors import MissingPackage
-
 
 def namespace(*arrays):
     """Return the array module (numpy or cupy) that the arguments belong to.
@@ -27,27 +25,6 @@ def namespace(*arrays):
     if cupy is not None and any(isinstance(a, cupy.ndarray) for a in arrays):
         return cupy
     return np
-
-
-def module_for(device: str):
-    """Return the array module of a device: ``"cpu"`` is numpy, ``"cuda"`` is cupy.
-
-    Raises
-    ------
-    MissingPackage
-        If ``"cuda"`` is asked for and CuPy is not installed. There is no silent fall-back.
-    """
-    if device == "cpu":
-        return np
-    if device == "cuda":
-        try:
-            import cupy
-        except ImportError as error:
-            raise MissingPackage("cupy", "cuda12", 'device="cuda"') from error
-        return cupy
-    from kalmandp.errors import InputError
-
-    raise InputError(f"device is {device!r}; expected 'cpu' or 'cuda'")
 
 
 def to_numpy(array) -> np.ndarray:

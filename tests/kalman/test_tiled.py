@@ -13,10 +13,11 @@ from filter_checks import random_updates
 from numpy.testing import assert_allclose
 from textbook import bits, dense_covariance
 
-from kalmandp.engines import cpu_covariance
+from kalmandp.engines import COVARIANCES, cpu_covariance, find
 from kalmandp.engines.cpu_covariance import TiledCovariance, covariance_cases
 from kalmandp.errors import InputError
 from kalmandp.kalman import RLEKF, Blocks, Part, covariance_memory, partition
+from kalmandp.kalman.covariance import DenseCovariance
 
 #: Sizes around the tile's (32 in float64, 64 in float32), and blocks of one weight.
 ODD = Blocks((1, 33, 200, 64, 97, 1, 131))
@@ -261,3 +262,8 @@ def test_the_filter_alone_needs_no_numba():
         "RLEKF(np.zeros(3)).update(np.ones(3), 1.0, 1.0); assert 'numba' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_covariance_that_is_registered_has_a_twin_test():
+    twins = {case.twin for case in covariance_cases()} | {DenseCovariance}
+    assert {find(COVARIANCES, name, "covariance") for name in COVARIANCES} == twins
