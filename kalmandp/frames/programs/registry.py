@@ -1,0 +1,61 @@
+"""Which reader for which file: by name where it tells, else by how the file begins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from kalmandp.frames import runner
+from kalmandp.frames.frame import Frame
+from kalmandp.frames.programs import abinit, cp2k, espresso, vasp_outcar
+from kalmandp.frames.programs.steps import frames_in
+from kalmandp.frames.programs.vasp_xml import read_vasprun
+from kalmandp.frames.storage import reading
+
+#: Format -> (reader of its lines, what the file is).
+TEXTS = {
+    "vasp/outcar": (vasp_outcar.read_outcar, vasp_outcar.WHAT),
+    "espresso/pw": (espresso.read_pw, espresso.WHAT),
+    "cp2k": (cp2k.read_cp2k, cp2k.WHAT),
+    "abinit": (abinit.read_abinit, abinit.WHAT),
+    "runner": (runner.read_runner, runner.WHAT),
+}
+#: All formats that are read here.
+PROGRAMS = ("vasp/xml", *TEXTS)
+
+#: What one of the first lines of a file holds -> its format.
+MARKS = (
+    (" vasp.", "vasp/outcar"),
+    ("<modeling>", "vasp/xml"),
+    ("Program PWSCF", "espresso/pw"),
+    ("CP2K| version", "cp2k"),
+    (" of ABINIT", "abinit"),
+)
+#: So many lines are looked at; what a queueing system prints may come before.
+HEAD = 400
+
+
+def recognise(path: str) -> str | None:
+    """The format of a file by what it holds, or None."""
+    if not os.path.isfile(path):
+        return None
+    with reading(path), open(path, encoding="utf-8", errors="replace") as file:
+        head = [line[:200] for line in islice(file, HEAD)]
+    if next((line.split()[0].lower() for line in head if line.split()), "") == "begin":
+        return "runner"
+    for line in head:
+        for mark, format in MARKS:
+            if line.startswith(mark) if mark == " vasp." else mark in line:
+                return format
+    return None
+
+
+def read_program(
+    format: str, path: str, *, keep_unconverged: bool, ignored: set[str]
+) -> Iterator[Callable[[], Frame]]:
+    """Frames of a file of one of `PROGRAMS`; see `steps.frames_in`."""
+    if format == "vasp/xml":
+        return read_vasprun(path, keep_unconverged=keep_unconverged, ignored=ignored)
+    read, what = TEXTS[format]
+    return frames_in(path, read, what, keep_unconverged=keep_unconverged, ignored=ignored)
