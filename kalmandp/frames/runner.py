@@ -58,6 +58,8 @@ def _frame(lines: Lines, ignored: set[str]) -> Step:
     while True:
         line = next(lines, None)
         if line is None:
+            if lines.tail.strip().lower() == "end":
+                break
             raise EndOfFile
         words = line.split()
         key = words[0].lower() if words else "comment"

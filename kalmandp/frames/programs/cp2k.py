@@ -165,7 +165,7 @@ def _stress(line: str, lines: Lines) -> np.ndarray:
     unit = {"GPa": GIGAPASCAL, "bar": BAR}.get(line.split("[")[1].split("]")[0])
     if unit is None:
         raise ValueError("expected GPa or bar")
-    rows = []
+    rows: list[list[float]] = []
     while len(rows) < 3:
         words = lines.take().replace("STRESS|", " ").split()
         if len(words) == 4 and words[0].lower() == "xyz"[len(rows)]:

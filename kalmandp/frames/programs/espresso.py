@@ -25,7 +25,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kalmandp.errors import InputError
 from kalmandp.frames.programs.constants import BOHR, RYDBERG
 from kalmandp.frames.programs.steps import TRUNCATED, Lines, Step, element, volume
 
@@ -179,5 +178,5 @@ class _Configuration:
             return float(given[0]) * BOHR if given else self.alat
         known = {"angstrom": 1.0, "bohr": BOHR}
         if unit not in known:
-            raise InputError(f"the unit is {unit!r}; expected alat, bohr, angstrom or crystal")
+            raise ValueError(f"the unit is {unit!r}; expected alat, bohr, angstrom or crystal")
         return known[unit]

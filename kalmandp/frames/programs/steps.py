@@ -51,16 +51,23 @@ class Step:
 
 
 class Lines:
-    """The lines of a text file, one after the other, with the number of the last for messages."""
+    """The lines of a text file, one after the other, with the number of the last for messages.
+
+    A last line without its end is kept in ``tail`` and not handed out: in the output of a program that
+    was killed it is a part of a line, and half a number reads like a number.
+    """
 
     def __init__(self, path: str, file):
-        self.path, self.file, self.number, self.last = path, file, 0, ""
+        self.path, self.file, self.number, self.last, self.tail = path, file, 0, "", ""
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
         line = next(self.file)
+        if not line.endswith("\n"):
+            self.tail = line
+            raise StopIteration
         self.number += 1
         self.last = line
         return line
@@ -71,9 +78,9 @@ class Lines:
             self.take()
 
     def take(self) -> str:
-        """The next line; `EndOfFile` if there is none, or only a part of one."""
+        """The next line; `EndOfFile` if there is none."""
         line = next(self, None)
-        if line is None or not line.endswith("\n"):
+        if line is None:
             raise EndOfFile
         return line
 
@@ -174,14 +181,14 @@ def element(label: str) -> str:
 
     Raises
     ------
-    InputError
+    ValueError
         If the label does not begin with the symbol of an element.
     """
     letters = "".join(c for c in label[:2] if c.isalpha()) if label[:1].isalpha() else ""
     for symbol in (letters[:2].capitalize(), letters[:1].upper()):
         if symbol in NUMBER:
             return symbol
-    raise InputError(f"the atom {label[:20]!r} is named after no element; expected one such as Si or Fe1")
+    raise ValueError(f"the atom {label[:20]!r} is named after no element; expected one such as Si or Fe1")
 
 
 def beside(path: str, name: str) -> str:
