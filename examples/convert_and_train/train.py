@@ -30,7 +30,7 @@ from pathlib import Path
 
 import kalmandp
 from kalmandp.cli import main as kalmandp_command
-from kalmandp.frames.programs.registry import recognise
+from kalmandp.frames.programs.registry import PROGRAMS, recognise
 
 HERE = Path(__file__).parent
 
@@ -42,7 +42,7 @@ def outputs(folder: Path) -> list[Path]:
     return [
         path
         for path, format in found.items()
-        if format is not None and not (format == "vasp/outcar" and path.parent in with_xml)
+        if format in PROGRAMS and not (format == "vasp/outcar" and path.parent in with_xml)
     ]
 
 

@@ -14,7 +14,7 @@ from kalmandp.errors import FileError, InputError, KalmanDPError, MissingPackage
 from kalmandp.frames.dataset import Dataset
 from kalmandp.frames.extxyz import read_extxyz
 from kalmandp.frames.frame import Frame
-from kalmandp.frames.programs.registry import PROGRAMS, read_program, recognise
+from kalmandp.frames.programs.registry import INSTEAD, PROGRAMS, read_program, recognise
 from kalmandp.frames.programs.steps import LeftOut
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
@@ -73,7 +73,7 @@ class Source:
             makers = read_extxyz(self.path, keys=self.keys, ignored=self.ignored)
         elif library == "deepmd":
             makers = self._from_dataset()
-        elif self.format in PROGRAMS:
+        elif self.format in PROGRAMS or self.format in INSTEAD:
             makers = read_program(
                 self.format, self.path, keep_unconverged=self.keep_unconverged, ignored=self.ignored
             )
@@ -114,7 +114,7 @@ def guess_format(path: str) -> str:
     if name.lower().endswith(HDF5_SUFFIXES):
         return "deepmd"
     if name.lower().endswith(EXTXYZ_SUFFIXES):
-        return "extxyz"
+        return "i =" if recognise(path) == "i =" else "extxyz"
     if name.endswith(CP_SUFFIXES) and os.path.isfile(os.path.splitext(path)[0] + ".for"):
         return "dpdata:qe/cp/traj"
     if format := recognise(path):

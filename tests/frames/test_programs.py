@@ -68,6 +68,18 @@ def test_forces_are_the_derivative_of_the_energy_along_the_path(name):
     assert abs(frames[-1].energy - frames[0].energy) > 3e-4  # a judge with nothing to judge is none
 
 
+def test_cp2k_forces_and_stress_are_the_derivatives_of_the_energy_along_the_path():
+    frames, _, _ = read(OUTPUTS / "water_npt.out")
+    work = 0.0
+    for a, b in itertools.pairwise(frames):
+        # r_b = r_a h_a⁻¹h_b + δr;  ε = h_a⁻¹h_b − 1;  dE = −F·δr − W:ε
+        moved = np.linalg.solve(a.cell, b.cell)
+        work += 0.5 * ((a.forces + b.forces) * (b.positions - a.positions @ moved)).sum()
+        work += 0.5 * ((a.virial + b.virial) * (moved - np.eye(3))).sum()
+    # per step the coarse grid is felt, a third of an eV of egg box; over the path it cancels
+    np.testing.assert_allclose(frames[-1].energy - frames[0].energy, -work, rtol=0.08)
+
+
 def test_virial_is_minus_the_derivative_of_the_energy_along_the_strain():
     frames, _, _ = read(OUTPUTS / "si2_two.abo")
     a, b = frames
@@ -341,6 +353,9 @@ def test_steps_of_a_machine_learned_force_field_are_no_labels(tmp_path, silica):
         ("OUTCAR", "nothing of the kind\n", "OUTCAR: holds no ionic step; expected an OUTCAR of VASP"),
         ("vasprun.xml", "<modeling>\n", "is not a whole vasprun.xml of VASP"),
         ("vasprun.xml", "not xml", "is not a whole vasprun.xml of VASP"),
+        ("a.xml", "<?xml ?>\n<qes:espresso x>\n", "is the XML of pw.x.*expected the text that pw.x prints"),
+        ("cp.out", "     Program CP v.6.7\n", "is what cp.x prints; expected the files of its trajectory"),
+        ("a-pos-1.xyz", "1\n i = 0, time = 0.0, E = -1.0\nH 0 0 0\n", "is a trajectory of CP2K; expected"),
         ("input.data", "beginn\n", "line 1: is 'beginn'; expected 'begin'"),
         ("input.data", "begin\natom 1 2 3 H\nend\n", "line 2.*is not what an input.data"),
         ("input.data", "begin\natom 1 2 x H 0 0 0 0 0\nend\n", "line 2.*is not what an input.data"),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from itertools import islice
 
+from kalmandp.errors import FileError
 from kalmandp.frames import runner
 from kalmandp.frames.frame import Frame
 from kalmandp.frames.programs import abinit, cp2k, espresso, vasp_outcar
@@ -31,19 +32,30 @@ MARKS = (
     ("Program PWSCF", "espresso/pw"),
     ("CP2K| version", "cp2k"),
     (" of ABINIT", "abinit"),
+    *((mark, mark) for mark in ("<qes:espresso", "Program CP ")),
 )
+#: Files that look like data and are not, or not alone -> what to convert instead.
+INSTEAD = {
+    "<qes:espresso": "is the XML of pw.x, which has no stress for the steps of a trajectory and gives the "
+    "last energy with atoms that have moved on; expected the text that pw.x prints",
+    "Program CP ": "is what cp.x prints; expected the files of its trajectory, PREFIX.evp with .pos, .for "
+    "and .in beside it",
+    "i =": "is a trajectory of CP2K; expected the output of the run, beside which its trajectory is found",
+}
 #: So many lines are looked at; what a queueing system prints may come before.
 HEAD = 400
 
 
 def recognise(path: str) -> str | None:
-    """The format of a file by what it holds, or None."""
+    """The format of a file by what it holds, one of `PROGRAMS` or of `INSTEAD`; or None."""
     if not os.path.isfile(path):
         return None
     with reading(path), open(path, encoding="utf-8", errors="replace") as file:
         head = [line[:200] for line in islice(file, HEAD)]
     if next((line.split()[0].lower() for line in head if line.split()), "") == "begin":
         return "runner"
+    if len(head) > 1 and head[1].split()[:2] == ["i", "="] and "E =" in head[1]:
+        return "i ="
     for line in head:
         for mark, format in MARKS:
             if line.startswith(mark) if mark == " vasp." else mark in line:
@@ -54,7 +66,9 @@ def recognise(path: str) -> str | None:
 def read_program(
     format: str, path: str, *, keep_unconverged: bool, ignored: set[str]
 ) -> Iterator[Callable[[], Frame]]:
-    """Frames of a file of one of `PROGRAMS`; see `steps.frames_in`."""
+    """Frames of a file of one of `PROGRAMS`; see `steps.frames_in`. Those of `INSTEAD` are refused."""
+    if format in INSTEAD:
+        raise FileError(f"{path}: {INSTEAD[format]}")
     if format == "vasp/xml":
         return read_vasprun(path, keep_unconverged=keep_unconverged, ignored=ignored)
     read, what = TEXTS[format]
