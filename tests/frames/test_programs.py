@@ -139,6 +139,22 @@ def test_a_file_cut_anywhere_gives_whole_steps_or_a_clear_error(tmp_path, name, 
                 np.testing.assert_array_equal(frame.forces, wanted.forces)
 
 
+def test_half_a_number_is_not_a_number(tmp_path, silica):
+    (tmp_path / "OUTCAR").write_text(outcar(silica[:1]))
+    for path, mark in (
+        (tmp_path / "OUTCAR", "free  energy   TOTEN  ="),
+        (OUTPUTS / "water_scf.out", "ENERGY| Total FORCE_EVAL ( QS ) energy [a.u.]:"),
+        (OUTPUTS / "si8_scf.pwo", "!    total energy              ="),
+    ):
+        text = path.read_text()
+        number = text.index(mark) + len(mark)
+        number += len(text[number:]) - len(text[number:].lstrip())
+        cut = tmp_path / path.name
+        cut.write_text(text[: number + 5])  # such as "-34.1"
+        frames, left_out, _ = read(cut)
+        assert (frames, left_out) == ([], [f"{cut} frame 0: the file ends within it"])
+
+
 @pytest.mark.parametrize(("name", "format", "n_frames", "n_atoms"), CASES)
 def test_damaged_files_end_in_a_clear_error(tmp_path, name, format, n_frames, n_atoms):
     rng = np.random.default_rng(0)
