@@ -200,6 +200,22 @@ def test_cp2k_takes_the_stress_without_the_ions_motion():
     assert len({frame.volume for frame in frames}) > 1  # the cell of each step, not the first
 
 
+def test_cp2k_of_2025_prints_the_same_otherwise(tmp_path):
+    old = (OUTPUTS / "water_scf.out").read_text()
+    head, table = old.split(" ATOMIC FORCES in [a.u.]")
+    table, tail = table.split(" SUM OF ATOMIC FORCES")
+    rows = [line.split() for line in table.splitlines() if line.split()[:1] and line.split()[0].isdigit()]
+    new = [" FORCES| Atomic forces [hartree/bohr]", " FORCES|   Atom     x     y     z     |f|"]
+    new += [f" FORCES| {row[0]:>6} {' '.join(row[3:])} {0.0:.8E}" for row in rows]
+    text = head.replace("energy [a.u.]:", "energy [hartree]") + "\n".join([*new, " FORCES| Sum 0 0 0", tail])
+    (tmp_path / "a.out").write_text(text)
+    (frame,), _, _ = read(tmp_path / "a.out")
+    (wanted,), _, _ = read(OUTPUTS / "water_scf.out")
+    assert frame.energy == wanted.energy
+    np.testing.assert_array_equal(frame.forces, wanted.forces)
+    np.testing.assert_array_equal(frame.virial, wanted.virial)
+
+
 def test_cp2k_names_the_trajectory_it_misses(tmp_path):
     (tmp_path / "water_npt.out").write_text((OUTPUTS / "water_npt.out").read_text())
     with pytest.raises(FileError, match=r"is a run of type MD; expected its coordinates in .*-pos-1\.xyz"):

@@ -9,7 +9,7 @@ The stress of the output is read (GPa or bar, sign of a pressure). ``PROJECT-1.s
 contains the ions' kinetic part, which is no derivative of the energy. "SCF run NOT converged", or an
 outer loop that "FAILED to converge", is how CP2K tells a cycle that did not converge.
 
-Source: https://manual.cp2k.org and outputs of the versions 6.1, 7.1 and 2023.1.
+Source: https://manual.cp2k.org and outputs of the versions 6.1, 7.1 and 2023.1; the layout of 2025.
 """
 
 from __future__ import annotations
@@ -145,13 +145,15 @@ def _is_forces(line: str) -> bool:
 
 def _forces(lines: Lines) -> np.ndarray:
     """Both layouts: numbers 4 to 6 of a row in the older, 3 to 5 after ``FORCES|`` in the newer."""
-    forces = []
+    forces: list[list[float]] = []
     while True:
         words = lines.take().split()
-        first = 2 if words[:1] == ["FORCES|"] else 3
-        if len(words) >= first + 3 and words[first - 2 if first == 2 else 0].isdigit():
-            forces.append([float(word) for word in words[first : first + 3]])
-        elif words[:1] in (["SUM"], ["FORCES|"]) and forces:
+        if words[:1] == ["FORCES|"]:
+            #  FORCES|      1 -1.00000000E-01  2.00000000E-01 -3.00000000E-01   3.74165739E-01
+            words = [words[1], "", "", *words[2:]]
+        if len(words) >= 6 and words[0].isdigit():
+            forces.append([float(word) for word in words[3:6]])
+        elif words and forces:
             return np.array(forces)
 
 

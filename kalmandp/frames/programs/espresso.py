@@ -79,7 +79,7 @@ def read_pw(lines: Lines, ignored: set[str]) -> Iterator[Step]:
             step.virial = stress * volume(step.cell)
         elif "Magnetic moment per site" in line or "total magnetization" in line:
             ignored.add("magnetic moments")
-        elif "This run was terminated on" in line or "JOB DONE" in line:
+        elif "This run was terminated on" in line or "JOB DONE" in line or line.startswith("     PWSCF  "):
             running = False
     if step is not None:
         if running and not _labels(step) >= (earlier or {"forces"}):
