@@ -7,7 +7,10 @@ energy along the path, stresses along the strain.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import itertools
+import lzma
 from pathlib import Path
 
 import numpy as np
@@ -317,6 +320,17 @@ def test_outcar_against_dpdata(tmp_path, silica):
         assert frame.energy == data["energies"][k]
         # constants of other years
         np.testing.assert_allclose(frame.virial, data["virials"][k], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("suffix", "module"), [(".gz", gzip), (".bz2", bz2), (".xz", lzma)])
+def test_compressed_files(tmp_path, silica, suffix, module):
+    for name, text in (("OUTCAR", outcar(silica)), ("vasprun.xml", vasprun(silica))):
+        path = tmp_path / f"{name}{suffix}"
+        path.write_bytes(module.compress(text.encode()))
+        assert len(read(path)[0]) == 3
+        path.write_bytes(module.compress(text.encode())[:-30])
+        with pytest.raises(FileError, match=path.name):
+            read(path)
 
 
 def test_unconverged_steps_of_vasp(tmp_path, silica):

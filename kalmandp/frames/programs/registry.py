@@ -10,7 +10,7 @@ from kalmandp.errors import FileError
 from kalmandp.frames import runner
 from kalmandp.frames.frame import Frame
 from kalmandp.frames.programs import abinit, cp2k, espresso, vasp_outcar
-from kalmandp.frames.programs.steps import frames_in
+from kalmandp.frames.programs.steps import frames_in, opened
 from kalmandp.frames.programs.vasp_xml import read_vasprun
 from kalmandp.frames.storage import reading
 
@@ -50,7 +50,7 @@ def recognise(path: str) -> str | None:
     """The format of a file by what it holds, one of `PROGRAMS` or of `INSTEAD`; or None."""
     if not os.path.isfile(path):
         return None
-    with reading(path), open(path, encoding="utf-8", errors="replace") as file:
+    with reading(path), opened(path) as file:
         head = [line[:200] for line in islice(file, HEAD)]
     if next((line.split()[0].lower() for line in head if line.split()), "") == "begin":
         return "runner"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +21,11 @@ from kalmandp.frames.storage import path_text, reading
 
 UNCONVERGED = "its SCF cycle did not converge"
 TRUNCATED = "the file ends within it"
+
+#: What the readers of compressed files raise for damage, beside OSError.
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError)
+
+OPENERS: dict[str, Callable] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 class LeftOut(InputError):
@@ -118,7 +127,7 @@ def frames_in(
     path = path_text(path)
     ignored = set() if ignored is None else ignored
     with reading(path):
-        file = open(path, encoding="utf-8", errors="replace")
+        file = opened(path)
     with file:
         lines = Lines(path, file)
         steps = read(lines, ignored)
@@ -135,7 +144,7 @@ def step_makers(path: str, steps: Iterator[Step], what: str, keep: bool, place: 
             step = Step(problem=TRUNCATED)
         except KalmanDPError:
             raise
-        except (ValueError, LookupError, OSError, RecursionError) as error:
+        except (ValueError, LookupError, OSError, *DAMAGED) as error:
             raise FileError(f"{place()}: is not what {what} holds there ({error})") from None
         if step is None:
             break
@@ -145,6 +154,12 @@ def step_makers(path: str, steps: Iterator[Step], what: str, keep: bool, place: 
             break
     if not number:
         raise FileError(f"{path}: holds no ionic step; expected {what}")
+
+
+def opened(path: str, binary: bool = False):
+    """A file to read, unpacked on the way if its name ends in .gz, .bz2 or .xz."""
+    opener = OPENERS.get(os.path.splitext(path)[1].lower(), open)
+    return opener(path, "rb") if binary else opener(path, "rt", encoding="utf-8", errors="replace")
 
 
 def _place(lines: Lines) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from kalmandp.errors import FileError
 from kalmandp.frames.frame import Frame
 from kalmandp.frames.programs.constants import KILOBAR
-from kalmandp.frames.programs.steps import TRUNCATED, Step, element, step_makers, volume
+from kalmandp.frames.programs.steps import TRUNCATED, Step, element, opened, step_makers, volume
 from kalmandp.frames.storage import path_text, reading
 
 WHAT = "a vasprun.xml of VASP"
@@ -28,7 +28,7 @@ def read_vasprun(path, *, keep_unconverged=False, ignored=None) -> Iterator[Call
     """Go through the ionic steps of a vasprun.xml; parameters and errors as `steps.frames_in`."""
     path = path_text(path)
     with reading(path):
-        file = open(path, "rb")
+        file = opened(path, binary=True)
     with file:
         steps = _steps(path, file, set() if ignored is None else ignored)
         yield from step_makers(path, steps, WHAT, keep_unconverged, lambda: path)
