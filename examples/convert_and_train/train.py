@@ -72,6 +72,7 @@ def main() -> int:
     settings = json.loads((HERE / "input.json").read_text())
     with kalmandp.Dataset([args.output / "train.h5", args.output / "valid.h5"]) as data:
         settings["model"]["type_map"] = list(data.type_map)
+        settings["optimizer"]["with_virial"] = all(frame.virial is not None for frame in data)
     (args.output / "input.json").write_text(json.dumps(settings, indent=4))
 
     smoke = ["--smoke"] if args.smoke else []

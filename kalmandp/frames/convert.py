@@ -23,6 +23,8 @@ from kalmandp.frames.storage import path_text
 from kalmandp.frames.writing import write_hdf5, write_npy
 
 RUNNER_SUFFIX = ".data"
+#: What an input.data can hold.
+RUNNER_LABELS = ("energy", "forces")
 
 
 class Conversion(NamedTuple):
@@ -36,7 +38,8 @@ class Conversion(NamedTuple):
     labels : label -> number of frames that have it
     skipped : messages of frames left out: SCF not converged, step incomplete, and with
         ``skip_invalid`` numbers that cannot be used
-    ignored : names of quantities in the source that were not taken over
+    ignored : names of quantities in the source that were not taken over, or that the format written
+        cannot hold
     """
 
     path: str
@@ -121,8 +124,10 @@ def convert(
         if skipped and "no frames" in str(error):
             raise InputError(f"no frame of {paths[0]} can be used: {skipped[0]}") from None
         raise
-    ignored = sorted(set().union(*(s.ignored for s in sources)))
     present = {label: n for label, n in labels.items() if n}
+    lost = {label for label in present if dst.endswith(RUNNER_SUFFIX) and label not in RUNNER_LABELS}
+    ignored = sorted(lost.union(*(s.ignored for s in sources)))
+    present = {label: n for label, n in present.items() if label not in lost}
     return Conversion(dst, count, systems, present, tuple(skipped), tuple(ignored))
 
 

@@ -461,6 +461,12 @@ def test_charges_of_input_data_are_left_out_by_name(tmp_path):
     assert done.ignored == ("atom energies", "atomic charges", "charge")
 
 
+def test_what_input_data_cannot_hold_is_named(tmp_path):
+    done = convert(OUTPUTS / "si8_md.pwo", tmp_path / "a.data")
+    assert done.ignored == ("virial",)
+    assert done.labels == {"energy": 4, "forces": 4}
+
+
 def test_input_data_refuses_what_it_cannot_say(tmp_path):
     rng = np.random.default_rng(5)
     for options, message in (
