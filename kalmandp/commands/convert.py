@@ -1,9 +1,14 @@
-"""Convert frames to an HDF5 file (.hdf5, .h5), extended XYZ (.xyz, .extxyz) or a deepmd/npy folder
-(a name without suffix). Reads extended XYZ, DeePMD-kit's layouts, and what ASE and dpdata read."""
+"""Convert frames to an HDF5 file (.hdf5, .h5), extended XYZ (.xyz, .extxyz), RuNNer's input.data
+(.data) or a deepmd/npy folder (a name without suffix). Reads outputs of VASP, Quantum ESPRESSO, CP2K
+and ABINIT, extended XYZ, input.data, DeePMD-kit's layouts, and what ASE and dpdata read. Steps whose
+SCF cycle did not converge are left out."""
 
 from __future__ import annotations
 
 import sys
+
+#: So many frames that were left out are named one by one.
+SHOWN = 20
 
 
 def add_arguments(parser) -> None:
@@ -11,8 +16,8 @@ def add_arguments(parser) -> None:
     parser.add_argument("destination", metavar="DST", help="file or folder to write")
     parser.add_argument(
         "--format", metavar="F",
-        help="of SRC where its name does not tell: extxyz, deepmd/hdf5, deepmd/npy, ase, ase:NAME, "
-        "dpdata:NAME",
+        help="of SRC where it does not tell: vasp/outcar, vasp/xml, espresso/pw, espresso/cp, cp2k, "
+        "abinit, runner, extxyz, deepmd/hdf5, deepmd/npy, ase, ase:NAME, dpdata:NAME",
     )  # fmt: skip
     parser.add_argument("--type-map", nargs="+", metavar="EL", help="names of the types, in this order")
     parser.add_argument("--index", metavar="A:B:C", help="only these frames, as in Python: ::10")
@@ -21,6 +26,10 @@ def add_arguments(parser) -> None:
         help="name of a label in extended XYZ, e.g. energy=REF_energy; may be repeated",
     )  # fmt: skip
     parser.add_argument("--skip-invalid", action="store_true", help="leave out frames that cannot be used")
+    parser.add_argument(
+        "--keep-unconverged", action="store_true", help="take steps whose SCF cycle did not converge"
+    )
+    parser.add_argument("--mixed", action="store_true", help="write a folder as deepmd/npy/mixed")
     parser.add_argument("--no-overwrite", action="store_true", help="refuse to replace DST")
     parser.add_argument("--compress", action="store_true", help="compress HDF5 (gzip)")
 
@@ -39,11 +48,15 @@ def run(args) -> int:
         skip_invalid=args.skip_invalid,
         overwrite=not args.no_overwrite,
         compression="gzip" if args.compress else None,
+        keep_unconverged=args.keep_unconverged,
+        mixed=args.mixed,
     )
-    for message in done.skipped[:20]:
+    for message in done.skipped[:SHOWN]:
         print(f"left out: {message}", file=sys.stderr)
-    if len(done.skipped) > 20:
-        print(f"left out: {len(done.skipped) - 20} more", file=sys.stderr)
+    if len(done.skipped) > SHOWN:
+        print(f"left out: {len(done.skipped) - SHOWN} more", file=sys.stderr)
+    if done.skipped:
+        print(f"warning: {plural(len(done.skipped), 'frame')} left out of {done.path}", file=sys.stderr)
     if done.ignored:
         print(f"note: not taken over: {', '.join(done.ignored)}", file=sys.stderr)
     labels = ", ".join(f"{label} ({n:,})" for label, n in done.labels.items()) or "no labels"

@@ -11,6 +11,7 @@ from kalmandp.errors import InputError
 from kalmandp.frames.extxyz import write_extxyz
 from kalmandp.frames.frame import Frame, checked_type_map
 from kalmandp.frames.layouts import LABELS
+from kalmandp.frames.runner import write_runner
 from kalmandp.frames.sources import (
     EXTXYZ_SUFFIXES,
     HDF5_SUFFIXES,
@@ -21,6 +22,10 @@ from kalmandp.frames.sources import (
 from kalmandp.frames.storage import path_text
 from kalmandp.frames.writing import write_hdf5, write_npy
 
+RUNNER_SUFFIX = ".data"
+#: What an input.data can hold.
+RUNNER_LABELS = ("energy", "forces")
+
 
 class Conversion(NamedTuple):
     """What `convert` did.
@@ -29,10 +34,12 @@ class Conversion(NamedTuple):
     ----------
     path : the file or folder written
     frames : number of frames written
-    systems : number of systems they make (1 for extended XYZ)
+    systems : number of systems they make (1 for extended XYZ and input.data)
     labels : label -> number of frames that have it
-    skipped : messages of frames left out, with ``skip_invalid``
-    ignored : names of quantities in the source that were not taken over
+    skipped : messages of frames left out: SCF not converged, step incomplete, and with
+        ``skip_invalid`` numbers that cannot be used
+    ignored : names of quantities in the source that were not taken over, or that the format written
+        cannot hold
     """
 
     path: str
@@ -48,20 +55,24 @@ def convert(
     keys: dict[str, str] | None = None, skip_invalid: bool = False,
     attributes: dict[str, str | int | float] | None = None, overwrite: bool = True,
     compression: str | None = None, progress: Callable[[int], None] | None = None,
+    keep_unconverged: bool = False, mixed: bool = False,
 ) -> Conversion:  # fmt: skip
     """Convert frames, in their order, between file formats.
 
     Parameters
     ----------
     src : path, or list of paths that are read one after the other
-        HDF5 and folders in DeePMD-kit's layouts, extended XYZ; VASP's OUTCAR and vasprun.xml,
-        PWmat's MOVEMENT, n2p2's input.data and all else that dpdata reads; all that ase.io reads
+        HDF5 and folders in DeePMD-kit's layouts, extended XYZ; outputs of VASP (OUTCAR, vasprun.xml),
+        Quantum ESPRESSO (pw.x; cp.x by dpdata), CP2K and ABINIT; input.data of RuNNer and n2p2; all
+        else that dpdata and ase.io read
     dst : path
         ``.h5`` or ``.hdf5``: deepmd/hdf5, the layout of `Dataset.write`; ``.xyz`` or ``.extxyz``:
-        extended XYZ; a name without suffix, or a folder: deepmd/npy, one folder below it per system
+        extended XYZ; ``.data``: RuNNer's input.data; a name without suffix, or a folder: deepmd/npy,
+        one folder below it per system
     format : of ``src``, where its name does not tell
-        "extxyz", "deepmd/hdf5", "deepmd/npy", "deepmd/npy/mixed", "ase", "ase:NAME" with one of
-        ASE's formats, "dpdata:NAME" with one of dpdata's, e.g. "dpdata:cp2k/output"
+        "extxyz", "deepmd/hdf5", "deepmd/npy", "deepmd/npy/mixed", "vasp/outcar", "vasp/xml",
+        "espresso/pw", "espresso/cp", "cp2k", "abinit", "runner", "ase", "ase:NAME" with one of ASE's
+        formats, "dpdata:NAME" with one of dpdata's, e.g. "dpdata:pwmat/movement"
     type_map : names of the types in the file written; by default in order of appearance
     index : slice, or its text "start:stop:step", of the frames to take
     keys : for extended XYZ, label -> its name in the file, e.g. ``{"energy": "REF_energy"}``
@@ -71,6 +82,8 @@ def convert(
     overwrite : replace a file that is there (a folder that is not empty is never replaced)
     compression : None or "gzip", for HDF5
     progress : called with the number of frames so far, after each
+    keep_unconverged : take steps whose SCF cycle did not converge, instead of leaving them out
+    mixed : for a folder, the layout deepmd/npy/mixed: one system per number of atoms
 
     Returns
     -------
@@ -89,7 +102,7 @@ def convert(
     if not paths:
         raise InputError("src is an empty list; expected at least one path")
     dst = path_text(dst)
-    write = _writer(dst, type_map, attributes, overwrite, compression)
+    write = _writer(dst, type_map, attributes, overwrite, compression, mixed)
     skipped: list[str] = []
     sources = [
         Source(
@@ -98,6 +111,8 @@ def convert(
             keys=keys,
             type_map=None if type_map is None else checked_type_map("type_map", type_map),
             skipped=skipped if skip_invalid else None,
+            left_out=skipped,
+            keep_unconverged=keep_unconverged,
         )
         for path in paths
     ]
@@ -109,15 +124,19 @@ def convert(
         if skipped and "no frames" in str(error):
             raise InputError(f"no frame of {paths[0]} can be used: {skipped[0]}") from None
         raise
-    ignored = sorted(set().union(*(s.ignored for s in sources)))
     present = {label: n for label, n in labels.items() if n}
+    lost = {label for label in present if dst.endswith(RUNNER_SUFFIX) and label not in RUNNER_LABELS}
+    ignored = sorted(lost.union(*(s.ignored for s in sources)))
+    present = {label: n for label, n in present.items() if label not in lost}
     return Conversion(dst, count, systems, present, tuple(skipped), tuple(ignored))
 
 
-def _writer(dst: str, type_map, attributes, overwrite, compression):
+def _writer(dst: str, type_map, attributes, overwrite, compression, mixed):
     """A function that writes frames to ``dst`` and returns the numbers of frames and systems."""
     suffix = os.path.splitext(dst.rstrip("/"))[1].lower()
     is_folder = dst.endswith("/") or os.path.isdir(dst) or not suffix
+    if mixed and not is_folder:
+        raise InputError(f"mixed is a layout of folders; {dst} is to be a file")
     if not is_folder and suffix in HDF5_SUFFIXES:
 
         def write(frames):
@@ -133,14 +152,16 @@ def _writer(dst: str, type_map, attributes, overwrite, compression):
             raise InputError(f"{name} is for HDF5; {dst} is to be another format")
     if not is_folder and suffix in EXTXYZ_SUFFIXES:
         return lambda frames: (write_extxyz(dst, frames, overwrite=overwrite), 1)
+    if not is_folder and suffix == RUNNER_SUFFIX:
+        return lambda frames: (write_runner(dst, frames, overwrite=overwrite), 1)
     if is_folder:
 
         def write(frames):
-            infos = write_npy(dst, frames, type_map=type_map)
+            infos = write_npy(dst, frames, type_map=type_map, mixed=mixed)
             return sum(info.n_frames for info in infos), len(infos)
 
         return write
-    known = ", ".join((*HDF5_SUFFIXES, *EXTXYZ_SUFFIXES))
+    known = ", ".join((*HDF5_SUFFIXES, *EXTXYZ_SUFFIXES, RUNNER_SUFFIX))
     raise InputError(f"{dst}: ends in {suffix}; expected {known}, or no suffix for a folder")
 
 

@@ -30,6 +30,7 @@ import numpy as np
 
 from kalmandp.errors import FileError, InputError
 from kalmandp.files.replacing import naming, replacing
+from kalmandp.frames.elements import ELEMENTS
 from kalmandp.frames.frame import Frame, full_stress, stress_volume
 from kalmandp.frames.storage import path_text, reading
 
@@ -50,15 +51,6 @@ _PAIR = re.compile(
     r"""(?:\s*=\s*(?:"(?P<quoted>(?:\\.|[^"\\])*)"|'(?P<single>[^']*)'"""
     r"""|\{(?P<braces>[^{}]*)\}|\[(?P<brackets>[^\[\]]*)\]|(?P<word>\S+)))?"""
 )
-
-# fmt: off
-ELEMENTS = (
-    "X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se "
-    "Br Kr Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy "
-    "Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf "
-    "Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og"
-).split()
-# fmt: on
 
 
 class Column(NamedTuple):

@@ -14,17 +14,30 @@ from kalmandp.errors import FileError, InputError, KalmanDPError, MissingPackage
 from kalmandp.frames.dataset import Dataset
 from kalmandp.frames.extxyz import read_extxyz
 from kalmandp.frames.frame import Frame
+from kalmandp.frames.programs.registry import INSTEAD, PROGRAMS, read_program, recognise
+from kalmandp.frames.programs.steps import LeftOut
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 EXTXYZ_SUFFIXES = (".extxyz", ".xyz")
 
 #: Beginning of a file's name -> format, for programs whose files are known by name.
 KNOWN_NAMES = {
-    "OUTCAR": "dpdata:vasp/outcar",
-    "vasprun": "dpdata:vasp/xml",
+    "OUTCAR": "vasp/outcar",
+    "vasprun": "vasp/xml",
     "MOVEMENT": "dpdata:pwmat/movement",
-    "input.data": "dpdata:n2p2",
+    "input.data": "runner",
 }
+
+#: Files of a run of cp.x, which are read together: PREFIX.in, .pos, .for, .evp, .cel.
+CP_SUFFIXES = (".evp", ".pos", ".for", ".cel")
+
+#: What `Frame.from_ase` reads of a calculator's results.
+ASE_READ = ("energy", "free_energy", "forces", "stress", "virial", "energies")
+#: What we read of dpdata's data, and what says nothing more.
+DPDATA_READ = (
+    "coords", "cells", "energies", "forces", "virials", "nopbc", "orig",
+    "atom_types", "atom_names", "atom_numbs",
+)  # fmt: skip
 
 
 @dataclass
@@ -37,6 +50,8 @@ class Source:
     keys : names of labels in extended XYZ
     type_map : for systems that name no types
     skipped : None, or a list that takes the messages of frames that cannot be used
+    left_out : takes the messages of steps that are no training data: unconverged, incomplete
+    keep_unconverged : take steps whose SCF cycle did not converge
     ignored : names of quantities in the file that are not read
     """
 
@@ -45,6 +60,8 @@ class Source:
     keys: dict[str, str] | None = None
     type_map: tuple[str, ...] | None = None
     skipped: list[str] | None = None
+    left_out: list[str] = field(default_factory=list)
+    keep_unconverged: bool = False
     ignored: set[str] = field(default_factory=set)
 
     def frames(self) -> Iterator[Frame]:
@@ -56,13 +73,19 @@ class Source:
             makers = read_extxyz(self.path, keys=self.keys, ignored=self.ignored)
         elif library == "deepmd":
             makers = self._from_dataset()
+        elif self.format in PROGRAMS or self.format in INSTEAD:
+            makers = read_program(
+                self.format, self.path, keep_unconverged=self.keep_unconverged, ignored=self.ignored
+            )
         elif library == "ase":
-            makers = _from_ase(self.path, name)
+            makers = _from_ase(self.path, name, self.ignored)
         else:
-            makers = _from_dpdata(self.path, name)
+            makers = _from_dpdata(self.path, name, self.ignored)
         for make in makers:
             try:
                 frame = make()
+            except LeftOut as error:
+                self.left_out.append(str(error))
             except InputError as error:
                 if self.skipped is None:
                     raise
@@ -82,7 +105,8 @@ def guess_format(path: str) -> str:
 
     Returns
     -------
-    "extxyz", "deepmd" (hdf5, npy, npy/mixed), "dpdata:FORMAT", or "ase" where ASE may guess
+    "extxyz", "deepmd" (hdf5, npy, npy/mixed), one of `PROGRAMS`, "dpdata:FORMAT", or "ase" where ASE
+    may guess
     """
     if os.path.isdir(path):
         return _guess_folder(path)
@@ -90,7 +114,11 @@ def guess_format(path: str) -> str:
     if name.lower().endswith(HDF5_SUFFIXES):
         return "deepmd"
     if name.lower().endswith(EXTXYZ_SUFFIXES):
-        return "extxyz"
+        return "i =" if recognise(path) == "i =" else "extxyz"
+    if name.endswith(CP_SUFFIXES) and os.path.isfile(os.path.splitext(path)[0] + ".for"):
+        return "dpdata:qe/cp/traj"
+    if format := recognise(path):
+        return format
     for beginning, known in KNOWN_NAMES.items():
         if name.startswith(beginning):
             return known
@@ -108,17 +136,20 @@ def _guess_folder(path: str) -> str:
 def check_format(format: str) -> str:
     """A format as the user may write it, or an InputError that lists what there is."""
     library, _, name = format.partition(":")
-    if format in ("extxyz", "deepmd", "ase") or (library in ("ase", "dpdata") and name):
+    if format in ("extxyz", "deepmd", "ase", *PROGRAMS) or (library in ("ase", "dpdata") and name):
         return format
+    if format == "espresso/cp":
+        return "dpdata:qe/cp/traj"
     if format in ("deepmd/hdf5", "deepmd/npy", "deepmd/npy/mixed", "deepmd/hdf5/mixed"):
         return "deepmd"
     raise InputError(
         f"format is {format!r}; expected 'extxyz', 'deepmd/hdf5', 'deepmd/npy', "
-        "'deepmd/npy/mixed', 'ase', 'ase:NAME' or 'dpdata:NAME', such as 'dpdata:vasp/outcar'"
+        f"'deepmd/npy/mixed', {', '.join(map(repr, PROGRAMS))}, 'espresso/cp', "
+        "'ase', 'ase:NAME' or 'dpdata:NAME', such as 'dpdata:pwmat/movement'"
     )
 
 
-def _from_ase(path: str, name: str) -> Iterator[Callable[[], Frame]]:
+def _from_ase(path: str, name: str, ignored: set[str]) -> Iterator[Callable[[], Frame]]:
     """Whatever ase.io reads; ``name`` is one of its formats, or empty to let it guess."""
     try:
         from ase.io import iread
@@ -133,22 +164,43 @@ def _from_ase(path: str, name: str) -> Iterator[Callable[[], Frame]]:
         atoms = _foreign(path, "ASE", lambda: next(images, None))
         if atoms is None:
             break
+        ignored |= _ase_unread(atoms)
         yield partial(Frame.from_ase, atoms, source=f"{path} frame {number}")
         number += 1
     if not number:
         raise FileError(f"{path}: holds no frames; expected at least one")
 
 
-def _from_dpdata(path: str, name: str) -> Iterator[Callable[[], Frame]]:
-    """Whatever dpdata reads as a labelled system."""
+def _ase_unread(atoms) -> set[str]:
+    """Names of what an Atoms carries and a Frame does not: magnetic moments, charges, dipoles."""
+    results = getattr(atoms.calc, "results", None) or {}
+    names = {name for name, value in results.items() if value is not None and name not in ASE_READ}
+    return names | {name for name in ("initial_magmoms", "initial_charges") if atoms.has(name)}
+
+
+def _from_dpdata(path: str, name: str, ignored: set[str]) -> Iterator[Callable[[], Frame]]:
+    """Whatever dpdata reads as a labelled system, as it reads it.
+
+    The data are taken from the reader of the format. `dpdata.LabeledSystem` would turn every frame so
+    that its cell becomes lower triangular, and positions would no longer be those of the file.
+    """
     try:
-        import dpdata
+        from dpdata.system import load_format
     except ImportError as error:
         raise MissingPackage("dpdata", "data", f"reading {path} as {name}") from error
     _check_there(path)
-    data = _foreign(path, "dpdata", lambda: dpdata.LabeledSystem(path, fmt=name).data)
+    given = os.path.splitext(path)[0] if name == "qe/cp/traj" and path.endswith(CP_SUFFIXES) else path
+    data = _foreign(path, "dpdata", lambda: load_format(name).from_labeled_system(given))
+    if not isinstance(data, dict):
+        raise FileError(f"{path}: dpdata finds several systems in it as {name}; expected one")
     if not len(data.get("coords", ())):
         raise FileError(f"{path}: dpdata finds no converged frames in it as {name}")
+    for label in ("energies", "forces", "virials"):
+        if np.size(data.get(label, ())) and len(data[label]) != len(data["coords"]):
+            raise FileError(
+                f"{path}: dpdata finds {len(data[label])} {label} for {len(data['coords'])} frames in it"
+            )
+    ignored |= {key for key in data if key not in DPDATA_READ}
     for k in range(len(data["coords"])):
         yield partial(_dpdata_frame, data, k, f"{path} frame {k}")
 

@@ -75,14 +75,16 @@ def write_hdf5(
     return [group.info(f"{path}#/{group.name}") for group in groups]
 
 
-def write_npy(path, frames: Iterable[Frame], *, type_map=None) -> list[SystemInfo]:
+def write_npy(path, frames: Iterable[Frame], *, type_map=None, mixed=False) -> list[SystemInfo]:
     """Write frames to a folder of deepmd/npy systems, one folder below it per system.
 
-    Parameters and errors are those of `write_hdf5`. The folder must be new or empty.
+    Parameters and errors are those of `write_hdf5`. The folder must be new or empty. With ``mixed`` the
+    layout is deepmd/npy/mixed: frames with the same number of atoms, periodicity and labels make one
+    system, whatever their atoms are, in a folder named by the number of atoms.
     """
     path = path_text(path)
     with replacing(path, folder=True) as beside:
-        groups = _collect(frames, type_map, FolderSink(path, beside))
+        groups = _collect(frames, type_map, FolderSink(path, beside), mixed)
     return [group.info(os.path.join(path, group.name)) for group in groups]
 
 
@@ -98,7 +100,7 @@ class Group:
         self.bytes = 0
         self.n_written = 0
 
-    def add(self, frame: Frame, place: int) -> int:
+    def add(self, frame: Frame, place: int, real_types=None) -> int:
         """Take the rows of a frame; return how many bytes now wait more."""
         rows: dict[str, np.ndarray | None] = {"coord": frame.positions}
         if any(self.pbc):
@@ -106,6 +108,9 @@ class Group:
         rows |= {LABELS[label]: getattr(frame, label) for label in self.labels}
         for name, value in rows.items():
             self.waiting.setdefault(name, []).append(np.array(value, dtype=np.float64).ravel())
+        if real_types is not None:
+            rows["real_atom_types"] = real_types
+            self.waiting.setdefault("real_atom_types", []).append(np.array(real_types, dtype=np.int32))
         self.places.append(place)
         added = sum(self.waiting[name][-1].nbytes + ROW_OVERHEAD for name in rows)
         self.bytes += added
@@ -124,7 +129,7 @@ class Group:
         return SystemInfo(address, self.formula, self.n_written, len(self.types_i), self.labels)
 
 
-def _collect(frames: Iterable[Frame], type_map, sink) -> list[Group]:
+def _collect(frames: Iterable[Frame], type_map, sink, mixed: bool = False) -> list[Group]:
     """Sort a stream of frames into groups and hand them to the sink in blocks."""
     numbers = _TypeNumbers(type_map)
     groups: dict[tuple, Group] = {}
@@ -137,11 +142,12 @@ def _collect(frames: Iterable[Frame], type_map, sink) -> list[Group]:
             raise InputError(f"{frame.source}: has no atoms; expected at least one")
         types_i = numbers(frame)
         labels = tuple(label for label in LABELS if getattr(frame, label) is not None)
-        key = (types_i.tobytes(), frame.pbc, labels)
+        key = (len(types_i) if mixed else types_i.tobytes(), frame.pbc, labels)
         if key not in groups:
-            name = _free_name(_group_name(types_i, numbers.names), names)
-            groups[key] = Group(name, frame, types_i, labels)
-        waiting += groups[key].add(frame, place - 1)
+            name = str(len(types_i)) if mixed else _group_name(types_i, numbers.names)
+            of_group = np.zeros_like(types_i) if mixed else types_i
+            groups[key] = Group(_free_name(name, names), frame, of_group, labels)
+        waiting += groups[key].add(frame, place - 1, types_i if mixed else None)
         if waiting > BUFFER:
             waiting -= _write_largest(groups.values(), sink, waiting - BUFFER // 2)
     if not place:
@@ -149,7 +155,7 @@ def _collect(frames: Iterable[Frame], type_map, sink) -> list[Group]:
     for group in groups.values():
         if group.bytes:
             sink.write(group, group.take(), last=True)
-        group.formula = formula(group.types_i, numbers.names)
+        group.formula = "mixed" if mixed else formula(group.types_i, numbers.names)
         sink.finish(group, numbers.names, keep_order=len(groups) > 1)
     return list(groups.values())
 

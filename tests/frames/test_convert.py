@@ -214,8 +214,7 @@ end
 """
 
 
-def test_through_dpdata(tmp_path):
-    pytest.importorskip("dpdata")
+def test_input_data_of_runner(tmp_path):
     bohr, hartree = 0.529177249, 27.2113838  # to the digits that all tables agree on
     (tmp_path / "input.data").write_text(N2P2.format(z=0.0) + N2P2.format(z=0.5))
     done = convert(tmp_path / "input.data", tmp_path / "a.h5")
@@ -246,7 +245,8 @@ def test_a_missing_package_is_named_with_its_install_line(tmp_path, monkeypatch,
 
     monkeypatch.setitem(sys.modules, name, None)  # how Python itself marks a module as not there
     monkeypatch.setitem(sys.modules, f"{name}.io", None)
-    (tmp_path / "OUTCAR").write_text("x")
+    monkeypatch.setitem(sys.modules, f"{name}.system", None)
+    (tmp_path / "MOVEMENT").write_text("x")
     format = "ase" if name == "ase" else None
     with pytest.raises(MissingPackage, match=rf'pip install "kalmandp\[{extra}\]"'):
-        convert(tmp_path / "OUTCAR", tmp_path / "a.h5", format=format)
+        convert(tmp_path / "MOVEMENT", tmp_path / "a.h5", format=format)
