@@ -112,7 +112,8 @@ for (name, (Rt_moved, D_moved, _)), (above, below) in zip(seen.items(), axes.T, 
     change = np.abs(D_moved - D).max() / np.abs(D).max()
     above.set_title(name, loc="center", fontsize=8.5)
     digits, power = f"{change:.0e}".split("e")
-    below.set_xlabel(rf"$|\Delta D|/|D| = {digits}\cdot 10^{{{int(power)}}}$" if change else r"$\Delta D = 0$")
+    size = rf"$|\Delta D|/|D| = {digits}\cdot 10^{{{int(power)}}}$"
+    below.set_xlabel(size if change else r"$\Delta D = 0$")
     above.set_xlabel("1     x     y     z", labelpad=2)
     for ax in (above, below):
         ax.set(xticks=[], yticks=[])
