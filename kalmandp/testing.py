@@ -96,7 +96,7 @@ def check_jacobian(
     ...                np.random.default_rng(0))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    kalmandp.testing.WrongDerivative: the Jacobian: ... It is −1 times the derivative
+    kalmandp.testing.WrongDerivative: the Jacobian: ... It is −1 times what is expected
     """
     w, J = np.asarray(w, float), np.asarray(jacobian)
     wanted = (*np.shape(function(w)), len(w))
@@ -142,9 +142,24 @@ def _what_is_wrong(function, J, w, complex_safe) -> str:
             "imaginary part of w (float(), abs(), an array made for real numbers). Make it complex-safe, "
             "or pass complex_safe=False"
         )
-    factor = float((J * exact).sum() / (exact * exact).sum())
-    if factor and np.abs(J - factor * exact).max() <= 1e-5 * np.abs(J).max():
-        return f"It is {factor:.4g} times the derivative".replace("-", "−")
-    at = np.unravel_index(np.argmax(np.abs(J - exact)), J.shape)
+    return difference(J, exact)
+
+
+def difference(got, wanted) -> str:
+    """How ``got`` differs from ``wanted``, in a sentence: by a constant factor, or most at which entry.
+
+    Examples
+    --------
+    >>> difference([1.0, -2.0], [2.0, -4.0])
+    'It is 0.5 times what is expected'
+    >>> difference([1.0, 2.0], [1.0, 3.0])
+    'Farthest off is entry [1]: it is 2; expected 3'
+    """
+    got, wanted = np.atleast_1d(got), np.atleast_1d(wanted)
+    square = float((wanted * wanted).sum())
+    factor = float((got * wanted).sum()) / square if square else 0.0
+    if factor and np.abs(got - factor * wanted).max() <= 1e-5 * np.abs(got).max():
+        return f"It is {factor:.4g} times what is expected".replace("-", "−")
+    at = np.unravel_index(np.argmax(np.abs(got - wanted)), got.shape)
     where = ", ".join(str(int(n)) for n in at)
-    return f"Farthest off is entry [{where}]: it is {J[at]:.6g}; expected {exact[at]:.6g}"
+    return f"Farthest off is entry [{where}]: it is {got[at]:.6g}; expected {wanted[at]:.6g}"
