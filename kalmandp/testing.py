@@ -54,7 +54,10 @@ def taylor_slope(function, jacobian, w, direction, steps=TAYLOR_STEPS) -> float:
 
 
 def complex_step_error(function, jacobian, w, direction) -> float:
-    """‖Im h(w + iεd)/ε − J d‖ relative to ‖J‖‖d‖: about 1e-16 for a right Jacobian."""
+    """‖Im h(w + iεd)/ε − J d‖ relative to ‖J‖‖d‖/√N or the derivative, whichever is larger.
+
+    About 1e-16 for a right Jacobian.
+    """
     w, d = np.asarray(w, float), np.asarray(direction, float)
     J = np.asarray(jacobian)
     exact = np.asarray(function(w + 1j * COMPLEX_STEP * d)).imag / COMPLEX_STEP

@@ -92,7 +92,9 @@ for kind in ("SEKF", "LEKF", "RLEKF"):
 # ## The picture
 #
 # At the start $P = I$: a thin diagonal. Each measurement ties together the weights it cannot tell apart,
-# and stripes grow: within a layer, but also between layers. White beside the blocks is what RLEKF forgets.
+# and stripes grow: within a layer, but also between layers. White outside the blocks is what RLEKF forgets.
+# (The errors in the titles are one draw: after one pass with so small a net they scatter. Look at the
+# pattern.)
 
 # %%
 figure, axes = panels(2, 3, width=7.6, height=2.6)
