@@ -96,7 +96,10 @@ def test_a_student_is_told_where_the_work_stands(tmp_path, exercises):
     """As a student would: the file alone, then with a wrong answer, then with the right one."""
     source = (EXERCISES / "kalman_step.py").read_text(encoding="utf-8")
     wrong = "K = P @ H\n    S = noise + H @ K\n    return w + K * error / S, (P - K[:, None] * K / S) / lam"
-    answers = {"to do": None, "P is wrong": wrong, "right": wrong.replace("noise +", "lam * noise +")}
+    answers = {
+        "to do": None, "P is wrong": wrong, "stops with ValueError": wrong.replace("P @ H", "P @ H[1:]"),
+        "right": wrong.replace("noise +", "lam * noise +"),
+    }  # fmt: skip
     path = os.pathsep.join([str(EXERCISES), *(entry for entry in sys.path if entry)])
     for told, body in answers.items():
         text = source if body is None else source.replace('raise NotImplementedError("return w, P")', body)

@@ -8,6 +8,7 @@ derivative is compared with another formula for the same thing.
 """
 
 import sys
+import traceback
 from importlib import import_module
 from pathlib import Path
 
@@ -184,6 +185,9 @@ def verdict(exercise, module):
         return f"{exercise:20} to do", False
     except AssertionError as error:
         return f"{exercise:20} not yet: {error}", False
+    except Exception as error:  # a student's own: where it happened is what they need
+        traceback.print_exc()
+        return f"{exercise:20} stops with {type(error).__name__}: {error}", False
     return f"{exercise:20} right", True
 
 
