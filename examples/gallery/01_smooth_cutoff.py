@@ -4,8 +4,8 @@
 # An atom sees its neighbours up to a radius $r_c$. While atoms move, neighbours come and go. What happens
 # to the energy at that moment decides whether molecular dynamics is possible at all.
 #
-# Deep Potential fades a neighbour out between $r_s$ and $r_c$ with a switch $w(r)$ (Deep Potential: $s(r) =
-# w(r)/r$; RLEKF paper, "Problem Setup", step 1).
+# Deep Potential fades a neighbour out between $r_s$ and $r_c$ with a switch $w(r)$ (Deep Potential:
+# $s(r) = w(r)/r$; RLEKF paper, "Problem Setup", step 1).
 
 # %%
 import numpy as np

@@ -27,8 +27,9 @@ potential = kalmandp.Potential.create(
 # %% [markdown]
 # ## What atom 0 sees
 #
-# `environment` finds the pairs and computes one row of $\tilde R$ for each, $w(r)\,(1/r,\ x/r^2,\ y/r^2,\
-# z/r^2)$, normalised. `energies` goes on to $T = \tilde R^T G$ and $D = T^T T^{<}$ and keeps them.
+# `environment` finds the pairs and computes one row of $\tilde R$ for each,
+# $w(r)\,(1/r,\ x/r^2,\ y/r^2,\ z/r^2)$, normalised. `energies` goes on to
+# $T = G^T \tilde R/\sum\mathrm{sel}$ and $D = T\,(T^{<})^T$ and keeps them.
 
 
 # %%

@@ -76,8 +76,8 @@ for ours, house in ((W_bar, into[0].W), (b_bar, into[0].b), (x_bar, x_bar_house)
     np.testing.assert_array_equal(ours, house)
 
 # %% [markdown]
-# Tangent and backward are the same linear map, read in two directions: $\sum \bar y\,\dot y = \sum \bar
-# x\,\dot x$.
+# Tangent and backward are the same linear map, read in two directions:
+# $\sum \bar y\,\dot y = \sum \bar x\,\dot x$.
 
 # %%
 print(f"Σ ȳẏ = {(y_bar * y_dot).sum():.15f}\nΣ x̄ẋ = {(x_bar * x_dot).sum():.15f}")
@@ -87,9 +87,9 @@ np.testing.assert_allclose((y_bar * y_dot).sum(), (x_bar * x_dot).sum(), rtol=1e
 # ## Is it right? Two judges
 #
 # *Finite differences* divide a difference by a step $\varepsilon$. A large step is not a derivative, a
-# small one loses its digits in the subtraction. *Complex step* takes $\mathrm{Im}\,L(W + i\varepsilon
-# D)/\varepsilon$: no subtraction, so the step may be $10^{-30}$ and the derivative is exact to the last
-# digit.
+# small one loses its digits in the subtraction. *Complex step* takes
+# $\mathrm{Im}\,L(W + i\varepsilon D)/\varepsilon$: no subtraction, so the step may be $10^{-30}$ and the
+# derivative is exact to the last digit.
 
 
 # %%

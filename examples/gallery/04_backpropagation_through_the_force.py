@@ -45,10 +45,10 @@ F, caches = network.tangent(net, caches, -np.ones_like(x))
 #
 # $$dL = \bar\varphi\,\varphi'\,da + \bar{\dot\varphi}\,(\varphi''\,\dot a\,da + \varphi'\,d\dot a)$$
 #
-# so $\bar a = \bar\varphi\,\varphi' + \bar{\dot\varphi}\,\varphi''\,\dot a$ and $\bar{\dot a} =
-# \bar{\dot\varphi}\,\varphi'$. Since $a = xW + b$ and $\dot a = \dot x W$ share $W$, both contribute: $\bar
-# W = x^T\bar a + \dot x^T\bar{\dot a}$. That is all of `network.tangent_backward`, and the only place in
-# the package where $\varphi''$ occurs.
+# so $\bar a = \bar\varphi\,\varphi' + \bar{\dot\varphi}\,\varphi''\,\dot a$ and
+# $\bar{\dot a} = \bar{\dot\varphi}\,\varphi'$. Since $a = xW + b$ and $\dot a = \dot x W$ share $W$, both
+# contribute: $\bar W = x^T\bar a + \dot x^T\bar{\dot a}$. That is all of `network.tangent_backward`, and
+# the only place in the package where $\varphi''$ occurs.
 #
 # For $L = F(x_0)$ the adjoint of $\dot E$ at $x_0$ is 1, and everything else is 0.
 

@@ -19,8 +19,8 @@ y = H @ w_true + np.sqrt(R) * rng.normal(size=40)
 # %% [markdown]
 # ## Step 1: least squares, all points at once
 #
-# Before any data we believe $w \sim N(0, P_0)$. After them, minimise $w^T P_0^{-1} w + \sum_q (y_q - H_q
-# w)^2/R$. The minimum solves a linear equation.
+# Before any data we believe $w \sim N(0, P_0)$. After them, minimise
+# $w^T P_0^{-1} w + \sum_q (y_q - H_q w)^2/R$. The minimum solves a linear equation.
 
 # %%
 P0 = 4.0 * np.eye(2)
@@ -54,8 +54,8 @@ print("least squares:", w_batch, "\nKalman filter:", w)
 # %% [markdown]
 # ## Step 3: recursive least squares that forgets
 #
-# Early errors were made with bad weights. The memory factor $\lambda < 1$ lets them fade: $P^{-1}
-# \leftarrow \lambda P^{-1} + H^T H/R$. A point that is $k$ updates old counts $\lambda^k$.
+# Early errors were made with bad weights. The memory factor $\lambda < 1$ lets them fade:
+# $P^{-1} \leftarrow \lambda P^{-1} + H^T H/R$. A point that is $k$ updates old counts $\lambda^k$.
 
 # %%
 lam, n = 0.9, len(y)
