@@ -6,9 +6,9 @@
 #
 # $$h(w; x) = \tanh(w_1 x + w_2), \qquad 1 < x < 2$$
 #
-# The inputs do not lie around 0 (nor does $\tilde R$). More slope with less offset does nearly the same in
-# the middle of the data, so the two weights are correlated: the loss is a narrow valley that runs across
-# the axes.
+# The inputs do not lie around 0 (nor do those of a second layer). More slope with less offset does nearly
+# the same in the middle of the data, so the two weights are correlated: the loss is a narrow valley that
+# runs across the axes.
 
 # %%
 import numpy as np
