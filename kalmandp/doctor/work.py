@@ -29,7 +29,7 @@ CURVED, NOISE = 1.0, 5e-4
 TOLERANCE = 0.25
 #: eV/atom by which ΔE may differ from the work before a frame is suspected, beside a share of q: so many
 #: times the usual one, and within bounds.
-SUSPECT, UNUSUAL, LEAST_SHARE, MOST_SHARE = 3e-3, 6.0, 0.05, 0.5
+SUSPECT, UNUSUAL, LEAST_SHARE, MOST_SHARE = 3e-3, 8.0, 0.03, 0.5
 #: Median of |ΔE − work|/q from which energies do not follow from forces; 0.02 is usual, 0.07 was seen.
 CONTRADICTED = 0.2
 #: Å, RMS: no motion at all.
@@ -218,9 +218,9 @@ def _suspects(s: Survey, w: Work, factor: float, virials: Slope) -> Iterator[Fin
     judged = ~w.strained_s | (w.has_virial_s & virials.is_known)
     left = np.abs(w.energy_s - factor * (w.forces_s + w.virials_s))
     curve_s = abs(factor) * (w.forces_curve_s + w.virials_curve_s)
-    usual = np.median((left / np.maximum(curve_s, 1e-12))[judged]) if judged.any() else MOST_SHARE
-    share = float(np.clip(UNUSUAL * usual, LEAST_SHARE, MOST_SHARE))
-    allowed = share * curve_s + abs(factor) * SUSPECT * w.n_atoms_s
+    # what the trapezoidal rule leaves out is of third order: q times the displacement
+    usual = np.median((left / np.maximum(curve_s * w.rms_s, 1e-12))[judged]) if judged.any() else np.inf
+    allowed = np.clip(UNUSUAL * usual * w.rms_s, LEAST_SHARE, MOST_SHARE) * curve_s + abs(factor) * SUSPECT * w.n_atoms_s
     bad = judged & (left > allowed)
     suspects, worst = [], 0.0
     alive = judged.copy()
