@@ -220,7 +220,8 @@ def _suspects(s: Survey, w: Work, factor: float, virials: Slope) -> Iterator[Fin
     curve_s = abs(factor) * (w.forces_curve_s + w.virials_curve_s)
     # what the trapezoidal rule leaves out is of third order: q times the displacement
     usual = np.median((left / np.maximum(curve_s * w.rms_s, 1e-12))[judged]) if judged.any() else np.inf
-    allowed = np.clip(UNUSUAL * usual * w.rms_s, LEAST_SHARE, MOST_SHARE) * curve_s + abs(factor) * SUSPECT * w.n_atoms_s
+    share_s = np.clip(UNUSUAL * usual * w.rms_s, LEAST_SHARE, MOST_SHARE)
+    allowed = share_s * curve_s + abs(factor) * SUSPECT * w.n_atoms_s
     bad = judged & (left > allowed)
     suspects, worst = [], 0.0
     alive = judged.copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -53,12 +54,17 @@ def make(folder: Path) -> dict[str, Path]:
     if status:
         raise RuntimeError("the seeds cannot be made: a short training run failed")
     kalmandp.Potential.load(run / "model.dp").save(folder / "model.yaml")
+    again = folder / "again"
+    again.mkdir()
+    for file in (folder / "good.h5", folder / "input.json", run / "model.ckpt.h5"):
+        shutil.copy(file, again)
     detail = next(path for path in sorted(run.iterdir()) if path.name.endswith(".f.out"))
     return {
         "input": folder / "input.json", "extxyz": folder / "good.extxyz", "hdf5": folder / "good.h5",
         "theirs": folder / "theirs.h5", "npy": folder / "npy", "dp": run / "model.dp",
         "yaml": folder / "model.yaml", "checkpoint": run / "model.ckpt.h5", "curve": run / "lcurve.out",
         "details": detail, "info": run / "model.ckpt.h5",
+        "restart": again, "doctor": folder / "good.extxyz", "doctor hdf5": folder / "good.h5",
     }  # fmt: skip
 
 

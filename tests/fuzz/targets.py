@@ -49,7 +49,7 @@ def command(*arguments: str) -> Callable[[Path], None]:
         from kalmandp import cli
 
         args = cli._parser().parse_args([*arguments, str(path)])
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             args.run(args)
 
     return call
@@ -67,6 +67,20 @@ def details(path: Path) -> None:
     read_details(path.parent / path.name.rpartition(".f.out")[0])
 
 
+def restart(path: Path) -> None:
+    """Go on with a run: `path` is a folder with input, data and checkpoint."""
+    out = path.parent / "out"
+    command("train", str(path / "input.json"), "-o", str(out), "--quiet", "--skip-plots", "--restart")(
+        path / "model.ckpt.h5"
+    )
+
+
+def doctor(path: Path) -> None:
+    from kalmandp.doctor import examine
+
+    examine(path)
+
+
 #: kind of `seeds.make` -> reader, and the ways of damage: b bytes, w words, h structure of HDF5
 TARGETS: dict[str, tuple[Callable[[Path], None], str]] = {
     "input": (read_input, "bww"),
@@ -80,4 +94,7 @@ TARGETS: dict[str, tuple[Callable[[Path], None], str]] = {
     "info": (command("info"), "bbh"),
     "curve": (curve, "bw"),
     "details": (details, "bww"),
+    "restart": (restart, "b"),
+    "doctor": (doctor, "bww"),
+    "doctor hdf5": (doctor, "hhb"),
 }

