@@ -53,7 +53,8 @@ class History:
     def __init__(self, rows=None):
         table = np.asarray([] if rows is None else rows, dtype=float).reshape(-1, len(COLUMNS))
         counts = table[:, [COLUMNS.index(name) for name in ("step", "updates")]]
-        require(bool(np.isfinite(counts).all()), "the history's steps and updates", "not all finite", "counts")
+        finite = bool(np.isfinite(counts).all())
+        require(finite, "the history's list of steps and updates", "not all finite", "counts")
         self.rows: list[list[float]] = table.tolist()
 
     def add(self, record: Record) -> None:
