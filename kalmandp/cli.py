@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "train a potential as an input file says",
     "test": "compare a model with labelled frames",
     "convert": "convert frames between file formats",
+    "doctor": "look through data sets before training",
     "info": "say what a data set, model or checkpoint holds",
     "plan": "parameters, memory and time of a training run, before it runs",
     "plot": "draw learning curve and parity from the files of a run",

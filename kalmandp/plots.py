@@ -138,7 +138,8 @@ def _columns(history) -> dict[str, np.ndarray]:
     else:
         columns = {name: np.asarray(values, dtype=float) for name, values in history.items()}
     if not len(columns.get("step", ())):
-        raise InputError("the learning curve has no lines; expected at least one")
+        which = f"{history}" if isinstance(history, str | Path) else "the learning curve"
+        raise InputError(f"{which}: has no lines; expected at least one")
     return columns
 
 

@@ -172,7 +172,7 @@ def read_checkpoint_header(path) -> Header:
                 step=int(file["progress"].attrs["step"]),
                 seconds=float(file["progress"].attrs["seconds"]),
                 epoch=int(file["feed"].attrs["epoch"]),
-                history=file["history/rows"][-1:].tolist(),
+                history=file["history/rows"][-1:].astype(float).tolist(),
             )
     except FileError:
         raise
@@ -181,6 +181,13 @@ def read_checkpoint_header(path) -> Header:
 
 
 def _checkpoint(path: str) -> str:
+    from kalmandp.frames.storage import reading
+
+    with reading(path):  # the header may be whole and make no sense
+        return _checkpoint_table(path)
+
+
+def _checkpoint_table(path: str) -> str:
     from kalmandp.commands.wording import duration, size, table
     from kalmandp.potential.architecture import Architecture
     from kalmandp.potential.weights import WeightLayout

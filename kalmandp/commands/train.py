@@ -82,10 +82,12 @@ def _with_seed(settings, restart: Path | None):
     import numpy as np
 
     from kalmandp.commands.info import read_checkpoint_header
+    from kalmandp.errors import FileError, require
 
     seed = settings.training.seed
     if restart is not None:
         seed = read_checkpoint_header(restart).source.get("seed_used", seed)
+        require(seed is None or isinstance(seed, int), f"{restart}: seed_used", seed, "an integer", FileError)
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
     return replace(settings, training=replace(settings.training, seed=int(seed)))

@@ -235,7 +235,7 @@ def _columns(source: str, text: str) -> dict[str, Column]:
     columns: dict[str, Column] = {}
     first = 0
     for name, kind, count in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
-        if kind not in ("S", "R", "I", "L") or not count.isdecimal() or not 0 < int(count) < 10**6:
+        if kind not in ("S", "R", "I", "L") or not count.isdecimal() or not 0 < int(count[:7]) < 10**6:
             columns = {}
             break
         columns[name] = Column(kind, first, int(count))

@@ -116,7 +116,7 @@ def check_units(address: str, attributes: dict) -> None:
     for name, wanted in UNIT_ATTRIBUTES.items():
         if name in attributes and not _same_unit(attributes[name], wanted):
             raise InputError(
-                f"{address}: the attribute {name} is {attributes[name]!r}; expected {wanted!r} "
+                f"{address}: the attribute {name} is {str(attributes[name])[:60]!r}; expected {wanted!r} "
                 "(convert the numbers and correct the attribute)"
             )
 
@@ -319,7 +319,7 @@ class System:
     def _check_unit(self, path: str, stated: str, wanted: str) -> None:
         if not _same_unit(stated, wanted):
             raise InputError(
-                f"{self.store.address(path)}: the attribute units is {stated!r}; "
+                f"{self.store.address(path)}: the attribute units is {stated[:60]!r}; "
                 f"expected {wanted!r} (convert the numbers and correct the attribute)"
             )
 

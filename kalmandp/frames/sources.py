@@ -66,22 +66,7 @@ class Source:
 
     def frames(self) -> Iterator[Frame]:
         """Go through the frames that can be used."""
-        library, _, name = self.format.partition(":")
-        if self.keys and library != "extxyz":
-            raise InputError(f"keys is for extended XYZ; {self.path} is read as {self.format}")
-        if library == "extxyz":
-            makers = read_extxyz(self.path, keys=self.keys, ignored=self.ignored)
-        elif library == "deepmd":
-            makers = self._from_dataset()
-        elif self.format in PROGRAMS or self.format in INSTEAD:
-            makers = read_program(
-                self.format, self.path, keep_unconverged=self.keep_unconverged, ignored=self.ignored
-            )
-        elif library == "ase":
-            makers = _from_ase(self.path, name, self.ignored)
-        else:
-            makers = _from_dpdata(self.path, name, self.ignored)
-        for make in makers:
+        for make in self.makers():
             try:
                 frame = make()
             except LeftOut as error:
@@ -92,6 +77,22 @@ class Source:
                 self.skipped.append(str(error))
             else:
                 yield frame
+
+    def makers(self) -> Iterator[Callable[[], Frame]]:
+        """A function for each frame that makes it, or raises an InputError that concerns it alone."""
+        library, _, name = self.format.partition(":")
+        if self.keys and library != "extxyz":
+            raise InputError(f"keys is for extended XYZ; {self.path} is read as {self.format}")
+        if library == "extxyz":
+            return read_extxyz(self.path, keys=self.keys, ignored=self.ignored)
+        if library == "deepmd":
+            return self._from_dataset()
+        if self.format in PROGRAMS or self.format in INSTEAD:
+            return read_program(
+                self.format, self.path, keep_unconverged=self.keep_unconverged, ignored=self.ignored
+            )
+        from_library = _from_ase if library == "ase" else _from_dpdata
+        return from_library(self.path, name, self.ignored)
 
     def _from_dataset(self) -> Iterator[Callable[[], Frame]]:
         with Dataset(self.path, self.type_map) as dataset:

@@ -89,9 +89,9 @@ def load_checkpoint(path) -> dict:
             }
     except FileNotFoundError:
         raise FileError(f"{path}: no such file") from None
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        if isinstance(error, FileError):
-            raise
+    except FileError:
+        raise
+    except Exception as error:  # what a damaged file can raise in HDF5, JSON and NumPy is open-ended
         raise FileError(f"{path}: cannot be read as a checkpoint ({error})") from error
 
 

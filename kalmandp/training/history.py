@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kalmandp.errors import require
 from kalmandp.files import naming, replacing
 
 
@@ -50,7 +51,11 @@ class History:
     """Lines of the learning curve, as an array that a checkpoint can carry."""
 
     def __init__(self, rows=None):
-        self.rows: list[list[float]] = [] if rows is None else np.asarray(rows).tolist()
+        table = np.asarray([] if rows is None else rows, dtype=float).reshape(-1, len(COLUMNS))
+        counts = table[:, [COLUMNS.index(name) for name in ("step", "updates")]]
+        finite = bool(np.isfinite(counts).all())
+        require(finite, "the history's list of steps and updates", "not all finite", "counts")
+        self.rows: list[list[float]] = table.tolist()
 
     def add(self, record: Record) -> None:
         """Add a line; it takes the place of one for the same step."""

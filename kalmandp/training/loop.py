@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kalmandp.errors import FilterError, InputError
+from kalmandp.errors import FileError, FilterError, InputError
 from kalmandp.files import make_folder
 from kalmandp.frames.dataset import Dataset
 from kalmandp.kalman.blocks import Part, partition
@@ -210,7 +210,10 @@ class Run:
         self.history = History()
         self.step_number, self.seconds = 0, 0.0
         if saved is not None:
-            self._restore(saved)
+            try:
+                self._restore(saved)
+            except Exception as error:  # a state of another shape, or of no sense
+                raise FileError(f"{restart}: does not fit this run, or is damaged ({error})") from error
 
     def step(self) -> tuple[measurements.Sample, Metrics | None, dict]:
         """Learn the next batch; returns it, its errors beforehand on display steps, diagnostics."""

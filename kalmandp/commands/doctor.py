@@ -1,0 +1,73 @@
+"""Look through data sets before training: overlapping atoms, wrong units and signs (found from the
+data themselves), contradicting labels, outliers, duplicates, frames that two sets share, neighbours
+against sel. The first set is the one to train on, and the others must not repeat it.
+
+Frames are numbered from 0. Exit status: 0 no errors found, 1 errors found (with --strict: errors
+or warnings), or the data cannot be read."""
+
+from __future__ import annotations
+
+import json
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("data", nargs="+", metavar="DATA", help="data sets: HDF5, extended XYZ, folders, …")
+    parser.add_argument("--input", metavar="INPUT.json", help="compare neighbours with its rcut and sel")
+    parser.add_argument("--rcut", type=float, metavar="Å", help="count neighbours within, and suggest a sel")
+    parser.add_argument("--strict", action="store_true", help="warnings count as errors for the exit status")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def run(args) -> int:
+    from kalmandp.doctor import examine
+
+    findings = examine(args.data, **_selection(args))
+    status = exit_status(findings, args.strict)
+    print(_json(args.data, findings, status) if args.json else _text(args.data, findings))
+    return status
+
+
+def exit_status(findings, strict: bool = False) -> int:
+    """1 if there is an error among the findings, or, when ``strict``, a warning; 0 otherwise."""
+    fatal = {"error", "warning"} if strict else {"error"}
+    return int(any(finding.severity in fatal for finding in findings))
+
+
+def _selection(args) -> dict:
+    """rcut, sel and type_map for the count of neighbours."""
+    from kalmandp.errors import InputError
+    from kalmandp.training.inputs import read_input
+
+    if args.input is None:
+        return {"rcut": args.rcut}
+    if args.rcut is not None:
+        raise InputError("--input and --rcut are both given; expected one of them")
+    model = read_input(args.input).model
+    sel = None if isinstance(model.sel, str) or model.type_map is None else list(model.sel)
+    return {"rcut": model.rcut, "sel": sel, "type_map": model.type_map}
+
+
+def _json(data: list[str], findings, status: int) -> str:
+    from dataclasses import asdict
+
+    report = {"data": data, "status": status, "findings": [asdict(finding) for finding in findings]}
+    return json.dumps(report, indent=2, ensure_ascii=False)
+
+
+def _text(data: list[str], findings) -> str:
+    from kalmandp.commands.wording import plural
+    from kalmandp.doctor import SEVERITIES, ranges
+
+    lines = []
+    for name in dict.fromkeys([*data, *(finding.data for finding in findings)]):
+        lines.append(name)
+        own = [finding for finding in findings if finding.data == name]
+        for finding in own:
+            where = f" ({ranges(finding.frames)})" if finding.frames else ""
+            lines.append(f"  {finding.severity:<8}{finding.check}: {finding.seen}{where}")
+            lines.append(f"          → {finding.advice}")
+        if not own:
+            lines.append("  nothing found")
+        lines.append("")
+    counts = [plural(sum(f.severity == kind for f in findings), kind) for kind in SEVERITIES]
+    return "\n".join([*lines, ", ".join(counts)])

@@ -1,0 +1,166 @@
+"""Atoms: too close, too far, missing, alone, or of a kind that hardly occurs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from kalmandp.doctor.elements import UNBOUND
+from kalmandp.doctor.findings import Finding
+from kalmandp.doctor.pair_basis import CUTOFF
+from kalmandp.doctor.survey import Survey, spacing_of
+
+#: Shortest distance over the sum of the covalent radii: no bond is shorter than 0.7; in liquids
+#: and under compression atoms come to 0.6.
+OVERLAPPING, CLOSE = 0.4, 0.6
+#: Median over a frame's atoms. Bonds and metals have 0.85–1.15; lengths in bohr read as Å 1.9 times that.
+STRETCHED, SQUEEZED = 1.5, 0.62
+#: An ångström in bohr.
+BOHR = 0.529177210903
+#: Volume per atom over the median of the set: a cell so much larger is worth a look.
+EMPTY = 8.0
+#: Å: atoms that vibrate about the same place; a sum of forces (eV/Å) that no rounding explains.
+SAME_PLACE, BROKEN_SUM = 0.6, 0.1
+#: Fewer frames than this, and fewer atoms, teach little about a species.
+FEW_FRAMES, FEW_ATOMS = 5, 50
+
+
+def check_atoms(s: Survey) -> Iterator[Finding]:
+    yield from _overlaps(s)
+    yield from _scale(s)
+    yield from _emptiness(s)
+    yield from _missing(s)
+    yield from _rare(s)
+
+
+def _overlaps(s: Survey) -> Iterator[Finding]:
+    """Pairs much shorter than a bond."""
+    for severity, bad in (
+        ("error", s.ratio_f < OVERLAPPING),
+        ("warning", (s.ratio_f >= OVERLAPPING) & (s.ratio_f < CLOSE)),
+    ):
+        if bad.any() and np.nanmedian(s.spacing_f) > SQUEEZED:
+            f = int(np.where(bad, s.ratio_f, np.inf).argmin())
+            i, j, r = s.closest_f[f]
+            names = s.frames[f].symbols
+            yield s.finding(
+                severity, "overlap",
+                f"atoms {i} ({names[i]}) and {j} ({names[j]}) of frame {s.numbers_f[f]} are {r:.3g} Å apart, "
+                f"{s.ratio_f[f]:.2f} of a bond's length",
+                "Take the frames out, unless such collisions are meant to be learned", np.flatnonzero(bad),
+            )  # fmt: skip
+
+
+def _scale(s: Survey) -> Iterator[Finding]:
+    """Nearest neighbours all at a distance that no bond has: lengths in another unit."""
+    bound = [t for t in s.types if t not in UNBOUND]
+    spacing = _spacing(s)
+    if not bound or np.isnan(spacing) or SQUEEZED <= spacing <= STRETCHED:
+        return
+    guess = "bohr" if STRETCHED < spacing < 2.4 else "another unit (bohr, nm)"
+    yield s.finding(
+        "error", "lengths",
+        f"neighbouring atoms are typically {spacing:.2f} times a bond's length apart (expected 0.8 to 1.2)",
+        f"Are positions and cell in {guess}? They must be in Å (1 bohr = {BOHR:.4f} Å)",
+    )  # fmt: skip
+
+
+def _spacing(s: Survey) -> float:
+    """Median over frames of an atom's shortest distance over a bond's length; NaN if none is known."""
+    known = np.isfinite(s.spacing_f)
+    if known.sum() > 0.5 * len(s):
+        return float(np.median(s.spacing_f[known]))
+    further = [spacing_of(f, 2.0 * CUTOFF) for f in s.frames[:20]]
+    return float(np.median([r for r in further if np.isfinite(r)] or [np.nan]))
+
+
+def _emptiness(s: Survey) -> Iterator[Finding]:
+    """Cells much larger than those of the other frames, and atoms that have no neighbours."""
+    volume_f = np.array([f.volume for f in s.frames]) / np.maximum(s.n_atoms_f, 1)
+    solid = (volume_f > 0) & np.array([all(f.pbc) for f in s.frames], dtype=bool)
+    if solid.sum() >= 5:
+        usual = np.median(volume_f[solid])
+        vast = solid & (volume_f > EMPTY * usual)
+        if vast.any():
+            yield s.finding(
+                "warning", "empty-cell",
+                f"up to {volume_f[vast].max():.3g} Å³ per atom, where the set has {usual:.3g} Å³",
+                "Are atoms missing, or is the cell of another frame? Isolated molecules may be meant",
+                np.flatnonzero(vast),
+            )  # fmt: skip
+    lone = (s.lone_f > 0) & (s.n_atoms_f > 1)
+    if lone.any() and np.median(s.lone_f / s.n_atoms_f) < 0.5:
+        yield s.finding(
+            "warning", "lone-atoms",
+            f"up to {s.lone_f[lone].max()} atoms have no neighbour within {CUTOFF} Å",
+            "Have atoms flown off, or is the cell wrong? A model with a cut-off learns nothing from them",
+            np.flatnonzero(lone),
+        )  # fmt: skip
+
+
+def _missing(s: Survey) -> Iterator[Finding]:
+    """Frames that lack atoms, or have too many, and labels that do not know of it.
+
+    A vacancy that was computed as one has an energy higher by the energy of an atom, and forces that
+    add up to zero. If an atom was lost on the way, the labels are those of the whole configuration.
+    """
+    if len(s) < 3:
+        return
+    formulas, which_f = np.unique(s.counts_ft, axis=0, return_inverse=True)
+    which_f = which_f.reshape(-1)
+    usual = int(np.bincount(which_f).argmax())
+    whole = np.flatnonzero(which_f == usual).tolist()
+    bad = []
+    for f in np.flatnonzero(which_f != usual).tolist():
+        change = s.counts_ft[f] - formulas[usual]
+        if np.abs(change).sum() <= max(2, 0.05 * formulas[usual].sum()):
+            like = next((g for g in whole if _same_cell(s, f, g) and _same_places(s, f, g)), None)
+            if like is not None and _labels_of_the_whole(s, f, like):
+                bad.append(f)
+    if bad:
+        f = bad[0]
+        yield s.finding(
+            "error", "missing-atoms",
+            f"{s.formula(f)} with the labels of {s.formula(whole[0])}, which most frames are",
+            "The conversion has lost or doubled atoms: convert the frames anew, or take them out", bad,
+        )  # fmt: skip
+
+
+def _labels_of_the_whole(s: Survey, f: int, g: int) -> bool:
+    forces, energy_f, energy_g = s.frames[f].forces, s.energy_f[f], s.energy_f[g]
+    if np.isfinite(energy_f) and np.isfinite(energy_g):
+        per_atom = abs(energy_g) / s.n_atoms_f[g]
+        return bool(abs(energy_f - energy_g) < 0.4 * per_atom * abs(s.n_atoms_f[f] - s.n_atoms_f[g]))
+    return forces is not None and bool(np.abs(forces.sum(0)).max() > BROKEN_SUM)
+
+
+def _same_cell(s: Survey, f: int, g: int) -> bool:
+    a, b = s.frames[f].cell, s.frames[g].cell
+    return a is not None and b is not None and np.abs(a - b).max() < 1e-2 * np.abs(b).max()
+
+
+def _same_places(s: Survey, f: int, g: int) -> bool:
+    a, b = s.frames[f], s.frames[g]
+    assert b.cell is not None
+    few, many = (a, b) if len(a) < len(b) else (b, a)
+    inverse = np.linalg.inv(b.cell)
+    s_im = (few.positions @ inverse)[:, None] - (many.positions @ inverse)[None]
+    r_im = (s_im - np.round(s_im)) @ b.cell
+    nearest_i = np.sqrt((r_im * r_im).sum(-1).min(axis=1))
+    return bool(np.median(nearest_i) < SAME_PLACE)
+
+
+def _rare(s: Survey) -> Iterator[Finding]:
+    """Species of which the set has few atoms or few frames."""
+    for t, name in enumerate(s.types):
+        n_frames, n_atoms = int((s.counts_ft[:, t] > 0).sum()), int(s.counts_ft[:, t].sum())
+        if not n_atoms:
+            continue
+        if n_frames < min(FEW_FRAMES, 0.2 * len(s)) or n_atoms < FEW_ATOMS <= len(s):
+            yield s.finding(
+                "warning", "rare-species",
+                f"{name} occurs in {n_frames} of {len(s)} frames, {n_atoms} atoms in all",
+                "A net of its own cannot be trained on so few: add frames, or leave the species out",
+                np.flatnonzero(s.counts_ft[:, t]),
+            )  # fmt: skip

@@ -1,0 +1,108 @@
+"""`examine`: look through data sets before a model is trained on them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from kalmandp.doctor.atoms import check_atoms
+from kalmandp.doctor.duplicates import check_duplicates, check_leakage
+from kalmandp.doctor.findings import SEVERITIES, Finding
+from kalmandp.doctor.labels import check_labels
+from kalmandp.doctor.outliers import check_outliers
+from kalmandp.doctor.selection import check_selection
+from kalmandp.doctor.survey import Survey, read_set, survey
+from kalmandp.doctor.virials import check_virials
+from kalmandp.doctor.work import check_work, forces_slope, work_between
+from kalmandp.errors import InputError
+
+
+def examine(
+    data, *, rcut: float | None = None, sel: Sequence[int] | None = None,
+    type_map: Sequence[str] | None = None, rng: np.random.Generator | None = None,
+) -> list[Finding]:  # fmt: skip
+    """Look through data sets for what spoils a training run.
+
+    Overlapping, missing and lone atoms; lengths, energies, forces and virials in other units or of
+    the other sign, found from the data themselves; energies that contradict forces; outliers; net
+    forces; missing and constant labels; duplicates in a set and frames that two sets share;
+    neighbours against ``sel``; rare species.
+
+    Parameters
+    ----------
+    data : path, or list of paths; the first is the training set, and the others must not repeat it.
+        Whatever `kalmandp.convert` reads
+    rcut : cut-off (Å) for counting neighbours; without it they are not counted
+    sel : the most neighbours of each type; without it one is suggested
+    type_map : names of the types that ``sel`` is for
+    rng : draws the frames to which a surrogate potential is fitted; default_rng(0) by default
+
+    Returns
+    -------
+    list of Finding, errors first; empty if there is nothing to say
+
+    Raises
+    ------
+    FileError
+        If a data set cannot be read at all. Single frames that cannot be used are findings.
+    InputError
+        If arguments do not go together.
+
+    Examples
+    --------
+    >>> for finding in examine(["train.h5", "test.h5"]):
+    ...     print(finding)
+    """
+    paths = [data] if isinstance(data, (str, os.PathLike)) else list(data)
+    if not paths:
+        raise InputError("data is an empty list; expected at least one data set")
+    if sel is not None and (rcut is None or type_map is None or len(sel) != len(type_map)):
+        raise InputError("sel is given; expected rcut and a type_map of the same length beside it")
+    rng = np.random.default_rng(0) if rng is None else rng
+    readings = [read_set(path) for path in paths]
+    types = {name for reading in readings for name in reading.types}
+    surveys = [survey(reading, types, rcut) for reading in readings]
+    found: list[Finding] = []
+    for s in surveys:
+        found += s.found
+        if len(s):
+            found += _examine_one(s, rng)
+            if rcut is not None:
+                found += check_selection(s, rcut, sel, s.types if type_map is None else tuple(type_map))
+    for other in surveys[1:]:
+        if len(other) and len(surveys[0]):
+            found += _unknown_species(surveys[0], other)
+            found += check_leakage(surveys[0], other)
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def _examine_one(s: Survey, rng: np.random.Generator) -> Iterator[Finding]:
+    yield from check_atoms(s)
+    yield from check_labels(s)
+    yield from check_duplicates(s)
+    yield from check_outliers(s)
+    work = work_between(s)
+    findings = list(check_work(s, work))
+    yield from findings
+    if not any(finding.check == "virial" for finding in findings):
+        yield from check_virials(s, rng)
+    if not forces_slope(work).is_known and not findings and np.isfinite(s.energy_f).any():
+        yield s.finding(
+            "note", "energy-force",
+            f"units and signs of energies and forces were not compared: {len(work.a_s)} small steps between "
+            "frames are too few, or too wide",
+            "Frames of one trajectory, a few femtoseconds apart, would tell",
+        )  # fmt: skip
+
+
+def _unknown_species(s: Survey, other: Survey) -> Iterator[Finding]:
+    new_t = other.counts_ft.any(axis=0) & ~s.counts_ft.any(axis=0)
+    if new_t.any():
+        names = ", ".join(s.types[t] for t in np.flatnonzero(new_t))
+        yield other.finding(
+            "error", "species", f"{names} is not in {s.name}",
+            "A model cannot know it: add frames to train on",
+            np.flatnonzero(other.counts_ft[:, new_t].any(axis=1)),
+        )  # fmt: skip

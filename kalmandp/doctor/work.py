@@ -1,0 +1,244 @@
+"""Energies against forces and virials: the work between frames that lie near each other.
+
+From frame a to frame b, with displacements d at the mean cell and the strain ε between the cells::
+
+    E_b − E_a = −½ (F_a + F_b)·d − ½ (W_a + W_b):ε + O(d³),        W = −∂E/∂ε
+
+The trapezoidal rule is exact for harmonic motion; what it leaves out is a small part of its second
+term, q = ½ |(F_a − F_b)·d| + ½ |(W_a − W_b):ε|. The slope of ΔE against the work is 1 if energies,
+forces and virials have the same unit and the right sign, whatever the model: nothing is fitted but a slope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from kalmandp.doctor.findings import Finding
+from kalmandp.doctor.nearby import SAME_CELL, Step, steps_to_nearest
+from kalmandp.doctor.survey import Survey
+from kalmandp.doctor.units import ENERGY_FORCE, Cause, Slope, likely, slope
+from kalmandp.doctor.virials import advice_for, virial_causes
+
+#: Share of q that the trapezoidal rule may err by, per Å of RMS displacement, and energy noise
+#: (eV/atom): for the weights.
+CURVED, NOISE = 1.0, 5e-4
+#: Widening of the bounds of a slope that ought to be 1: between 1 and 1/0.529 there is room.
+TOLERANCE = 0.25
+#: eV/atom by which ΔE may differ from the work before a frame is suspected, beside a share of q: so many
+#: times the usual one, and within bounds.
+SUSPECT, UNUSUAL, LEAST_SHARE, MOST_SHARE = 3e-3, 8.0, 0.03, 0.5
+#: Median of |ΔE − work|/q from which energies do not follow from forces; 0.02 is usual, 0.07 was seen.
+CONTRADICTED = 0.2
+#: Å, RMS: no motion at all.
+STILL = 1e-4
+#: Mean stiffness (eV/Å²) of any motion: diamond has 40.
+STIFFEST = 60.0
+
+
+class Work(NamedTuple):
+    """The work of each step s between two frames, eV; arrays of one length.
+
+    a_s, b_s : the frames;  n_atoms_s;  volume_s : their mean volume, Å³;  rms_s : of d, Å
+    energy_s : E_b − E_a;  forces_s, virials_s : the two terms of the work
+    forces_curve_s, virials_curve_s : the two terms of q
+    stiffness_s : (F_a − F_b)·d/|d|², eV/Å²
+    strained_s, has_virial_s : whether the cells differ, whether both frames have a virial
+    """
+
+    a_s: np.ndarray
+    b_s: np.ndarray
+    n_atoms_s: np.ndarray
+    volume_s: np.ndarray
+    rms_s: np.ndarray
+    energy_s: np.ndarray
+    forces_s: np.ndarray
+    virials_s: np.ndarray
+    forces_curve_s: np.ndarray
+    virials_curve_s: np.ndarray
+    stiffness_s: np.ndarray
+    strained_s: np.ndarray
+    has_virial_s: np.ndarray
+
+    def weights(self, *curves_s: np.ndarray) -> np.ndarray:
+        """1/variance of what the trapezoidal rule leaves out, for the terms with these q."""
+        share_s = np.maximum(CURVED * self.rms_s, 0.02)
+        return 1.0 / ((NOISE * self.n_atoms_s) ** 2 + (share_s * np.sum(curves_s, axis=0)) ** 2)
+
+
+def work_between(s: Survey) -> Work:
+    """The work of all steps between near frames that have energies and forces."""
+    rows = [row for step in steps_to_nearest(s) if (row := _work_of(s, step)) is not None]
+    types = [int, int] + 9 * [float] + 2 * [bool]
+    columns = list(zip(*rows, strict=True)) or [()] * len(types)
+    return Work(*(np.array(c, dtype=t) for c, t in zip(columns, types, strict=True)))
+
+
+def _work_of(s: Survey, step: Step) -> tuple | None:
+    """One row of `Work`; None if labels are missing or nothing has moved."""
+    A, B = s.frames[step.a], s.frames[step.b]
+    F_a, F_b, W_a, W_b = A.forces, B.forces, A.virial, B.virial
+    strained = bool(np.abs(step.strain_cd).max() > SAME_CELL)
+    if A.energy is None or B.energy is None or F_a is None or F_b is None:
+        return None
+    if step.rms < STILL and not strained:
+        return None
+    d, e = step.d_ic, 0.5 * (step.strain_cd + step.strain_cd.T)
+    change = float(((F_a - F_b) * d).sum())
+    virials = virials_curve = 0.0
+    if W_a is not None and W_b is not None:
+        virials, virials_curve = -0.5 * ((W_a + W_b) * e).sum(), 0.5 * ((W_a - W_b) * e).sum()
+    return (
+        step.a, step.b, len(A), 0.5 * (A.volume + B.volume), step.rms, B.energy - A.energy,
+        -0.5 * ((F_a + F_b) * d).sum(), virials, 0.5 * abs(change), abs(virials_curve),
+        change / max((d * d).sum(), STILL**2), strained, W_a is not None and W_b is not None,
+    )  # fmt: skip
+
+
+def check_work(s: Survey, w: Work) -> Iterator[Finding]:
+    """Units and signs of energies, forces and virials; frames whose labels contradict the others."""
+    forces = forces_slope(w)
+    contradicted = _contradicted(w, forces)
+    if contradicted is not None:
+        yield s.finding(
+            "error", "energy-force",
+            f"energies do not follow from forces: over {contradicted} small steps between frames ΔE and the "
+            f"work of the forces have the correlation {forces.correlation:.2f}",
+            "Energies, forces and positions do not belong together: convert the data anew",
+        )  # fmt: skip
+        return
+    virials = virials_slope(w, forces)
+    off = forces.is_known and not forces.agrees_with(1.0, TOLERANCE)
+    if off:
+        yield _wrong_slope(s, w, forces, virials)
+    elif forces.is_known:
+        yield from _stiffness(s, w)
+    wrong = virials.is_known and not virials.agrees_with(1.0, TOLERANCE)
+    if wrong and not _energy_is_off(w, forces, virials):
+        yield _wrong_virial(s, w, forces, virials)
+    elif forces.is_known:
+        yield from _suspects(s, w, forces.value if off else 1.0, virials)
+
+
+def forces_slope(w: Work) -> Slope:
+    """ΔE against the work of the forces; 1 is right."""
+    same = ~w.strained_s
+    if same.sum() >= 5:
+        return slope(w.forces_s[same], w.energy_s[same], w.weights(w.forces_curve_s)[same])
+    # all cells differ: the work of the virial goes with it, whatever its sign
+    both = w.has_virial_s
+    weight_s = w.weights(w.forces_curve_s, w.virials_curve_s)[both]
+    slopes = [
+        slope(w.forces_s[both], (w.energy_s - sign * w.virials_s)[both], weight_s)
+        for sign in (1.0, -1.0)
+    ]
+    return max(slopes, key=lambda one: abs(one.correlation))
+
+
+def virials_slope(w: Work, forces: Slope) -> Slope:
+    """The work of the virial against what the forces leave of ΔE; 1 is right."""
+    use, left_s, weight_s = _left_by_forces(w, forces)
+    return slope(left_s[use], w.virials_s[use], weight_s[use])
+
+
+def _left_by_forces(w: Work, forces: Slope):
+    factor = 1.0 if not forces.is_known or forces.agrees_with(1.0, TOLERANCE) else forces.value
+    left_s = w.energy_s - factor * w.forces_s
+    return w.strained_s & w.has_virial_s, left_s, w.weights(abs(factor) * w.forces_curve_s, w.virials_curve_s)
+
+
+def _contradicted(w: Work, forces: Slope) -> int | None:
+    """Number of small steps whose ΔE the forces do not explain, if that is so for most."""
+    same = ~w.strained_s
+    if forces.is_known or same.sum() < 8 or abs(forces.correlation) > 0.5 or not w.energy_s[same].any():
+        return None
+    # liquids have few small steps; but where forces are right they err by a few per cent of q
+    left = np.abs(w.energy_s - w.forces_s) / (w.forces_curve_s + SUSPECT * w.n_atoms_s)
+    return int(same.sum()) if np.median(left[same]) > CONTRADICTED else None
+
+
+def _causes(w: Work, forces: Slope) -> dict[str, Cause]:
+    """What explains the slope of the energies, the nearest first."""
+    table = {**ENERGY_FORCE, "energies per atom": Cause(1.0 / float(np.median(w.n_atoms_s)), 1.0)}
+    return {name: table[name] for name in likely(forces, table)}
+
+
+def _energy_is_off(w: Work, forces: Slope, virials: Slope) -> bool:
+    """Whether a wrong unit of the energies explains both slopes: right virials seem 1/unit too large."""
+    if not forces.is_known or forces.agrees_with(1.0, TOLERANCE):
+        return False
+    return any(virials.agrees_with(1.0 / c.energy, TOLERANCE) for c in _causes(w, forces).values())
+
+
+def _wrong_slope(s: Survey, w: Work, forces: Slope, virials: Slope) -> Finding:
+    causes = _causes(w, forces)
+    names = list(causes)
+    if virials.is_known:  # right virials tell what the energies are
+        agreeing = [n for n, c in causes.items() if virials.agrees_with(1.0 / c.energy, TOLERANCE)]
+        names = agreeing or names
+    seen = (
+        f"ΔE = {forces.value:.3g} × the work of the forces (expected 1), over {forces.n} small steps between "
+        f"frames, correlation {abs(forces.correlation):.3f}"
+    )
+    advice = "Labels must be in eV and eV/Å, F = −∂E/∂r"
+    if names:
+        others = f"; or {' or '.join(names[1:3])}" if names[1:] else ""
+        advice = f"This looks like {names[0]}{others}. {advice}"
+    return s.finding("error", "energy-force", seen, advice)
+
+
+def _wrong_virial(s: Survey, w: Work, forces: Slope, virials: Slope) -> Finding:
+    use, left_s, weight_s = _left_by_forces(w, forces)
+    causes, measured = virial_causes(
+        left_s[use], w.virials_s[use], weight_s[use], w.volume_s[use], w.n_atoms_s[use], TOLERANCE
+    )
+    return s.finding(
+        "error", "virial",
+        f"the work of the virials is {measured:.3g} × what the energies say (expected 1), over {virials.n} "
+        f"steps between frames of different cells, correlation {abs(virials.correlation):.3f}",
+        advice_for(causes),
+    )  # fmt: skip
+
+
+def _stiffness(s: Survey, w: Work) -> Iterator[Finding]:
+    moved = w.forces_curve_s > NOISE * w.n_atoms_s
+    stiffness = float(np.median(w.stiffness_s[moved])) if moved.sum() >= 5 else 0.0
+    if stiffness > STIFFEST:
+        yield s.finding(
+            "warning", "energy-force",
+            f"forces change by {stiffness:.3g} eV/Å per Å, more than in diamond",
+            "Are energies in kcal/mol or kJ/mol, and forces too? They must be in eV and eV/Å",
+        )  # fmt: skip
+
+
+def _suspects(s: Survey, w: Work, factor: float, virials: Slope) -> Iterator[Finding]:
+    """Frames whose energy fits none of their neighbours'."""
+    judged = ~w.strained_s | (w.has_virial_s & virials.is_known)
+    left = np.abs(w.energy_s - factor * (w.forces_s + w.virials_s))
+    curve_s = abs(factor) * (w.forces_curve_s + w.virials_curve_s)
+    # what the trapezoidal rule leaves out is of third order: q times the displacement
+    usual = np.median((left / np.maximum(curve_s * w.rms_s, 1e-12))[judged]) if judged.any() else np.inf
+    share_s = np.clip(UNUSUAL * usual * w.rms_s, LEAST_SHARE, MOST_SHARE)
+    allowed = share_s * curve_s + abs(factor) * SUSPECT * w.n_atoms_s
+    bad = judged & (left > allowed)
+    suspects, worst = [], 0.0
+    alive = judged.copy()
+    at = lambda mask: np.bincount(np.r_[w.a_s[mask], w.b_s[mask]], minlength=len(s))
+    while (bad & alive).any():
+        n_bad, n_all = at(bad & alive), at(alive)
+        f = int(np.lexsort((n_bad / np.maximum(n_all, 1), n_bad))[-1])
+        if n_bad[f] < 2 or n_bad[f] <= 0.5 * n_all[f]:
+            break
+        touched = alive & ((w.a_s == f) | (w.b_s == f))
+        suspects.append(f)
+        worst = max(worst, float((left / w.n_atoms_s)[touched & bad].min()))
+        alive &= ~touched
+    if suspects:
+        yield s.finding(
+            "warning", "contradiction",
+            f"the energies of {len(suspects)} frames are off by up to {1e3 * worst:.3g} meV/atom from what "
+            "the forces of frames near them say",
+            "Compute these frames again, converged better", suspects,
+        )  # fmt: skip
