@@ -15,6 +15,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from kalmandp.engines.threads import PART
 from kalmandp.potential.activations import GELU_CUBIC, GELU_SCALE, SILUT_THRESHOLD
 
 CODES = {
@@ -39,6 +40,9 @@ def activation_id(name: str) -> tuple[int, float]:
     return CODES[kind], float(threshold) if threshold else SILUT_THRESHOLD
 
 
+#: No licence to reorder: the sums below are made in the order that is exact.
+EXACT = {**PART, "fastmath": {"contract"}}
+
 #: Saturation: tanh x = 1 in double precision from half of this on.
 LARGEST = 40.0
 LOG2_E = 1.4426950408889634
@@ -60,7 +64,7 @@ def _power_of_two(typingctx, shifted):
     return types.float64(types.float64), codegen
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+@njit(**EXACT)
 def tanh(x):
     """tanh x; NaN stays NaN."""
     y = 2.0 * x
@@ -86,14 +90,14 @@ def tanh(x):
     return m / (m + 2.0)
 
 
-@njit(cache=True, inline="always")
+@njit(**EXACT)
 def _silu(a):
     s = 0.5 * (1.0 + math.tanh(0.5 * a))
     d = s * (1.0 - s)
     return a * s, s + a * d, 2.0 * d + a * d * (1.0 - 2.0 * s)
 
 
-@njit(cache=True)
+@njit(**EXACT)
 def _rare(code, threshold, a):
     if code == 1:
         return a, 1.0, 0.0
@@ -123,7 +127,7 @@ def _rare(code, threshold, a):
     return t + threshold * s, slope * d, -2.0 * slope * slope * t * d
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+@njit(**EXACT)
 def apply(code, threshold, linear, a, phi, d1, d2):
     """φ, φ′, φ″ of a row of numbers a (φ may be a itself); ``linear`` leaves them as they are."""
     n = len(a)

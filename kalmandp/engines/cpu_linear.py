@@ -6,19 +6,12 @@ of them: ``xo``, ``ao`` say from which column on.
 
 from __future__ import annotations
 
-from typing import Any
-
 from numba import njit
 
-_fast: dict[str, Any] = {
-    "cache": True,
-    "nogil": True,
-    "fastmath": {"contract", "reassoc", "nsz", "arcp"},
-    "error_model": "numpy",
-}
+from kalmandp.engines.threads import PART
 
 
-@njit(**_fast)
+@njit(**PART)
 def dot_product(A, ao, X, xo, w, ws, n_in, n_out, r0, r1):
     """A[r, ao + j] = Σ_k X[r, xo + k] W[j, k] for rows r0 ≤ r < r1: four rows by two columns at once."""
     for r in range(r0, r1 - 3, 4):
@@ -49,7 +42,7 @@ def dot_product(A, ao, X, xo, w, ws, n_in, n_out, r0, r1):
             A[r, ao + j] = _dot(X[r, xo : xo + n_in], w, ws + j * n_in)
 
 
-@njit(**_fast)
+@njit(**PART)
 def _dot(x, w, start):
     total = 0.0
     for k in range(len(x)):
@@ -57,7 +50,7 @@ def _dot(x, w, start):
     return total
 
 
-@njit(**_fast)
+@njit(**PART)
 def add_product(Y, A, a0, ao, w, ws, n_in, n_out, n_rows):
     """Y[r, k] = Σ_j A[a0 + r, ao + j] W[j, k] for rows r < n_rows: eight columns j at once."""
     for r in range(n_rows):
@@ -81,7 +74,7 @@ def add_product(Y, A, a0, ao, w, ws, n_in, n_out, n_rows):
                 y[k] += c * w0[k]
 
 
-@njit(**_fast)
+@njit(**PART)
 def add_outer(out, start, n_in, count, A, column, X, xo, source, r0, r1):
     """out[start + j·n_in + k] += Σ_r A[r, column + j] X[source[r], xo + k] for j < count: four rows at once."""
     for r in range(r0, r1 - 3, 4):
@@ -102,7 +95,7 @@ def add_outer(out, start, n_in, count, A, column, X, xo, source, r0, r1):
                 y[k] += a * x[k]
 
 
-@njit(cache=True, nogil=True, fastmath=False)  # said, or the caller's licence to reorder is inherited
+@njit(**{**PART, "fastmath": False})  # said, or the caller's licence to reorder is inherited
 def column_sum(A, column, r0, r1):
     """Σ_r A[r, column], one row after the other: rows of zeros in front change no bit."""
     total = 0.0

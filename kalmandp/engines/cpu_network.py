@@ -19,6 +19,7 @@ from numba import njit
 
 from kalmandp.engines.cpu_activation import activation_id, apply
 from kalmandp.engines.cpu_linear import add_outer, add_product, column_sum, dot_product
+from kalmandp.engines.threads import PART
 from kalmandp.potential.weights import LayerForm
 
 # columns of ``form``
@@ -33,13 +34,6 @@ ROWS = 16
 COLUMNS = 4
 #: Multiplications of one tanh, about.
 COST_OF_TANH = 30
-
-_fast: dict[str, Any] = {
-    "cache": True,
-    "nogil": True,
-    "fastmath": {"contract", "reassoc", "nsz", "arcp"},
-    "error_model": "numpy",
-}
 
 
 class NetStack(NamedTuple):
@@ -124,7 +118,7 @@ def row_blocks(first_row: np.ndarray) -> np.ndarray:
     return np.array(blocks, dtype=np.int64).reshape(-1, 3)
 
 
-@njit(**_fast)
+@njit(**PART)
 def _add_skip(skip, n_in, x, y):
     if skip == 1:
         for k in range(n_in):
@@ -135,7 +129,7 @@ def _add_skip(skip, n_in, x, y):
             y[n_in + k] += x[k]
 
 
-@njit(**_fast)
+@njit(**PART)
 def _add_skip_adjoint(skip, n_in, y_bar, x_bar):
     if skip == 1:
         for k in range(n_in):
@@ -145,7 +139,7 @@ def _add_skip_adjoint(skip, n_in, y_bar, x_bar):
             x_bar[k] += y_bar[k] + y_bar[n_in + k]
 
 
-@njit(**_fast)
+@njit(**PART)
 def forward_rows(nets, net, w, r0, r1, cache, y):
     """Twin of `network.forward`: the first columns of X hold the input; y (rows, ≥ n_out) the result."""
     form, X, phi, d1, d2 = nets.forms[net], cache.X, cache.phi, cache.d1, cache.d2
@@ -170,7 +164,7 @@ def forward_rows(nets, net, w, r0, r1, cache, y):
             _add_skip(skip, n_in, X[r, xo : xo + n_in], out)
 
 
-@njit(**_fast)
+@njit(**PART)
 def tangent_rows(nets, net, w, r0, r1, source, cache, layers):
     """Twin of `network.tangent`, but for the result itself, which no adjoint needs."""
     form, d1, X_dot, a_dot = nets.forms[net], cache.d1, layers.X_dot, layers.a_dot
@@ -190,9 +184,9 @@ def tangent_rows(nets, net, w, r0, r1, source, cache, layers):
             _add_skip(skip, n_in, X_dot[r, xo : xo + n_in], out)
 
 
-@njit(**_fast)
+@njit(**PART)
 def backward_rows(nets, net, w, r0, r1, source, cache, bar, new, a_bar, a0, idt_bar):
-    """Twin of `network.backward`: ȳ in ``bar`` (from row 0 on), x̄ returned in one of bar and new.
+    """Twin of `network.backward`: ȳ in ``bar`` (from row 0 on); x̄ ends in bar, or in new if L is odd.
 
     a̅ of row r goes to row r − a0 of ``a_bar``.
     """
@@ -214,12 +208,11 @@ def backward_rows(nets, net, w, r0, r1, source, cache, bar, new, a_bar, a0, idt_
         for r in range(r1 - r0):
             _add_skip_adjoint(skip, n_in, bar[r], new[r])
         bar, new = new, bar
-    return bar
 
 
-@njit(**_fast)
+@njit(**PART)
 def tangent_backward_rows(nets, net, w, r0, r1, source, cache, layers, bar, dot, new, new_dot):
-    """Twin of `network.tangent_backward`: ȳ in ``bar``, ẏ̄ in ``dot``; returns x̄ and ẋ̄."""
+    """Twin of `network.tangent_backward`: ȳ in ``bar``, ẏ̄ in ``dot``; x̄ and ẋ̄ end there, or in new."""
     form, phi, d1, d2 = nets.forms[net], cache.phi, cache.d1, cache.d2
     a_dot, a_bar, a_dot_bar, idt_bar = layers.a_dot, layers.a_bar, layers.a_dot_bar, layers.idt_bar
     L = form.shape[0]
@@ -244,10 +237,9 @@ def tangent_backward_rows(nets, net, w, r0, r1, source, cache, layers, bar, dot,
             _add_skip_adjoint(skip, n_in, dot[r], new_dot[r])
         bar, new = new, bar
         dot, new_dot = new_dot, dot
-    return bar, dot
 
 
-@njit(**_fast)
+@njit(**PART)
 def add_columns(nets, net, r0, r1, source, each, cache, layers, gradient, column):
     """Add to the gradient what COLUMNS columns of a̅ (and ǡ) give: W̄ = Σ_r a̅ x + ǡ ẋ, b̄ = Σ_r a̅."""
     form, X, X_dot, a_bar, idt_bar = nets.forms[net], cache.X, layers.X_dot, layers.a_bar, layers.idt_bar

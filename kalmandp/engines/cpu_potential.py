@@ -149,6 +149,16 @@ class FusedForward(NamedTuple):
     cache: NetCache
 
 
+class Space(NamedTuple):
+    """Work space, the first index being the thread: ℓ and ℓ′; blocks of rows of a layer; of all; T̄; B."""
+
+    weights: Any
+    rows: Any
+    layers: Any
+    T_km: Any
+    B_kt: Any
+
+
 class NumbaEngine:
     """The passes of the potential for one architecture; keeps the table's grid between calls.
 
@@ -215,7 +225,8 @@ class NumbaEngine:
         shape = (self.architecture.n_embeddings, int(np.floor(env.high / step)) + 2 * ORDER - lowest)
         known = (env.first_i, env.net_p, env.Rt_pk, 1.0 / step)
         count_i = np.empty(n, np.int64)
-        self._team.run(kernels.count_nodes, 50 * n_p, *known, lowest, shape, env.count_iv, count_i)
+        marks = np.empty((self._team.size, *shape), np.int32)
+        self._team.run(kernels.count_nodes, 50 * n_p, *known, lowest, marks, env.count_iv, count_i)
         touched_i = np.concatenate([[0], np.cumsum(count_i)])
         n_t = int(touched_i[-1])
         nodes = Nodes(
@@ -223,8 +234,8 @@ class NumbaEngine:
             np.empty(n_p, np.int32), int(count_i.max(initial=1)),
         )  # fmt: skip
         self._team.run(
-            kernels.sum_nodes, 100 * n_p, *known, self._coefficients, lowest, shape, env.count_iv, env.Rt_vk,
-            self._scale, touched_i, nodes.net_t, nodes.node_t, nodes.S_tk, nodes.place_p,
+            kernels.sum_nodes, 100 * n_p, *known, self._coefficients, lowest, marks,
+            np.empty((self._team.size, ORDER)), env.count_iv, env.Rt_vk, self._scale, touched_i, nodes.net_t, nodes.node_t, nodes.S_tk, nodes.place_p,
         )  # fmt: skip
         return nodes
 
@@ -285,9 +296,10 @@ class NumbaEngine:
         nets, table = self._fitting, fwd.table
         f_pc = self._store.empty((len(env.i_p), 3))
         work = multiplications(nets, env.n_atoms) + self._products(table.nodes) + 200 * len(f_pc)
+        space = self._space(nets, table.nodes.most)
         self._team.run(
-            kernels.pair_gradient, work, nets, env.blocks, env.order_r, self._count(env.n_atoms), par.weights,
-            fwd.cache, table.pairs, table.sums, table.nodes.most, self._M, self._axis, self._scale, fwd.T_ikm, f_pc,
+            kernels.pair_gradient, work, space, nets, env.blocks, env.order_r, self._count(env.n_atoms), par.weights,
+            fwd.cache, table.pairs, table.sums, self._M, self._axis, self._scale, fwd.T_ikm, f_pc,
         )  # fmt: skip
         return f_pc
 
@@ -312,7 +324,7 @@ class NumbaEngine:
         T_bar_ikm = self._store.empty(fwd.T_ikm.shape)
         work = 3 * multiplications(nets, n) + self._products(fwd.table.nodes)
         self._team.run(
-            kernels.energy_gradient, work, nets, env.blocks, env.first_t, env.order_r,
+            kernels.energy_gradient, work, self._space(nets), nets, env.blocks, env.first_t, env.order_r,
             self._count(max(n, len(fwd.table.sums.G_rm))), par.weights, fwd.cache, fwd.table.sums, self._M, self._axis,
             np.ascontiguousarray(E_bar_i, dtype=float), fwd.T_ikm, self._new_adjoints(nets, n), T_bar_ikm,
             np.empty((0, 4)), *self._for_embedding(fwd.table), gradient,
@@ -331,7 +343,7 @@ class NumbaEngine:
         like_T = [new(fwd.T_ikm.shape) for _ in range(3)]
         work = 6 * multiplications(nets, len(atoms)) + 3 * self._products(table.nodes)
         self._team.run(
-            kernels.weight_gradient, work, nets, cpu_network.row_blocks(first_t), first_t, atoms, source,
+            kernels.weight_gradient, work, self._space(nets), nets, cpu_network.row_blocks(first_t), first_t, atoms, source,
             self._count(max(len(atoms), len(table.sums.G_rm))), par.weights, fwd.cache, table.pairs, table.sums, v_pc,
             self._M, self._axis, self._scale, E_bar_i, fwd.T_ikm, like_T[0], new(table.nodes.S_tk.shape),
             self._new_adjoints(nets, len(atoms), tangents=True), *like_T[1:], *self._for_embedding(table), gradient,
@@ -353,6 +365,15 @@ class NumbaEngine:
         has_idt = (nets.forms[:, :, cpu_network.IDT_START] >= 0).any()
         X_dot, a_dot, a_dot_bar = new((n, nets.n_x)), new((n, nets.n_a)), new((n, nets.n_a))
         return LayerAdjoints(new(a), a_dot_bar, X_dot, a_dot, new(a if has_idt else (0, nets.n_a)))
+
+    def _space(self, nets: cpu_network.NetStack, most: int = 0) -> Space:
+        """Work space for passes over the nets; with room for the ``most`` nodes of an atom."""
+        new, n, rows = self._store.empty, self._team.size, cpu_network.ROWS
+        widest = max(nets.widest, self._embedding.widest)
+        return Space(
+            new((n, 2, ORDER)), new((n, 4, rows, widest)), new((n, 2, rows, nets.n_a)),
+            new((n, 4, self._padded)), new((n, 4, most)),
+        )  # fmt: skip
 
     def _products(self, nodes: Nodes) -> int:
         """Multiplications of one product with the table, about."""

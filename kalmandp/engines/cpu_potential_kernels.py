@@ -22,8 +22,6 @@ Of a pair are kept R̃ (4) and, in ``geometry``, n = r/|r| (3), ds/dr and s/r: w
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 
@@ -39,14 +37,7 @@ from kalmandp.engines.cpu_network import (
     tangent_rows,
 )
 from kalmandp.engines.table import ORDER
-from kalmandp.engines.threads import done, take, wait
-
-_fast: dict[str, Any] = {
-    "cache": True,
-    "nogil": True,
-    "fastmath": {"contract", "reassoc", "nsz", "arcp"},
-    "error_model": "numpy",
-}
+from kalmandp.engines.threads import KERNEL, PART, done, take, wait
 
 #: Atoms of a task in passes over pairs.
 ATOMS = 16
@@ -56,9 +47,15 @@ PIECE = 1024
 DS, S_R = 3, 4
 
 
-@njit(**_fast)
+@njit(**PART)
+def groups(n_atoms):
+    """Tasks of a pass over atoms."""
+    return (n_atoms + ATOMS - 1) // ATOMS
+
+
+@njit(**KERNEL)
 def pair_environment(
-    counters, first_i, types_i, i_p, j_p, r_pc, rcut_smth, rcut, switch, davg, dstd, Rt_pk, geometry, back_p
+    counters, me, first_i, types_i, i_p, j_p, r_pc, rcut_smth, rcut, switch, davg, dstd, Rt_pk, geometry, back_p
 ):
     """R̃ and what its derivatives need, by the equations of `environment.raw_environment`; the pairs' backs.
 
@@ -67,8 +64,8 @@ def pair_environment(
     A, B, C = switch[0], switch[1], switch[2]
     n_atoms = len(types_i)
     while True:
-        task = take(counters, 0)
-        if task * ATOMS >= n_atoms:
+        task = take(counters, me, 0, groups(n_atoms))
+        if task >= groups(n_atoms):
             break
         for p in range(first_i[task * ATOMS], first_i[min(n_atoms, (task + 1) * ATOMS)]):
             t = types_i[i_p[p]]
@@ -91,7 +88,7 @@ def pair_environment(
             back_p[p] = _back(p, first_i, i_p, j_p, r_pc)
 
 
-@njit(**_fast)
+@njit(**PART)
 def _back(p, first_i, i_p, j_p, r_pc):
     i, j = i_p[p], j_p[p]
     best, best_q = np.inf, -1
@@ -105,7 +102,7 @@ def _back(p, first_i, i_p, j_p, r_pc):
     return best_q
 
 
-@njit(**_fast)
+@njit(**PART)
 def _weights(g, inverse_step, c_an, ell):
     """The Lagrange weights ℓ_n(g) = Σ_a c_an xᵃ of the nodes around g."""
     u = g * inverse_step
@@ -117,7 +114,7 @@ def _weights(g, inverse_step, c_an, ell):
             ell[n] = ell[n] * x + c_an[a, n]
 
 
-@njit(**_fast)
+@njit(**PART)
 def _slopes(g, inverse_step, c_an, dell):
     """dℓ_n/dg = Σ_a a c_an xᵃ⁻¹ / h."""
     u = g * inverse_step
@@ -131,60 +128,59 @@ def _slopes(g, inverse_step, c_an, dell):
         dell[n] *= inverse_step
 
 
-@njit(**_fast)
+@njit(**PART)
 def _first_node(g, inverse_step):
     return int(np.floor(g * inverse_step)) - (ORDER // 2 - 1)
 
 
-@njit(**_fast)
-def _mark(i, first_i, net_p, Rt_pk, inverse_step, lowest, touched):
-    """Mark the nodes (net, node − lowest) that pairs of atom i touch; return how many there are."""
-    touched[:] = False
+@njit(**PART)
+def _mark(i, first_i, net_p, Rt_pk, inverse_step, lowest, marks):
+    """Mark the nodes (net, node − lowest) that pairs of atom i touch by 1, the others by 0."""
+    marks[:] = 0
     for p in range(first_i[i], first_i[i + 1]):
         node = _first_node(Rt_pk[p, 0], inverse_step) - lowest
         for n in range(ORDER):
-            touched[net_p[p], node + n] = True
-    count = 0
-    for e in range(touched.shape[0]):
-        for n in range(touched.shape[1]):
-            count += touched[e, n]
-    return count
+            marks[net_p[p], node + n] = 1
 
 
-@njit(**_fast)
-def count_nodes(counters, first_i, net_p, Rt_pk, inverse_step, lowest, shape, count_iv, n_touched_i):
+@njit(**KERNEL)
+def count_nodes(counters, me, first_i, net_p, Rt_pk, inverse_step, lowest, marks, count_iv, n_touched_i):
     """How many nodes and empty slots each atom touches."""
-    touched = np.empty(shape, np.bool_)
+    mine = marks[me]
     n_atoms = len(n_touched_i)
     while True:
-        task = take(counters, 0)
-        if task * ATOMS >= n_atoms:
+        task = take(counters, me, 0, groups(n_atoms))
+        if task >= groups(n_atoms):
             break
         for i in range(task * ATOMS, min(n_atoms, (task + 1) * ATOMS)):
-            n_touched_i[i] = _mark(i, first_i, net_p, Rt_pk, inverse_step, lowest, touched)
+            _mark(i, first_i, net_p, Rt_pk, inverse_step, lowest, mine)
+            count = 0
+            for e in range(mine.shape[0]):
+                for n in range(mine.shape[1]):
+                    count += mine[e, n]
             for v in range(count_iv.shape[1]):
-                n_touched_i[i] += count_iv[i, v] != 0.0
+                count += count_iv[i, v] != 0.0
+            n_touched_i[i] = count
 
 
-@njit(**_fast)
+@njit(**KERNEL)
 def sum_nodes(
-    counters, first_i, net_p, Rt_pk, inverse_step, c_an, lowest, shape, count_iv, Rt_vk, scale, touched_i,
+    counters, me, first_i, net_p, Rt_pk, inverse_step, c_an, lowest, marks, ells, count_iv, Rt_vk, scale, touched_i,
     net_t, node_t, S_tk, place_p,
 ):  # fmt: skip
     """List the nodes of each atom, and sum up S. An empty slot of kind v is listed as net −1 − v."""
-    touched, place = np.empty(shape, np.bool_), np.empty(shape, np.int64)
-    ell = np.empty(ORDER)
+    place, ell = marks[me], ells[me]
     n_atoms = len(touched_i) - 1
     while True:
-        task = take(counters, 0)
-        if task * ATOMS >= n_atoms:
+        task = take(counters, me, 0, groups(n_atoms))
+        if task >= groups(n_atoms):
             break
         for i in range(task * ATOMS, min(n_atoms, (task + 1) * ATOMS)):
-            _mark(i, first_i, net_p, Rt_pk, inverse_step, lowest, touched)
+            _mark(i, first_i, net_p, Rt_pk, inverse_step, lowest, place)
             t = touched_i[i]
-            for e in range(shape[0]):
-                for n in range(shape[1]):
-                    if touched[e, n]:
+            for e in range(place.shape[0]):
+                for n in range(place.shape[1]):
+                    if place[e, n] == 1:
                         net_t[t], node_t[t], place[e, n] = e, n + lowest, t - touched_i[i]
                         for k in range(4):
                             S_tk[t, k] = 0.0
@@ -205,12 +201,12 @@ def sum_nodes(
                     t += 1
 
 
-@njit(**_fast)
-def _table_rows(counters, phase, nodes, base_e, row_v, row_t):
+@njit(**PART)
+def _table_rows(counters, me, phase, nodes, base_e, row_v, row_t):
     """The table's row of each node in the atoms' lists."""
     pieces = (len(row_t) + PIECE - 1) // PIECE
     while True:
-        task = take(counters, phase)
+        task = take(counters, me, phase, pieces)
         if task >= pieces:
             break
         for t in range(task * PIECE, min(len(row_t), (task + 1) * PIECE)):
@@ -219,20 +215,20 @@ def _table_rows(counters, phase, nodes, base_e, row_v, row_t):
         done(counters, phase)
 
 
-@njit(**_fast)
+@njit(**KERNEL)
 def tabulate(
-    counters, nets, rows, w, g_r, cache, G_rm, start, stop, worst, largest, nodes, base_e, row_t
+    counters, me, nets, rows, w, g_r, cache, G_rm, start, stop, worst, largest, nodes, base_e, row_t
 ):
     """Run each embedding net on its rows: the nodes of the table and the empty slots.
 
     Of each block the largest |G| and the largest eighth difference of nodes start ≤ n < stop are left in
     ``largest`` and ``worst``; ``row_t`` gets the table's rows of the atoms' nodes.
     """
-    _table_rows(counters, 0, nodes, base_e, rows.row_v, row_t)
+    _table_rows(counters, me, 0, nodes, base_e, rows.row_v, row_t)
     blocks = rows.blocks
     n_tasks = len(blocks)
     while True:
-        task = take(counters, 1)
+        task = take(counters, me, 1, n_tasks)
         if task >= n_tasks:
             break
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
@@ -244,7 +240,7 @@ def tabulate(
         done(counters, 1)
     wait(counters, 1, n_tasks)
     while True:
-        task = take(counters, 2)
+        task = take(counters, me, 2, n_tasks)
         if task >= n_tasks:
             break
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
@@ -252,7 +248,7 @@ def tabulate(
         worst[task], largest[task] = _differences(G_rm, max(r0, first), min(r1, last), last)
 
 
-@njit(**_fast)
+@njit(**PART)
 def _differences(G_rm, r0, r1, last):
     """The largest 8th difference of G from rows r0 ≤ r < r1 on that ends before ``last``; the largest |G|."""
     worst = largest = 0.0
@@ -267,7 +263,7 @@ def _differences(G_rm, r0, r1, last):
     return worst, largest
 
 
-@njit(**_fast)
+@njit(**PART)
 def _times_table(S_tk, sums, t0, t1, T):
     """T_k = Σ_t S_tk G[row_t]: eight rows at once."""
     G_rm, row_t = sums.G_rm, sums.row_t
@@ -289,7 +285,7 @@ def _times_table(S_tk, sums, t0, t1, T):
                 to[m] += s * a[m]
 
 
-@njit(**_fast)
+@njit(**PART)
 def _contract(x, T, M, axis, scale, D):
     """D_ms = scale Σ_k (x_km T_ks + T_km x_ks): D for x = T and scale ½, Ḋ for x = Ṫ and scale 1."""
     for m in range(M):
@@ -301,7 +297,7 @@ def _contract(x, T, M, axis, scale, D):
             out[s] = first + ((t0 * x[0, s] + t1 * x[1, s]) + (t2 * x[2, s] + t3 * x[3, s]))
 
 
-@njit(**_fast)
+@njit(**PART)
 def _contract_adjoint(T, M, axis, D_bar, T_bar):
     """T̄_km += Σ_s D̄_ms T_ks, and for m < M‹ also Σ_m' D̄_m'm T_km'."""
     for m in range(M):
@@ -315,11 +311,11 @@ def _contract_adjoint(T, M, axis, D_bar, T_bar):
             T_bar[k, m] += total
 
 
-@njit(**_fast)
-def atomic_energies(counters, nets, blocks, order, w, bias_t, sums, M, axis, T_ikm, cache, y, E_i):
+@njit(**KERNEL)
+def atomic_energies(counters, me, nets, blocks, order, w, bias_t, sums, M, axis, T_ikm, cache, y, E_i):
     """S, G → T → D → E_i, a block of atoms of one type at a time."""
     while True:
-        task = take(counters, 0)
+        task = take(counters, me, 0, len(blocks))
         if task >= len(blocks):
             break
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
@@ -333,20 +329,20 @@ def atomic_energies(counters, nets, blocks, order, w, bias_t, sums, M, axis, T_i
             E_i[order[r]] = y[r, 0] + bias_t[net]
 
 
-@njit(**_fast)
-def pair_gradient(counters, nets, blocks, order, each, w, cache, pairs, sums, most, M, axis, scale, T_ikm, f_pc):
+@njit(**KERNEL)
+def pair_gradient(counters, me, space, nets, blocks, order, each, w, cache, pairs, sums, M, axis, scale, T_ikm, f_pc):
     """Ē = 1 → D̄ → T̄ → B → f_pc = Σ_k R̃̄_k ∂R̃_k/∂r_c."""
-    T_bar, B_kt = np.empty(T_ikm.shape[1:]), np.empty((4, most))
-    bar, new = np.empty((ROWS, nets.widest)), np.empty((ROWS, nets.widest))
-    a_bar, idt_bar = np.empty((ROWS, nets.n_a)), np.empty((ROWS, nets.n_a))
-    ell, dell = np.empty(ORDER), np.empty(ORDER)
+    ell, dell = space.weights[me, 0], space.weights[me, 1]
+    bar, new, a_bar, idt_bar = space.rows[me, 0], space.rows[me, 1], space.layers[me, 0], space.layers[me, 1]
+    T_bar, B_kt = space.T_km[me], space.B_kt[me]
+    D_bar = new if nets.forms.shape[1] % 2 else bar
     while True:
-        task = take(counters, 0)
+        task = take(counters, me, 0, len(blocks))
         if task >= len(blocks):
             break
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
         bar[:, 0] = scale
-        D_bar = backward_rows(nets, net, w, r0, r1, each, cache, bar, new, a_bar, r0, idt_bar)
+        backward_rows(nets, net, w, r0, r1, each, cache, bar, new, a_bar, r0, idt_bar)
         for r in range(r0, r1):
             i = order[r]
             T_bar[:] = 0.0
@@ -355,7 +351,7 @@ def pair_gradient(counters, nets, blocks, order, each, w, cache, pairs, sums, mo
             _atom_gradient(i, pairs, B_kt, ell, dell, f_pc)
 
 
-@njit(**_fast)
+@njit(**PART)
 def _adjoint_of_weights(T_bar, sums, t0, t1, B_kt):
     """B_kt = Σ_m T̄_km G[row_t, m]."""
     G_rm, row_t = sums.G_rm, sums.row_t
@@ -371,7 +367,7 @@ def _adjoint_of_weights(T_bar, sums, t0, t1, B_kt):
         B_kt[0, t], B_kt[1, t], B_kt[2, t], B_kt[3, t] = b0, b1, b2, b3
 
 
-@njit(**_fast)
+@njit(**PART)
 def _atom_gradient(i, pairs, B_kt, ell, dell, f_pc):
     """f_p of the pairs of one atom from its B."""
     Rt_pk, sigma = pairs.Rt_pk, pairs.dstd[pairs.types_i[i]]
@@ -397,13 +393,13 @@ def _atom_gradient(i, pairs, B_kt, ell, dell, f_pc):
         f_pc[p, 2] = radial * n[2] + n[S_R] * b3
 
 
-@njit(**_fast)
-def forces(counters, first_i, back_p, f_pc, F_ic):
+@njit(**KERNEL)
+def forces(counters, me, first_i, back_p, f_pc, F_ic):
     """F_i = Σ_p (f_p − f_back(p)) over the pairs of centre i."""
     n = len(F_ic)
     while True:
-        task = take(counters, 0)
-        if task * ATOMS >= n:
+        task = take(counters, me, 0, groups(n))
+        if task >= groups(n):
             break
         for i in range(task * ATOMS, min(n, (task + 1) * ATOMS)):
             x = y = z = 0.0
@@ -415,13 +411,13 @@ def forces(counters, first_i, back_p, f_pc, F_ic):
             F_ic[i, 0], F_ic[i, 1], F_ic[i, 2] = x, y, z
 
 
-@njit(**_fast)
-def virials(counters, first_i, r_pc, f_pc, W_icc):
+@njit(**KERNEL)
+def virials(counters, me, first_i, r_pc, f_pc, W_icc):
     """Share of atom i in W_dc = −Σ_p f_pd r_pc."""
     n = len(W_icc)
     while True:
-        task = take(counters, 0)
-        if task * ATOMS >= n:
+        task = take(counters, me, 0, groups(n))
+        if task >= groups(n):
             break
         for i in range(task * ATOMS, min(n, (task + 1) * ATOMS)):
             W = W_icc[i]
@@ -432,7 +428,7 @@ def virials(counters, first_i, r_pc, f_pc, W_icc):
                         W[d, c] -= f_pc[p, d] * r_pc[p, c]
 
 
-@njit(**_fast)
+@njit(**PART)
 def _node_tangents(i, pairs, v_pc, scale, ell, dell, S_dot_tk):
     """Ṡ of atom i, in rows from 0 on."""
     sigma = pairs.dstd[pairs.types_i[i]]
@@ -457,18 +453,19 @@ def _node_tangents(i, pairs, v_pc, scale, ell, dell, S_dot_tk):
             to[3] += ell[a] * s3 + slope * x3
 
 
-@njit(**_fast)
-def _energy_adjoint(counters, phase, nets, blocks, order, each, w, cache, M, axis, E_bar_i, T_ikm, layers, T_bar_ikm):
+@njit(**PART)
+def _energy_adjoint(counters, me, phase, space, nets, blocks, order, each, w, cache, M, axis, E_bar_i, T_ikm, layers, T_bar_ikm):
     """Ē_i → D̄ → T̄ of each atom, and a̅ of the fitting nets."""
-    bar, new = np.empty((ROWS, nets.widest)), np.empty((ROWS, nets.widest))
+    bar, new = space.rows[me, 0], space.rows[me, 1]
+    D_bar = new if nets.forms.shape[1] % 2 else bar
     while True:
-        task = take(counters, phase)
+        task = take(counters, me, phase, len(blocks))
         if task >= len(blocks):
             break
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
         for r in range(r0, r1):
             bar[r - r0, 0] = E_bar_i[order[r]]
-        D_bar = backward_rows(nets, net, w, r0, r1, each, cache, bar, new, layers.a_bar, 0, layers.idt_bar)
+        backward_rows(nets, net, w, r0, r1, each, cache, bar, new, layers.a_bar, 0, layers.idt_bar)
         for r in range(r0, r1):
             T_bar = T_bar_ikm[order[r]]
             T_bar[:] = 0.0
@@ -477,20 +474,21 @@ def _energy_adjoint(counters, phase, nets, blocks, order, each, w, cache, M, axi
     wait(counters, phase, len(blocks))
 
 
-@njit(**_fast)
+@njit(**PART)
 def _tangent_adjoint(
-    counters, phase, nets, blocks, atoms, source, w, cache, pairs, sums, v_pc, M, axis, scale, E_bar_i,
+    counters, me, phase, space, nets, blocks, atoms, source, w, cache, pairs, sums, v_pc, M, axis, scale, E_bar_i,
     T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
 ):  # fmt: skip
     """v → Ṡ → Ṫ → Ḋ → Ė and back, with Ė̄ = 1 and Ē given: T̄ and Ṫ̄ of ``atoms``, a̅ and ǡ of their nets.
 
     T̄ = adj(T, D̄) + adj(Ṫ, Ḋ̄);  Ṫ̄ = adj(T, Ḋ̄)
     """
-    bar, new = np.empty((ROWS, nets.widest)), np.empty((ROWS, nets.widest))
-    dot, new_dot = np.empty((ROWS, nets.widest)), np.empty((ROWS, nets.widest))
-    ell, dell = np.empty(ORDER), np.empty(ORDER)
+    ell, dell = space.weights[me, 0], space.weights[me, 1]
+    bar, new, dot, new_dot = space.rows[me, 0], space.rows[me, 1], space.rows[me, 2], space.rows[me, 3]
+    odd = nets.forms.shape[1] % 2
+    D_bar, D_dot_bar = (new, new_dot) if odd else (bar, dot)
     while True:
-        task = take(counters, phase)
+        task = take(counters, me, phase, len(blocks))
         if task >= len(blocks):
             break
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
@@ -503,9 +501,7 @@ def _tangent_adjoint(
             _contract(T_dot_ikm[i], T_ikm[i], M, axis, 1.0, layers.X_dot[r])
             bar[r - r0, 0], dot[r - r0, 0] = E_bar_i[i], 1.0
         tangent_rows(nets, net, w, r0, r1, source, cache, layers)
-        D_bar, D_dot_bar = tangent_backward_rows(
-            nets, net, w, r0, r1, source, cache, layers, bar, dot, new, new_dot
-        )
+        tangent_backward_rows(nets, net, w, r0, r1, source, cache, layers, bar, dot, new, new_dot)
         for r in range(r0, r1):
             i = atoms[r]
             T_bar, T_dot_bar = T_bar_ikm[i], T_dot_bar_ikm[i]
@@ -518,12 +514,12 @@ def _tangent_adjoint(
     wait(counters, phase, len(blocks))
 
 
-@njit(**_fast)
-def _node_adjoint(counters, phase, atoms, sums, S_dot_tk, T_bar_ikm, T_dot_bar_ikm, collected):
+@njit(**PART)
+def _node_adjoint(counters, me, phase, atoms, sums, S_dot_tk, T_bar_ikm, T_dot_bar_ikm, collected):
     """Ḡ_n = Σ_i Σ_k S_kn T̄_k + Ṡ_kn Ṫ̄_k, the atoms of a chunk into sums of their own."""
     chunks, count, M = collected.shape[0], len(atoms), T_bar_ikm.shape[2]
     while True:
-        chunk = take(counters, phase)
+        chunk = take(counters, me, phase, chunks)
         if chunk >= chunks:
             break
         to = collected[chunk]
@@ -550,42 +546,43 @@ def _node_adjoint(counters, phase, atoms, sums, S_dot_tk, T_bar_ikm, T_dot_bar_i
     wait(counters, phase, chunks)
 
 
-@njit(**_fast)
-def _sum_chunks(counters, phase, collected):
+@njit(**PART)
+def _sum_chunks(counters, me, phase, collected):
     """collected[0] += collected[1] + collected[2] + …, in that order."""
-    flat = collected.reshape(collected.shape[0], -1)
-    pieces = (flat.shape[1] + PIECE - 1) // PIECE
+    n_rows = collected.shape[1]
+    n_tasks = (n_rows + ROWS - 1) // ROWS
     while True:
-        task = take(counters, phase)
-        if task >= pieces:
+        task = take(counters, me, phase, n_tasks)
+        if task >= n_tasks:
             break
-        total = flat[0, task * PIECE : (task + 1) * PIECE]
-        for chunk in range(1, flat.shape[0]):
-            part = flat[chunk, task * PIECE : (task + 1) * PIECE]
-            for x in range(len(total)):
-                total[x] += part[x]
+        for r in range(task * ROWS, min(n_rows, (task + 1) * ROWS)):
+            total = collected[0, r]
+            for chunk in range(1, collected.shape[0]):
+                part = collected[chunk, r]
+                for m in range(len(total)):
+                    total[m] += part[m]
         done(counters, phase)
-    wait(counters, phase, pieces)
+    wait(counters, phase, n_tasks)
 
 
-@njit(**_fast)
-def _sum_columns(counters, phase, nets, first_row, source, each, cache, layers, gradient):
+@njit(**PART)
+def _sum_columns(counters, me, phase, nets, first_row, source, each, cache, layers, gradient):
     """Gradient of the nets' weights, some columns of a task."""
     while True:
-        task = take(counters, phase)
+        task = take(counters, me, phase, len(nets.columns))
         if task >= len(nets.columns):
             break
         net, column = nets.columns[task, 0], nets.columns[task, 1]
         add_columns(nets, net, first_row[net], first_row[net + 1], source, each, cache, layers, gradient, column)
 
 
-@njit(**_fast)
-def _embedding_gradient(counters, phase, nets, rows, each, w, table_cache, collected, layers, gradient):
+@njit(**PART)
+def _embedding_gradient(counters, me, phase, space, nets, rows, each, w, table_cache, collected, layers, gradient):
     """Ḡ of the table's rows through the embedding nets, in two phases."""
-    bar, new = np.empty((ROWS, nets.widest)), np.empty((ROWS, nets.widest))
+    bar, new = space.rows[me, 0], space.rows[me, 1]
     blocks, n_out = rows.blocks, nets.n_out
     while True:
-        task = take(counters, phase)
+        task = take(counters, me, phase, len(blocks))
         if task >= len(blocks):
             break
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
@@ -595,40 +592,40 @@ def _embedding_gradient(counters, phase, nets, rows, each, w, table_cache, colle
         backward_rows(nets, net, w, r0, r1, each, table_cache, bar, new, layers.a_bar, 0, layers.idt_bar)
         done(counters, phase)
     wait(counters, phase, len(blocks))
-    _sum_columns(counters, phase + 1, nets, rows.first_e, each, each, table_cache, layers, gradient)
+    _sum_columns(counters, me, phase + 1, nets, rows.first_e, each, each, table_cache, layers, gradient)
 
 
-@njit(**_fast)
+@njit(**KERNEL)
 def energy_gradient(
-    counters, fitting, blocks, first_t, order, each, w, cache, sums, M, axis, E_bar_i, T_ikm, layers, T_bar_ikm,
+    counters, me, space, fitting, blocks, first_t, order, each, w, cache, sums, M, axis, E_bar_i, T_ikm, layers, T_bar_ikm,
     none, collected, embedding, rows, table_cache, table_layers, gradient,
 ):  # fmt: skip
     """Twin of `jacobian.energy_gradient`."""
     _energy_adjoint(
-        counters, 0, fitting, blocks, order, each, w, cache, M, axis, E_bar_i, T_ikm, layers, T_bar_ikm
+        counters, me, 0, space, fitting, blocks, order, each, w, cache, M, axis, E_bar_i, T_ikm, layers, T_bar_ikm
     )
-    _node_adjoint(counters, 1, order, sums, none, T_bar_ikm, T_bar_ikm, collected)
-    _sum_columns(counters, 2, fitting, first_t, each, each, cache, layers, gradient)
-    _sum_chunks(counters, 3, collected)
+    _node_adjoint(counters, me, 1, order, sums, none, T_bar_ikm, T_bar_ikm, collected)
+    _sum_columns(counters, me, 2, fitting, first_t, each, each, cache, layers, gradient)
+    _sum_chunks(counters, me, 3, collected)
     _embedding_gradient(
-        counters, 4, embedding, rows, each, w, table_cache, collected, table_layers, gradient
+        counters, me, 4, space, embedding, rows, each, w, table_cache, collected, table_layers, gradient
     )
 
 
-@njit(**_fast)
+@njit(**KERNEL)
 def weight_gradient(
-    counters, fitting, blocks, first_t, atoms, source, each, w, cache, pairs, sums, v_pc, M, axis, scale, E_bar_i,
+    counters, me, space, fitting, blocks, first_t, atoms, source, each, w, cache, pairs, sums, v_pc, M, axis, scale, E_bar_i,
     T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
     collected, embedding, rows, table_cache, table_layers, gradient,
 ):  # fmt: skip
     """Twin of `jacobian.weight_gradient`, for atoms that move or have an Ē."""
     _tangent_adjoint(
-        counters, 0, fitting, blocks, atoms, source, w, cache, pairs, sums, v_pc, M, axis, scale, E_bar_i,
+        counters, me, 0, space, fitting, blocks, atoms, source, w, cache, pairs, sums, v_pc, M, axis, scale, E_bar_i,
         T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
     )  # fmt: skip
-    _node_adjoint(counters, 1, atoms, sums, S_dot_tk, T_bar_ikm, T_dot_bar_ikm, collected)
-    _sum_columns(counters, 2, fitting, first_t, source, each, cache, layers, gradient)
-    _sum_chunks(counters, 3, collected)
+    _node_adjoint(counters, me, 1, atoms, sums, S_dot_tk, T_bar_ikm, T_dot_bar_ikm, collected)
+    _sum_columns(counters, me, 2, fitting, first_t, source, each, cache, layers, gradient)
+    _sum_chunks(counters, me, 3, collected)
     _embedding_gradient(
-        counters, 4, embedding, rows, each, w, table_cache, collected, table_layers, gradient
+        counters, me, 4, space, embedding, rows, each, w, table_cache, collected, table_layers, gradient
     )

@@ -1,19 +1,21 @@
 """Threads that share out lists of tasks, and wait for nobody who has not begun.
 
-A kernel is a compiled function ``kernel(counters, …)`` without the interpreter's lock. It goes through
-phases; in each the threads take tasks off a shared counter until none is left, and go on when all are done::
+A kernel is a compiled function ``kernel(counters, me, …)`` without the interpreter's lock. It goes through
+phases; in each the threads take tasks until none is left, and go on when all are done::
 
     while True:
-        task = take(counters, phase)
+        task = take(counters, me, phase, n_tasks)
         if task >= n_tasks:
             break
         …
         done(counters, phase)
     wait(counters, phase, n_tasks)
 
-Which thread does a task is left to chance, what a task does is not: tasks add into accumulators of their
-own, summed afterwards in the order of the list. So results are the same bits for any number of threads. A
-thread that comes late takes part from where the others are; one that never comes is not missed.
+A thread begins with a share of its own, the same in every pass, so that what it wrote is still in its
+cache; then it takes from the others' shares. Which thread does a task is left to chance, what a task does is
+not: tasks add into accumulators of their own, summed afterwards in the order of the list. So results are
+the same bits for any number of threads. A thread that comes late takes part from where the others are; one
+that never comes is not missed.
 """
 
 from __future__ import annotations
@@ -33,6 +35,21 @@ from kalmandp.errors import require
 WORTH_SHARING = 1_000_000
 #: Phases of a kernel at most.
 PHASES = 8
+#: Counters lie this far apart: a line of cache each.
+LINE = 8
+
+#: Compiler's options of kernels. Without Numba's reference counts: they are atomic, and two threads that
+#: look at rows of one array would spend their time passing the count to each other.
+KERNEL: dict[str, Any] = {
+    "cache": True,
+    "nogil": True,
+    "_nrt": False,
+    "fastmath": {"contract", "reassoc", "nsz", "arcp"},
+    "error_model": "numpy",
+}
+#: The same for what kernels are made of. Inlined always: a function that stood alone could be compiled
+#: twice, once by itself and once for its caller, with sums in another order, and the loader would choose.
+PART: dict[str, Any] = {**KERNEL, "forceinline": True}
 
 
 @intrinsic
@@ -46,22 +63,37 @@ def _fetch_and_add(typingctx, counters, place, amount):
     return types.int64(counters, types.int64, types.int64), codegen
 
 
-@njit(cache=True, nogil=True)
-def take(counters, phase):
-    """The number of the next task of a phase."""
-    return _fetch_and_add(counters, np.int64(phase), np.int64(1))
+@njit(**PART)
+def _count(counters, phase, column, amount):
+    """Add to the counter of a phase; return what it was."""
+    place = (phase * counters.shape[1] + column) * LINE
+    return _fetch_and_add(counters, np.int64(place), np.int64(amount))
 
 
-@njit(cache=True, nogil=True)
+@njit(**PART)
+def take(counters, me, phase, n_tasks):
+    """The number of the next task of a phase for thread ``me``; ``n_tasks`` if there is none."""
+    team = counters.shape[1] - 1
+    for k in range(team):
+        who = (me + k) % team
+        first, last = who * n_tasks // team, (who + 1) * n_tasks // team
+        if first < last:
+            task = first + _count(counters, phase, who, 1)
+            if task < last:
+                return task
+    return n_tasks
+
+
+@njit(**PART)
 def done(counters, phase):
     """Say that a task of the phase is finished."""
-    _fetch_and_add(counters, np.int64(PHASES + phase), np.int64(1))
+    _count(counters, phase, counters.shape[1] - 1, 1)
 
 
-@njit(cache=True, nogil=True)
+@njit(**PART)
 def wait(counters, phase, n_tasks):
     """Return when all tasks of the phase are finished: those still running are others' last ones."""
-    while _fetch_and_add(counters, np.int64(PHASES + phase), np.int64(0)) < n_tasks:
+    while _count(counters, phase, counters.shape[1] - 1, 0) < n_tasks:
         pass
 
 
@@ -80,20 +112,24 @@ class Team:
         whole = threads is None or (isinstance(threads, (int, np.integer)) and threads >= 1)
         require(whole, "threads", threads, "None or a whole number ≥ 1")
         self.threads = threads
-        self._pool: ThreadPoolExecutor | None = None
-        self._size = 0
+        self._helpers: list[ThreadPoolExecutor] = []
+
+    @property
+    def size(self) -> int:
+        """Threads that may work on a kernel at once."""
+        return self.threads or numba.get_num_threads()
 
     def run(self, kernel: Any, work: float, *args: Any) -> None:
-        """Run ``kernel(counters, *args)``; ``work``, about its multiplications, says if help is worth it."""
-        counters = np.zeros(2 * PHASES, dtype=np.int64)
-        n_helpers = self._helpers() if work >= WORTH_SHARING else 0
-        if n_helpers > self._size:
-            self._pool, self._size = ThreadPoolExecutor(n_helpers, "kalmandp"), n_helpers
-        helpers = [self._pool.submit(kernel, counters, *args) for _ in range(n_helpers)]
-        kernel(counters, *args)
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
+        """Run ``kernel(counters, me, *args)`` for every thread ``me`` of the team.
 
-    def _helpers(self) -> int:
-        return (self.threads or numba.get_num_threads()) - 1
+        ``work``, about the kernel's multiplications, says if help is worth it.
+        """
+        size = self.size if work >= WORTH_SHARING else 1
+        counters = np.zeros((PHASES, size + 1, LINE), dtype=np.int64)
+        while len(self._helpers) < size - 1:  # one thread each: helper k is always the same thread
+            self._helpers.append(ThreadPoolExecutor(1, "kalmandp"))
+        others = [self._helpers[k].submit(kernel, counters, k + 1, *args) for k in range(size - 1)]
+        kernel(counters, 0, *args)
+        for other in others:
+            if not other.cancel():
+                other.result()
