@@ -2,7 +2,8 @@
 
 tanh is written out, without branches, so that the compiler does a row in vectors; with y = 2x ::
 
-    tanh x = (eʸ − 1)/(eʸ + 1) = m/(m + 2),   m = eʸ − 1 = 2ᵏ (eʳ − 1) + (2ᵏ − 1),   y = k ln 2 + r, |r| ≤ ½ ln 2
+    tanh x = (eʸ − 1)/(eʸ + 1) = m/(m + 2)
+    m = eʸ − 1 = 2ᵏ (eʳ − 1) + (2ᵏ − 1),      y = k ln 2 + r,  |r| ≤ ½ ln 2
 
 and eʳ − 1 by its series. The error is at most 3 units in the last place.
 """

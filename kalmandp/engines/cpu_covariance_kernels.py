@@ -25,6 +25,7 @@ R0, R1, LOW, PLACE = range(4)
 # columns of ``segments``: tiles T0 ≤ t < T1 of one block
 T0, T1, BLOCK = range(3)
 
+
 @njit(**PART)
 def _tile_one(a, xI, xJ, yI, yJ):
     """y_I += a x_J and y_J += aᵀ x_I for one x: the tile is read once, two rows at a time."""
@@ -201,7 +202,21 @@ def _gather(sums, rows, chunks, touched, pending, n_k, Z_kq, scale, K_qw, segmen
 
 @njit(**KERNEL)
 def project(
-    counters, me, tiles, pending, n_k, scale, rows, chunks, touched, segments, block_segments, X, sums, Z_parts, K_qw
+    counters,
+    me,
+    tiles,
+    pending,
+    n_k,
+    scale,
+    rows,
+    chunks,
+    touched,
+    segments,
+    block_segments,
+    X,
+    sums,
+    Z_parts,
+    K_qw,
 ):
     """K = scale·(A X − Uᵀ(U X)), by chunks of A and segments of U, then segment by segment."""
     n_chunks, n_segments = chunks.shape[0], segments.shape[0]

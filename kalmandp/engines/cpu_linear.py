@@ -76,7 +76,7 @@ def add_product(Y, A, a0, ao, w, ws, n_in, n_out, n_rows):
 
 @njit(**PART)
 def add_outer(out, start, n_in, count, A, column, X, xo, source, r0, r1):
-    """out[start + j·n_in + k] += Σ_r A[r, column + j] X[source[r], xo + k] for j < count: four rows at once."""
+    """out[start + j·n_in + k] += Σ_r A[r, column + j] X[source[r], xo + k], j < count: four rows at once."""
     for r in range(r0, r1 - 3, 4):
         x0, x1 = X[source[r], xo : xo + n_in], X[source[r + 1], xo : xo + n_in]
         x2, x3 = X[source[r + 2], xo : xo + n_in], X[source[r + 3], xo : xo + n_in]

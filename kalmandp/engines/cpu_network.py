@@ -12,6 +12,7 @@ finds its values at ``source[r]``, so that a pass may be made over some of the r
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,7 +113,7 @@ def row_blocks(first_row: np.ndarray) -> np.ndarray:
     """Blocks (b, 3) of at most ROWS rows of one net each: net, first row, one past the last."""
     blocks = [
         (n, r, min(r + ROWS, stop))
-        for n, (start, stop) in enumerate(zip(first_row[:-1], first_row[1:], strict=True))
+        for n, (start, stop) in enumerate(pairwise(first_row.tolist()))
         for r in range(start, stop, ROWS)
     ]
     return np.array(blocks, dtype=np.int64).reshape(-1, 3)

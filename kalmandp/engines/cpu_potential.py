@@ -235,7 +235,8 @@ class NumbaEngine:
         )  # fmt: skip
         self._team.run(
             kernels.sum_nodes, 100 * n_p, *known, self._coefficients, lowest, marks,
-            np.empty((self._team.size, ORDER)), env.count_iv, env.Rt_vk, self._scale, touched_i, nodes.net_t, nodes.node_t, nodes.S_tk, nodes.place_p,
+            np.empty((self._team.size, ORDER)), env.count_iv, env.Rt_vk, self._scale, touched_i,
+            nodes.net_t, nodes.node_t, nodes.S_tk, nodes.place_p,
         )  # fmt: skip
         return nodes
 
@@ -287,7 +288,8 @@ class NumbaEngine:
         E_i = np.empty(n)
         self._team.run(
             kernels.atomic_energies, multiplications(nets, n) + self._products(table.nodes), nets, env.blocks,
-            env.order_r, par.weights, par.bias_t, table.sums, self._M, self._axis, T_ikm, cache, np.empty((n, 1)), E_i,
+            env.order_r, par.weights, par.bias_t, table.sums, self._M, self._axis, T_ikm, cache,
+            np.empty((n, 1)), E_i,
         )  # fmt: skip
         return E_i, FusedForward(table, T_ikm, cache)
 
@@ -298,7 +300,8 @@ class NumbaEngine:
         work = multiplications(nets, env.n_atoms) + self._products(table.nodes) + 200 * len(f_pc)
         space = self._space(nets, table.nodes.most)
         self._team.run(
-            kernels.pair_gradient, work, space, nets, env.blocks, env.order_r, self._count(env.n_atoms), par.weights,
+            kernels.pair_gradient, work, space, nets, env.blocks, env.order_r, self._count(env.n_atoms),
+            par.weights,
             fwd.cache, table.pairs, table.sums, self._M, self._axis, self._scale, fwd.T_ikm, f_pc,
         )  # fmt: skip
         return f_pc
@@ -325,7 +328,8 @@ class NumbaEngine:
         work = 3 * multiplications(nets, n) + self._products(fwd.table.nodes)
         self._team.run(
             kernels.energy_gradient, work, self._space(nets), nets, env.blocks, env.first_t, env.order_r,
-            self._count(max(n, len(fwd.table.sums.G_rm))), par.weights, fwd.cache, fwd.table.sums, self._M, self._axis,
+            self._count(max(n, len(fwd.table.sums.G_rm))), par.weights, fwd.cache, fwd.table.sums, self._M,
+            self._axis,
             np.ascontiguousarray(E_bar_i, dtype=float), fwd.T_ikm, self._new_adjoints(nets, n), T_bar_ikm,
             np.empty((0, 4)), *self._for_embedding(fwd.table), gradient,
         )  # fmt: skip
@@ -343,10 +347,13 @@ class NumbaEngine:
         like_T = [new(fwd.T_ikm.shape) for _ in range(3)]
         work = 6 * multiplications(nets, len(atoms)) + 3 * self._products(table.nodes)
         self._team.run(
-            kernels.weight_gradient, work, self._space(nets), nets, cpu_network.row_blocks(first_t), first_t, atoms, source,
-            self._count(max(len(atoms), len(table.sums.G_rm))), par.weights, fwd.cache, table.pairs, table.sums, v_pc,
+            kernels.weight_gradient, work, self._space(nets), nets, cpu_network.row_blocks(first_t),
+            first_t, atoms, source,
+            self._count(max(len(atoms), len(table.sums.G_rm))), par.weights, fwd.cache, table.pairs,
+            table.sums, v_pc,
             self._M, self._axis, self._scale, E_bar_i, fwd.T_ikm, like_T[0], new(table.nodes.S_tk.shape),
-            self._new_adjoints(nets, len(atoms), tangents=True), *like_T[1:], *self._for_embedding(table), gradient,
+            self._new_adjoints(nets, len(atoms), tangents=True), *like_T[1:], *self._for_embedding(table),
+            gradient,
         )  # fmt: skip
         return gradient
 

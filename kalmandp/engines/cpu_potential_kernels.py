@@ -55,7 +55,21 @@ def groups(n_atoms):
 
 @njit(**KERNEL)
 def pair_environment(
-    counters, me, first_i, types_i, i_p, j_p, r_pc, rcut_smth, rcut, switch, davg, dstd, Rt_pk, geometry, back_p
+    counters,
+    me,
+    first_i,
+    types_i,
+    i_p,
+    j_p,
+    r_pc,
+    rcut_smth,
+    rcut,
+    switch,
+    davg,
+    dstd,
+    Rt_pk,
+    geometry,
+    back_p,
 ):
     """R̃ and what its derivatives need, by the equations of `environment.raw_environment`; the pairs' backs.
 
@@ -165,7 +179,8 @@ def count_nodes(counters, me, first_i, net_p, Rt_pk, inverse_step, lowest, marks
 
 @njit(**KERNEL)
 def sum_nodes(
-    counters, me, first_i, net_p, Rt_pk, inverse_step, c_an, lowest, marks, ells, count_iv, Rt_vk, scale, touched_i,
+    counters, me, first_i, net_p, Rt_pk, inverse_step, c_an, lowest, marks, ells, count_iv, Rt_vk, scale,
+    touched_i,
     net_t, node_t, S_tk, place_p,
 ):  # fmt: skip
     """List the nodes of each atom, and sum up S. An empty slot of kind v is listed as net −1 − v."""
@@ -330,7 +345,9 @@ def atomic_energies(counters, me, nets, blocks, order, w, bias_t, sums, M, axis,
 
 
 @njit(**KERNEL)
-def pair_gradient(counters, me, space, nets, blocks, order, each, w, cache, pairs, sums, M, axis, scale, T_ikm, f_pc):
+def pair_gradient(
+    counters, me, space, nets, blocks, order, each, w, cache, pairs, sums, M, axis, scale, T_ikm, f_pc
+):
     """Ē = 1 → D̄ → T̄ → B → f_pc = Σ_k R̃̄_k ∂R̃_k/∂r_c."""
     ell, dell = space.weights[me, 0], space.weights[me, 1]
     bar, new, a_bar, idt_bar = space.rows[me, 0], space.rows[me, 1], space.layers[me, 0], space.layers[me, 1]
@@ -454,7 +471,24 @@ def _node_tangents(i, pairs, v_pc, scale, ell, dell, S_dot_tk):
 
 
 @njit(**PART)
-def _energy_adjoint(counters, me, phase, space, nets, blocks, order, each, w, cache, M, axis, E_bar_i, T_ikm, layers, T_bar_ikm):
+def _energy_adjoint(
+    counters,
+    me,
+    phase,
+    space,
+    nets,
+    blocks,
+    order,
+    each,
+    w,
+    cache,
+    M,
+    axis,
+    E_bar_i,
+    T_ikm,
+    layers,
+    T_bar_ikm,
+):
     """Ē_i → D̄ → T̄ of each atom, and a̅ of the fitting nets."""
     bar, new = space.rows[me, 0], space.rows[me, 1]
     D_bar = new if nets.forms.shape[1] % 2 else bar
@@ -476,7 +510,8 @@ def _energy_adjoint(counters, me, phase, space, nets, blocks, order, each, w, ca
 
 @njit(**PART)
 def _tangent_adjoint(
-    counters, me, phase, space, nets, blocks, atoms, source, w, cache, pairs, sums, v_pc, M, axis, scale, E_bar_i,
+    counters, me, phase, space, nets, blocks, atoms, source, w, cache, pairs, sums, v_pc, M, axis, scale,
+    E_bar_i,
     T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
 ):  # fmt: skip
     """v → Ṡ → Ṫ → Ḋ → Ė and back, with Ė̄ = 1 and Ē given: T̄ and Ṫ̄ of ``atoms``, a̅ and ǡ of their nets.
@@ -573,11 +608,15 @@ def _sum_columns(counters, me, phase, nets, first_row, source, each, cache, laye
         if task >= len(nets.columns):
             break
         net, column = nets.columns[task, 0], nets.columns[task, 1]
-        add_columns(nets, net, first_row[net], first_row[net + 1], source, each, cache, layers, gradient, column)
+        add_columns(
+            nets, net, first_row[net], first_row[net + 1], source, each, cache, layers, gradient, column
+        )
 
 
 @njit(**PART)
-def _embedding_gradient(counters, me, phase, space, nets, rows, each, w, table_cache, collected, layers, gradient):
+def _embedding_gradient(
+    counters, me, phase, space, nets, rows, each, w, table_cache, collected, layers, gradient
+):
     """Ḡ of the table's rows through the embedding nets, in two phases."""
     bar, new = space.rows[me, 0], space.rows[me, 1]
     blocks, n_out = rows.blocks, nets.n_out
@@ -597,12 +636,28 @@ def _embedding_gradient(counters, me, phase, space, nets, rows, each, w, table_c
 
 @njit(**KERNEL)
 def energy_gradient(
-    counters, me, space, fitting, blocks, first_t, order, each, w, cache, sums, M, axis, E_bar_i, T_ikm, layers, T_bar_ikm,
+    counters, me, space, fitting, blocks, first_t, order, each, w, cache, sums, M, axis, E_bar_i, T_ikm,
+    layers, T_bar_ikm,
     none, collected, embedding, rows, table_cache, table_layers, gradient,
 ):  # fmt: skip
     """Twin of `jacobian.energy_gradient`."""
     _energy_adjoint(
-        counters, me, 0, space, fitting, blocks, order, each, w, cache, M, axis, E_bar_i, T_ikm, layers, T_bar_ikm
+        counters,
+        me,
+        0,
+        space,
+        fitting,
+        blocks,
+        order,
+        each,
+        w,
+        cache,
+        M,
+        axis,
+        E_bar_i,
+        T_ikm,
+        layers,
+        T_bar_ikm,
     )
     _node_adjoint(counters, me, 1, order, sums, none, T_bar_ikm, T_bar_ikm, collected)
     _sum_columns(counters, me, 2, fitting, first_t, each, each, cache, layers, gradient)
@@ -614,13 +669,15 @@ def energy_gradient(
 
 @njit(**KERNEL)
 def weight_gradient(
-    counters, me, space, fitting, blocks, first_t, atoms, source, each, w, cache, pairs, sums, v_pc, M, axis, scale, E_bar_i,
+    counters, me, space, fitting, blocks, first_t, atoms, source, each, w, cache, pairs, sums, v_pc, M,
+    axis, scale, E_bar_i,
     T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
     collected, embedding, rows, table_cache, table_layers, gradient,
 ):  # fmt: skip
     """Twin of `jacobian.weight_gradient`, for atoms that move or have an Ē."""
     _tangent_adjoint(
-        counters, me, 0, space, fitting, blocks, atoms, source, w, cache, pairs, sums, v_pc, M, axis, scale, E_bar_i,
+        counters, me, 0, space, fitting, blocks, atoms, source, w, cache, pairs, sums, v_pc, M, axis,
+        scale, E_bar_i,
         T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
     )  # fmt: skip
     _node_adjoint(counters, me, 1, atoms, sums, S_dot_tk, T_bar_ikm, T_dot_bar_ikm, collected)

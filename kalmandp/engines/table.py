@@ -68,7 +68,6 @@ class TableGrid(NamedTuple):
         stop = ALIGN * -(-max(last, self.stop) // ALIGN)
         return TableGrid(start, stop, self.step)
 
-
     def touched(self, low: float, high: float) -> tuple[int, int]:
         """Places of the nodes, first and one past the last, that g in [low, high] is computed from."""
         first = int(np.floor(low / self.step)) - ORDER // 2 + 1 - self.start

@@ -73,9 +73,7 @@ def test_every_activation(name, phi):
 
 @pytest.mark.parametrize("name", [n for n in POTENTIAL_ENGINES if n != "numpy"])
 def test_excluded_types_and_the_papers_network(name):
-    a = Architecture(
-        ("A", "B"), 4.5, 0.5, (120, 120), exclude_types=((0, 0),), type_one_side=False, **PAPER
-    )
+    a = Architecture(("A", "B"), 4.5, 0.5, (120, 120), exclude_types=((0, 0),), type_one_side=False, **PAPER)
     rng = np.random.default_rng(8)
     frames = [random_frame(rng, 2, 7), random_frame(rng, 2, 3, "open")]
     check(name, Case(rng, a, frames[0]), frames)
