@@ -1,11 +1,22 @@
-"""Numba twin of `potential.activations`: φ, φ′, φ″ of one number."""
+"""Numba twin of `potential.activations`: φ, φ′, φ″ of one number, and of a row of numbers.
+
+tanh is written out, without branches, so that the compiler does a row in vectors; with y = 2x ::
+
+    tanh x = (eʸ − 1)/(eʸ + 1) = m/(m + 2)
+    m = eʸ − 1 = 2ᵏ (eʳ − 1) + (2ᵏ − 1),      y = k ln 2 + r,  |r| ≤ ½ ln 2
+
+and eʳ − 1 by its series. The error is at most 3 units in the last place.
+"""
 
 from __future__ import annotations
 
 import math
 
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
+from kalmandp.engines.threads import PART
 from kalmandp.potential.activations import GELU_CUBIC, GELU_SCALE, SILUT_THRESHOLD
 
 CODES = {
@@ -30,14 +41,64 @@ def activation_id(name: str) -> tuple[int, float]:
     return CODES[kind], float(threshold) if threshold else SILUT_THRESHOLD
 
 
-@njit(cache=True, inline="always")
+#: No licence to reorder: the sums below are made in the order that is exact.
+EXACT = {**PART, "fastmath": {"contract"}}
+
+#: Saturation: tanh x = 1 in double precision from half of this on.
+LARGEST = 40.0
+LOG2_E = 1.4426950408889634
+#: ln 2 in two parts, the first of them so short that its product with k is exact.
+LN2_HIGH, LN2_LOW = 0.6931471803691238, 1.9082149292705877e-10
+#: Added to a small whole number k, it leaves k + 1023 in the lowest bits: the exponent of 2ᵏ.
+EXPONENT = 1.5 * 2.0**52 + 1023.0
+
+
+@intrinsic
+def _power_of_two(typingctx, shifted):
+    """2ᵏ from the double k + EXPONENT."""
+
+    def codegen(context, builder, signature, args):
+        bits = builder.bitcast(args[0], ir.IntType(64))
+        bits = builder.shl(bits, ir.Constant(ir.IntType(64), 52))
+        return builder.bitcast(bits, ir.DoubleType())
+
+    return types.float64(types.float64), codegen
+
+
+@njit(**EXACT)
+def tanh(x):
+    """tanh x; NaN stays NaN."""
+    y = 2.0 * x
+    y = LARGEST if y > LARGEST else y
+    y = -LARGEST if y < -LARGEST else y
+    k = math.floor(y * LOG2_E + 0.5)
+    r = (y - k * LN2_HIGH) - k * LN2_LOW
+    # (eʳ − 1 − r)/r² = 1/2! + r/3! + r²/4! + …
+    q = 1.0 / 6227020800.0
+    q = q * r + 1.0 / 479001600.0
+    q = q * r + 1.0 / 39916800.0
+    q = q * r + 1.0 / 3628800.0
+    q = q * r + 1.0 / 362880.0
+    q = q * r + 1.0 / 40320.0
+    q = q * r + 1.0 / 5040.0
+    q = q * r + 1.0 / 720.0
+    q = q * r + 1.0 / 120.0
+    q = q * r + 1.0 / 24.0
+    q = q * r + 1.0 / 6.0
+    q = q * r + 0.5
+    scale = _power_of_two(k + EXPONENT)
+    m = scale * (r + r * r * q) + (scale - 1.0)
+    return m / (m + 2.0)
+
+
+@njit(**EXACT)
 def _silu(a):
     s = 0.5 * (1.0 + math.tanh(0.5 * a))
     d = s * (1.0 - s)
     return a * s, s + a * d, 2.0 * d + a * d * (1.0 - 2.0 * s)
 
 
-@njit(cache=True)
+@njit(**EXACT)
 def _rare(code, threshold, a):
     if code == 1:
         return a, 1.0, 0.0
@@ -67,11 +128,20 @@ def _rare(code, threshold, a):
     return t + threshold * s, slope * d, -2.0 * slope * slope * t * d
 
 
-@njit(cache=True, inline="always")
-def phi_d1_d2(code, threshold, a):
-    """φ(a), φ′(a), φ″(a) of the activation with that code."""
-    if code == 0:
-        t = math.tanh(a)
-        d = 1.0 - t * t
-        return t, d, -2.0 * t * d
-    return _rare(code, threshold, a)
+@njit(**EXACT)
+def apply(code, threshold, linear, a, phi, d1, d2):
+    """φ, φ′, φ″ of a row of numbers a (φ may be a itself); ``linear`` leaves them as they are."""
+    n = len(a)
+    if linear:
+        for j in range(n):
+            phi[j], d1[j], d2[j] = a[j], 1.0, 0.0
+    elif code == 0:
+        for j in range(n):
+            t = tanh(a[j])
+            d = 1.0 - t * t
+            phi[j] = t
+            d1[j] = d
+            d2[j] = -2.0 * t * d
+    else:
+        for j in range(n):
+            phi[j], d1[j], d2[j] = _rare(code, threshold, a[j])

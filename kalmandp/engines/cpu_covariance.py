@@ -13,16 +13,15 @@ Letters: t tile of w (T weights, the last of a block padded with zeros); T, k, q
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from math import sqrt
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from kalmandp.arrays import namespace
 from kalmandp.engines import cpu_covariance_kernels as kernels
+from kalmandp.engines.threads import Team
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.covariance import DenseCovariance, stored
@@ -36,8 +35,6 @@ PANEL = 16
 CHUNKS = 64
 TILES_PER_CHUNK = 16
 TILES_PER_SEGMENT = 16
-#: Multiplications (about 0.1 ms of them) below which waking another thread is not worth while.
-WORTH_SHARING = 1_000_000
 
 
 class _Plan(NamedTuple):
@@ -86,7 +83,7 @@ class TiledCovariance:
         self._n_pending = 0
         self._scale = 1.0
         self._work = _Work(0, self._plan, self.dtype)
-        self._team = _Team()
+        self._team = Team()
 
     def project(self, H_qw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return K = P Hᵀ as rows (m, N), and H P Hᵀ (m, m)."""
@@ -111,13 +108,8 @@ class TiledCovariance:
         X, sums, Z_parts = self._work.views(m)
         kernels.pack(X, 0, H_qw, 1.0, plan.rows, 0, len(plan.rows))
         self._team.run(
-            kernels.multiply, m * self._tiles.size, self._tiles, self._pending, n_k,
-            plan.rows, plan.chunks, plan.segments, X, sums, Z_parts,
-        )  # fmt: skip
-        self._team.run(
-            kernels.gather, m * self._pending.size, self._pending, n_k, self._scale,
-            plan.rows, plan.chunks, plan.touched, plan.segments, sums, Z_parts,
-            plan.block_segments, K_qw,
+            kernels.project, m * self._tiles.size, self._tiles, self._pending, n_k, self._scale,
+            plan.rows, plan.chunks, plan.touched, plan.segments, plan.block_segments, X, sums, Z_parts, K_qw,
         )  # fmt: skip
 
     def whiten(self, K_qw: np.ndarray, C_qq: np.ndarray) -> np.ndarray:
@@ -241,30 +233,6 @@ class TiledCovariance:
         rows = self._plan.rows
         t = np.repeat(np.arange(len(rows)), rows[:, kernels.W1] - rows[:, kernels.W0])
         return t, np.arange(len(t)) - rows[t, kernels.W0]
-
-
-class _Team:
-    """Threads that run a kernel together, as many as `numba.get_num_threads` says.
-
-    The calling thread works too, and waits for none that has not begun: on a busy machine it may do all
-    of the work. (Numba's own parallel loops wait for every thread at the end of each loop.)
-    """
-
-    def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-        self._size = 0
-
-    def run(self, kernel: Any, work: int, *args: Any) -> None:
-        """Run ``kernel(counter, *args)``; ``work``, about its multiplications, says if help is worth it."""
-        counter = np.zeros(1, dtype=np.int64)
-        n_helpers = numba.get_num_threads() - 1 if work >= WORTH_SHARING else 0
-        if n_helpers > self._size or self._pool is None:
-            self._pool, self._size = ThreadPoolExecutor(max(1, n_helpers), "kalmandp"), n_helpers
-        helpers = [self._pool.submit(kernel, counter, *args) for _ in range(n_helpers)]
-        kernel(counter, *args)
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
 
 
 class _Work:

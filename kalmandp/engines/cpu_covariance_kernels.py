@@ -10,9 +10,9 @@ Letters: a tile of P (T, T); r, i its row; j its column; q measurement; k pendin
 
 from __future__ import annotations
 
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
+
+from kalmandp.engines.threads import KERNEL, PART, done, take, wait
 
 #: A row of a tile is four lines of cache: T = 32 for float64, 64 for float32. Measured: two such rows at
 #: once are read from memory as fast as a plain sum reads; rows of 512 bytes, or four at once, slower.
@@ -25,21 +25,8 @@ R0, R1, LOW, PLACE = range(4)
 # columns of ``segments``: tiles T0 ≤ t < T1 of one block
 T0, T1, BLOCK = range(3)
 
-_fast = dict(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
 
-
-@intrinsic
-def _take(typingctx, counter):
-    """Return counter[0] and add 1 to it, as one step that no other thread can come between."""
-
-    def codegen(context, builder, signature, args):
-        array = context.make_array(signature.args[0])(context, builder, args[0])
-        return builder.atomic_rmw("add", array.data, ir.Constant(ir.IntType(64), 1), "seq_cst")
-
-    return types.int64(counter), codegen
-
-
-@njit(**_fast)
+@njit(**PART)
 def _tile_one(a, xI, xJ, yI, yJ):
     """y_I += a x_J and y_J += aᵀ x_I for one x: the tile is read once, two rows at a time."""
     T = ROW_BYTES // a.itemsize
@@ -60,7 +47,7 @@ def _tile_one(a, xI, xJ, yI, yJ):
         yI[i + 1] += s1
 
 
-@njit(**_fast)
+@njit(**PART)
 def _tile_two(a, xI, zI, xJ, zJ, yI, vI, yJ, vJ):
     """`_tile_one` for two vectors x and z at once, with results y and v."""
     T = ROW_BYTES // a.itemsize
@@ -89,7 +76,7 @@ def _tile_two(a, xI, zI, xJ, zJ, yI, vI, yJ, vJ):
         vI[i + 1] += t1
 
 
-@njit(**_fast)
+@njit(**PART)
 def _add_product(Y, C, B):
     """Y += C B, (n, T) += (n, k)(k, T), n and k multiples of four: blocks of 4 × 4 stay in registers."""
     T = ROW_BYTES // B.itemsize
@@ -118,7 +105,7 @@ def _add_product(Y, C, B):
                 y3[j] += c30 * d0 + c31 * d1 + c32 * d2 + c33 * d3
 
 
-@njit(**_fast)
+@njit(**KERNEL)
 def pack(tiled, k0, M_qw, factor, rows, t0, t1):
     """tiled[t, k0 + q, j] = factor·M[q, w] for the weights w of tiles t0 ≤ t < t1; zeros pad the ends."""
     T = tiled.shape[2]
@@ -132,7 +119,7 @@ def pack(tiled, k0, M_qw, factor, rows, t0, t1):
                 tiled[t, k0 + q, j] = 0
 
 
-@njit(**_fast)
+@njit(**PART)
 def _chunk_product(tiles, X, sums, rows, chunk):
     """Multiply the tile rows of one chunk with X, as they stand and transposed, into its ``sums``."""
     m = X.shape[1]
@@ -156,7 +143,7 @@ def _chunk_product(tiles, X, sums, rows, chunk):
                 _tile_one(tiles[start + c], X[r, q], X[c, q], sums[yI, q], sums[yJ, q])
 
 
-@njit(**_fast)
+@njit(**PART)
 def _pending_product(pending, n_k, X, Z_kq, segment):
     """Z = U X over the tiles of one segment, four pending columns at a time."""
     T = ROW_BYTES // X.itemsize
@@ -181,7 +168,7 @@ def _pending_product(pending, n_k, X, Z_kq, segment):
                 Z_kq[k + 3, q] += s3
 
 
-@njit(**_fast)
+@njit(**PART)
 def _gather(sums, rows, chunks, touched, pending, n_k, Z_kq, scale, K_qw, segment):
     """K = scale·(Σ_chunks A x − Uᵀ Z) for the weights of one segment, the chunks in their order."""
     T = ROW_BYTES // pending.itemsize
@@ -210,48 +197,68 @@ def _gather(sums, rows, chunks, touched, pending, n_k, Z_kq, scale, K_qw, segmen
                 K_qw[q, w0 + j] = scale * y[j]
 
 
-# What follows is run by each thread at once; ``counter`` (1,) is zero at the beginning and shared.
+# What follows is run by each thread at once; see `threads`.
 
 
-@njit(**_fast)
-def multiply(counter, tiles, pending, n_k, rows, chunks, segments, X, sums, Z_parts):
-    """A X of each chunk into its ``sums``, and U X of each segment into its ``Z_parts``."""
-    n_chunks = chunks.shape[0]
+@njit(**KERNEL)
+def project(
+    counters,
+    me,
+    tiles,
+    pending,
+    n_k,
+    scale,
+    rows,
+    chunks,
+    touched,
+    segments,
+    block_segments,
+    X,
+    sums,
+    Z_parts,
+    K_qw,
+):
+    """K = scale·(A X − Uᵀ(U X)), by chunks of A and segments of U, then segment by segment."""
+    n_chunks, n_segments = chunks.shape[0], segments.shape[0]
+    n_tasks, n_blocks = n_chunks + n_segments, len(block_segments) - 1
     while True:
-        task = _take(counter)
+        task = take(counters, me, 0, n_tasks)
+        if task >= n_tasks:
+            break
         if task < n_chunks:
             _chunk_product(tiles, X, sums, rows, chunks[task])
-        elif task < n_chunks + segments.shape[0]:
+        else:
             g = task - n_chunks
             _pending_product(pending, n_k, X, Z_parts[g], segments[g])
-        else:
+        done(counters, 0)
+    wait(counters, 0, n_tasks)
+    while True:  # U X of each block: the sum over its segments, in their order
+        block = take(counters, me, 1, n_blocks)
+        if block >= n_blocks:
             break
-
-
-@njit(**_fast)
-def gather(
-    counter, pending, n_k, scale, rows, chunks, touched, segments, sums, Z_parts, block_segments, K_qw
-):
-    """K = scale·(A X − Uᵀ(U X)) from what `multiply` left, segment by segment."""
-    while True:
-        task = _take(counter)
-        if task >= segments.shape[0]:
-            break
-        # U X of the block: the sum over its segments, in their order
-        block = segments[task, BLOCK]
-        Z_kq = Z_parts[block_segments[block]].copy()
+        Z_kq = Z_parts[block_segments[block]]
         for g in range(block_segments[block] + 1, block_segments[block + 1]):
-            Z_kq += Z_parts[g]
+            part = Z_parts[g]
+            for k in range(n_k):
+                for q in range(Z_kq.shape[1]):
+                    Z_kq[k, q] += part[k, q]
+        done(counters, 1)
+    wait(counters, 1, n_blocks)
+    while True:
+        task = take(counters, me, 2, n_segments)
+        if task >= n_segments:
+            break
+        Z_kq = Z_parts[block_segments[segments[task, BLOCK]]]
         _gather(sums, rows, chunks, touched, pending, n_k, Z_kq, scale, K_qw, segments[task])
 
 
-@njit(**_fast)
-def fold(counter, tiles, pending, scale, rows, chunks, turned):
+@njit(**KERNEL)
+def fold(counters, me, tiles, pending, scale, rows, chunks, turned):
     """A ← scale·(A − UᵀU), columns of U that are not in use being zero: one pass over the tiles."""
     T = ROW_BYTES // tiles.itemsize
     factor = tiles.dtype.type(scale)
     while True:
-        task = _take(counter)
+        task = take(counters, me, 0, chunks.shape[0])
         if task >= chunks.shape[0]:
             break
         C_jk = turned[task]  # −U of the tile row, transposed
@@ -269,13 +276,13 @@ def fold(counter, tiles, pending, scale, rows, chunks, turned):
                         a[i, j] *= factor
 
 
-@njit(**_fast)
-def gram(counter, H_qw, K_qw, parts):
+@njit(**KERNEL)
+def gram(counters, me, H_qw, K_qw, parts):
     """H Kᵀ over equal ranges of the weights, one for each of ``parts`` (g, m, m)."""
     m, N = H_qw.shape
     n_parts = parts.shape[0]
     while True:
-        g = _take(counter)
+        g = take(counters, me, 0, n_parts)
         if g >= n_parts:
             break
         w0 = g * N // n_parts
@@ -290,15 +297,17 @@ def gram(counter, H_qw, K_qw, parts):
                 parts[g, q, p] = s
 
 
-@njit(**_fast)
-def whiten(counter, K_qw, C_qq):
+@njit(**KERNEL)
+def whiten(counters, me, K_qw, C_qq):
     """K ← C⁻¹K by forward substitution, the columns of K in pieces that stay in cache."""
     m, N = K_qw.shape
     width = 256
+    n_tasks = (N + width - 1) // width
     while True:
-        w0 = _take(counter) * width
-        if w0 >= N:
+        task = take(counters, me, 0, n_tasks)
+        if task >= n_tasks:
             break
+        w0 = task * width
         n = min(width, N - w0)
         for q in range(m):
             y = K_qw[q, w0 : w0 + n]

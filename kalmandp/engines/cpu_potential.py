@@ -1,29 +1,33 @@
 """Numba twin of `potential.model` and `potential.jacobian`: fused loops over pairs, G from a table.
 
-What depends on the frame alone (R̃, ∂R̃/∂r, the place of each pair in the table and its Lagrange
-weights) is computed once for the frame. A pass over the pairs then costs a few hundred multiplications
-each. Threads run over atoms; what atoms share (adjoints at the table's nodes) is summed by chunks in
-a fixed order, so the bits do not depend on the number of threads.
+With G in a table the moments are T = S G, where S depends on the frame alone (see
+`cpu_potential_kernels`). S, R̃ and what its derivatives need are computed once for the frame and may be
+kept; a pass over the pairs then costs some tens of multiplications each, whatever the size of the
+embedding, and the nets run on blocks of atoms. What atoms share (adjoints of the table's nodes, gradients
+of the weights) is summed in a fixed order, so the bits do not depend on the number of threads.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kalmandp.engines import cpu_network
 from kalmandp.engines import cpu_potential_kernels as kernels
+from kalmandp.engines.cpu_network import LayerAdjoints, NetCache, multiplications
+from kalmandp.engines.memory import Store
 from kalmandp.engines.table import (
     ORDER,
     SMOOTH,
     STEP,
     TOLERANCE,
     TableGrid,
-    estimated_error,
     lagrange_coefficients,
-    locate,
+    relative_error,
 )
+from kalmandp.engines.threads import Team
 from kalmandp.errors import InputError
 from kalmandp.potential.cutoff import SWITCH_COEFFICIENTS
 from kalmandp.potential.environment import empty_slots, gather, pair_kinds, virtual_rows
@@ -33,13 +37,34 @@ from kalmandp.potential.model import Parameters
 CHUNKS = 8
 
 
+class Nodes(NamedTuple):
+    """S of every atom, at the nodes of one step that its pairs touch.
+
+    touched_i : (n_atoms + 1,) nodes of atom i are touched_i[i] … touched_i[i+1]−1
+    net_t, node_t : net and number (g = number·step) of a node; −1 − v for an empty slot of kind v
+    S_tk : (t, 4);  place_p : place of a pair's first node in the list of its atom
+    most : the most nodes of an atom
+    """
+
+    step: float
+    touched_i: Any
+    net_t: Any
+    node_t: Any
+    S_tk: Any
+    place_p: Any
+    most: int
+
+
 class FusedEnvironment(NamedTuple):
-    """Twin of `Environment`, with pairs as rows of a compressed list and their places in the table.
+    """Twin of `Environment`, with pairs as rows of a compressed list.
 
     first_i : (n_atoms + 1,) pairs of atom i are first_i[i] … first_i[i+1]−1
     back_p : (p,) the same pair seen from its other end
-    node_p, ell_pn, dell_pn : first table node, ℓ and dℓ/dg of each pair
+    geometry_p : (p, 5) n = r/|r|, ds/dr, s/r
     low, high : range of g = R̃_p0
+    order_r : (n_atoms,) atoms by type: atom of row r of the fitting nets
+    first_t : (n_types + 1,) rows of type t are first_t[t] … first_t[t+1]−1
+    blocks : rows of the fitting nets in blocks, see `cpu_network`
     """
 
     types_i: Any
@@ -52,67 +77,119 @@ class FusedEnvironment(NamedTuple):
     back_p: Any
     net_p: Any
     Rt_pk: Any
-    dRt_pkc: Any
-    node_p: Any
-    ell_pn: Any
-    dell_pn: Any
+    geometry_p: Any
+    dstd: Any
     Rt_vk: Any
     count_iv: Any
-    net_v: Any
-    atoms_t: tuple
     low: float
     high: float
+    order_r: Any
+    first_t: Any
+    blocks: Any
+    nodes: Nodes
 
     @property
     def n_atoms(self) -> int:
         return len(self.types_i)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that keeping this environment takes."""
+        return sum(x.nbytes for x in (*self, *self.nodes) if isinstance(x, np.ndarray))
 
-class Table(NamedTuple):
-    """Node values of all embedding nets, what their backward pass needs, and where pairs lie in it.
 
-    node_p, ell_pn, dell_pn : first node of each pair (counted from the grid's start), ℓ and dℓ/dg
+class PairData(NamedTuple):
+    """What loops over pairs take, in one piece."""
+
+    first_i: Any
+    types_i: Any
+    Rt_pk: Any
+    geometry_p: Any
+    dstd: Any
+    place_p: Any
+    inverse_step: float
+    c_an: Any
+
+
+class NodeSums(NamedTuple):
+    """S and G: what T = S G takes. row_t : the table's row of each node in the atoms' lists."""
+
+    touched_i: Any
+    row_t: Any
+    S_tk: Any
+    G_rm: Any
+
+
+class TableRows(NamedTuple):
+    """Rows of the embedding nets: for each net the nodes, then its empty slots.
+
+    first_e : (E + 1,) rows of net e;  row_v : row of the empty slot of kind v
     """
 
+    first_e: np.ndarray
+    row_v: np.ndarray
+    blocks: np.ndarray
+
+
+class Table(NamedTuple):
+    """G at the nodes and for empty slots, and what the nets' backward pass needs."""
+
     grid: TableGrid
-    G_enm: Any
-    G_vm: Any
-    caches_e: list
-    node_p: Any
-    ell_pn: Any
-    dell_pn: Any
+    rows: TableRows
+    cache: NetCache
+    sums: NodeSums
+    pairs: PairData
+    nodes: Nodes
+    error: float
 
 
 class FusedForward(NamedTuple):
     table: Table
     T_ikm: Any
-    caches_t: list
+    cache: NetCache
+
+
+class Space(NamedTuple):
+    """Work space, the first index being the thread: ℓ and ℓ′; blocks of rows of a layer; of all; T̄; B."""
+
+    weights: Any
+    rows: Any
+    layers: Any
+    T_km: Any
+    B_kt: Any
 
 
 class NumbaEngine:
-    """The five passes of the potential for one architecture; keeps the table's grid between calls.
+    """The passes of the potential for one architecture; keeps the table's grid between calls.
 
     Parameters
     ----------
     architecture, layout : of the potential
     step : distance h of the table's nodes in units of g = R̃_p0
+    threads : how many threads work on a pass; None asks `numba.get_num_threads` each time
     """
 
     name = "numba"
 
-    def __init__(self, architecture, layout, step: float = STEP):
+    def __init__(self, architecture, layout, step: float = STEP, threads: int | None = None):
         phi = architecture.embedding_activation
         if phi.lower() not in SMOOTH:
             raise InputError(
                 f"the engine 'numba' tabulates the embedding, which activation {phi!r} makes too rough "
                 f"for that; expected one of {', '.join(SMOOTH)}, or the engine 'numpy'"
             )
-        self.architecture = architecture
+        self.architecture = a = architecture
         self.grid = TableGrid(0, 0, float(step))
-        start = {n: layout[f"{n}.layer.0.W"].start for n in layout.nets}
-        describe = lambda n: cpu_network.describe(layout.nets[n], start[n])
-        self._embedding = [describe(f"embedding.{e}") for e in range(architecture.n_embeddings)]
-        self._fitting = [describe(f"fitting.{t}") for t in range(architecture.n_types)]
+        start = lambda net: layout[f"{net}.layer.0.W"].start
+        stack = lambda nets: cpu_network.stack([layout.nets[n] for n in nets], [start(n) for n in nets])
+        self._embedding = stack([f"embedding.{e}" for e in range(a.n_embeddings)])
+        self._fitting = stack([f"fitting.{t}" for t in range(a.n_types)])
+        self._M, self._axis, self._scale = a.embedding[-1], a.axis_neuron, 1.0 / a.n_neighbours
+        self._padded = 8 * -(-self._M // 8)
+        self._coefficients = np.ascontiguousarray(lagrange_coefficients().T)
+        self._each = np.arange(0)
+        self._team = Team(threads)
+        self._store = Store()
 
     def environment(self, davg, dstd, frames, pairs=None) -> FusedEnvironment:
         """Twin of `environment.environment_of`."""
@@ -124,166 +201,203 @@ class NumbaEngine:
             keep = ~kinds.excluded_v[v_p]
             i_p, j_p, r_pc, v_p = i_p[keep], j_p[keep], r_pc[keep], v_p[keep]
         n_p = len(i_p)
-        Rt_pk, dRt_pkc = np.empty((n_p, 4)), np.empty((n_p, 4, 3))
-        node_p = np.empty(n_p, np.int64)
-        ell_pn, dell_pn = np.empty((n_p, ORDER)), np.empty((n_p, ORDER))
-        kernels.pair_environment(
-            types_i, i_p, r_pc, a.rcut_smth, a.rcut, np.array(SWITCH_COEFFICIENTS),
-            np.ascontiguousarray(davg, dtype=float), np.ascontiguousarray(dstd, dtype=float),
-            lagrange_coefficients(), self.grid.step, Rt_pk, dRt_pkc, node_p, ell_pn, dell_pn,
-        )  # fmt: skip
         first_i = np.searchsorted(i_p, np.arange(len(types_i) + 1))
-        back_p = np.empty(n_p, np.int64)
-        kernels.match_back(first_i, i_p, j_p, r_pc, back_p)
-        return FusedEnvironment(
-            types_i, frame_i, n_frames, i_p, j_p, r_pc, first_i, back_p, kinds.net_v[v_p],
-            Rt_pk, dRt_pkc, node_p, ell_pn, dell_pn,
-            virtual_rows(a, davg, dstd), empty_slots(a, types_i, i_p, v_p), kinds.net_v,
-            tuple(np.nonzero(types_i == t)[0] for t in range(a.n_types)),
-            float(Rt_pk[:, 0].min()) if n_p else 0.0, float(Rt_pk[:, 0].max()) if n_p else 0.0,
+        davg, dstd = np.ascontiguousarray(davg, dtype=float), np.ascontiguousarray(dstd, dtype=float)
+        Rt_pk, geometry_p, back_p = np.empty((n_p, 4)), np.empty((n_p, 5)), np.empty(n_p, np.int32)
+        self._team.run(
+            kernels.pair_environment, 200 * n_p, first_i, types_i, i_p, j_p, r_pc, a.rcut_smth, a.rcut,
+            np.array(SWITCH_COEFFICIENTS), davg, dstd, Rt_pk, geometry_p, back_p,
         )  # fmt: skip
+        order_r = np.argsort(types_i, kind="stable")
+        first_t = np.searchsorted(types_i[order_r], np.arange(a.n_types + 1))
+        low, high = (float(Rt_pk[:, 0].min()), float(Rt_pk[:, 0].max())) if n_p else (0.0, 0.0)
+        env = FusedEnvironment(
+            types_i, frame_i, n_frames, i_p, j_p, r_pc, first_i, back_p, kinds.net_v[v_p].astype(np.int32),
+            Rt_pk, geometry_p, dstd, virtual_rows(a, davg, dstd), empty_slots(a, types_i, i_p, v_p),
+            low, high, order_r, first_t, cpu_network.row_blocks(first_t), None,
+        )  # fmt: skip
+        return env._replace(nodes=self._nodes(env, self.grid.step))
+
+    def _nodes(self, env: FusedEnvironment, step: float) -> Nodes:
+        """S at the nodes of that step."""
+        n_p, n = len(env.i_p), env.n_atoms
+        lowest = int(np.floor(env.low / step)) - ORDER
+        shape = (self.architecture.n_embeddings, int(np.floor(env.high / step)) + 2 * ORDER - lowest)
+        known = (env.first_i, env.net_p, env.Rt_pk, 1.0 / step)
+        count_i = np.empty(n, np.int64)
+        marks = np.empty((self._team.size, *shape), np.int32)
+        self._team.run(kernels.count_nodes, 50 * n_p, *known, lowest, marks, env.count_iv, count_i)
+        touched_i = np.concatenate([[0], np.cumsum(count_i)])
+        n_t = int(touched_i[-1])
+        nodes = Nodes(
+            step, touched_i, np.empty(n_t, np.int32), np.empty(n_t, np.int32), np.empty((n_t, 4)),
+            np.empty(n_p, np.int32), int(count_i.max(initial=1)),
+        )  # fmt: skip
+        self._team.run(
+            kernels.sum_nodes, 100 * n_p, *known, self._coefficients, lowest, marks,
+            np.empty((self._team.size, ORDER)), env.count_iv, env.Rt_vk, self._scale, touched_i,
+            nodes.net_t, nodes.node_t, nodes.S_tk, nodes.place_p,
+        )  # fmt: skip
+        return nodes
 
     def tabulate(self, par: Parameters, env: FusedEnvironment) -> Table:
-        """Run each embedding net on the nodes of the grid, and on its virtual rows.
+        """Run each embedding net on the nodes of the grid, and on its empty slots.
 
         Where the nets are too sharp for the step, it is halved until the table's estimated error is
         below `table.TOLERANCE`. The choice depends on the weights alone, not on earlier calls.
         """
-        self.grid = self.grid.covering(env.low, env.high)
-        grid = self.grid
+        grid = self.grid = self.grid.covering(env.low, env.high)
+        nodes = env.nodes
         while True:
-            G_enm, G_vm, caches_e = self._run_nets(par, env, grid)
-            # of the nodes that this frame touches: what other frames did to the grid must not matter
-            first, last = grid.touched(env.low, env.high)
-            if estimated_error(G_enm[:, first:last]) <= TOLERANCE:
-                break
+            table = self._run_nets(par, env, grid, nodes)
+            if table.error <= TOLERANCE:
+                return table
             grid = grid.finer().covering(env.low, env.high)
-        node_p, ell_pn, dell_pn = env.node_p, env.ell_pn, env.dell_pn
-        if grid.step != self.grid.step:
-            node_p, ell_pn, dell_pn = locate(env.Rt_pk[:, 0], grid.step)
-        return Table(grid, G_enm, G_vm, caches_e, node_p - grid.start, ell_pn, dell_pn)
+            nodes = self._nodes(env, grid.step)
 
-    def _run_nets(self, par: Parameters, env: FusedEnvironment, grid: TableGrid):
+    def _run_nets(self, par: Parameters, env: FusedEnvironment, grid: TableGrid, nodes: Nodes) -> Table:
+        nets, new = self._embedding, self._store.empty
         count = grid.stop - grid.start
-        M = self.architecture.embedding[-1]
-        G_enm, G_vm = np.empty((len(self._embedding), count, M)), np.empty((len(env.net_v), M))
-        caches_e = []
-        for e, net in enumerate(self._embedding):
-            virtual = np.nonzero(env.net_v == e)[0]
-            g = np.concatenate([grid.nodes, env.Rt_vk[virtual, 0]])[:, None]
-            G, cache = cpu_network.forward(net, par.weights, g)
-            G_enm[e], G_vm[virtual] = G[:count], G[count:]
-            caches_e.append(cache)
-        return G_enm, G_vm, caches_e
+        rows = _table_rows(count, tuple(pair_kinds(self.architecture).net_v.tolist()), len(nets.forms))
+        n_rows = int(rows.first_e[-1])
+        g_r = np.empty(n_rows)
+        for first in rows.first_e[:-1]:
+            g_r[first : first + count] = grid.nodes
+        g_r[rows.row_v] = env.Rt_vk[:, 0]
+        cache, G_rm = self._new_cache(nets, n_rows), new((n_rows, self._padded))
+        row_t = new((len(nodes.net_t),), np.int32)
+        worst, largest = np.zeros(len(rows.blocks)), np.zeros(len(rows.blocks))
+        # the error at nodes that this frame touches: what other frames did to the grid must not matter
+        self._team.run(
+            kernels.tabulate, multiplications(nets, n_rows), nets, rows, par.weights, g_r, cache, G_rm,
+            *grid.touched(env.low, env.high), worst, largest, nodes, rows.first_e[:-1] - grid.start, row_t,
+        )  # fmt: skip
+        error = relative_error(worst.max(initial=0.0), largest.max(initial=0.0))
+        sums = NodeSums(nodes.touched_i, row_t, nodes.S_tk, G_rm)
+        pairs = PairData(
+            env.first_i, env.types_i, env.Rt_pk, env.geometry_p, env.dstd, nodes.place_p, 1.0 / grid.step,
+            self._coefficients,
+        )  # fmt: skip
+        return Table(grid, rows, cache, sums, pairs, nodes, error)
 
     def energies(self, par: Parameters, env: FusedEnvironment):
         """Twin of `model.energies`."""
-        a = self.architecture
-        table = self.tabulate(par, env)
-        T_ikm = np.empty((env.n_atoms, 4, a.embedding[-1]))
-        kernels.moments(
-            env.first_i, env.net_p, table.node_p, table.ell_pn, env.Rt_pk,
-            table.G_enm, env.count_iv, table.G_vm, env.Rt_vk, 1.0 / a.n_neighbours, T_ikm,
+        nets, table, n = self._fitting, self.tabulate(par, env), env.n_atoms
+        T_ikm = self._store.empty((n, 4, self._padded))
+        cache = self._new_cache(nets, n)
+        E_i = np.empty(n)
+        self._team.run(
+            kernels.atomic_energies, multiplications(nets, n) + self._products(table.nodes), nets, env.blocks,
+            env.order_r, par.weights, par.bias_t, table.sums, self._M, self._axis, T_ikm, cache,
+            np.empty((n, 1)), E_i,
         )  # fmt: skip
-        E_i = np.empty(env.n_atoms)
-        caches_t = []
-        for t, atoms in enumerate(env.atoms_t):
-            D = np.empty((len(atoms), a.descriptor_size))
-            kernels.contract(T_ikm, T_ikm, atoms, a.axis_neuron, 0.5, D)
-            E, cache = cpu_network.forward(self._fitting[t], par.weights, D)
-            E_i[atoms] = E[:, 0] + par.bias_t[t]
-            caches_t.append(cache)
-        return E_i, FusedForward(table, T_ikm, caches_t)
+        return E_i, FusedForward(table, T_ikm, cache)
 
     def pair_gradient(self, par: Parameters, env: FusedEnvironment, fwd: FusedForward):
         """Twin of `model.pair_gradient`: f_pc = ∂E/∂r_pc."""
-        a = self.architecture
-        T_bar_ikm = np.zeros_like(fwd.T_ikm)
-        for t, atoms in enumerate(env.atoms_t):
-            ones = np.ones((len(atoms), 1))
-            D_bar = cpu_network.backward(self._fitting[t], par.weights, fwd.caches_t[t], ones)
-            kernels.contract_adjoint(fwd.T_ikm, atoms, a.axis_neuron, D_bar, T_bar_ikm)
-        f_pc = np.empty((len(env.i_p), 3))
-        kernels.pair_gradient(
-            env.first_i, env.net_p, fwd.table.node_p, fwd.table.ell_pn, fwd.table.dell_pn,
-            env.Rt_pk, env.dRt_pkc, fwd.table.G_enm, T_bar_ikm, 1.0 / a.n_neighbours, f_pc,
+        nets, table = self._fitting, fwd.table
+        f_pc = self._store.empty((len(env.i_p), 3))
+        work = multiplications(nets, env.n_atoms) + self._products(table.nodes) + 200 * len(f_pc)
+        space = self._space(nets, table.nodes.most)
+        self._team.run(
+            kernels.pair_gradient, work, space, nets, env.blocks, env.order_r, self._count(env.n_atoms),
+            par.weights,
+            fwd.cache, table.pairs, table.sums, self._M, self._axis, self._scale, fwd.T_ikm, f_pc,
         )  # fmt: skip
         return f_pc
 
     def forces(self, env: FusedEnvironment, f_pc):
         """Twin of `model.forces_from_pairs`."""
         F_ic = np.empty((env.n_atoms, 3))
-        kernels.forces(env.first_i, env.back_p, f_pc, F_ic)
+        self._team.run(kernels.forces, 10 * len(f_pc), env.first_i, env.back_p, f_pc, F_ic)
         return F_ic
 
     def virial(self, env: FusedEnvironment, f_pc):
         """Twin of `model.virial_from_pairs`."""
-        W_icc = np.empty((env.n_atoms, 3, 3))
-        kernels.virial(env.first_i, env.r_pc, f_pc, W_icc)
+        W_icc = self._store.empty((env.n_atoms, 3, 3))
+        self._team.run(kernels.virials, 10 * len(f_pc), env.first_i, env.r_pc, f_pc, W_icc)
         W_fcc = np.zeros((env.n_frames, 3, 3))
         np.add.at(W_fcc, env.frame_i, W_icc)
         return W_fcc
 
     def energy_gradient(self, par, env, fwd, E_bar_i):
         """Twin of `jacobian.energy_gradient`."""
+        nets, n = self._fitting, env.n_atoms
         gradient = np.zeros(par.layout.size)
-        T_bar_ikm = np.zeros_like(fwd.T_ikm)
-        for t, atoms in enumerate(env.atoms_t):
-            E_bar = np.ascontiguousarray(E_bar_i[atoms, None], dtype=float)
-            D_bar = cpu_network.backward(
-                self._fitting[t], par.weights, fwd.caches_t[t], E_bar, gradient
-            )
-            kernels.contract_adjoint(fwd.T_ikm, atoms, self.architecture.axis_neuron, D_bar, T_bar_ikm)
-        none = np.zeros((0, 4))
-        self._embedding_gradient(par, env, fwd, T_bar_ikm, T_bar_ikm[:0], none, gradient)
+        T_bar_ikm = self._store.empty(fwd.T_ikm.shape)
+        work = 3 * multiplications(nets, n) + self._products(fwd.table.nodes)
+        self._team.run(
+            kernels.energy_gradient, work, self._space(nets), nets, env.blocks, env.first_t, env.order_r,
+            self._count(max(n, len(fwd.table.sums.G_rm))), par.weights, fwd.cache, fwd.table.sums, self._M,
+            self._axis,
+            np.ascontiguousarray(E_bar_i, dtype=float), fwd.T_ikm, self._new_adjoints(nets, n), T_bar_ikm,
+            np.empty((0, 4)), *self._for_embedding(fwd.table), gradient,
+        )  # fmt: skip
         return gradient
 
     def weight_gradient(self, par, env, fwd, E_bar_i, v_pc):
         """Twin of `jacobian.weight_gradient`; atoms that feel neither Ē nor v are passed over."""
-        a = self.architecture
+        nets, table, new = self._fitting, fwd.table, self._store.empty
+        E_bar_i, v_pc = np.ascontiguousarray(E_bar_i, dtype=float), np.ascontiguousarray(v_pc, dtype=float)
+        feels_i = E_bar_i != 0.0
+        feels_i[env.i_p[(v_pc != 0.0).any(axis=1)]] = True
+        source = np.nonzero(feels_i[env.order_r])[0]
+        atoms, first_t = env.order_r[source], np.searchsorted(source, env.first_t)
         gradient = np.zeros(par.layout.size)
-        table = fwd.table
-        Rt_dot_pk = np.empty((len(env.i_p), 4))
-        T_dot_ikm = np.empty_like(fwd.T_ikm)
-        moved_i = np.zeros(env.n_atoms, np.bool_)
-        kernels.moments_tangent(
-            env.first_i, env.net_p, table.node_p, table.ell_pn, table.dell_pn, env.Rt_pk, env.dRt_pkc,
-            v_pc, table.G_enm, 1.0 / a.n_neighbours, Rt_dot_pk, T_dot_ikm, moved_i,
+        like_T = [new(fwd.T_ikm.shape) for _ in range(3)]
+        work = 6 * multiplications(nets, len(atoms)) + 3 * self._products(table.nodes)
+        self._team.run(
+            kernels.weight_gradient, work, self._space(nets), nets, cpu_network.row_blocks(first_t),
+            first_t, atoms, source,
+            self._count(max(len(atoms), len(table.sums.G_rm))), par.weights, fwd.cache, table.pairs,
+            table.sums, v_pc,
+            self._M, self._axis, self._scale, E_bar_i, fwd.T_ikm, like_T[0], new(table.nodes.S_tk.shape),
+            self._new_adjoints(nets, len(atoms), tangents=True), *like_T[1:], *self._for_embedding(table),
+            gradient,
         )  # fmt: skip
-        moved_i |= E_bar_i != 0.0
-        T_bar_ikm, T_dot_bar_ikm = np.zeros_like(T_dot_ikm), np.zeros_like(T_dot_ikm)
-        for t, atoms in enumerate(env.atoms_t):
-            rows = np.nonzero(moved_i[atoms])[0]
-            cache = fwd.caches_t[t]
-            if len(rows) < len(atoms):
-                atoms, cache = atoms[rows], cpu_network.NetCache(*(c[rows] for c in cache[:4]))
-            D_dot = np.empty((len(atoms), a.descriptor_size))
-            kernels.contract(T_dot_ikm, fwd.T_ikm, atoms, a.axis_neuron, 1.0, D_dot)
-            _, cache = cpu_network.tangent(self._fitting[t], par.weights, cache, D_dot)
-            E_bar = np.ascontiguousarray(E_bar_i[atoms, None], dtype=float)
-            D_bar, D_dot_bar = cpu_network.tangent_backward(
-                self._fitting[t], par.weights, cache, E_bar, np.ones_like(E_bar), gradient
-            )
-            # T̄ = adj(T, D̄) + adj(Ṫ, Ḋ̄);  Ṫ̄ = adj(T, Ḋ̄)
-            kernels.contract_adjoint(fwd.T_ikm, atoms, a.axis_neuron, D_bar, T_bar_ikm)
-            kernels.contract_adjoint(T_dot_ikm, atoms, a.axis_neuron, D_dot_bar, T_bar_ikm)
-            kernels.contract_adjoint(fwd.T_ikm, atoms, a.axis_neuron, D_dot_bar, T_dot_bar_ikm)
-        self._embedding_gradient(par, env, fwd, T_bar_ikm, T_dot_bar_ikm, Rt_dot_pk, gradient)
         return gradient
 
-    def _embedding_gradient(self, par, env, fwd, T_bar_ikm, T_dot_bar_ikm, Rt_dot_pk, gradient):
-        """Collect Ḡ and Ġ̄ at the nodes of the table, and send them back through the nets."""
-        table = fwd.table
-        E, n, M = table.G_enm.shape
-        collected = np.zeros((CHUNKS, E, n, M))
-        virtual = np.zeros((CHUNKS, len(env.net_v), M))
-        kernels.node_adjoint(
-            env.first_i, env.net_p, table.node_p, table.ell_pn, table.dell_pn,
-            env.Rt_pk, Rt_dot_pk, T_bar_ikm, T_dot_bar_ikm, env.count_iv, env.Rt_vk,
-            1.0 / self.architecture.n_neighbours, collected, virtual,
+    def _for_embedding(self, table: Table):
+        """What the way back through the embedding nets takes."""
+        nets, n_rows = self._embedding, len(table.sums.G_rm)
+        collected = self._store.empty((CHUNKS, *table.sums.G_rm.shape))
+        return collected, nets, table.rows, table.cache, self._new_adjoints(nets, n_rows)
+
+    def _new_cache(self, nets: cpu_network.NetStack, n_rows: int) -> NetCache:
+        new, a = self._store.empty, (n_rows, nets.n_a)
+        return NetCache(new((n_rows, nets.n_x)), new(a), new(a), new(a))
+
+    def _new_adjoints(self, nets: cpu_network.NetStack, n_rows: int, tangents: bool = False) -> LayerAdjoints:
+        new, a, n = self._store.empty, (n_rows, nets.n_a), n_rows if tangents else 0
+        has_idt = (nets.forms[:, :, cpu_network.IDT_START] >= 0).any()
+        X_dot, a_dot, a_dot_bar = new((n, nets.n_x)), new((n, nets.n_a)), new((n, nets.n_a))
+        return LayerAdjoints(new(a), a_dot_bar, X_dot, a_dot, new(a if has_idt else (0, nets.n_a)))
+
+    def _space(self, nets: cpu_network.NetStack, most: int = 0) -> Space:
+        """Work space for passes over the nets; with room for the ``most`` nodes of an atom."""
+        new, n, rows = self._store.empty, self._team.size, cpu_network.ROWS
+        widest = max(nets.widest, self._embedding.widest)
+        return Space(
+            new((n, 2, ORDER)), new((n, 4, rows, widest)), new((n, 2, rows, nets.n_a)),
+            new((n, 4, self._padded)), new((n, 4, most)),
         )  # fmt: skip
-        kernels.sum_chunks(collected.reshape(CHUNKS, -1))
-        kernels.sum_chunks(virtual.reshape(CHUNKS, -1))
-        for e, net in enumerate(self._embedding):
-            G_bar = np.concatenate([collected[0, e], virtual[0][env.net_v == e]])
-            cpu_network.backward(net, par.weights, table.caches_e[e], G_bar, gradient)
+
+    def _products(self, nodes: Nodes) -> int:
+        """Multiplications of one product with the table, about."""
+        return 4 * self._padded * len(nodes.net_t)
+
+    def _count(self, n: int) -> np.ndarray:
+        """0, 1, 2, …, at least n of them."""
+        if len(self._each) < n:
+            self._each = np.arange(n)
+        return self._each
+
+
+@lru_cache(maxsize=64)
+def _table_rows(n_nodes: int, net_v: tuple[int, ...], n_nets: int) -> TableRows:
+    kinds_e = [[v for v, net in enumerate(net_v) if net == e] for e in range(n_nets)]
+    first_e = np.concatenate([[0], np.cumsum([n_nodes + len(kinds) for kinds in kinds_e])])
+    row_v = np.empty(len(net_v), dtype=np.int64)
+    for e, kinds in enumerate(kinds_e):
+        row_v[kinds] = first_e[e] + n_nodes + np.arange(len(kinds))
+    return TableRows(first_e, row_v, cpu_network.row_blocks(first_e))

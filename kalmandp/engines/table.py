@@ -68,7 +68,6 @@ class TableGrid(NamedTuple):
         stop = ALIGN * -(-max(last, self.stop) // ALIGN)
         return TableGrid(start, stop, self.step)
 
-
     def touched(self, low: float, high: float) -> tuple[int, int]:
         """Places of the nodes, first and one past the last, that g in [low, high] is computed from."""
         first = int(np.floor(low / self.step)) - ORDER // 2 + 1 - self.start
@@ -93,15 +92,19 @@ def locate(g, step: float):
     return node, powers @ c_na.T, slopes @ c_na[:, 1:].T / step
 
 
-def estimated_error(G_enm) -> float:
+def relative_error(difference: float, largest: float) -> float:
     """Error of the polynomials between nodes, relative to the largest |G|, from the nodes alone.
 
-    The remainder half-way is Π(x − x_n)/8! · Δ⁸G = (½·3/2·5/2·7/2)²/8! · Δ⁸G, with Δ⁸ the eighth difference.
+    The remainder half-way is Π(x − x_n)/8! · Δ⁸G = (½·3/2·5/2·7/2)²/8! · Δ⁸G.
+
+    Parameters
+    ----------
+    difference : the largest eighth difference |Δ⁸G| of node values
+    largest : the largest |G|
     """
-    worst = np.abs(np.diff(G_enm, n=ORDER, axis=1)).max(initial=0.0)
-    rounding = 2**ORDER * np.finfo(float).eps * np.abs(G_enm).max(initial=0.0)
+    rounding = 2**ORDER * np.finfo(float).eps * largest
     remainder = (0.5 * 1.5 * 2.5 * 3.5) ** 2 / 40320
-    return float(remainder * max(worst - rounding, 0.0) / max(np.abs(G_enm).max(initial=0.0), 1e-300))
+    return float(remainder * max(difference - rounding, 0.0) / max(largest, 1e-300))
 
 
 def interpolation_error(evaluate, grid: TableGrid) -> tuple[float, float]:

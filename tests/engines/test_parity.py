@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 
 from kalmandp.engines import POTENTIAL_ENGINES, default_engine, potential_engine
 from kalmandp.engines.cpu_activation import CODES
-from kalmandp.engines.table import SMOOTH, TableGrid, estimated_error, interpolation_error
+from kalmandp.engines.table import SMOOTH, TableGrid, interpolation_error
 from kalmandp.engines.table import TOLERANCE as TABLE_TOLERANCE
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
@@ -73,9 +73,7 @@ def test_every_activation(name, phi):
 
 @pytest.mark.parametrize("name", [n for n in POTENTIAL_ENGINES if n != "numpy"])
 def test_excluded_types_and_the_papers_network(name):
-    a = Architecture(
-        ("A", "B"), 4.5, 0.5, (120, 120), exclude_types=((0, 0),), type_one_side=False, **PAPER
-    )
+    a = Architecture(("A", "B"), 4.5, 0.5, (120, 120), exclude_types=((0, 0),), type_one_side=False, **PAPER)
     rng = np.random.default_rng(8)
     frames = [random_frame(rng, 2, 7), random_frame(rng, 2, 3, "open")]
     check(name, Case(rng, a, frames[0]), frames)
@@ -102,7 +100,7 @@ def test_a_planted_error_is_seen():
 
     def environment(davg, dstd, frames, pairs=None):
         env = forget(davg, dstd, frames, pairs)
-        return env._replace(count_iv=0 * env.count_iv)
+        return env._replace(nodes=engine._nodes(env._replace(count_iv=0 * env.count_iv), env.nodes.step))
 
     engine.environment = environment
     wanted = passes(potential_engine("numpy", case.architecture, case.layout), case, frames, seeded())
@@ -161,8 +159,8 @@ def test_a_sharp_net_gets_a_finer_table():
     env = engine.environment(case.davg, case.dstd, frames)
     table = engine.tabulate(case.par, env)
     assert table.grid.step < engine.grid.step
-    coarse = engine._run_nets(case.par, env, engine.grid)[0]
-    assert estimated_error(coarse) > TABLE_TOLERANCE >= estimated_error(table.G_enm)
+    coarse = engine._run_nets(case.par, env, engine.grid, env.nodes)
+    assert coarse.error > TABLE_TOLERANCE >= table.error
 
 
 def test_kinked_embeddings_are_left_to_the_reference():

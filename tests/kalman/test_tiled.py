@@ -13,7 +13,7 @@ from filter_checks import random_updates
 from numpy.testing import assert_allclose
 from textbook import bits, dense_covariance
 
-from kalmandp.engines import COVARIANCES, cpu_covariance, find
+from kalmandp.engines import COVARIANCES, cpu_covariance, find, threads
 from kalmandp.engines.cpu_covariance import TiledCovariance, covariance_cases
 from kalmandp.errors import InputError
 from kalmandp.kalman import RLEKF, Blocks, Part, covariance_memory, partition
@@ -97,7 +97,7 @@ def test_initial_variances(P0):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_same_bits_for_any_number_of_threads(dtype, monkeypatch):
     """Enough work that it is shared, with m = 1 and several panels, and folds between them."""
-    monkeypatch.setattr(cpu_covariance, "WORTH_SHARING", 0)
+    monkeypatch.setattr(threads, "WORTH_SHARING", 0)
 
     def state_with(n_threads):
         monkeypatch.setattr(numba, "get_num_threads", lambda: n_threads)
@@ -114,7 +114,7 @@ def test_numbas_number_of_threads_is_obeyed():
         numba.set_num_threads(1)
         one = RLEKF(np.zeros(1700), (900, 800), covariance="tiled")
         run(one, 2, 3)
-        assert one.covariance._team._size == 0
+        assert not one.covariance._team._helpers
     finally:
         numba.set_num_threads(before)
     assert bits(run(RLEKF(np.zeros(1700), (900, 800), covariance="tiled"), 2, 3)) == bits(one)

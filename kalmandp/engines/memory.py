@@ -1,0 +1,65 @@
+"""Work space that is used again: a fresh page of memory costs more than the arithmetic done in it."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+#: Lengths are rounded up to this many bytes, so that arrays of nearly one size share memory.
+GRAIN = 1 << 14
+#: Bytes that a store keeps for later at most.
+KEEP = 1 << 28
+
+
+class Store:
+    """Gives out arrays, and takes their memory back when the last view of an array is gone.
+
+    An array from `empty` is like one from `numpy.empty`: it may be kept as long as one likes.
+    """
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[np.ndarray]] = {}
+        self._kept = 0
+
+    def empty(self, shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
+        """An array that holds anything, beginning on a line of cache."""
+        dtype = np.dtype(dtype)
+        n_bytes = prod(shape) * dtype.itemsize
+        size = -(-max(n_bytes, 1) // GRAIN) * GRAIN
+        try:
+            memory = self._free[size].pop()
+            self._kept -= size
+        except (KeyError, IndexError):
+            memory = _aligned(size)
+        return np.asarray(_Loan(self, memory))[:n_bytes].view(dtype).reshape(shape)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
+        """An array of zeros."""
+        array = self.empty(shape, dtype)
+        array[...] = 0
+        return array
+
+    def _take_back(self, memory: np.ndarray) -> None:
+        if self._kept + len(memory) <= KEEP:
+            self._free.setdefault(len(memory), []).append(memory)
+            self._kept += len(memory)
+
+
+class _Loan:
+    """Owner of an array's memory while any view of it lives: NumPy keeps it as the array's base."""
+
+    def __init__(self, store: Store, memory: np.ndarray) -> None:
+        self._store, self._memory = store, memory
+        self.__array_interface__ = memory.__array_interface__
+
+    def __del__(self) -> None:
+        self._store._take_back(self._memory)
+
+
+def _aligned(n_bytes: int) -> np.ndarray:
+    """Bytes from a line of cache on: loads that straddle two lines cost a third of the speed."""
+    memory = np.empty(n_bytes + 64, dtype=np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + n_bytes]
