@@ -29,7 +29,8 @@ class Comparison(NamedTuple):
 class Metrics(NamedTuple):
     """Root mean square and mean absolute errors; NaN where no frame has the label.
 
-    energy and virial in eV/atom, force in eV/Å; ``rms_force`` is the labels' own RMS, eV/Å
+    energy and virial in eV/atom, force in eV/Å, atomic_energy in eV; ``rms_force`` is the labels' own
+    RMS, eV/Å
     """
 
     energy_rmse: float
@@ -41,6 +42,8 @@ class Metrics(NamedTuple):
     rms_force: float
     n_frames: int
     n_atoms: int
+    atomic_energy_rmse: float = float("nan")
+    atomic_energy_mae: float = float("nan")
 
 
 def compare(potential: Potential, frames, pairs=None) -> Comparison:
@@ -78,10 +81,12 @@ def summarize(comparison: Comparison) -> Metrics:
     ]
     forces = [f for f in c.forces if f is not None]
     force = [(f[..., 1] - f[..., 0]).ravel() for f in forces]
+    atomic = [e[..., 1] - e[..., 0] for e in c.atomic_energies if e is not None]
     rms, mae = _rms, _mae
     return Metrics(
         rms(energy), mae(energy), rms(force), mae(force), rms(virial), mae(virial),
         rms([f[..., 0].ravel() for f in forces]), len(c.n_atoms), int(c.n_atoms.sum()),
+        rms(atomic), mae(atomic),
     )  # fmt: skip
 
 
