@@ -39,6 +39,8 @@ class Potential:
     info : dict of notes that travel with the model file
     engine : "numba" (fused, threads) or "numpy" (the reference); by default the fused one, except for
         embeddings with kinks (relu, relu6, silut, custom_silu), whose table would not converge
+    copy : False to keep ``weights`` itself, a C-ordered float64 array, instead of a copy: training then
+        changes the caller's array in place
 
     See Also
     --------
@@ -48,7 +50,7 @@ class Potential:
 
     def __init__(
         self, architecture, weights, *, davg, dstd, bias_atom_e, out_bias=None, info=None,
-        engine=None,
+        engine=None, copy=True,
     ):  # fmt: skip
         self.architecture = a = architecture
         self.layout = WeightLayout(a)
@@ -62,7 +64,9 @@ class Potential:
         self.out_bias = check("out_bias", out_bias, (a.n_types,))
         self.info = dict(info or {})
         self.engine = potential_engine(engine or default_engine(a), a, self.layout)
-        self._weights = check("weights", weights, (self.layout.size,)).copy()
+        self._weights = check("weights", weights, (self.layout.size,))
+        if not copy:
+            self._weights = _own(weights)
 
     @classmethod
     def create(
@@ -253,6 +257,16 @@ class Potential:
             f"Potential(type_map={list(a.type_map)}, rcut={a.rcut}, embedding={list(a.embedding)}, "
             f"axis_neuron={a.axis_neuron}, fitting={list(a.fitting)}, weights={self.layout.size})"
         )
+
+
+def _own(weights) -> np.ndarray:
+    """The caller's own array, if training can change it in place."""
+    fits = isinstance(weights, np.ndarray) and weights.dtype == np.float64
+    if not (fits and weights.flags.c_contiguous and weights.flags.writeable):
+        raise InputError(
+            "weights with copy=False are not a writeable, C-ordered float64 NumPy array; expected one"
+        )
+    return weights
 
 
 def _finite(name: str, value, shape) -> np.ndarray:
