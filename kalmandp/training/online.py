@@ -102,7 +102,9 @@ class OnlineTrainer:
     30
     """
 
-    def __init__(self, potential: Potential, *, rng: np.random.Generator, threads: int | None = 1, **optimizer):
+    def __init__(
+        self, potential: Potential, *, rng: np.random.Generator, threads: int | None = 1, **optimizer
+    ):  # fmt: skip
         require(isinstance(rng, np.random.Generator), "rng", rng, "a numpy.random.Generator")
         whole = isinstance(threads, (int, np.integer)) and not isinstance(threads, bool) and threads >= 1
         require(threads is None or whole, "threads", threads, "an integer ≥ 1, or None")

@@ -177,7 +177,8 @@ def test_measure_and_update_are_a_step(start):
     one, other = online(start), online(start)
     f = frames(1)[0]
     step(one, f)
-    for m in other.measure(other.frame(f.positions, f.symbols, cell=f.cell, energy=f.energy, forces=f.forces)):
+    frame = other.frame(f.positions, f.symbols, cell=f.cell, energy=f.energy, forces=f.forces)
+    for m in other.measure(frame):
         other.update(m)
     same(one, other)
 
