@@ -10,6 +10,16 @@ changes the weights by (Algorithm 1 of the RLEKF paper, which is m = 1 and R = L
     λ   ← ν λ + 1 − ν
 
 For one block this is P⁻¹ ← λ P⁻¹ + Hᵀ R⁻¹ H: recursive least squares that forgets with the factor λ.
+
+From the paper's equations to these lines. Eq. (1) is the model, y = h(w) + η with weights that do not move;
+eq. (2) replaces h by its tangent plane at the weights of now, with H = ∂h/∂w (a column in the paper, a row
+here); (3) and (4) are that linear problem, which Kalman's filter solves exactly. Eq. (5) makes old data count
+less: numbers of step t are multiplied by α_t = Π_i λ_i^(−1/2), which grows. The filter for (5) reads ::
+
+    a_t = λ⁻¹ HᵀPH + α²R,    K_t = λ⁻¹ P H a_t⁻¹,    P_t = (1 − K_t Hᵀ) λ⁻¹ P,    w_t = w_{t−1} + K_t ε_t
+
+The paper sets α²R = L, so α never has to be computed. Multiply a_t by λ and call it S: a_t = S/λ turns K_t
+into P H S⁻¹ and P_t into (P − P H S⁻¹ HᵀP)/λ. These are the lines above, and R stands for the paper's α²R.
 """
 
 from __future__ import annotations
@@ -46,7 +56,7 @@ class UpdateInfo(NamedTuple):
 
 
 class RLEKF:
-    """Reorganized layer extended Kalman filter.
+    """Reorganized layer extended Kalman filter: RLEKF, eq. (1) to (5).
 
     Parameters
     ----------
@@ -115,7 +125,7 @@ class RLEKF:
         self._process_noise = float(q)
 
     def update(self, H: Any, error: Any, noise: Any) -> UpdateInfo:
-        """Take in one measurement of m numbers.
+        """Take in one measurement of m numbers: Algorithm 1, l. 8 to 16.
 
         Parameters
         ----------

@@ -65,7 +65,7 @@ class KalmanTrainer:
         return {m.kind: self.update(m, len(sample.frames)) for m in self.measure(sample)}
 
     def measure(self, sample: measurements.Sample, rng=None) -> Iterator[measurements.Measurement]:
-        """What Algorithm 2 measures on a sample, one after another; each is for one `update`.
+        """What Algorithm 2, l. 2 to 5, measures on a sample, one after another; each is for one `update`.
 
         A measurement is predicted when it is asked for, with the weights that the updates before it
         have left. Atoms are drawn from ``rng``, or the trainer's own generator.
@@ -312,7 +312,7 @@ class Run:
 def train(
     settings, *, output=".", restart=None, init_model=None, stop: Callable[[], bool] | None = None
 ) -> Iterator[Record]:
-    """Train a potential; the caller owns the loop.
+    """Train a potential: Algorithm 2, l. 1 to 6; the caller owns the loop.
 
     Parameters
     ----------

@@ -89,14 +89,20 @@ def labels(sample: Sample, name: str) -> np.ndarray:
 
 
 def signs(error):
-    """+1 where the label is above the prediction or equal, else −1 (Algorithm 1, lines 2–4)."""
+    """+1 where the label is above the prediction or equal, else −1: Algorithm 1, l. 1 to 5.
+
+    The paper flips Ŷ_i where Ŷ_i ≥ Y_i; equality, of measure zero, counts for the other sign here.
+    """
     return np.where(error >= 0.0, 1.0, -1.0)
 
 
 def energy_signed(
     potential: Potential, sample: Sample, noise, n_blocks: int, now=None
 ) -> Measurement:
-    """Mean of the frames' signed energies, one number; for one frame this is its energy."""
+    """Mean of the frames' signed energies, one number; for one frame this is its energy.
+
+    Algorithm 2, l. 2 and 3, by Algorithm 1, l. 6 and 7.
+    """
     now = predict(potential, sample, forces=False) if now is None else now
     error_f = labels(sample, "energy") - now.E_f
     s_f = signs(error_f) / len(error_f)
@@ -111,7 +117,11 @@ def energy_signed(
 def force_signed(
     potential: Potential, sample: Sample, atoms, noise, n_blocks: int, now=None
 ) -> Measurement:
-    """Mean of the signed force components of ``atoms`` (indices into the sample), one number."""
+    """Mean of the signed force components of ``atoms`` (indices into the sample), one number.
+
+    Algorithm 2, l. 4 and 5, by Algorithm 1, l. 6 and 7: with s = sign(F − F̂) over n = 3·len(atoms)
+    components, error = (1/n) Σ|F − F̂|,  H = ∂/∂w (1/n) Σ s F̂ = ∂(c·F̂)/∂w,  c = s/n.
+    """
     now = predict(potential, sample) if now is None else now
     error_ac = labels(sample, "forces")[atoms] - now.F_ic[atoms]
     c_ic = np.zeros((sample.n_atoms, 3))
