@@ -72,6 +72,12 @@ def convert(
     compression : None or "gzip", for HDF5
     progress : called with the number of frames so far, after each
 
+    Examples
+    --------
+    >>> done = convert("data/si64_lda_test.h5", "some.xyz", index="0:3")
+    >>> done.frames, done.labels
+    (3, {'energy': 3, 'forces': 3, 'virial': 3})
+
     Returns
     -------
     Conversion

@@ -178,8 +178,12 @@ class RLEKF:
     def state(self, copy: bool = True) -> dict[str, Any]:
         """Everything the filter is, as plain arrays, numbers and one string, ready for HDF5.
 
-        Names with a slash are groups there. With ``copy=False`` the arrays are the filter's own, valid
-        until the next update: a writer needs no second P in memory.
+        Names with a slash are groups there.
+
+        Parameters
+        ----------
+        copy : False gives the filter's own arrays, valid until the next update: a writer needs no second
+            P in memory
         """
         require(isinstance(self._kind, str), "covariance", self._kind, "a name, to be stored")
         weights = to_numpy(self.weights)

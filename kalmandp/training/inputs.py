@@ -54,6 +54,12 @@ def read_input(source, folder=None) -> Settings:
     InputError
         For text that is not JSON (with line and column), a key that is not supported, a value of
         the wrong type or range: each named by its path, e.g. ``model/descriptor/rcut``.
+
+    Examples
+    --------
+    >>> settings = read_input("examples/silicon/input.json")
+    >>> settings.model.rcut, settings.optimizer.type, settings.training.n_epochs
+    (8.0, 'RLEKF', 4.0)
     """
     if isinstance(source, Mapping):
         name, tree = "input", dict(source)

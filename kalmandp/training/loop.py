@@ -333,6 +333,22 @@ def train(
         For input that cannot be used, before anything is written.
     FilterError
         If an update would spoil the state; the frame is named, the last checkpoint is intact.
+
+    Examples
+    --------
+    >>> settings = {
+    ...     "model": {"type_map": ["Si"],
+    ...               "descriptor": {"type": "se_e2_a", "rcut": 4.0, "neuron": [4, 8], "axis_neuron": 2},
+    ...               "fitting_net": {"neuron": [8]}},
+    ...     "optimizer": {"type": "RLEKF"},
+    ...     "training": {"training_data": {"systems": "data/si64_lda_test.h5"}, "numb_steps": 3, "seed": 1},
+    ... }
+    >>> for record in train(settings, output="run"):
+    ...     print(record.step, record.event, record.updates)
+    1 step 4
+    2 step 8
+    3 step 12
+    3 end 12
     """
     if not isinstance(settings, Settings):
         settings = read_input(settings)

@@ -91,7 +91,28 @@ def summarize(comparison: Comparison) -> Metrics:
 
 
 def evaluate(potential: Potential, frames, pairs=None) -> Metrics:
-    """`summarize(compare(...))`: the errors of a potential on frames."""
+    """The errors of a potential on frames: `summarize` of `compare`.
+
+    Parameters
+    ----------
+    potential : Potential
+    frames : iterable of Frame, e.g. a Dataset
+    pairs : iterable of Pairs, if the neighbours are known
+
+    Returns
+    -------
+    Metrics
+
+    Examples
+    --------
+    >>> from kalmandp import Dataset, Potential
+    >>> data = Dataset("data/si64_lda_test.h5")[:2]
+    >>> untrained = Potential.create(["Si"], rcut=4.0, frames=data, rng=np.random.default_rng(1),
+    ...                              embedding=(4, 8), axis_neuron=2, fitting=(8,))
+    >>> errors = evaluate(untrained, data)
+    >>> errors.n_frames, errors.n_atoms, bool(errors.force_rmse > 0.5 * errors.rms_force)
+    (2, 128, True)
+    """
     return summarize(compare(potential, frames, pairs))
 
 

@@ -144,14 +144,16 @@ class OnlineTrainer:
         InputError
             As `Frame`, and for an unknown name of a type.
         """
-        host = lambda array: None if array is None else to_numpy(array)
+        def host(array) -> Any:
+            return None if array is None else to_numpy(array)
+
         return Frame(
             host(positions),
             self._types(types),
             self.potential.type_map,
             cell=host(cell),
             pbc=tuple(np.broadcast_to(pbc, 3).tolist()),
-            energy=None if energy is None else to_numpy(energy)[()],
+            energy=host(energy),
             forces=host(forces),
             virial=host(virial),
             atomic_energies=host(atomic_energies),
@@ -162,7 +164,11 @@ class OnlineTrainer:
         self, positions, types, *, cell=None, pbc=True, energy=None, forces=None, virial=None,
         atomic_energies=None, source=None,
     ) -> StepInfo:  # fmt: skip
-        """Learn one labelled frame. The parameters are those of `frame`.
+        """Learn one labelled frame.
+
+        Parameters
+        ----------
+        positions, types, cell, pbc, energy, forces, virial, atomic_energies, source : as in `frame`
 
         Returns
         -------
@@ -182,7 +188,16 @@ class OnlineTrainer:
         return self.learn(frame)
 
     def learn(self, frames) -> StepInfo:
-        """Learn a `Frame`, or a list of them together as one batch, in the updates of Algorithm 2."""
+        """Learn a `Frame`, or a list of them together as one batch, in the updates of Algorithm 2.
+
+        Parameters
+        ----------
+        frames : Frame or list of Frame
+
+        Returns
+        -------
+        StepInfo
+        """
         frames = [frames] if isinstance(frames, Frame) else list(frames)
         learnt = []
         try:
@@ -302,7 +317,8 @@ class OnlineTrainer:
         import numba
 
         before = numba.get_num_threads()
-        numba.set_num_threads(min(self.threads, numba.config.NUMBA_NUM_THREADS))
+        most = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+        numba.set_num_threads(min(self.threads, most))
         try:
             yield
         finally:
