@@ -60,8 +60,8 @@ class RLEKF:
 
     Parameters
     ----------
-    weights : the initial weights, (N,), NumPy or CuPy. They are copied; ``filter.weights`` is the
-        filter's own float64 array, changed in place by `update`.
+    weights : the initial weights, (N,), NumPy or CuPy. They are copied, unless ``copy`` is False;
+        ``filter.weights`` is the filter's own float64 array, changed in place by `update`.
     blocks : a `Blocks`, or block sizes that add up to N. Without it the weights are cut evenly into
         blocks of at most 5120.
     P0 : initial variance of the weights: a number or an array (N,)
@@ -70,6 +70,8 @@ class RLEKF:
     covariance : ``"dense"`` (the plain reference) or ``"tiled"`` (halves, the fused CPU engine); or a
         class that offers `kalmandp.kalman.Covariance`
     dtype : ``"float64"`` or ``"float32"``: the numbers of P. Weights are float64 in any case.
+    copy : False to keep ``weights`` itself, a writeable float64 array: `update` then changes the caller's
+        own array in place
 
     Examples
     --------
@@ -102,8 +104,9 @@ class RLEKF:
         process_noise: float = 0.0,
         covariance: str | type = "dense",
         dtype: Any = "float64",
+        copy: bool = True,
     ):
-        self.weights = _weights(weights)
+        self.weights = _weights(weights, copy)
         self.blocks = _blocks(blocks, len(self.weights))
         self.lam = _factor("lam", lam)
         self.nu = _factor("nu", nu)
@@ -316,13 +319,17 @@ def _covariance_class(covariance: str | type) -> Any:
     return find(COVARIANCES, covariance, "covariance")
 
 
-def _weights(weights: Any) -> Any:
-    xp = namespace(weights)
-    weights = _floats(xp, "weights", weights)
+def _weights(given: Any, copy: bool = True) -> Any:
+    xp = namespace(given)
+    weights = _floats(xp, "weights", given)
     require(weights.ndim == 1 and weights.size > 0, "weights' shape", weights.shape, "(N,), N ≥ 1")
     if not bool(xp.isfinite(weights).all()):
         raise InputError("weights hold a number that is not finite; expected finite weights")
-    return weights.copy()
+    if copy:
+        return weights.copy()
+    in_place = weights is given and getattr(weights.flags, "writeable", True)
+    require(in_place, "weights with copy=False", type(given).__name__, "a writeable array of float64")
+    return weights
 
 
 def _blocks(blocks: Blocks | Sequence[int] | None, N: int) -> Blocks:
