@@ -21,6 +21,7 @@ import kalmandp
 from kalmandp.training.measurements import Measurement, combine
 
 DATA = Path(__file__).parents[2] / "data" / "si64_lda_train.h5"
+ARRAYS = ("H_qw", "error_q", "noise_q")  # of a Measurement
 BATCH = 4  # frames per update; a multiple of the number of ranks
 
 
@@ -46,12 +47,12 @@ def communicator():
 def gather(comm, own: list[Measurement]) -> list[Measurement]:
     """The measurements of all ranks, in the order of the frames, on every rank."""
     rows = []
-    for field in ("H_qw", "error_q", "noise_q"):
+    for field in ARRAYS:
         mine = np.stack([getattr(m, field) for m in own])
         every = np.empty((comm.size, *mine.shape))
         comm.Allgather(mine, every)
         rows.append(every.reshape(-1, *mine.shape[1:]))
-    return [Measurement(own[0].kind, *row) for row in zip(*rows, strict=True)]
+    return [own[0]._replace(**dict(zip(ARRAYS, row, strict=True))) for row in zip(*rows, strict=True)]
 
 
 def main(n_steps: int) -> None:

@@ -23,12 +23,16 @@ from kalmandp.potential.potential import Potential
 
 
 class Measurement(NamedTuple):
-    """H_qw (m, N), error_q (m,), noise_q (m,); ``kind`` says what was measured."""
+    """H_qw (m, N), error_q (m,), noise_q (m,); ``kind`` says what was measured.
+
+    kind_q : (m,) "energy", "force" or "virial", what each number is
+    """
 
     kind: str
     H_qw: np.ndarray
     error_q: np.ndarray
     noise_q: np.ndarray
+    kind_q: tuple[str, ...]
 
 
 class Sample(NamedTuple):
@@ -111,7 +115,7 @@ def energy_signed(
         potential.parameters, sample.environment, now.forward, E_bar_i
     )
     R = noise.energy(sample.n_atoms // len(error_f), n_blocks)
-    return Measurement("energy", H_w[None], np.abs(error_f).mean()[None], np.array([R]))
+    return Measurement("energy", H_w[None], np.abs(error_f).mean()[None], np.array([R]), ("energy",))
 
 
 def force_signed(
@@ -128,7 +132,7 @@ def force_signed(
     np.add.at(c_ic, atoms, signs(error_ac) / error_ac.size)
     H_w = _tangent_gradient(potential, sample, now, force_direction(sample.environment, c_ic))
     R = noise.force(sample.n_atoms // len(sample.frames), n_blocks)
-    return Measurement("force", H_w[None], np.abs(error_ac).mean()[None], np.array([R]))
+    return Measurement("force", H_w[None], np.abs(error_ac).mean()[None], np.array([R]), ("force",))
 
 
 def virial_signed(
@@ -140,7 +144,7 @@ def virial_signed(
     C_fcc = signs(error_fcc) / error_fcc.size
     H_w = _tangent_gradient(potential, sample, now, virial_direction(sample.environment, C_fcc))
     R = noise.virial(sample.n_atoms // len(sample.frames), n_blocks)
-    return Measurement("virial", H_w[None], np.abs(error_fcc).mean()[None], np.array([R]))
+    return Measurement("virial", H_w[None], np.abs(error_fcc).mean()[None], np.array([R]), ("virial",))
 
 
 def atomic_energy_signed(
@@ -161,7 +165,8 @@ def atomic_energy_signed(
         potential.parameters, sample.environment, now.forward, signs(error_i) / error_i.size
     )
     R = noise.atomic_energy(sample.n_atoms // len(sample.frames), n_blocks)
-    return Measurement("atomic_energy", H_w[None], np.abs(error_i).mean()[None], np.array([R]))
+    kind = "atomic_energy"
+    return Measurement(kind, H_w[None], np.abs(error_i).mean()[None], np.array([R]), (kind,))
 
 
 #: Measurements that are one signed number of a frame. Forces are one for each group of atoms.
@@ -192,6 +197,7 @@ def joint(
         np.concatenate([m.H_qw for m in parts]),
         np.concatenate([m.error_q for m in parts]),
         np.concatenate([m.noise_q for m in parts]),
+        tuple(kind for m in parts for kind in m.kind_q),
     )
 
 
@@ -215,8 +221,8 @@ def combine(measurements) -> Measurement:
     Examples
     --------
     >>> import numpy as np
-    >>> one = Measurement("energy", np.array([[1.0, 2.0]]), np.array([0.2]), np.array([0.01]))
-    >>> two = Measurement("energy", np.array([[3.0, 4.0]]), np.array([0.4]), np.array([0.01]))
+    >>> one = Measurement("energy", np.array([[1.0, 2.0]]), np.array([0.2]), np.array([0.01]), ("energy",))
+    >>> two = one._replace(H_qw=np.array([[3.0, 4.0]]), error_q=np.array([0.4]))
     >>> combine([one, two]).H_qw
     array([[2., 3.]])
     """
@@ -226,7 +232,7 @@ def combine(measurements) -> Measurement:
         raise InputError(f"measurements have the forms {forms}; expected one kind, of one size")
     mean = lambda arrays: sum(arrays[1:], start=arrays[0]) / len(arrays)
     H, error, noise = (mean([getattr(m, f) for m in parts]) for f in ("H_qw", "error_q", "noise_q"))
-    return Measurement(parts[0].kind, H, error, noise)
+    return parts[0]._replace(H_qw=H, error_q=error, noise_q=noise)
 
 
 def matrix(
@@ -239,7 +245,7 @@ def matrix(
     """
     now = predict(potential, sample)
     per_frame = sample.n_atoms // len(sample.frames)
-    H, error, R = [], [], []
+    H, error, R, kinds = [], [], [], ["energy"] * len(sample.frames) + ["force"] * (3 * len(atoms))
     for f, E_error in enumerate(labels(sample, "energy") - now.E_f):
         E_bar_i = (sample.environment.frame_i == f).astype(float)
         H.append(
@@ -259,6 +265,7 @@ def matrix(
             error.append(F_error_ic[i, axis])
             R.append(noise.force(per_frame, n_blocks))
     if atomic_energy:
+        kinds += ["atomic_energy"] * len(np.unique(atoms))
         E_error_i = labels(sample, "atomic_energies") - now.E_i
         for i in np.unique(atoms):
             E_bar_i = np.zeros(sample.n_atoms)
@@ -272,6 +279,7 @@ def matrix(
             R.append(noise.atomic_energy(per_frame, n_blocks))
     if virial:
         W_error_fcc = labels(sample, "virial") - now.W_fcc
+        kinds += ["virial"] * (6 * len(sample.frames))
         for f, frame in enumerate(sample.frames):
             for d, c in zip(*np.triu_indices(3), strict=True):
                 C_fcc = np.zeros_like(W_error_fcc)
@@ -281,7 +289,7 @@ def matrix(
                 H.append(_tangent_gradient(potential, sample, now, v_pc))
                 error.append(0.5 * (W_error_fcc[f, d, c] + W_error_fcc[f, c, d]))
                 R.append(noise.virial(len(frame), n_blocks))
-    return Measurement("matrix", np.stack(H), np.array(error), np.array(R))
+    return Measurement("matrix", np.stack(H), np.array(error), np.array(R), tuple(kinds))
 
 
 def _tangent_gradient(potential: Potential, sample: Sample, now: Prediction, v_pc):

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, NamedTuple
 
 import h5py
@@ -16,7 +17,6 @@ import numpy as np
 from kalmandp.errors import FileError, InputError, KalmanDPError
 from kalmandp.potential.architecture import Architecture
 from kalmandp.potential.potential import Potential
-from kalmandp.training.checkpoint import _create, _get_json, _put, _put_json
 
 FORMAT = "kalmandp online trainer"
 VERSION = 1
@@ -53,8 +53,9 @@ def write_group(group: h5py.Group, *, potential: Potential, optimizer, rng, stat
     _put_json(group, "generator", rng.bit_generator.state)
     arrays = group.create_group("potential")
     for name in ARRAYS:
-        _create(arrays, name, getattr(potential, name))
-    _put(group.create_group("filter"), state)
+        _put(arrays, name, getattr(potential, name))
+    for name, value in state.items():
+        _put(group, f"filter/{name}", value)
     group.attrs["steps"] = int(steps)
     group.attrs["complete"] = True
 
@@ -89,6 +90,25 @@ def read_group(group: h5py.Group, engine: str | None) -> Saved:
             raise
         reason = error if isinstance(error, KalmanDPError) else f"cannot be read ({error})"
         raise FileError(f"{where}: {reason}") from error
+
+
+def _put(group: h5py.Group, name: str, value: Any) -> None:
+    """An array becomes a data set with a checksum in each chunk, a number or text an attribute."""
+    if isinstance(value, np.ndarray):
+        chunked = {"chunks": True, "fletcher32": True} if value.size and value.ndim else {}
+        group.create_dataset(name, data=value, **chunked)
+    else:
+        folder, _, leaf = name.rpartition("/")
+        group.require_group(folder).attrs[leaf] = np.bytes_(value) if isinstance(value, str) else value
+
+
+def _put_json(group: h5py.Group, name: str, value: Any) -> None:
+    plain = lambda v: v.tolist() if isinstance(v, (np.ndarray, np.generic)) else str(v)
+    _put(group, f"json/{name}", np.frombuffer(json.dumps(value, default=plain).encode(), dtype=np.uint8))
+
+
+def _get_json(group: h5py.Group, name: str) -> Any:
+    return json.loads(group[f"json/{name}"][()].tobytes())
 
 
 def _generator(state: dict) -> np.random.Generator:
