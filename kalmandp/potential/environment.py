@@ -53,6 +53,7 @@ class Environment(NamedTuple):
 
     @property
     def n_atoms(self) -> int:
+        """Atoms of all frames together."""
         return len(self.types_i)
 
 

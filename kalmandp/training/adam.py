@@ -28,6 +28,7 @@ class Schedule:
     n_steps: int
 
     def learning_rate(self, step: int) -> float:
+        """α(t) = α(0)·rate^⌊t/decay_steps⌋."""
         r = self.rate
         decay_steps = r.decay_steps
         if decay_steps >= self.n_steps:  # DeePMD-kit's own correction of a decay that never comes

@@ -62,13 +62,17 @@ class BlockNoise:
         return n_blocks * ((n_atoms if self.per_atom else 1.0) / prefactor) ** 2
 
     def energy(self, n_atoms: int, n_blocks: int) -> float:
+        """R of a total energy."""
         return self._variance(self.pref_e, n_atoms, n_blocks)
 
     def force(self, n_atoms: int, n_blocks: int) -> float:
+        """R of a mean of signed force components."""
         return self._variance(self.pref_f, n_atoms, n_blocks)
 
     def virial(self, n_atoms: int, n_blocks: int) -> float:
+        """R of a mean of signed virial components."""
         return self._variance(self.pref_v, n_atoms, n_blocks)
 
     def atomic_energy(self, n_atoms: int, n_blocks: int) -> float:
+        """R of a mean of signed atomic energies."""
         return self._variance(self.pref_a, n_atoms, n_blocks)
