@@ -17,6 +17,7 @@ _PUBLIC = {
     "InputError": "kalmandp.errors",
     "KalmanDPError": "kalmandp.errors",
     "MissingPackage": "kalmandp.errors",
+    "OnlineTrainer": "kalmandp.training.online",
     "Potential": "kalmandp.potential.potential",
     "RLEKF": "kalmandp.kalman.filter",
     "convert": "kalmandp.frames.convert",

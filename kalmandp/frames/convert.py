@@ -85,6 +85,12 @@ def convert(
     keep_unconverged : take steps whose SCF cycle did not converge, instead of leaving them out
     mixed : for a folder, the layout deepmd/npy/mixed: one system per number of atoms
 
+    Examples
+    --------
+    >>> done = convert("data/si64_lda_test.h5", "some.xyz", index="0:3")
+    >>> done.frames, done.labels
+    (3, {'energy': 3, 'forces': 3, 'virial': 3})
+
     Returns
     -------
     Conversion

@@ -56,9 +56,13 @@ class Dataset(Sequence):
 
     Examples
     --------
-    >>> with Dataset("water.h5") as data:
-    ...     for frame in data[:100]:
-    ...         print(frame.source, frame.energy)
+    >>> with Dataset("data/si64_lda_train.h5") as data:
+    ...     print(data)
+    ...     for frame in data[:2]:
+    ...         print(frame.source, round(frame.energy, 2))
+    Dataset(182 frames, 1 systems, type_map=['Si'], labels=['energy', 'forces', 'virial'])
+    data/si64_lda_train.h5#/ frame 0 -6885.09
+    data/si64_lda_train.h5#/ frame 1 -6886.48
     """
 
     def __init__(self, systems, type_map=None):
@@ -124,12 +128,22 @@ class Dataset(Sequence):
         return part
 
     def source(self, k: int) -> str:
-        """Where frame ``k`` lies, as in its ``Frame.source``, without reading it."""
+        """Where frame ``k`` lies, as in its ``Frame.source``, without reading it.
+
+        Parameters
+        ----------
+        k : number of the frame; negative ones count from the end
+        """
         system, row = self._locate(k)
         return f"{system.address} frame {row}"
 
     def natoms(self, k: int) -> int:
-        """Number of atoms of frame ``k``, without reading it."""
+        """Number of atoms of frame ``k``, without reading it.
+
+        Parameters
+        ----------
+        k : number of the frame; negative ones count from the end
+        """
         system, row = self._locate(k)
         return system.atoms_in(row)
 

@@ -38,6 +38,15 @@ class Frame:
     ------
     InputError
         For wrong shapes, numbers that are not finite, a cell of zero volume, an unknown type.
+
+    Examples
+    --------
+    >>> molecule = Frame([[0, 0, 0], [0, 0, 0.74]], [0, 0], ("H",), energy=-31.7)
+    >>> len(molecule), molecule.symbols, molecule.pbc
+    (2, ['H', 'H'], (False, False, False))
+    >>> Frame([[0, 0, 0]], [0, 0], ("H",))
+    Traceback (most recent call last):
+    kalmandp.errors.InputError: frame: positions has shape (1, 3); expected (2, 3)
     """
 
     positions: np.ndarray
@@ -130,6 +139,10 @@ class Frame:
     def with_type_map(self, type_map) -> Frame:
         """The same frame with its types renumbered for another ``type_map``.
 
+        Parameters
+        ----------
+        type_map : names of the types, with all elements of the frame among them
+
         Raises
         ------
         InputError
@@ -150,6 +163,12 @@ class Frame:
     @classmethod
     def from_ase(cls, atoms, type_map=None, source="Atoms") -> Frame:
         """Build a frame from an ``ase.Atoms``, with the results its calculator already holds.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms
+        type_map : names of the types; by default the elements in order of appearance
+        source : name of the frame in messages
 
         Only attributes of ``atoms`` are used; ASE itself is not imported here, and nothing is
         calculated. The energy is the one the forces belong to (``free_energy`` where the

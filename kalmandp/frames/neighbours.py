@@ -49,6 +49,17 @@ class NeighbourStatistics(NamedTuple):
 def neighbour_pairs(frame: Frame, cutoff: float) -> Pairs:
     """All pairs of ``frame`` closer than ``cutoff`` (Å).
 
+    Deep Potential, step 1: the list {r_ij = r_j − r_i : |r_ij| < r_c} of every atom i.
+
+    Parameters
+    ----------
+    frame : Frame
+    cutoff : r_c, Å
+
+    Returns
+    -------
+    Pairs
+
     Raises
     ------
     InputError

@@ -83,7 +83,7 @@ def covariance_memory(blocks: Blocks, dtype: str = "float64") -> CovarianceMemor
 def partition(
     parts: Iterable[Part | Sequence], strategy: str = "RLEKF", block_size: int = BLOCK_SIZE
 ) -> Blocks:
-    """Cut the weights of a model into blocks.
+    """Cut the weights of a model into blocks: RLEKF, splitting strategy, steps 1 and 2.
 
     Parameters
     ----------
@@ -104,6 +104,16 @@ def partition(
             one block: the full covariance.
 
     block_size : N_b, the largest block of RLEKF and SEKF
+
+    Examples
+    --------
+    >>> parts = [Part("W0", 7, "layer 0"), Part("b0", 2, "layer 0"), Part("W1", 3, "layer 1")]
+    >>> partition(parts, block_size=5).sizes  # 7 = 5 + 2; the remainder is gathered: 2 + 2, then 3
+    (5, 4, 3)
+    >>> partition(parts, "RLEKF-code", block_size=5).sizes
+    (5, 2, 5)
+    >>> partition(parts, "LEKF").sizes
+    (9, 3)
 
     Raises
     ------

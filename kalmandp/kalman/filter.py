@@ -10,6 +10,16 @@ changes the weights by (Algorithm 1 of the RLEKF paper, which is m = 1 and R = L
     λ   ← ν λ + 1 − ν
 
 For one block this is P⁻¹ ← λ P⁻¹ + Hᵀ R⁻¹ H: recursive least squares that forgets with the factor λ.
+
+From the paper's equations to these lines. Eq. (1) is the model, y = h(w) + η with weights that do not move;
+eq. (2) replaces h by its tangent plane at the weights of now, with H = ∂h/∂w (a column in the paper, a row
+here); (3) and (4) are that linear problem, which Kalman's filter solves exactly. Eq. (5) makes old data count
+less: numbers of step t are multiplied by α_t = Π_i λ_i^(−1/2), which grows. The filter for (5) reads ::
+
+    a_t = λ⁻¹ HᵀPH + α²R,    K_t = λ⁻¹ P H a_t⁻¹,    P_t = (1 − K_t Hᵀ) λ⁻¹ P,    w_t = w_{t−1} + K_t ε_t
+
+The paper sets α²R = L, so α never has to be computed. Multiply a_t by λ and call it S: a_t = S/λ turns K_t
+into P H S⁻¹ and P_t into (P − P H S⁻¹ HᵀP)/λ. These are the lines above, and R stands for the paper's α²R.
 """
 
 from __future__ import annotations
@@ -46,12 +56,12 @@ class UpdateInfo(NamedTuple):
 
 
 class RLEKF:
-    """Reorganized layer extended Kalman filter.
+    """Reorganized layer extended Kalman filter: RLEKF, eq. (1) to (5).
 
     Parameters
     ----------
-    weights : the initial weights, (N,), NumPy or CuPy. They are copied; ``filter.weights`` is the
-        filter's own float64 array, changed in place by `update`.
+    weights : the initial weights, (N,), NumPy or CuPy. They are copied, unless ``copy`` is False;
+        ``filter.weights`` is the filter's own float64 array, changed in place by `update`.
     blocks : a `Blocks`, or block sizes that add up to N. Without it the weights are cut evenly into
         blocks of at most 5120.
     P0 : initial variance of the weights: a number or an array (N,)
@@ -60,6 +70,8 @@ class RLEKF:
     covariance : ``"dense"`` (the plain reference) or ``"tiled"`` (halves, the fused CPU engine); or a
         class that offers `kalmandp.kalman.Covariance`
     dtype : ``"float64"`` or ``"float32"``: the numbers of P. Weights are float64 in any case.
+    copy : False to keep ``weights`` itself, a writeable float64 array: `update` then changes the caller's
+        own array in place
 
     Examples
     --------
@@ -92,8 +104,9 @@ class RLEKF:
         process_noise: float = 0.0,
         covariance: str | type = "dense",
         dtype: Any = "float64",
+        copy: bool = True,
     ):
-        self.weights = _weights(weights)
+        self.weights = _weights(weights, copy)
         self.blocks = _blocks(blocks, len(self.weights))
         self.lam = _factor("lam", lam)
         self.nu = _factor("nu", nu)
@@ -115,7 +128,7 @@ class RLEKF:
         self._process_noise = float(q)
 
     def update(self, H: Any, error: Any, noise: Any) -> UpdateInfo:
-        """Take in one measurement of m numbers.
+        """Take in one measurement of m numbers: Algorithm 1, l. 8 to 16.
 
         Parameters
         ----------
@@ -168,8 +181,12 @@ class RLEKF:
     def state(self, copy: bool = True) -> dict[str, Any]:
         """Everything the filter is, as plain arrays, numbers and one string, ready for HDF5.
 
-        Names with a slash are groups there. With ``copy=False`` the arrays are the filter's own, valid
-        until the next update: a writer needs no second P in memory.
+        Names with a slash are groups there.
+
+        Parameters
+        ----------
+        copy : False gives the filter's own arrays, valid until the next update: a writer needs no second
+            P in memory
         """
         require(isinstance(self._kind, str), "covariance", self._kind, "a name, to be stored")
         weights = to_numpy(self.weights)
@@ -302,13 +319,17 @@ def _covariance_class(covariance: str | type) -> Any:
     return find(COVARIANCES, covariance, "covariance")
 
 
-def _weights(weights: Any) -> Any:
-    xp = namespace(weights)
-    weights = _floats(xp, "weights", weights)
+def _weights(given: Any, copy: bool = True) -> Any:
+    xp = namespace(given)
+    weights = _floats(xp, "weights", given)
     require(weights.ndim == 1 and weights.size > 0, "weights' shape", weights.shape, "(N,), N ≥ 1")
     if not bool(xp.isfinite(weights).all()):
         raise InputError("weights hold a number that is not finite; expected finite weights")
-    return weights.copy()
+    if copy:
+        return weights.copy()
+    in_place = weights is given and getattr(weights.flags, "writeable", True)
+    require(in_place, "weights with copy=False", type(given).__name__, "a writeable array of float64")
+    return weights
 
 
 def _blocks(blocks: Blocks | Sequence[int] | None, N: int) -> Blocks:

@@ -21,6 +21,7 @@ SILUT_THRESHOLD = 3.0
 
 
 def _tanh(a):
+    # φ′ = 1 − φ²,  φ″ = −2 φ φ′
     xp = namespace(a)
     t = xp.tanh(a)
     d = 1.0 - t * t
@@ -50,12 +51,14 @@ def _logistic(a):
 
 
 def _sigmoid(a):
+    # φ′ = φ (1 − φ),  φ″ = φ′ (1 − 2φ)
     s = _logistic(a)
     d = s * (1.0 - s)
     return s, d, d * (1.0 - 2.0 * s)
 
 
 def _softplus(a):
+    # φ = ln(1 + eᵃ) = ln(1 + e^−|a|) + max(a, 0),  φ′ = the sigmoid
     xp = namespace(a)
     size = a * xp.where(a.real > 0, 1.0, -1.0)  # |a|, complex-safe
     s = _logistic(a)
@@ -74,6 +77,7 @@ def _gelu(a):
 
 
 def _silu(a):
+    # φ = a s(a) with the sigmoid s:  φ′ = s + a s′,  φ″ = 2 s′ + a s″
     s, d, dd = _sigmoid(a)
     return a * s, s + a * d, 2.0 * d + a * dd
 

@@ -24,6 +24,12 @@ class Architecture:
     embedding_resnet_dt, fitting_resnet_dt : a learnt time step before each skip connection
     embedding_activation, fitting_activation : φ, see ``activations.NAMES``
     exclude_types : pairs of types that do not see each other
+
+    Examples
+    --------
+    >>> water = Architecture(("O", "H"), rcut=6.0, rcut_smth=0.5, sel=(46, 92))
+    >>> water.n_neighbours, water.descriptor_size
+    (138, 400)
     """
 
     type_map: tuple[str, ...]
@@ -78,6 +84,7 @@ class Architecture:
 
     @property
     def n_types(self) -> int:
+        """Number of atom types."""
         return len(self.type_map)
 
     @property
@@ -92,13 +99,25 @@ class Architecture:
 
     @property
     def n_embeddings(self) -> int:
+        """Number of embedding nets: one per neighbour type, or per pair of types."""
         return self.n_types if self.type_one_side else self.n_types**2
 
     def embedding_index(self, centre, neighbour):
-        """Which embedding net serves a pair of types: neighbour, or centre + n_types·neighbour."""
+        """Which embedding net serves a pair of types: neighbour, or centre + n_types·neighbour.
+
+        Parameters
+        ----------
+        centre, neighbour : numbers of types, or arrays of them
+        """
         return neighbour if self.type_one_side else centre + self.n_types * neighbour
 
     def is_excluded(self, centre: int, neighbour: int) -> bool:
+        """Whether a pair of types is among ``exclude_types``, in either order.
+
+        Parameters
+        ----------
+        centre, neighbour : numbers of types
+        """
         return (centre, neighbour) in self.exclude_types or (
             neighbour,
             centre,

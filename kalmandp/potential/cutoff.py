@@ -11,7 +11,10 @@ SWITCH_COEFFICIENTS = (-6.0, 15.0, -10.0)
 def switch(r, rcut_smth: float, rcut: float):
     """The switch and its slope at distances r.
 
-    w(u) = u³(−6u² + 15u − 10) + 1,  u = clip((r − r_s)/(r_c − r_s), 0, 1)
+    Deep Potential, step 1: s(r) = w(r)/r is 1/r within r_s and 0 beyond r_c. How it decays between is
+    DeePMD-kit's choice; w, w′ and w″ are continuous at both ends::
+
+        w(u) = u³(−6u² + 15u − 10) + 1,  u = clip((r − r_s)/(r_c − r_s), 0, 1)
 
     Parameters
     ----------

@@ -12,7 +12,11 @@ from kalmandp.potential.environment import Environment
 
 
 def moments(env: Environment, G_pm, G_vm, n_neighbours: int):
-    """T_imk = (1/Σsel) [Σ_p G_pm R̃_pk + Σ_v n_iv G_vm R̃_vk], the sum over pairs of centre i."""
+    """T_imk = (1/Σsel) [Σ_p G_pm R̃_pk + Σ_v n_iv G_vm R̃_vk], the sum over pairs of centre i.
+
+    Deep Potential, step 3: T = G_iᵀ R̃_i / N_m, the first half of the descriptor. The paper leaves out
+    DeePMD-kit's division by N_m = Σsel. The second sum is that over the empty slots.
+    """
     xp = namespace(G_pm)
     T_imk = segment_sum(G_pm[:, :, None] * env.Rt_pk[:, None, :], env.i_p, env.n_atoms)
     empty_imk = xp.einsum("iv,vm,vk->imk", env.count_iv, G_vm, env.Rt_vk)
@@ -36,14 +40,21 @@ def moments_adjoint(env: Environment, T_bar_imk, n_neighbours: int):
 
 
 def contract(T_imk, axis_neuron: int):
-    """D_ims = Σ_k T_imk T_isk, s < M‹, flattened row by row to (i, M·M‹)."""
+    """D_ims = Σ_k T_imk T_isk, s < M‹, flattened row by row to (i, M·M‹).
+
+    Deep Potential, step 3: D_i = G_iᵀ R̃_i R̃_iᵀ G_i‹. (Printed without the ‹ in the paper, but of M × M‹.)
+    The sum over k is the scalar product of two vectors: a rotation of all neighbours changes nothing.
+    """
     xp = namespace(T_imk)
     D_ims = xp.einsum("imk,isk->ims", T_imk, T_imk[:, :axis_neuron])
     return D_ims.reshape(len(T_imk), -1)
 
 
 def contract_adjoint(T_imk, D_bar_ims):
-    """T̄ from D̄: T̄_mk = Σ_s D̄_ms T_sk, and for rows s < M‹ also Σ_m D̄_ms T_mk."""
+    """T̄ from D̄: T̄_mk = Σ_s D̄_ms T_sk, and for rows s < M‹ also Σ_m D̄_ms T_mk.
+
+    The first M‹ rows of T enter D twice, as a left factor and as a right one, and get both adjoints.
+    """
     xp = namespace(T_imk)
     axis = D_bar_ims.shape[2]
     T_bar_imk = xp.einsum("ims,isk->imk", D_bar_ims, T_imk[:, :axis])

@@ -53,11 +53,23 @@ class Environment(NamedTuple):
 
     @property
     def n_atoms(self) -> int:
+        """Atoms of all frames together."""
         return len(self.types_i)
 
 
 def raw_environment(r_pc, rcut_smth: float, rcut: float):
     """R and its derivative for pair vectors r_pc (p, 3), before normalisation.
+
+    Deep Potential, step 1: the rows s(r) (1, r/|r|) with s(r) = w(r)/r. With the unit vector n = r/|r|
+    and ∂r/∂r_c = n_c, ∂n_d/∂r_c = (δ_dc − n_d n_c)/r, the chain rule gives::
+
+        R_0 = s,        ∂R_0/∂r_c = s′ n_c,       s′ = w′/r − w/r²
+        R_d = s n_d,    ∂R_d/∂r_c = s′ n_d n_c + s (δ_dc − n_d n_c)/r
+
+    Parameters
+    ----------
+    r_pc : (p, 3) pair vectors r_j − r_i, Å
+    rcut_smth, rcut : r_s and r_c, Å
 
     Returns
     -------

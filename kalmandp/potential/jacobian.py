@@ -1,7 +1,11 @@
 r"""Derivatives with respect to the weights, by hand.
 
 Three Jacobians are wanted: ∂E/∂w, and for a direction c over force components, or C over virial
-components, ∂(c·F)/∂w and ∂(C:W)/∂w. They are one and the same thing.
+components, ∂(c·F)/∂w and ∂(C:W)/∂w: the H of RLEKF, eq. (2). They are one and the same thing. ("Tangent" and
+"adjoint", the dots and bars below, are explained in `network`.)
+
+Why not −∂/∂r (∂E/∂w)? It is the same matrix of second derivatives, but N rows of it would have to be computed
+to get one number of each. Along a direction c only one number moves, c·F, and one backward pass has all N.
 
 Move each pair vector by v_p: the energy changes at the rate Ė = Σ_p f_p·v_p. Therefore::
 
@@ -44,7 +48,15 @@ def virial_direction(env: Environment, C_fdc):
 
 
 def energy_gradient(par: Parameters, env: Environment, fwd: Forward, E_bar_i):
-    """∂/∂w Σ_i Ē_i E_i, shape (N,). With Ē = 1 this is ∂E/∂w, the paper's H of an energy."""
+    """∂/∂w Σ_i Ē_i E_i, shape (N,). With Ē = 1 this is ∂E/∂w, the paper's H of an energy.
+
+    RLEKF, eq. (2) and Algorithm 1, l. 7: H = ∂h/∂w of an energy: the backward pass of `model.energies`.
+
+    Parameters
+    ----------
+    par, env, fwd : parameters, environment, and the cache that ``energies`` returned
+    E_bar_i : (n_atoms,) adjoint of the atomic energies: any weights of a sum of E_i
+    """
     xp = namespace(fwd.D_ia)
     a = par.architecture
     gradient = xp.zeros(par.layout.size, fwd.D_ia.dtype)
@@ -61,6 +73,9 @@ def energy_gradient(par: Parameters, env: Environment, fwd: Forward, E_bar_i):
 
 def weight_gradient(par: Parameters, env: Environment, fwd: Forward, E_bar_i, v_pc):
     """∂/∂w [Σ_i Ē_i E_i + Σ_p f_p·v_p], shape (N,): every Jacobian of this package.
+
+    RLEKF, eq. (2) and Algorithm 1, l. 7: H = ∂h/∂w of forces and virials. How it comes about is told at the
+    top of this module; the second derivative itself is one layer's, in `network.tangent_backward`.
 
     Parameters
     ----------

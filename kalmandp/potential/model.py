@@ -50,7 +50,10 @@ class Forward(NamedTuple):
 
 
 def embed(par: Parameters, env: Environment) -> Embedded:
-    """G(g) of every pair, g = R̃_p0, with its slope: the tangent of the net along ġ = 1."""
+    """G(g) of every pair, g = R̃_p0, with its slope: the tangent of the net along ġ = 1.
+
+    Deep Potential, step 2: G_i = G(s(|r_ij|)), a function of one number per pair.
+    """
     xp = namespace(env.Rt_pk, par.weights)
     dtype = xp.result_type(env.Rt_pk.dtype, par.weights.dtype)
     M = par.architecture.embedding[-1]
@@ -69,7 +72,16 @@ def embed(par: Parameters, env: Environment) -> Embedded:
 
 
 def energies(par: Parameters, env: Environment):
-    """Atomic energies E_i (eV), shape (n_atoms,), and the cache for what follows."""
+    """Atomic energies E_i (eV), shape (n_atoms,), and the cache for what follows.
+
+    Deep Potential, step 4: E_i = F(D_i), one fitting net per type of centre, plus the type's bias. Their
+    sum is step 5's E.
+
+    Parameters
+    ----------
+    par : Parameters
+    env : Environment
+    """
     a = par.architecture
     embedded = embed(par, env)
     T_imk = descriptor.moments(env, embedded.G_pm, embedded.G_vm, a.n_neighbours)
@@ -97,7 +109,16 @@ def descriptor_adjoint(par: Parameters, env: Environment, fwd: Forward, E_bar_i,
 
 
 def pair_gradient(par: Parameters, env: Environment, fwd: Forward):
-    """f_pc = ∂E/∂r_pc (p, 3), eV/Å: the energy's derivative along each pair vector."""
+    """f_pc = ∂E/∂r_pc (p, 3), eV/Å: the energy's derivative along each pair vector.
+
+    From E back to the pairs, with Ē_i = 1 for every atom (each line is the adjoint of one of `energies`)::
+
+        D̄ = fitting′(D)ᵀ 1
+        T̄ = adj(T, D̄)                              `descriptor.contract_adjoint`
+        R̃̄_k = Σ_m T̄_mk G_m / Σsel                  R̃ as itself in T = ΣGᵀR̃/Σsel
+        ḡ   = Σ_mk T̄_mk G′_m R̃_k / Σsel            its radial part g = R̃_0, through G(g)
+        f_c = Σ_k R̃̄_k ∂R̃_k/∂r_c + ḡ ∂R̃_0/∂r_c
+    """
     xp = namespace(fwd.T_imk)
     E_bar_i = xp.ones(env.n_atoms, fwd.D_ia.dtype)
     D_bar_ims = descriptor_adjoint(par, env, fwd, E_bar_i)
@@ -111,10 +132,17 @@ def pair_gradient(par: Parameters, env: Environment, fwd: Forward):
 
 
 def forces_from_pairs(env: Environment, f_pc):
-    """F_i = Σ_{p: centre i} f_p − Σ_{p: neighbour i} f_p, shape (n_atoms, 3), eV/Å."""
+    """F_i = Σ_{p: centre i} f_p − Σ_{p: neighbour i} f_p, shape (n_atoms, 3), eV/Å.
+
+    Deep Potential, step 5: F_i = −∂E/∂r_i. An atom is in r_p = r_j − r_i as the centre, ∂r_p/∂r_i = −1, and
+    as the neighbour of others, ∂r_p/∂r_j = +1; the minus of the force turns both signs.
+    """
     return segment_sum(f_pc, env.i_p, env.n_atoms) - segment_sum(f_pc, env.j_p, env.n_atoms)
 
 
 def virial_from_pairs(env: Environment, f_pc):
-    """W_dc = −Σ_p f_pd r_pc for each frame, shape (n_frames, 3, 3), eV."""
+    """W_dc = −Σ_p f_pd r_pc for each frame, shape (n_frames, 3, 3), eV.
+
+    Not in the paper: W = −∂E/∂ε for a strain that takes every r_p to (1 + ε) r_p, so ∂r_pd/∂ε_dc = r_pc.
+    """
     return -segment_sum(f_pc[:, :, None] * env.r_pc[:, None, :], env.frame_i[env.i_p], env.n_frames)

@@ -4,9 +4,17 @@ One layer, rows of x being independent inputs::
 
     y = φ(x W + b) · idt + skip(x)       skip = x, [x, x] or nothing
 
-Three passes give every derivative that is needed:
+Two words are needed to read what follows. Let x be moved: x(t) = x + tẋ, with a direction ẋ of one's choice.
 
-forward     y(x)
+tangent   ẏ = dy/dt, how fast y moves then. By the chain rule it is carried along from layer to layer,
+          beside y: y = f(x) gives ẏ = f′(x)·ẋ. One pass, one direction, all outputs.
+adjoint   ȳ = ∂L/∂y for one number L that all of the rest computes from y. By the chain rule it is carried
+          back from layer to layer: y = f(x) gives x̄ = f′(x)ᵀ·ȳ. One pass, one number, all inputs; a weight
+          is one more input. A quantity used twice gets the sum of both adjoints.
+
+So there are three passes, and each line of one is the transpose of a line of another:
+
+forward     y(x); what the others need again of it is kept, in a "cache"
 tangent     ẏ = ∂y/∂x · ẋ                          along one direction ẋ
 backward    from adjoints ȳ = ∂L/∂y and ẏ̄ = ∂L/∂ẏ to those of x, ẋ and the weights
 
@@ -64,7 +72,11 @@ def _skip_adjoint(layer: Layer, y_bar):
 
 
 def forward(layers: list[Layer], x):
-    """y = net(x) for rows of x (b, n_in); returns y (b, n_out) and the cache of each layer."""
+    """y = net(x) for rows of x (b, n_in); returns y (b, n_out) and the cache of each layer.
+
+    Deep Potential, steps 2 and 4: the layers E_l and F_l, x + tanh(xW + b), composed. DeePMD-kit's skip
+    connection doubles x where the width doubles, and may scale φ by a learnt idt.
+    """
     caches = []
     for layer in layers:
         phi, d1, d2 = activation(layer.activation)(x @ layer.W + layer.b)
@@ -75,7 +87,10 @@ def forward(layers: list[Layer], x):
 
 
 def tangent(layers: list[Layer], caches: list[LayerCache], x_dot):
-    """ẏ = ∂y/∂x · ẋ at the point of ``forward``; returns ẏ (b, n_out) and caches with tangents."""
+    """ẏ = ∂y/∂x · ẋ at the point of ``forward``; returns ẏ (b, n_out) and caches with tangents.
+
+    Not in the papers. One layer: a = xW + b moves as ȧ = ẋW (b does not depend on x), φ(a) as φ′(a) ȧ.
+    """
     filled = []
     for layer, cache in zip(layers, caches, strict=True):
         # ȧ = ẋ W;   ẏ = φ′(a) ȧ · idt + skip(ẋ)
@@ -107,7 +122,23 @@ def backward(layers: list[Layer], caches: list[LayerCache], y_bar, gradient=None
 
 
 def tangent_backward(layers: list[Layer], caches: list[LayerCache], y_bar, y_dot_bar, gradient):
-    """Adjoint of ``forward`` and ``tangent`` together, for L(y, ẏ).
+    """Adjoint of ``forward`` and ``tangent`` together, for L(y, ẏ): the directional second derivative.
+
+    Not in the papers. One layer takes (x, ẋ) to (y, ẏ) by::
+
+        a = xW + b,    y = φ(a)·idt + skip(x)
+        ȧ = ẋW,        ẏ = φ′(a)ȧ·idt + skip(ẋ)
+
+    and L depends on W through a and through ȧ, on a through φ(a) and, that is the second derivative,
+    through φ′(a). Line by line, from the end to the beginning::
+
+        φ̄ = ȳ·idt                     φ̇̄ = ẏ̄·idt                of φ(a) and of φ′(a)ȧ
+        ā = φ̄ φ′(a) + φ̇̄ φ″(a) ȧ       ǡ = φ̇̄ φ′(a)              (ǡ stands for the adjoint of ȧ)
+        W̄ = xᵀā + ẋᵀǡ                 b̄ = Σ_rows ā
+        x̄ = āWᵀ + skipᵀ(ȳ)            ẋ̄ = ǡWᵀ + skipᵀ(ẏ̄)
+        idt̄ = Σ_rows [ȳ φ(a) + ẏ̄ φ′(a) ȧ]
+
+    With ȳ = 0 and ẏ̄ = 1 this is ∂ẏ/∂w. Without tangents (ẋ = 0, ẏ̄ = 0) it is `backward`.
 
     Parameters
     ----------

@@ -39,6 +39,8 @@ class Potential:
     info : dict of notes that travel with the model file
     engine : "numba" (fused, threads) or "numpy" (the reference); by default the fused one, except for
         embeddings with kinks (relu, relu6, silut, custom_silu), whose table would not converge
+    copy : False to keep ``weights`` itself, a C-ordered float64 array, instead of a copy: training then
+        changes the caller's array in place
 
     See Also
     --------
@@ -48,7 +50,7 @@ class Potential:
 
     def __init__(
         self, architecture, weights, *, davg, dstd, bias_atom_e, out_bias=None, info=None,
-        engine=None,
+        engine=None, copy=True,
     ):  # fmt: skip
         self.architecture = a = architecture
         self.layout = WeightLayout(a)
@@ -62,7 +64,9 @@ class Potential:
         self.out_bias = check("out_bias", out_bias, (a.n_types,))
         self.info = dict(info or {})
         self.engine = potential_engine(engine or default_engine(a), a, self.layout)
-        self._weights = check("weights", weights, (self.layout.size,)).copy()
+        self._weights = check("weights", weights, (self.layout.size,))
+        if not copy:
+            self._weights = _own(weights)
 
     @classmethod
     def create(
@@ -79,12 +83,21 @@ class Potential:
         frames : iterable of Frame that can be gone through more than once (a Dataset, a list)
         rng : numpy Generator for the weights; required, so that runs can be repeated
         atom_ener : energies per type to keep instead of the least-squares bias, None where free
+        engine : "numba" or "numpy"; None for the default one
         choices : further fields of `Architecture`
 
         Raises
         ------
         InputError
             For settings that do not fit together, or frames that cannot be used.
+
+        Examples
+        --------
+        >>> import kalmandp
+        >>> data = kalmandp.Dataset("data/si64_lda_train.h5")
+        >>> Potential.create(data.type_map, rcut=4.0, frames=data[:2], rng=np.random.default_rng(1),
+        ...                  embedding=(4, 8), axis_neuron=2, fitting=(8,))
+        Potential(type_map=['Si'], rcut=4.0, embedding=[4, 8], axis_neuron=2, fitting=[8], weights=193)
         """
         from kalmandp.frames.neighbours import auto_sel, neighbour_statistics
 
@@ -106,20 +119,46 @@ class Potential:
 
     @classmethod
     def load(cls, path, engine=None) -> Potential:
-        """Read a DeePMD-kit `.dp` or `.yaml` model file."""
+        """Read a DeePMD-kit `.dp` or `.yaml` model file.
+
+        Parameters
+        ----------
+        path : the file
+        engine : "numba" or "numpy"; None for the default
+
+        Raises
+        ------
+        FileError, InputError
+            If the file is missing or damaged, or holds a model of another kind.
+        """
         from kalmandp.bridges.deepmd import read_deepmd
 
         potential = read_deepmd(path)
         return potential if engine is None else potential.with_engine(engine)
 
     def save(self, path) -> None:
-        """Write a DeePMD-kit `.dp` (or `.yaml`) model file; it is written beside and renamed."""
+        """Write a DeePMD-kit `.dp` (or `.yaml`) model file; it is written beside and renamed.
+
+        Parameters
+        ----------
+        path : the file; what is there is replaced
+
+        Raises
+        ------
+        FileError
+            If it cannot be written; what was there is then as it was.
+        """
         from kalmandp.bridges.deepmd import write_deepmd
 
         write_deepmd(self, path)
 
     def with_engine(self, engine: str | None) -> Potential:
-        """The same potential, computed by another engine (None: the default one)."""
+        """The same potential, with a copy of the weights, computed by another engine.
+
+        Parameters
+        ----------
+        engine : "numba" or "numpy"; None for the default one
+        """
         return Potential(
             self.architecture, self.weights, davg=self.davg, dstd=self.dstd,
             bias_atom_e=self.bias_atom_e, out_bias=self.out_bias, info=self.info, engine=engine,
@@ -127,6 +166,7 @@ class Potential:
 
     @property
     def type_map(self) -> tuple[str, ...]:
+        """Names of the types, in the order of their numbers."""
         return self.architecture.type_map
 
     @property
@@ -146,7 +186,13 @@ class Potential:
         )
 
     def environment(self, frames, pairs=None):
-        """What depends on the frame alone; may be kept and given back to the methods below."""
+        """What depends on the frame alone; may be kept and given back to `evaluate`.
+
+        Parameters
+        ----------
+        frames : Frame, or list of Frames that are put side by side
+        pairs : list of `Pairs`, one per frame, if the neighbours are known
+        """
         return self.engine.environment(self.davg, self.dstd, frames, pairs)
 
     def evaluate(self, frames, environment=None):
@@ -160,6 +206,15 @@ class Potential:
         Returns
         -------
         Result, or a list of Results for a list
+
+        Examples
+        --------
+        >>> from kalmandp import Frame
+        >>> rng = np.random.default_rng(1)
+        >>> potential = Potential.create(["H"], rcut=3.0, sel=[2], rng=rng, embedding=(4, 8), axis_neuron=2)
+        >>> result = potential.evaluate(Frame([[0, 0, 0], [0, 0, 0.74]], [0, 0], ("H",)))
+        >>> result.forces.shape, bool(abs(result.forces.sum(0)).max() < 1e-15)
+        ((2, 3), True)
         """
         many = isinstance(frames, Sequence)
         frames = [self._frame(f) for f in (frames if many else [frames])]
@@ -176,7 +231,12 @@ class Potential:
         return results if many else results[0]
 
     def energy_jacobian(self, frames):
-        """∂E/∂w in eV: (N,) for a frame, (f, N) for a list of frames."""
+        """∂E/∂w in eV: (N,) for a frame, (f, N) for a list of frames.
+
+        Parameters
+        ----------
+        frames : Frame or ase.Atoms, or a list of them
+        """
 
         def one(frame, env, forward):
             ones = np.ones(len(frame))
@@ -196,11 +256,33 @@ class Potential:
         Returns
         -------
         (N,), with (q,) and (f,) axes in front where they were given
+
+        Examples
+        --------
+        Move the weights a little along δ: the force moves by H·δ.
+
+        >>> from kalmandp import Frame
+        >>> rng = np.random.default_rng(1)
+        >>> potential = Potential.create(["H"], rcut=3.0, sel=[2], rng=rng, embedding=(4, 8), axis_neuron=2)
+        >>> frame = Frame([[0, 0, 0], [0, 0, 0.74]], [0, 0], ("H",))
+        >>> c = np.array([[0, 0, 1.0], [0, 0, 0]])  # c·F is F_z of atom 0
+        >>> H, before = potential.force_jacobian(frame, c), potential.evaluate(frame).forces[0, 2]
+        >>> delta = 1e-6 * rng.normal(size=H.shape)
+        >>> potential.weights = potential.weights + delta
+        >>> after = potential.evaluate(frame).forces[0, 2]
+        >>> bool(abs(after - before - H @ delta) < 1e-3 * abs(H @ delta))
+        True
         """
         return self._jacobian(frames, direction, self._along(force_direction, ("n_atoms", 3)))
 
     def virial_jacobian(self, frames, direction):
-        """∂(C:W)/∂w in eV, C:W = Σ_dc C_dc W_dc; ``direction`` is C (3, 3), as in `force_jacobian`."""
+        """∂(C:W)/∂w in eV, C:W = Σ_dc C_dc W_dc.
+
+        Parameters
+        ----------
+        frames : Frame, or list of Frames
+        direction : C, (3, 3); lists and a leading axis as in `force_jacobian`
+        """
         per_frame = lambda env, C: virial_direction(env, C[None])
         return self._jacobian(frames, direction, self._along(per_frame, (3, 3)))
 
@@ -253,6 +335,16 @@ class Potential:
             f"Potential(type_map={list(a.type_map)}, rcut={a.rcut}, embedding={list(a.embedding)}, "
             f"axis_neuron={a.axis_neuron}, fitting={list(a.fitting)}, weights={self.layout.size})"
         )
+
+
+def _own(weights) -> np.ndarray:
+    """The caller's own array, if training can change it in place."""
+    fits = isinstance(weights, np.ndarray) and weights.dtype == np.float64
+    if not (fits and weights.flags.c_contiguous and weights.flags.writeable):
+        raise InputError(
+            "weights with copy=False are not a writeable, C-ordered float64 NumPy array; expected one"
+        )
+    return weights
 
 
 def _finite(name: str, value, shape) -> np.ndarray:

@@ -29,10 +29,12 @@ class Tensor(NamedTuple):
 
     @property
     def size(self) -> int:
+        """How many weights it has."""
         return int(np.prod(self.shape))
 
     @property
     def stop(self) -> int:
+        """Where the next tensor begins."""
         return self.start + self.size
 
 

@@ -28,6 +28,7 @@ class Schedule:
     n_steps: int
 
     def learning_rate(self, step: int) -> float:
+        """α(t) = α(0)·rate^⌊t/decay_steps⌋."""
         r = self.rate
         decay_steps = r.decay_steps
         if decay_steps >= self.n_steps:  # DeePMD-kit's own correction of a decay that never comes
@@ -38,7 +39,7 @@ class Schedule:
         return r.start_lr * per_decay ** (step // decay_steps)
 
     def prefactors(self, step: int) -> tuple[float, float, float]:
-        """p_e, p_f, p_v."""
+        """p_e, p_f, p_v at a step: Fit energy, p(t) = p⁰ α(t)/α(0) + p^∞ (1 − α(t)/α(0))."""
         x = self.learning_rate(step) / self.rate.start_lr
         mix = lambda start, limit: start * x + limit * (1.0 - x)
         s = self.loss
@@ -50,7 +51,11 @@ class Schedule:
 
 
 def loss_gradient(potential, sample: Sample, prefactors) -> tuple[float, np.ndarray]:
-    """L and ∂L/∂w (N,) for a sample of one or more frames, from a single backward pass."""
+    """L and ∂L/∂w (N,) for a sample of one or more frames, from a single backward pass.
+
+    Fit energy: L = p_e L_e + p_f L_f + p_v L_v. With Ē = ∂L/∂E and v = ∂L/∂F, ∂L/∂W as directions, one call
+    of `jacobian.weight_gradient` has the gradient of all three.
+    """
     p_e, p_f, p_v = prefactors
     now = predict(potential, sample)
     n_f = np.diff(sample.first_f)

@@ -18,6 +18,7 @@ from kalmandp.training.checks import SectionReader, choice, show
 from kalmandp.training.noise import BlockNoise
 from kalmandp.training.presets import resolve
 from kalmandp.training.settings import (
+    KALMAN_TYPES,
     OPTIMIZER_TYPES,
     LearningRateSettings,
     LossSettings,
@@ -53,6 +54,12 @@ def read_input(source, folder=None) -> Settings:
     InputError
         For text that is not JSON (with line and column), a key that is not supported, a value of
         the wrong type or range: each named by its path, e.g. ``model/descriptor/rcut``.
+
+    Examples
+    --------
+    >>> settings = read_input("examples/silicon/input.json")
+    >>> settings.model.rcut, settings.optimizer.type, settings.training.n_epochs
+    (8.0, 'RLEKF', 4.0)
     """
     if isinstance(source, Mapping):
         name, tree = "input", dict(source)
@@ -63,6 +70,26 @@ def read_input(source, folder=None) -> Settings:
         folder = path.parent if folder is None else Path(folder)
     _check_tree(name, tree)
     return _settings(SectionReader(name), tree, folder)
+
+
+def read_optimizer(section: Mapping[str, Any]) -> OptimizerSettings:
+    """Check the section ``optimizer`` of an input file by itself, for a code that has no such file.
+
+    Parameters
+    ----------
+    section : its keys and values; without ``type`` it is RLEKF
+
+    Raises
+    ------
+    InputError
+        As `read_input`; for Adam too, which needs a learning rate and a loss.
+    """
+    read = SectionReader("settings")
+    _check_tree(read.source, dict(section))
+    optimizer = _optimizer(read, {"type": "RLEKF", **section}, {})
+    if not optimizer.is_kalman:
+        raise read.error("optimizer/type", optimizer.type, f"one of {', '.join(KALMAN_TYPES)}")
+    return optimizer
 
 
 def _settings(read: SectionReader, tree: dict, folder: Path) -> Settings:
@@ -380,4 +407,4 @@ def _check_tree(name: str, tree: Any) -> None:
             raise InputError(f"{name}: holds a {type(value).__name__}; expected JSON values")
 
 
-__all__ = ["read_input", "read_json"]
+__all__ = ["read_input", "read_json", "read_optimizer"]

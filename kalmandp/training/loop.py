@@ -62,23 +62,32 @@ class KalmanTrainer:
 
     def step(self, sample: measurements.Sample) -> dict:
         """All updates of one sample; returns the diagnostics of each kind of measurement."""
-        B = len(sample.frames)
-        if self.choices.measurement == "signed":
-            return {m.kind: self._update(m, B) for m in self._signed(sample)}
-        groups = self._draw(sample)
-        if self.choices.measurement == "paired":
+        return {m.kind: self.update(m, len(sample.frames)) for m in self.measure(sample)}
+
+    def measure(self, sample: measurements.Sample, rng=None) -> Iterator[measurements.Measurement]:
+        """What Algorithm 2, l. 2 to 5, measures on a sample, one after another; each is for one `update`.
+
+        A measurement is predicted when it is asked for, with the weights that the updates before it
+        have left. Atoms are drawn from ``rng``, or the trainer's own generator.
+        """
+        rng = self.rng if rng is None else rng
+        choices = self.choices
+        if choices.measurement == "signed":
+            yield from self._signed(sample, rng)
+            return
+        groups = self._draw(sample, rng)
+        if choices.measurement == "paired":
             # a force update alone would move the energy: P, cut into blocks, has forgotten that the
             # blocks' shares of the energy must add up; measured along, the energy holds them to it
-            infos = [self._update(self._joint(sample, [g]), B) for g in groups]
-            return {"paired": infos[-1]}
-        if self.choices.measurement == "matrix":
-            m = measurements.matrix(
-                self.potential, sample, np.concatenate(groups), self.choices.noise,
-                self.n_blocks, virial="virial" in self.choices.order,
+            for group in groups:
+                yield self._joint(sample, [group])._replace(kind="paired")
+        elif choices.measurement == "matrix":
+            yield measurements.matrix(
+                self.potential, sample, np.concatenate(groups), choices.noise, self.n_blocks,
+                virial="virial" in choices.order, atomic_energy="atomic_energy" in choices.order,
             )  # fmt: skip
         else:
-            m = self._joint(sample, groups)
-        return {m.kind: self._update(m, B)}
+            yield self._joint(sample, groups)
 
     def _joint(self, sample, groups) -> measurements.Measurement:
         c = self.choices
@@ -88,19 +97,17 @@ class KalmanTrainer:
     def n_blocks(self) -> int:
         return len(self.filter.blocks)
 
-    def _signed(self, sample) -> Iterator[measurements.Measurement]:
+    def _signed(self, sample, rng) -> Iterator[measurements.Measurement]:
         """The paper's sequence: each measurement is predicted with the weights of the last update."""
         p, noise, L = self.potential, self.choices.noise, self.n_blocks
         for kind in self.choices.order:
-            if kind == "energy":
-                yield measurements.energy_signed(p, sample, noise, L)
-            elif kind == "force":
-                for atoms in self._draw(sample):
+            if kind == "force":
+                for atoms in self._draw(sample, rng):
                     yield measurements.force_signed(p, sample, atoms, noise, L)
             else:
-                yield measurements.virial_signed(p, sample, noise, L)
+                yield measurements.SIGNED[kind](p, sample, noise, L)
 
-    def _draw(self, sample) -> list[np.ndarray]:
+    def _draw(self, sample, rng) -> list[np.ndarray]:
         """y groups of x atoms of each frame, as indices into the sample.
 
         Without replacement a small frame gives fewer or smaller groups. DeePMD-kit's batch takes the
@@ -109,20 +116,21 @@ class KalmanTrainer:
         y, x = self.choices.n_groups, self.choices.group_size
         sizes, first = np.diff(sample.first_f), sample.first_f[:-1]
         if self.choices.batch_sum:
-            shared = self.rng.integers(0, sizes.min(), size=(y, x))
+            shared = rng.integers(0, sizes.min(), size=(y, x))
             return [np.concatenate([o + group for o in first]) for group in shared]
-        drawn = [self._draw_from(n) for n in sizes]
+        drawn = [self._draw_from(n, rng) for n in sizes]
         groups = [[o + d[g] for o, d in zip(first, drawn, strict=True) if g < len(d)] for g in range(y)]
         return [np.concatenate(group) for group in groups if group]
 
-    def _draw_from(self, n_atoms: int) -> list[np.ndarray]:
+    def _draw_from(self, n_atoms: int, rng) -> list[np.ndarray]:
         y, x = self.choices.n_groups, self.choices.group_size
         if self.choices.replacement:
-            return list(self.rng.integers(0, n_atoms, size=(y, x)))
-        drawn = self.rng.permutation(n_atoms)[: y * x]
+            return list(rng.integers(0, n_atoms, size=(y, x)))
+        drawn = rng.permutation(n_atoms)[: y * x]
         return [g for g in np.array_split(drawn, min(y, len(drawn))) if len(g)]
 
-    def _update(self, m: measurements.Measurement, n_frames: int):
+    def update(self, m: measurements.Measurement, n_frames: int = 1):
+        """One Kalman update with a measurement that is a mean over ``n_frames`` frames."""
         H, error = m.H_qw, m.error_q
         if self.choices.batch_sum and n_frames > 1:
             H, error = n_frames * H, np.sqrt(n_frames) * error
@@ -307,7 +315,7 @@ class Run:
 def train(
     settings, *, output=".", restart=None, init_model=None, stop: Callable[[], bool] | None = None
 ) -> Iterator[Record]:
-    """Train a potential; the caller owns the loop.
+    """Train a potential: Algorithm 2, l. 1 to 6; the caller owns the loop.
 
     Parameters
     ----------
@@ -328,6 +336,22 @@ def train(
         For input that cannot be used, before anything is written.
     FilterError
         If an update would spoil the state; the frame is named, the last checkpoint is intact.
+
+    Examples
+    --------
+    >>> settings = {
+    ...     "model": {"type_map": ["Si"],
+    ...               "descriptor": {"type": "se_e2_a", "rcut": 4.0, "neuron": [4, 8], "axis_neuron": 2},
+    ...               "fitting_net": {"neuron": [8]}},
+    ...     "optimizer": {"type": "RLEKF"},
+    ...     "training": {"training_data": {"systems": "data/si64_lda_test.h5"}, "numb_steps": 3, "seed": 1},
+    ... }
+    >>> for record in train(settings, output="run"):
+    ...     print(record.step, record.event, record.updates)
+    1 step 4
+    2 step 8
+    3 step 12
+    3 end 12
     """
     if not isinstance(settings, Settings):
         settings = read_input(settings)

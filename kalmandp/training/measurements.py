@@ -23,12 +23,16 @@ from kalmandp.potential.potential import Potential
 
 
 class Measurement(NamedTuple):
-    """H_qw (m, N), error_q (m,), noise_q (m,); ``kind`` says what was measured."""
+    """H_qw (m, N), error_q (m,), noise_q (m,); ``kind`` says what was measured.
+
+    kind_q : (m,) "energy", "force" or "virial", what each number is
+    """
 
     kind: str
     H_qw: np.ndarray
     error_q: np.ndarray
     noise_q: np.ndarray
+    kind_q: tuple[str, ...]
 
 
 class Sample(NamedTuple):
@@ -85,18 +89,24 @@ def labels(sample: Sample, name: str) -> np.ndarray:
             raise InputError(f"{frame.source} has no {name}; expected one for this measurement")
     if name == "energy":
         return np.array(values)
-    return np.concatenate(values) if name == "forces" else np.stack(values)
+    return np.concatenate(values) if name in ("forces", "atomic_energies") else np.stack(values)
 
 
 def signs(error):
-    """+1 where the label is above the prediction or equal, else −1 (Algorithm 1, lines 2–4)."""
+    """+1 where the label is above the prediction or equal, else −1: Algorithm 1, l. 1 to 5.
+
+    The paper flips Ŷ_i where Ŷ_i ≥ Y_i; equality, of measure zero, counts for the other sign here.
+    """
     return np.where(error >= 0.0, 1.0, -1.0)
 
 
 def energy_signed(
     potential: Potential, sample: Sample, noise, n_blocks: int, now=None
 ) -> Measurement:
-    """Mean of the frames' signed energies, one number; for one frame this is its energy."""
+    """Mean of the frames' signed energies, one number; for one frame this is its energy.
+
+    Algorithm 2, l. 2 and 3, by Algorithm 1, l. 6 and 7.
+    """
     now = predict(potential, sample, forces=False) if now is None else now
     error_f = labels(sample, "energy") - now.E_f
     s_f = signs(error_f) / len(error_f)
@@ -105,20 +115,24 @@ def energy_signed(
         potential.parameters, sample.environment, now.forward, E_bar_i
     )
     R = noise.energy(sample.n_atoms // len(error_f), n_blocks)
-    return Measurement("energy", H_w[None], np.abs(error_f).mean()[None], np.array([R]))
+    return Measurement("energy", H_w[None], np.abs(error_f).mean()[None], np.array([R]), ("energy",))
 
 
 def force_signed(
     potential: Potential, sample: Sample, atoms, noise, n_blocks: int, now=None
 ) -> Measurement:
-    """Mean of the signed force components of ``atoms`` (indices into the sample), one number."""
+    """Mean of the signed force components of ``atoms`` (indices into the sample), one number.
+
+    Algorithm 2, l. 4 and 5, by Algorithm 1, l. 6 and 7: with s = sign(F − F̂) over n = 3·len(atoms)
+    components, error = (1/n) Σ|F − F̂|,  H = ∂/∂w (1/n) Σ s F̂ = ∂(c·F̂)/∂w,  c = s/n.
+    """
     now = predict(potential, sample) if now is None else now
     error_ac = labels(sample, "forces")[atoms] - now.F_ic[atoms]
     c_ic = np.zeros((sample.n_atoms, 3))
     np.add.at(c_ic, atoms, signs(error_ac) / error_ac.size)
     H_w = _tangent_gradient(potential, sample, now, force_direction(sample.environment, c_ic))
     R = noise.force(sample.n_atoms // len(sample.frames), n_blocks)
-    return Measurement("force", H_w[None], np.abs(error_ac).mean()[None], np.array([R]))
+    return Measurement("force", H_w[None], np.abs(error_ac).mean()[None], np.array([R]), ("force",))
 
 
 def virial_signed(
@@ -130,7 +144,37 @@ def virial_signed(
     C_fcc = signs(error_fcc) / error_fcc.size
     H_w = _tangent_gradient(potential, sample, now, virial_direction(sample.environment, C_fcc))
     R = noise.virial(sample.n_atoms // len(sample.frames), n_blocks)
-    return Measurement("virial", H_w[None], np.abs(error_fcc).mean()[None], np.array([R]))
+    return Measurement("virial", H_w[None], np.abs(error_fcc).mean()[None], np.array([R]), ("virial",))
+
+
+def atomic_energy_signed(
+    potential: Potential, sample: Sample, noise, n_blocks: int, now=None
+) -> Measurement:
+    """Mean of the signed energies of all atoms, one number.
+
+    With e_i = E_i(label) − E_i(w) and s_i = sign e_i::
+
+        error = (1/n) Σ_i |e_i|,      H = ∂/∂w (1/n) Σ_i s_i E_i
+
+    the adjoint Ē_i = s_i/n handed to `jacobian.energy_gradient`. Labels are energies of atoms from a
+    partitioned calculation; the potential's bias is part of E_i. R is ``noise.atomic_energy``.
+    """
+    now = predict(potential, sample, forces=False) if now is None else now
+    error_i = labels(sample, "atomic_energies") - now.E_i
+    H_w = potential.engine.energy_gradient(
+        potential.parameters, sample.environment, now.forward, signs(error_i) / error_i.size
+    )
+    R = noise.atomic_energy(sample.n_atoms // len(sample.frames), n_blocks)
+    kind = "atomic_energy"
+    return Measurement(kind, H_w[None], np.abs(error_i).mean()[None], np.array([R]), (kind,))
+
+
+#: Measurements that are one signed number of a frame. Forces are one for each group of atoms.
+SIGNED = {
+    "energy": energy_signed,
+    "atomic_energy": atomic_energy_signed,
+    "virial": virial_signed,
+}
 
 
 def joint(
@@ -144,27 +188,64 @@ def joint(
     now = predict(potential, sample)
     parts = []
     for kind in order:
-        if kind == "energy":
-            parts.append(energy_signed(potential, sample, noise, n_blocks, now))
-        elif kind == "force":
+        if kind == "force":
             parts += [force_signed(potential, sample, g, noise, n_blocks, now) for g in groups]
         else:
-            parts.append(virial_signed(potential, sample, noise, n_blocks, now))
+            parts.append(SIGNED[kind](potential, sample, noise, n_blocks, now))
     return Measurement(
         "joint",
         np.concatenate([m.H_qw for m in parts]),
         np.concatenate([m.error_q for m in parts]),
         np.concatenate([m.noise_q for m in parts]),
+        tuple(kind for m in parts for kind in m.kind_q),
     )
 
 
+def combine(measurements) -> Measurement:
+    """Early reduction: the same measurement of several frames becomes one, the mean over the frames.
+
+        H = (1/B) Σ_f H_f,      error = (1/B) Σ_f error_f,      R = (1/B) Σ_f R_f
+
+    so that B frames cost one update of P. (FEKF, "Training one DeePMD model in minutes", PPoPP 2024.) The
+    sum goes through the frames in the order given: who computed which of them changes no bit.
+
+    Parameters
+    ----------
+    measurements : Measurements of one kind and size, one per frame
+
+    Raises
+    ------
+    InputError
+        If there are none, or they differ in kind or size.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> one = Measurement("energy", np.array([[1.0, 2.0]]), np.array([0.2]), np.array([0.01]), ("energy",))
+    >>> two = one._replace(H_qw=np.array([[3.0, 4.0]]), error_q=np.array([0.4]))
+    >>> combine([one, two]).H_qw
+    array([[2., 3.]])
+    """
+    parts = list(measurements)
+    forms = sorted({(m.kind, m.H_qw.shape) for m in parts})
+    if len(forms) != 1:
+        raise InputError(f"measurements have the forms {forms}; expected one kind, of one size")
+    mean = lambda arrays: sum(arrays[1:], start=arrays[0]) / len(arrays)
+    H, error, noise = (mean([getattr(m, f) for m in parts]) for f in ("H_qw", "error_q", "noise_q"))
+    return parts[0]._replace(H_qw=H, error_q=error, noise_q=noise)
+
+
 def matrix(
-    potential: Potential, sample: Sample, atoms, noise, n_blocks: int, *, virial: bool
-) -> Measurement:
-    """Energies of all frames, each force component of ``atoms``, and the virials, in one update."""
+    potential: Potential, sample: Sample, atoms, noise, n_blocks: int, *, virial: bool,
+    atomic_energy: bool = False,
+) -> Measurement:  # fmt: skip
+    """Energies of all frames, each force component of ``atoms``, and the virials, in one update.
+
+    With ``atomic_energy`` the energies of ``atoms`` too, each a number of its own.
+    """
     now = predict(potential, sample)
     per_frame = sample.n_atoms // len(sample.frames)
-    H, error, R = [], [], []
+    H, error, R, kinds = [], [], [], ["energy"] * len(sample.frames) + ["force"] * (3 * len(atoms))
     for f, E_error in enumerate(labels(sample, "energy") - now.E_f):
         E_bar_i = (sample.environment.frame_i == f).astype(float)
         H.append(
@@ -183,8 +264,22 @@ def matrix(
             H.append(_tangent_gradient(potential, sample, now, v_pc))
             error.append(F_error_ic[i, axis])
             R.append(noise.force(per_frame, n_blocks))
+    if atomic_energy:
+        kinds += ["atomic_energy"] * len(np.unique(atoms))
+        E_error_i = labels(sample, "atomic_energies") - now.E_i
+        for i in np.unique(atoms):
+            E_bar_i = np.zeros(sample.n_atoms)
+            E_bar_i[i] = 1.0
+            H.append(
+                potential.engine.energy_gradient(
+                    potential.parameters, sample.environment, now.forward, E_bar_i
+                )
+            )
+            error.append(E_error_i[i])
+            R.append(noise.atomic_energy(per_frame, n_blocks))
     if virial:
         W_error_fcc = labels(sample, "virial") - now.W_fcc
+        kinds += ["virial"] * (6 * len(sample.frames))
         for f, frame in enumerate(sample.frames):
             for d, c in zip(*np.triu_indices(3), strict=True):
                 C_fcc = np.zeros_like(W_error_fcc)
@@ -194,7 +289,7 @@ def matrix(
                 H.append(_tangent_gradient(potential, sample, now, v_pc))
                 error.append(0.5 * (W_error_fcc[f, d, c] + W_error_fcc[f, c, d]))
                 R.append(noise.virial(len(frame), n_blocks))
-    return Measurement("matrix", np.stack(H), np.array(error), np.array(R))
+    return Measurement("matrix", np.stack(H), np.array(error), np.array(R), tuple(kinds))
 
 
 def _tangent_gradient(potential: Potential, sample: Sample, now: Prediction, v_pc):

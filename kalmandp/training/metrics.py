@@ -29,7 +29,8 @@ class Comparison(NamedTuple):
 class Metrics(NamedTuple):
     """Root mean square and mean absolute errors; NaN where no frame has the label.
 
-    energy and virial in eV/atom, force in eV/Å; ``rms_force`` is the labels' own RMS, eV/Å
+    energy and virial in eV/atom, force in eV/Å, atomic_energy in eV; ``rms_force`` is the labels' own
+    RMS, eV/Å
     """
 
     energy_rmse: float
@@ -41,6 +42,8 @@ class Metrics(NamedTuple):
     rms_force: float
     n_frames: int
     n_atoms: int
+    atomic_energy_rmse: float = float("nan")
+    atomic_energy_mae: float = float("nan")
 
 
 def compare(potential: Potential, frames, pairs=None) -> Comparison:
@@ -78,15 +81,38 @@ def summarize(comparison: Comparison) -> Metrics:
     ]
     forces = [f for f in c.forces if f is not None]
     force = [(f[..., 1] - f[..., 0]).ravel() for f in forces]
+    atomic = [e[..., 1] - e[..., 0] for e in c.atomic_energies if e is not None]
     rms, mae = _rms, _mae
     return Metrics(
         rms(energy), mae(energy), rms(force), mae(force), rms(virial), mae(virial),
         rms([f[..., 0].ravel() for f in forces]), len(c.n_atoms), int(c.n_atoms.sum()),
+        rms(atomic), mae(atomic),
     )  # fmt: skip
 
 
 def evaluate(potential: Potential, frames, pairs=None) -> Metrics:
-    """`summarize(compare(...))`: the errors of a potential on frames."""
+    """The errors of a potential on frames: `summarize` of `compare`.
+
+    Parameters
+    ----------
+    potential : Potential
+    frames : iterable of Frame, e.g. a Dataset
+    pairs : iterable of Pairs, if the neighbours are known
+
+    Returns
+    -------
+    Metrics
+
+    Examples
+    --------
+    >>> from kalmandp import Dataset, Potential
+    >>> data = Dataset("data/si64_lda_test.h5")[:2]
+    >>> untrained = Potential.create(["Si"], rcut=4.0, frames=data, rng=np.random.default_rng(1),
+    ...                              embedding=(4, 8), axis_neuron=2, fitting=(8,))
+    >>> errors = evaluate(untrained, data)
+    >>> errors.n_frames, errors.n_atoms, bool(errors.force_rmse > 0.5 * errors.rms_force)
+    (2, 128, True)
+    """
     return summarize(compare(potential, frames, pairs))
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PhysicalNoise:
-    """Expected errors of model and labels together: σ_E (eV/atom), σ_F (eV/Å), σ_W (eV/atom).
+    """Expected errors of model and labels together: σ_E (eV/atom), σ_F (eV/Å), σ_W (eV/atom), σ_A (eV).
 
-    R_E = (σ_E N)²;   R_F = σ_F²;   R_W = (σ_W N)²
+    R_E = (σ_E N)²;   R_F = σ_F²;   R_W = (σ_W N)²;   R_A = σ_A²
 
     A signed mean of n components has the noise of one component, not 1/n of it: each sign is that of the
     component's own error, so errors add up instead of averaging out. ⟨mean |e|⟩ is 0.8 σ for any n.
@@ -23,6 +23,7 @@ class PhysicalNoise:
     sigma_e: float
     sigma_f: float
     sigma_w: float
+    sigma_a: float = 0.02
 
     def energy(self, n_atoms: int, n_blocks: int) -> float:
         """Variance of a total energy, eV²."""
@@ -36,6 +37,10 @@ class PhysicalNoise:
         """Variance of a virial component, or of the mean of signed ones, eV²."""
         return (self.sigma_w * n_atoms) ** 2
 
+    def atomic_energy(self, n_atoms: int, n_blocks: int) -> float:
+        """Variance of an atom's energy, or of the mean of signed ones, eV²."""
+        return self.sigma_a**2
+
 
 @dataclass(frozen=True)
 class BlockNoise:
@@ -43,7 +48,7 @@ class BlockNoise:
 
     Attributes
     ----------
-    pref_e, pref_f, pref_v : prefactors p of energy, force and virial
+    pref_e, pref_f, pref_v, pref_a : prefactors p of energy, force, virial and atomic energy
     per_atom : True where error and H are divided by N (DeePMD-kit, MatPL), False for the paper
     """
 
@@ -51,15 +56,23 @@ class BlockNoise:
     pref_f: float = 1.0
     pref_v: float = 1.0
     per_atom: bool = False
+    pref_a: float = 1.0
 
     def _variance(self, prefactor: float, n_atoms: int, n_blocks: int) -> float:
         return n_blocks * ((n_atoms if self.per_atom else 1.0) / prefactor) ** 2
 
     def energy(self, n_atoms: int, n_blocks: int) -> float:
+        """R of a total energy."""
         return self._variance(self.pref_e, n_atoms, n_blocks)
 
     def force(self, n_atoms: int, n_blocks: int) -> float:
+        """R of a mean of signed force components."""
         return self._variance(self.pref_f, n_atoms, n_blocks)
 
     def virial(self, n_atoms: int, n_blocks: int) -> float:
+        """R of a mean of signed virial components."""
         return self._variance(self.pref_v, n_atoms, n_blocks)
+
+    def atomic_energy(self, n_atoms: int, n_blocks: int) -> float:
+        """R of a mean of signed atomic energies."""
+        return self._variance(self.pref_a, n_atoms, n_blocks)

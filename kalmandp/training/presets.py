@@ -27,7 +27,7 @@ class KalmanChoices:
     measurement : "signed" (one number per update, the paper's sequence), "paired" (each force number
         together with the energy, two at once), "joint" (the signed numbers of a frame in one update)
         or "matrix" (every component a number of its own, one update)
-    order : what is measured on a frame, in this order
+    order : what is measured on a frame, in this order: of "energy", "atomic_energy", "force", "virial"
     batch_sum : DeePMD-kit's batch: H summed over B frames and the error times √B
     """
 
@@ -93,14 +93,23 @@ def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
         "covariance_dtype": optimizer.covariance_dtype,
         "noise": _noise(choices.noise, optimizer),
         "partition": _partition(choices.partition, optimizer),
+        "order": _order(choices.order, optimizer),
     }
-    choices = replace(choices, **{k: v for k, v in stated.items() if v is not None})
-    if optimizer.with_virial is not None:
-        order = tuple(kind for kind in choices.order if kind != "virial")
-        if optimizer.with_virial:  # MatPL measures the virial first
-            order = ("virial", *order) if optimizer.preset == "matpl" else (*order, "virial")
-        choices = replace(choices, order=order)
-    return choices
+    return replace(choices, **{k: v for k, v in stated.items() if v is not None})
+
+
+def _order(default: tuple[str, ...], optimizer: OptimizerSettings) -> tuple[str, ...]:
+    """What is measured on a frame; MatPL's order is virial, energy, atomic energies, forces."""
+    wanted = {
+        "virial": optimizer.with_virial,
+        "atomic_energy": optimizer.with_atomic_energies,
+        **{kind: True for kind in ("energy", "force")},
+    }
+    first_to_last = ("energy", "atomic_energy", "force", "virial")
+    if optimizer.preset == "matpl":
+        first_to_last = ("virial", "energy", "atomic_energy", "force")
+    asked = lambda kind: kind in default if wanted[kind] is None else wanted[kind]
+    return tuple(kind for kind in first_to_last if asked(kind))
 
 
 def _partition(default: str, optimizer: OptimizerSettings) -> str:
@@ -110,7 +119,7 @@ def _partition(default: str, optimizer: OptimizerSettings) -> str:
 
 
 def _noise(rule, optimizer: OptimizerSettings):
-    sigmas = {n: getattr(optimizer, n) for n in ("sigma_e", "sigma_f", "sigma_w")}
+    sigmas = {n: getattr(optimizer, n) for n in ("sigma_e", "sigma_f", "sigma_w", "sigma_a")}
     stated = {n: s for n, s in sigmas.items() if s is not None}
     if isinstance(rule, PhysicalNoise):
         return replace(rule, **stated)

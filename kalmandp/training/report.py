@@ -58,6 +58,7 @@ def error_table(metrics: Metrics) -> str:
         ("energy", m.energy_rmse, m.energy_mae, "meV/atom", ""),
         ("force", m.force_rmse, m.force_mae, "meV/Å", _share(m)),
         ("virial", m.virial_rmse, m.virial_mae, "meV/atom", ""),
+        ("atomic", m.atomic_energy_rmse, m.atomic_energy_mae, "meV", "   energies of single atoms"),
     ]
     lines = [f"{'':8}{'RMSE':>10}{'MAE':>10}"]
     lines += [
@@ -79,7 +80,9 @@ def _share(m: Metrics) -> str:
 
 def metrics_to_dict(metrics: Metrics) -> dict:
     """The errors under their names and units, for machines; None where there is no label."""
-    units = {"energy": "eV_per_atom", "force": "eV_per_angstrom", "virial": "eV_per_atom"}
+    units = {
+        "energy": "eV_per_atom", "force": "eV_per_angstrom", "virial": "eV_per_atom", "atomic_energy": "eV",
+    }  # fmt: skip
     plain = {
         f"{what}_{kind}_{unit}": getattr(metrics, f"{what}_{kind}")
         for what, unit in units.items()

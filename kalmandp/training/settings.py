@@ -73,12 +73,14 @@ class OptimizerSettings:
         layers after it, as the paper says; "code" leaves it alone, as the published codes do
     p0 : P₀ = p0·I
     lam, nu : λ₁ and ν of λ ← νλ + 1 − ν
-    sigma_e, sigma_f, sigma_w : measurement noise, eV/atom, eV/Å, eV/atom
+    sigma_e, sigma_f, sigma_w, sigma_a : measurement noise of energy, force, virial, atomic energy:
+        eV/atom, eV/Å, eV/atom, eV
     n_groups, group_size : y and x of Algorithm 2: force updates per frame, atoms in each
     measurement : "signed" (one number per update, the paper's), "paired" (each force number together
         with the energy), "joint" (the signed numbers of a frame in one update) or "matrix" (every
         component a number of its own, one update)
     with_virial : use virials; None means where the data have them and the preset asks for it
+    with_atomic_energies : learn from energies of single atoms, where a calculation has divided E so
     pref_e, pref_f : (start, limit) prefactors of energy and force
     covariance : "tiled" (half of each block) or "dense"
     covariance_dtype : "float64" or "float32"
@@ -95,10 +97,12 @@ class OptimizerSettings:
     sigma_e: float | None = None
     sigma_f: float | None = None
     sigma_w: float | None = None
+    sigma_a: float | None = None
     n_groups: int | None = None
     group_size: int | None = None
     measurement: str | None = None
     with_virial: bool | None = None
+    with_atomic_energies: bool | None = None
     pref_e: tuple[float, float] | None = None
     pref_f: tuple[float, float] | None = None
     covariance: str | None = None

@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose
 from textbook import dense_covariance
 
 import kalmandp.kalman.filter
+from kalmandp.errors import InputError
 from kalmandp.kalman import RLEKF, DenseCovariance, prediction_variance
 
 COVARIANCES = ["dense", "tiled"]
@@ -228,3 +229,15 @@ def test_defaults_and_access():
 
 def test_examples_in_docstrings():
     assert doctest.testmod(kalmandp.kalman.filter).failed == 0
+
+
+def test_the_callers_own_array_is_changed_in_place_if_asked():
+    w = np.zeros(3)
+    f = RLEKF(w, copy=False)
+    f.update(np.ones((1, 3)), 1.0, 1.0)
+    assert f.weights is w and w.any()
+    read_only = np.zeros(3)
+    read_only.flags.writeable = False
+    for wrong in ([0.0, 0.0], np.zeros(3, dtype="float32"), read_only):
+        with pytest.raises(InputError, match=r"copy=False is .*; expected a writeable array of float64"):
+            RLEKF(wrong, copy=False)

@@ -149,6 +149,8 @@ def test_presets_are_what_the_codes_do():
     assert matpl.p0 == 0.01 and matpl.noise.force(96, 5) == 5 * 48**2
     with_virial = resolve(OptimizerSettings(preset="matpl", with_virial=True))
     assert with_virial.order == ("virial", "energy", "force")
+    atomic = resolve(OptimizerSettings(preset="matpl", with_virial=True, with_atomic_energies=True))
+    assert atomic.order == ("virial", "energy", "atomic_energy", "force")
     paper = resolve(OptimizerSettings(preset="paper"))
     assert paper.noise.energy(64, 7) == 7
     assert {c.n_groups * c.group_size for c in PRESETS.values()} == {24}

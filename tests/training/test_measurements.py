@@ -10,21 +10,23 @@ from numpy.testing import assert_allclose
 from systems import frames
 
 from kalmandp.errors import InputError
+from kalmandp.potential.model import energies
 from kalmandp.potential.potential import Potential
-from kalmandp.testing import taylor_slope
+from kalmandp.testing import WrongDerivative, check_jacobian, taylor_slope
 from kalmandp.training import measurements as M
 from kalmandp.training.adam import loss_gradient
+from kalmandp.training.loop import KalmanTrainer
+from kalmandp.training.metrics import evaluate
 from kalmandp.training.noise import BlockNoise, PhysicalNoise
+from kalmandp.training.presets import resolve
+from kalmandp.training.settings import OptimizerSettings
 
 NOISE = PhysicalNoise(sigma_e=0.002, sigma_f=0.1, sigma_w=0.01)
 
 
 @pytest.fixture(scope="module")
 def potential():
-    return Potential.create(
-        ("A", "B"), rcut=4.2, rcut_smth=1.0, frames=frames(4), rng=np.random.default_rng(2),
-        embedding=(4, 8), axis_neuron=3, fitting=(6, 6),
-    )  # fmt: skip
+    return small()
 
 
 def at(potential, w):
@@ -115,6 +117,8 @@ def test_noise_rules():
     codes = BlockNoise(pref_f=2.0, per_atom=True)
     assert codes.energy(64, 9) == 9 * 64**2
     assert codes.force(64, 9) == 9 * 32**2
+    assert codes.atomic_energy(64, 9) == 9 * 64**2
+    assert PhysicalNoise(1, 1, 1, sigma_a=0.05).atomic_energy(64, 9) == 0.05**2
 
 
 def test_a_frame_without_the_label_is_named(potential):
@@ -141,3 +145,95 @@ def test_adams_loss_by_hand(potential):
     by_hand += 20.0 * ((now.F_ic - f.forces) ** 2).sum() / 48
     by_hand += 0.5 * ((now.W_fcc[0] - f.virial) ** 2).sum() / 9 / 16
     assert_allclose(loss, by_hand, rtol=1e-12)
+
+
+def with_atomic_energies(frame, potential, rng):
+    """The frame with labels that lie on both sides of what the potential says."""
+    near = potential.evaluate(frame).atomic_energies + 0.1 * rng.normal(size=len(frame))
+    return dataclasses.replace(frame, atomic_energies=near)
+
+
+def small(seed=2, **options):
+    return Potential.create(
+        ("A", "B"), rcut=4.2, rcut_smth=1.0, frames=frames(4), rng=np.random.default_rng(seed),
+        embedding=(4, 8), axis_neuron=3, fitting=(6, 6), **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("n_frames", [1, 2])
+def test_atomic_energies_are_a_measurement(n_frames):
+    """Four judges: complex step, Taylor, the rows of the matrix form, and the fused engine's twin.
+
+    The fifth, their sum, is in the stored values: Σ_i ∂E_i/∂w is ∂E/∂w.
+    """
+    rng = np.random.default_rng(3)
+    reference = small(engine="numpy")
+    labelled = [with_atomic_energies(f, reference, rng) for f in frames(n_frames, seed=5)]
+    sample = M.make_sample(reference, labelled)
+    m = M.atomic_energy_signed(reference, sample, NOISE, 3)
+    y = np.concatenate([f.atomic_energies for f in labelled])
+    E_i = lambda w: energies(reference.parameters._replace(weights=w), sample.environment)[0]
+    s = np.sign(y - E_i(reference.weights))
+    check_jacobian(lambda w: (s * E_i(w)).mean(), m.H_qw[0], reference.weights, rng)
+    assert_allclose(m.error_q, [np.abs(y - E_i(reference.weights)).mean()], rtol=1e-14)
+
+    atoms = np.arange(sample.n_atoms)
+    rows = M.matrix(reference, sample, atoms, NOISE, 3, virial=False, atomic_energy=True).H_qw
+    each = rows[-len(atoms) :]
+    size = np.abs(each).max()
+    assert_allclose(m.H_qw[0], (s[:, None] * each).mean(0), rtol=0, atol=1e-13 * size)  # rounding
+    whole = reference.energy_jacobian(labelled[0])
+    assert_allclose(each[:16].sum(0), whole, rtol=0, atol=1e-12 * size)  # Σ_i E_i = E
+
+    fused = reference.with_engine("numba")
+    twin = M.atomic_energy_signed(fused, M.make_sample(fused, labelled), NOISE, 3)
+    # the fused engine's table of the embedding: see tests/engines
+    assert_allclose(twin.H_qw, m.H_qw, rtol=0, atol=1e-10 * size)
+
+
+def test_a_wrong_sign_of_an_atomic_energy_is_seen(monkeypatch):
+    """The planted mistake: the sign of the first error given to all atoms."""
+    rng = np.random.default_rng(4)
+    potential = small(engine="numpy")
+    sample = M.make_sample(potential, [with_atomic_energies(frames(1)[0], potential, rng)])
+    E_i = lambda w: energies(potential.parameters._replace(weights=w), sample.environment)[0]
+    s = M.signs(sample.frames[0].atomic_energies - E_i(potential.weights))
+    assert len(set(s)) == 2
+    monkeypatch.setattr(M, "signs", lambda error: np.ones_like(error))
+    H = M.atomic_energy_signed(potential, sample, NOISE, 3).H_qw[0]
+    with pytest.raises(WrongDerivative):
+        check_jacobian(lambda w: (s * E_i(w)).mean(), H, potential.weights, rng)
+
+
+@pytest.mark.parametrize("measurement", ["signed", "paired", "joint", "matrix"])
+def test_training_with_atomic_energies_learns_them(measurement):
+    """Labels of another potential with the same statistics can be learnt; without them E_i stays off."""
+    teacher, errors = small(seed=7), {}
+    labelled = [
+        dataclasses.replace(f, energy=r.energy, forces=r.forces, atomic_energies=r.atomic_energies)
+        for f in frames(12, seed=1)
+        for r in [teacher.evaluate(f)]
+    ]
+    for wanted in (True, False):
+        choices = resolve(OptimizerSettings(measurement=measurement, with_atomic_energies=wanted))
+        trainer = KalmanTrainer(small(), choices, np.random.default_rng(0))
+        for frame in labelled * 2:
+            trainer.step(M.make_sample(trainer.potential, [frame]))
+        errors[wanted] = evaluate(trainer.potential, labelled).atomic_energy_rmse
+    assert errors[True] < 0.5 * errors[False], errors
+
+
+def test_combine_is_the_measurement_of_the_frames_side_by_side(potential):
+    """Frames of one size: the mean of their measurements is that of the sample that holds them all."""
+    together = frames(3, seed=11)
+    one = [M.energy_signed(potential, M.make_sample(potential, [f]), NOISE, 3) for f in together]
+    all_at_once = M.energy_signed(potential, M.make_sample(potential, together), NOISE, 3)
+    combined = M.combine(one)
+    size = np.abs(combined.H_qw).max()
+    assert_allclose(combined.H_qw, all_at_once.H_qw, rtol=0, atol=1e-12 * size)  # order of sums
+    assert_allclose(combined.error_q, all_at_once.error_q, rtol=1e-9)
+    assert_allclose(combined.noise_q, all_at_once.noise_q, rtol=1e-14)
+    force = M.force_signed(potential, M.make_sample(potential, together[:1]), np.array([0]), NOISE, 3)
+    for wrong in ([], [one[0], force]):
+        with pytest.raises(InputError, match="expected one kind, of one size"):
+            M.combine(wrong)

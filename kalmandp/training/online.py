@@ -1,0 +1,330 @@
+"""Train inside a running code: one labelled frame at a time, with the host's arrays, loop and files.
+
+    online = OnlineTrainer(potential, rng=rng, threads=1)
+    for frame in the host's own loop:
+        info = online.step(positions, types, cell=cell, energy=E, forces=F)
+    online.save(file.create_group("force_field"))
+
+Nothing here belongs to the process: no global, no signal handler, no random state but the generator
+that is passed in, no thread but the ``threads`` that are asked for, no file but the host's own group. A
+trainer is for one host thread at a time; several trainers live side by side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kalmandp.arrays import to_numpy
+from kalmandp.errors import FileError, FilterError, InputError, require
+from kalmandp.frames.frame import Frame
+from kalmandp.kalman.filter import RLEKF, UpdateInfo
+from kalmandp.potential.potential import Potential
+from kalmandp.training.inputs import read_optimizer
+from kalmandp.training.loop import KalmanTrainer
+from kalmandp.training.measurements import Measurement, make_sample
+from kalmandp.training.online_storage import read_group, write_group
+from kalmandp.training.presets import resolve
+from kalmandp.training.settings import OptimizerSettings
+
+
+class Learnt(NamedTuple):
+    """One Kalman update of a step: what was measured, |label − prediction| before it, and what it did.
+
+    kind : "energy", "force", "paired", …;  error_q : (m,) in eV and eV/Å
+    """
+
+    kind: str
+    error_q: np.ndarray
+    info: UpdateInfo
+
+
+class StepInfo(NamedTuple):
+    """What `OnlineTrainer.step` did: its number, λ after it, and its Kalman updates in their order."""
+
+    step: int
+    lam: float
+    learnt: tuple[Learnt, ...]
+
+
+class OnlineTrainer:
+    """RLEKF for a code that brings its own frames, loop, files and communicator.
+
+    Parameters
+    ----------
+    potential : Potential
+        Its weights are changed in place by every step.
+    rng : numpy.random.Generator
+        Draws the atoms whose forces are measured.
+    threads : int, optional
+        Threads of one step at most, the calling one included. None leaves the number to what the
+        calling thread has set with ``numba.set_num_threads``. The result has the same bits for any number.
+        Two libraries keep threads of their own, which no argument reaches: BLAS, as many as
+        ``OMP_NUM_THREADS`` said when NumPy was imported, and vesin's neighbour search one idle helper.
+    **optimizer
+        As in the section ``optimizer`` of an input file: ``type``, ``preset``, ``block_size``, ``p0``,
+        ``lam``, ``nu``, ``sigma_e``, ``sigma_f``, ``measurement``, ``covariance_dtype``, …
+
+    Attributes
+    ----------
+    potential : Potential, always with the weights of the last update
+    filter : RLEKF; ``filter.weights`` (N,), ``filter.covariance.diagonal()`` (N,) and ``.dense(l)``
+    steps : frames learnt so far
+
+    Raises
+    ------
+    InputError
+        For settings that are not known or cannot be used.
+
+    Notes
+    -----
+    The same arithmetic as ``kalmandp train`` (`loop.KalmanTrainer`), to the last bit.
+
+    Examples
+    --------
+    Two argon-like atoms that a host code moves apart:
+
+    >>> import numpy as np
+    >>> from kalmandp import OnlineTrainer, Potential
+    >>> rng = np.random.default_rng(0)
+    >>> potential = Potential.create(["Ar"], rcut=5.0, sel=[4], rng=rng, embedding=(4, 8),
+    ...                              axis_neuron=2, fitting=(6,), engine="numpy")
+    >>> online = OnlineTrainer(potential, rng=rng, sigma_f=0.01, covariance="dense")
+    >>> for r in np.linspace(3.4, 4.4, 30):
+    ...     f = 0.1 * (r - 3.8)  # a spring, eV/Å
+    ...     info = online.step([[0, 0, 0], [r, 0, 0]], [0, 0],
+    ...                        energy=0.05 * (r - 3.8)**2, forces=[[f, 0, 0], [-f, 0, 0]])
+    >>> info.step
+    30
+    """
+
+    def __init__(
+        self, potential: Potential, *, rng: np.random.Generator, threads: int | None = 1, **optimizer
+    ):  # fmt: skip
+        require(isinstance(rng, np.random.Generator), "rng", rng, "a numpy.random.Generator")
+        whole = isinstance(threads, (int, np.integer)) and not isinstance(threads, bool) and threads >= 1
+        require(threads is None or whole, "threads", threads, "an integer ≥ 1, or None")
+        self.settings = read_optimizer(optimizer)
+        self.threads = threads
+        self.trainer = KalmanTrainer(potential, resolve(self.settings), rng)
+        self.steps = 0
+
+    @property
+    def potential(self) -> Potential:
+        """The potential, with the weights of the last update."""
+        return self.trainer.potential
+
+    @property
+    def filter(self) -> RLEKF:
+        """The filter: its ``weights``, ``lam``, ``updates`` and ``covariance``."""
+        return self.trainer.filter
+
+    def frame(
+        self, positions, types, *, cell=None, pbc=True, energy=None, forces=None, virial=None,
+        atomic_energies=None, source=None,
+    ) -> Frame:  # fmt: skip
+        """A `Frame` from the host's arrays: no copy of those that are C-ordered float64 in NumPy.
+
+        Parameters
+        ----------
+        positions : (n, 3) Å
+        types : (n,) numbers into ``potential.type_map``, or (n,) names
+        cell : (3, 3) Å, lattice vectors as rows; None for an open system
+        pbc : one boolean, or one per lattice vector
+        energy : eV;  forces : (n, 3) eV/Å;  virial : (3, 3) eV, W = −dE/dε = −(stress · volume)
+        atomic_energies : (n,) eV
+        source : name of the frame in messages of errors
+
+        Raises
+        ------
+        InputError
+            As `Frame`, and for an unknown name of a type.
+        """
+        def host(array) -> Any:
+            return None if array is None else to_numpy(array)
+
+        return Frame(
+            host(positions),
+            self._types(types),
+            self.potential.type_map,
+            cell=host(cell),
+            pbc=tuple(np.broadcast_to(pbc, 3).tolist()),
+            energy=host(energy),
+            forces=host(forces),
+            virial=host(virial),
+            atomic_energies=host(atomic_energies),
+            source=f"step {self.steps + 1}" if source is None else str(source),
+        )
+
+    def step(
+        self, positions, types, *, cell=None, pbc=True, energy=None, forces=None, virial=None,
+        atomic_energies=None, source=None,
+    ) -> StepInfo:  # fmt: skip
+        """Learn one labelled frame.
+
+        Parameters
+        ----------
+        positions, types, cell, pbc, energy, forces, virial, atomic_energies, source : as in `frame`
+
+        Returns
+        -------
+        StepInfo
+
+        Raises
+        ------
+        InputError
+            For arrays or labels that cannot be used: nothing has changed then.
+        FilterError
+            If an update would spoil the state: that one, and those after it, were not made.
+        """
+        frame = self.frame(
+            positions, types, cell=cell, pbc=pbc, energy=energy, forces=forces, virial=virial,
+            atomic_energies=atomic_energies, source=source,
+        )  # fmt: skip
+        return self.learn(frame)
+
+    def learn(self, frames) -> StepInfo:
+        """Learn a `Frame`, or a list of them together as one batch, in the updates of Algorithm 2.
+
+        Parameters
+        ----------
+        frames : Frame or list of Frame
+
+        Returns
+        -------
+        StepInfo
+        """
+        frames = [frames] if isinstance(frames, Frame) else list(frames)
+        learnt = []
+        try:
+            for m in self.measure(frames):
+                learnt.append(Learnt(m.kind, m.error_q, self.update(m, len(frames))))
+        except FilterError as error:
+            raise FilterError(f"{frames[0].source}: {error}") from error
+        self.steps += 1
+        return StepInfo(self.steps, self.trainer.lam, tuple(learnt))
+
+    def measure(self, frames, rng: np.random.Generator | None = None) -> Iterator[Measurement]:
+        """The measurements of a frame (or batch), each predicted when it is asked for.
+
+        For a host that does something between measuring and updating: sum over the ranks of its
+        communicator, weigh, reject. ``for m in online.measure(frame): online.update(m)`` is `learn`.
+
+        Parameters
+        ----------
+        frames : Frame or list of Frame
+        rng : draws the atoms; by default the trainer's own. Ranks that measure different frames
+            give each frame a generator of its own, and the trainers' stay alike.
+
+        Yields
+        ------
+        Measurement
+            H_qw (m, N), error_q (m,), noise_q (m,); see `measurements.combine` for several frames.
+        """
+        frames = [frames] if isinstance(frames, Frame) else list(frames)
+        with self._limited():
+            sample = make_sample(self.potential, frames)
+        pending = self.trainer.measure(sample, rng)
+        while True:
+            with self._limited():  # not held while the host has its turn
+                m = next(pending, None)
+            if m is None:
+                return
+            yield m
+
+    def update(self, measurement: Measurement, n_frames: int = 1) -> UpdateInfo:
+        """One Kalman update; the potential has the new weights at once.
+
+        Parameters
+        ----------
+        measurement : from `measure`, or `measurements.combine` of several
+        n_frames : B, of how many frames it is the mean (only preset "deepmd" asks: H·B, error·√B)
+        """
+        with self._limited():
+            return self.trainer.update(measurement, n_frames)
+
+    def save(self, group: Any) -> None:
+        """Write everything that `restore` needs into an open HDF5 group of the host's.
+
+        Parameters
+        ----------
+        group : h5py.Group, empty or written by an earlier `save`, which is then replaced
+
+        Raises
+        ------
+        InputError
+            If the group holds something else.
+
+        Notes
+        -----
+        P is written from where it lies, without a second copy in memory. A host that must survive a
+        crash while writing keeps two groups, or two files, and writes them in turn: an unfinished one is
+        refused by `restore`.
+        """
+        write_group(
+            group,
+            potential=self.potential,
+            optimizer={f.name: getattr(self.settings, f.name) for f in _stated(self.settings)},
+            rng=self.trainer.rng,
+            state=self.trainer.state(),
+            steps=self.steps,
+        )
+
+    @classmethod
+    def restore(cls, group: Any, *, threads: int | None = 1, engine: str | None = None) -> OnlineTrainer:
+        """The trainer that `save` has written: it goes on with the same bits.
+
+        Parameters
+        ----------
+        group : h5py.Group
+        threads : as for the class
+        engine : of the potential; by default the one that `Potential` would choose
+
+        Raises
+        ------
+        FileError
+            If the group was not written by `save`, or not to its end.
+        """
+        saved = read_group(group, engine)
+        online = cls(saved.potential, rng=saved.rng, threads=threads, **saved.optimizer)
+        try:
+            online.trainer.restore(saved.state)
+        except (InputError, OSError, KeyError) as error:
+            raise FileError(f"{group.file.filename}:{group.name}: {error}") from None
+        online.steps = saved.steps
+        return online
+
+    def _types(self, types) -> np.ndarray:
+        types = np.asarray(to_numpy(types))
+        if types.dtype.kind not in "UO":
+            return types
+        number = {name: t for t, name in enumerate(self.potential.type_map)}
+        unknown = sorted({str(name) for name in types} - set(number))
+        known = list(self.potential.type_map)
+        require(not unknown, "species", ", ".join(unknown), f"those of the potential, {known}")
+        return np.array([number[str(name)] for name in types], dtype=np.int32)
+
+    @contextlib.contextmanager
+    def _limited(self) -> Iterator[None]:
+        """At most ``threads`` threads; the setting is the calling thread's own, and is put back."""
+        if self.threads is None:
+            yield
+            return
+        import numba
+
+        before = numba.get_num_threads()
+        most = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+        numba.set_num_threads(min(self.threads, most))
+        try:
+            yield
+        finally:
+            numba.set_num_threads(before)
+
+
+def _stated(settings: OptimizerSettings) -> list[dataclasses.Field]:
+    """The fields that are not at their defaults: what was asked for, to be asked for again."""
+    return [f for f in dataclasses.fields(settings) if getattr(settings, f.name) != f.default]
