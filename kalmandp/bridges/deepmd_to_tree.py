@@ -205,6 +205,11 @@ def _script(a: Architecture, given) -> dict:
     }
 
 
+def script_of(potential: Potential) -> dict:
+    """The section ``model`` of an input file that makes this potential's model."""
+    return _script(potential.architecture, potential.info.get("model_def_script"))
+
+
 def _array(value) -> np.ndarray:
     return np.ascontiguousarray(to_numpy(value), dtype=np.float64)
 

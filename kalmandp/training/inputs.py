@@ -127,7 +127,7 @@ def _check_model(read: SectionReader, m: ModelSettings) -> None:
         (isinstance(m.sel, str) or sum(m.sel) > 0, "descriptor/sel", m.sel, "a count > 0"),
         (
             n is None or m.atom_ener is None or len(m.atom_ener) == n,
-            "fitting_net/atom_ener",
+            "preset_out_bias/energy",
             m.atom_ener,
             per_type.replace("numbers", "numbers or null"),
         ),
