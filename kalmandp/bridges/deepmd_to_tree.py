@@ -49,7 +49,9 @@ def to_tree(potential: Potential) -> dict:
             "rcond": None,
             "preset_out_bias": None,
             "@variables": {
-                "out_bias": _array(potential.out_bias).reshape(1, nt, 1),
+                # the whole bias, as DeePMD-kit's own files have it: up to 3.1 its TensorFlow backend refuses
+                # two that are not zero, and its change-bias replaces this one alone
+                "out_bias": _array(potential.bias_atom_e + potential.out_bias).reshape(1, nt, 1),
                 # the TensorFlow backend multiplies by it, the others do not: one agrees with all
                 "out_std": np.ones((1, nt, 1)),
             },
@@ -106,7 +108,7 @@ def _fitting_tree(potential: Potential) -> dict:
         "spin": None,
         "nets": _collection_tree(potential, "fitting", 1),
         "@variables": {
-            "bias_atom_e": _array(potential.bias_atom_e).reshape(-1, 1),
+            "bias_atom_e": np.zeros((a.n_types, 1)),
             **dict.fromkeys(unused),
         },
         "type_map": list(a.type_map),

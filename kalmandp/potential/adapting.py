@@ -19,9 +19,7 @@ def with_bias(potential: Potential, bias_t) -> Potential:
     Parameters
     ----------
     potential : Potential
-    bias_t : (n_types,) eV, in the order of the potential's type_map; what ``bias_atom_e + out_bias``
-        becomes. It is kept in ``bias_atom_e`` alone: DeePMD-kit's ``convert-backend`` drops ``out_bias``
-        when it reads a ``.pb``
+    bias_t : (n_types,) eV, in the order of the potential's type_map; what ``bias_atom_e + out_bias`` becomes
 
     Raises
     ------

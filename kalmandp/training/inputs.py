@@ -26,6 +26,7 @@ from kalmandp.training.settings import (
     Settings,
     TrainingSettings,
 )
+from kalmandp.training.yaml_input import is_yaml, parse_yaml
 
 #: No input file is longer or nested deeper.
 SIZE_LIMIT = 16 << 20
@@ -37,7 +38,7 @@ def read_input(source, folder=None) -> Settings:
 
     Parameters
     ----------
-    source : path of a JSON file, or its content as a dictionary
+    source : path of a JSON (or .yaml, .yml) file, or its content as a dictionary
     folder : folder against which the paths of systems are resolved first; by default the file's
 
     Returns
@@ -294,14 +295,14 @@ def _check_training(read: SectionReader, t: TrainingSettings) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """The content of a JSON file that is one object.
+    """The content of a JSON (or YAML) file that is one object.
 
     Raises
     ------
     FileError
         If it is missing, a folder, unreadable, or too long.
     InputError
-        If it is not JSON; line and column are named.
+        If it is not JSON (or YAML); line and column are named.
     """
     data = _read_bytes(path)
     try:
@@ -311,6 +312,11 @@ def read_json(path: Path) -> dict:
         raise InputError(
             f"{path.name}: line {line} is not UTF-8 text (byte {error.start}); expected JSON"
         ) from None
+    if is_yaml(path):
+        tree = parse_yaml(text, path.name)
+        if not isinstance(tree, dict):
+            raise InputError(f"{path.name}: is {show(tree)}; expected a mapping with model, training, …")
+        return tree
     try:
         tree = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer)
     except json.JSONDecodeError as error:

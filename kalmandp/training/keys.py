@@ -61,8 +61,8 @@ def _atom_ener(value):
         return None
     if value is not None:
         wanted = (
-            "null (atom_ener subtracts the fitting net of an empty descriptor, in DeePMD-kit's TensorFlow for "
-            "other types than in its PyTorch; to set the energy bias alone: model/preset_out_bias)"
+            "null (atom_ener subtracts the fitting net of an empty descriptor, in DeePMD-kit's TensorFlow "
+            "for other types than in its PyTorch; to set the energy bias alone: model/preset_out_bias)"
         )
         raise Unfit(wanted, value)
     return None
