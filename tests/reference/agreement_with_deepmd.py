@@ -2,7 +2,7 @@
 
 Run by hand, each step with the Python that has the program::
 
-    python agreement_with_deepmd.py make FOLDER --number 80      # kalmandp: models, frames
+    python agreement_with_deepmd.py make FOLDER --number 140      # kalmandp: models, frames
     python agreement_with_deepmd.py there FOLDER                 # deepmd-kit, any 3.x, repeated for each;
                                                                  # --backends pt, --only 0 20: a part of it
     python agreement_with_deepmd.py table FOLDER                 # kalmandp: evaluates and compares
@@ -14,10 +14,10 @@ and ``convert-backend`` makes the ``.dp`` that is read here. From ``.pth`` that 
 first `FROZEN` go the whole way, the others are saved as ``convert-backend`` saves what it has read.
 
 A backend of DeePMD-kit that computes a model differently from the others (`bridges.deepmd.disagreements`) is
-not compared for that model; the table counts these. Two things more are TensorFlow's own: its ``gelu_tf``
-rounds 0.044715 to single precision (1e-9 of the energy), so these models are left out there; and
-``convert-backend`` from ``.pb`` drops the output bias, so the models that come from it are made without one
-(as those it trains are).
+not compared for that model; the table counts these. Two activations have rows of their own, because a
+backend rounds them: TensorFlow's ``gelu_tf`` has 0.044715 in single precision, PyTorch's ``softplus`` is a
+straight line above 20 (2e-9 off). And ``convert-backend`` from ``.pb`` drops the output bias, so the models
+that come from it are made without one.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ PHI = ("tanh", "gelu", "gelu_tf", "relu", "relu6", "softplus", "sigmoid", "silu"
 EMBEDDINGS = ((5,), (6, 6, 6), (3, 6, 12), (4, 7, 9), (5, 10, 10), (2, 2, 5), (1, 2, 4))
 FITTINGS = ((), (7,), (8, 8, 8), (5, 10), (9, 6, 6), (4, 4, 7))
 QUANTITIES = ("energy", "atomic", "forces", "virial")
+#: Activations that a backend rounds.
+ROUNDED = {"pt": "softplus", "tf": "gelu_tf"}
 
 
 # --- random models and frames ---------------------------------------------------------------------
@@ -270,7 +272,7 @@ def named(results: list[dict]) -> list[dict]:
 
 def table(folder: Path) -> None:
     """Evaluate every file here and print the worst differences, row by row."""
-    print(f"{'DeePMD-kit':42}{'models':>7}{'left out':>9}" + "".join(f"{q:>10}" for q in QUANTITIES))
+    print(f"{'DeePMD-kit':54}{'models':>7}" + "".join(f"{q:>10}" for q in QUANTITIES))
     cases, stored = read_cases(folder), {}
     for path in sorted(folder.glob("there_*.npz")):
         with np.load(path) as part:
@@ -279,37 +281,38 @@ def table(folder: Path) -> None:
     for version, arrays in stored.items():
         for backend in sorted({key.split()[0] for key in arrays}):
             for way in ("to", "from"):
-                worst, compared, left = compare(folder, cases, arrays, version, backend, way)
+                found, left = compare(folder, cases, arrays, version, backend, way)
                 arrow = {"to": "our file, evaluated there", "from": "its file, evaluated here"}[way]
-                row = "".join(f"{worst[q]:10.1e}" for q in QUANTITIES)
-                print(f"{version + ' ' + backend:12}{arrow:30}{compared:7d}{left:9d}{row}")
-    print("largest |difference| / largest component of that quantity in its frame; left out: unknown to that")
-    print("version, or a model that this backend computes differently from the others")
+                for kind, worst in found.items():
+                    row = "".join(f"{max(w[q] for w in worst):10.1e}" for q in QUANTITIES)
+                    print(f"{version + ' ' + backend:12}{arrow:27}{kind:15}{len(worst):7d}{row}")
+                print(f"{'':39}{'not compared':15}{left:7d}")
+    print("largest |difference| / largest component of that quantity in its frame, worst frame of all models")
 
 
 def compare(folder, cases, stored, version, backend, way):
-    """(worst relative difference of each quantity, models compared, models left out)."""
+    """Worst differences of each model, by kind ("" or a rounded activation); models not compared."""
     import warnings
 
     import kalmandp
     from kalmandp.bridges.deepmd import disagreements
 
     odd_one = {"pt": "PyTorch", "tf": "TensorFlow"}[backend]
-    worst, compared, left = dict.fromkeys(QUANTITIES, 0.0), 0, 0
+    found, left = {}, 0
     for k, case in enumerate(cases):
         if f"{backend} {way} {k} 0 energy" not in stored:
-            left += 1
+            left += any(key.startswith(f"{backend} ") and key.split()[2] == str(k) for key in stored)
             continue
         path = our_file(folder, k) if way == "to" else folder / f"{version}_{backend}" / f"{k}.dp"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             potential = kalmandp.Potential.load(path)
-        a = potential.architecture
-        rounded = backend == "tf" and "gelu_tf" in (a.embedding_activation, a.fitting_activation)
-        if rounded or odd_one in [odd for odd, _ in disagreements(potential)]:
+        if odd_one in [odd for odd, _ in disagreements(potential)]:
             left += 1
             continue
-        compared += 1
+        a, rounded = potential.architecture, ROUNDED[backend]
+        kind = rounded if rounded in (a.embedding_activation, a.fitting_activation) else ""
+        worst = dict.fromkeys(QUANTITIES, 0.0)
         for f, frame in enumerate(case["ours" if way == "to" else "theirs"][1]):
             r = potential.evaluate(kalmandp.Frame(**frame, type_map=potential.type_map))
             ours = dict(zip(QUANTITIES, (r.energy, r.atomic_energies, r.forces, r.virial), strict=True))
@@ -318,14 +321,15 @@ def compare(folder, cases, stored, version, backend, way):
                 largest = np.abs(theirs).max()
                 if largest > 1e-6:  # a force that vanishes by symmetry has no relative error
                     worst[q] = max(worst[q], float(np.abs(ours[q] - theirs).max() / largest))
-    return worst, compared, left
+        found.setdefault(kind, []).append(worst)
+    return dict(sorted(found.items())), left
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("step", choices=("make", "there", "table"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--number", type=int, default=80)
+    parser.add_argument("--number", type=int, default=140)
     parser.add_argument("--backends", nargs="+", default=["pt", "tf"], choices=("pt", "tf"))
     parser.add_argument("--only", nargs=2, type=int, default=(0, 10**6), metavar=("FIRST", "LAST"))
     args = parser.parse_args()
