@@ -58,7 +58,7 @@ def _histograms(ax, errors: dict[str, np.ndarray], unit: str) -> None:
     fewest = min(len(e) for e in errors.values())
     # 2 n^(1/3) bins show the shape without the noise of single points (Rice's rule)
     edges = np.linspace(-reach, reach, int(np.clip(2 * fewest ** (1 / 3), 8, 60)) + 1)
-    ax.axvline(0.0, color=INK, lw=0.8, zorder=1)
+    ax.axvline(0.0, ymax=0.77, color=INK, lw=0.8, zorder=1)
     for (name, error), colour in zip(errors.items(), COLOURS[len(errors)], strict=True):
         rmse = float(np.sqrt(np.mean(error * error)))
         label = f"{name + ': ' if name else ''}RMSE {rmse:.3g} {unit}"

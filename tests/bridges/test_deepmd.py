@@ -293,9 +293,11 @@ UNSUPPORTED = [
     (FITTING, "use_aparam_as_mask", True, "mask"),
     (FITTING, "@version", 5, r"fitting\.@version is 5"),
     ((*FITTING, "@variables"), "fparam_avg", np.ones(2), "fparam_avg"),
-    (MODEL, "type", "zbl", r"model\.type is 'zbl'"),
-    (MODEL, "type", "linear_ener", r"model\.type is 'linear_ener'"),
-    (MODEL, "type", "spin_ener", r"model\.type is 'spin_ener'"),
+    (MODEL, "type", "zbl", r"model\.type is 'zbl'; .*does not support a pair table .*ZBL"),
+    (MODEL, "type", "linear_ener", r"model\.type is 'linear_ener'; .*a sum of models"),
+    (MODEL, "type", "spin_ener", r"model\.type is 'spin_ener'; .*does not support spin"),
+    (MODEL, "type", "pairtab", r"model\.type is 'pairtab'; .*pair potential"),
+    (MODEL, "type", ["zbl"], r"model\.type is \['zbl'\]"),
     (MODEL, "atom_exclude_types", [1], "atom_exclude_types"),
     (MODEL, "pair_exclude_types", [[0, 1]], "pair_exclude_types"),
     (MODEL, "model_dict", {"a": {}}, "one task"),
@@ -352,6 +354,9 @@ def test_other_suffixes(tmp_path, name):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(InputError, match=r"suffix is .*; expected one of \.dp, \.yaml, \.yml"):
         read_deepmd(tmp_path / name)
+    if name.endswith((".pth", ".pb")):
+        with pytest.raises(InputError, match=f"dp convert-backend {name} model.dp"):
+            read_deepmd(tmp_path / name)
     with pytest.raises(InputError, match="suffix"):
         write_deepmd(random_potential(np.random.default_rng(0)), tmp_path / name)
     assert (tmp_path / name).read_bytes() == b"x"
