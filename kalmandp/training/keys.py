@@ -24,7 +24,6 @@ from kalmandp.training.checks import (
     integer,
     number,
     one_of,
-    only,
     optional,
     sequence,
     text,
@@ -331,12 +330,20 @@ _DATA = (
     fixed("rglob_patterns", None),
 )
 
-_every_frame_once = choice("prob_sys_size", why="an epoch has every frame once")
 
-#: Systems are drawn by their size; other probabilities are not supported yet.
+def _sys_probs(value):
+    """Probabilities of the systems; they add up to 1, as DeePMD-kit demands."""
+    wanted = "a list of probabilities that add up to 1, one per system"
+    probabilities = sequence(number(at_least=0.0, at_most=1.0), wanted, at_least=1)(value)
+    if abs(sum(probabilities) - 1.0) > 1e-6:
+        raise Unfit(wanted, value)
+    return probabilities
+
+
+#: By size every frame comes once an epoch; DeePMD-kit's blocks ("prob_sys_size;0:2:0.5") are not supported.
 _SAMPLING = (
-    Key("auto_prob", _every_frame_once, "auto_prob", ("auto_prob_style",)),
-    Key("sys_probs", only(None), "sys_probs", ("sys_weights",)),
+    Key("auto_prob", choice("prob_sys_size", "prob_uniform"), "auto_prob", ("auto_prob_style",)),
+    Key("sys_probs", optional(_sys_probs), "sys_probs", ("sys_weights",)),
 )
 
 TRAINING_DATA = (*_DATA, *_SAMPLING, fixed("min_pair_dist", 0.0))

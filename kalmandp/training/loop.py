@@ -24,13 +24,14 @@ from kalmandp.potential.potential import Potential
 from kalmandp.training import measurements
 from kalmandp.training.adam import Adam, Schedule, loss_gradient
 from kalmandp.training.checkpoint import load_checkpoint, save_checkpoint
-from kalmandp.training.feed import Feed, PairCache
+from kalmandp.training.feed import PairCache
 from kalmandp.training.history import History, Record
 from kalmandp.training.inputs import read_input
 from kalmandp.training.metrics import Metrics, evaluate
 from kalmandp.training.presets import KalmanChoices, resolve
 from kalmandp.training.settings import Settings
 from kalmandp.training.starting import started_from
+from kalmandp.training.system_feed import make_feed
 
 NAN = float("nan")
 #: Validation frames looked at for a line of the learning curve (all of them at the end).
@@ -199,7 +200,7 @@ class Run:
         self.frames = PairCache(self.data, a.rcut, a.type_map)
         batch = 1 if t.batch_size is None and settings.optimizer.is_kalman else None
         batch = t.frames_per_batch(self.data.natoms(0)) if batch is None else batch
-        self.feed = Feed(len(self.data), batch, self.rng)
+        self.feed = make_feed(t, self.data, batch, self.rng)
         per_epoch = self.feed.steps_per_epoch
         epochs = t.n_epochs if t.n_epochs is not None else 1.0
         self.n_steps = t.n_steps if t.n_steps is not None else max(1, round(epochs * per_epoch))

@@ -152,8 +152,8 @@ class TrainingSettings:
     batch_atoms : N of DeePMD-kit's "auto:N"
     validation_batch_size : frames per validation batch; None as above
     validation_batch : ``validation_data/numb_btch``, batches per validation
-    auto_prob : "prob_sys_size": an epoch has every frame once
-    sys_probs : None
+    auto_prob : "prob_sys_size": an epoch has every frame once; "prob_uniform": all systems alike
+    sys_probs : probability of each system; None for ``auto_prob``
     n_steps, n_epochs : ``numb_steps`` (batches) or ``numb_epoch``; exactly one is not None
     seed : of the data's order and of the weights; None for one that is drawn and recorded
     disp_file, disp_freq : the learning curve, and steps between its lines
