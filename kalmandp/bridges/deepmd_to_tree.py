@@ -59,7 +59,9 @@ def to_tree(potential: Potential) -> dict:
             "fitting": _fitting_tree(potential),
         },
         "model_def_script": _script(a, script),
+        # twice: convert-backend reads the array, `dp --dp compress` the number
         "@variables": {} if closest is None else {"min_nbor_dist": np.asarray(float(closest))},
+        **({} if closest is None else {"min_nbor_dist": float(closest)}),
         "kalmandp": _json_only(info),
     }
 

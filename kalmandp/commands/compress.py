@@ -35,11 +35,10 @@ def run(args) -> int:
             f"`kalmandp compress {shlex.quote(str(path))} -s DATA`"
         )
     print(f"{path}: closest pair {closest:.4f} Å. Nothing to do for kalmandp, which always tabulates.")
+    frozen, small = path.with_suffix(".pth"), path.with_name(f"{path.stem}_compressed.pth")
     print("For DeePMD-kit:")
-    for backend, suffix in (("--tf", ".pb"), ("--pt", ".pth")):
-        frozen, small = path.with_suffix(suffix), path.with_name(f"{path.stem}_compressed{suffix}")
-        one = shlex.join(["dp", "convert-backend", str(path), str(frozen)])
-        print(f"  {one} && {shlex.join(['dp', backend, 'compress', '-i', str(frozen), '-o', str(small)])}")
+    print(f"  {shlex.join(['dp', 'convert-backend', str(path), str(frozen)])}")
+    print(f"  {shlex.join(['dp', '--pt', 'compress', '-i', str(frozen), '-o', str(small)])}")
     return 0
 
 

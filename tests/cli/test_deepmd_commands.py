@@ -21,6 +21,7 @@ from deepmd_models import load_reference  # noqa: E402
 
 import kalmandp  # noqa: E402
 from kalmandp.bridges.deepmd import from_tree  # noqa: E402
+from kalmandp.bridges.deepmd_codec import load_tree  # noqa: E402
 from kalmandp.cli import main  # noqa: E402
 
 ANSWERS = json.loads((REFERENCE / "commands" / "answers.json").read_text())
@@ -157,6 +158,8 @@ def test_compress_says_what_is_needed(here, capsys):
     assert "dp convert-backend" in out and "compress -i" in out
     info = kalmandp.Potential.load(here / "ready.dp").info
     assert_allclose(info["min_nbor_dist"], ANSWERS["min_nbor_dist"], rtol=1e-14)
+    # `dp --dp compress` looks for it at the top of the tree
+    assert load_tree(here / "ready.dp")["min_nbor_dist"] == info["min_nbor_dist"]
 
 
 def test_lcurve_has_deepmd_kits_columns(tmp_path):
