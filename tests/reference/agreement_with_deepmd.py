@@ -287,7 +287,7 @@ def table(folder: Path) -> None:
                     row = "".join(f"{max(w[q] for w in worst):10.1e}" for q in QUANTITIES)
                     print(f"{version + ' ' + backend:12}{arrow:27}{kind:15}{len(worst):7d}{row}")
                 print(f"{'':39}{'not compared':15}{left:7d}")
-    print("largest |difference| / largest component of that quantity in its frame, worst frame of all models;")
+    print("largest |difference| / largest component of that quantity in its frame, worst of all frames;")
     print("an input with an activation that a version does not know is not in its rows")
 
 
