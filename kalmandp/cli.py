@@ -29,6 +29,11 @@ COMMANDS = {
     "info": "say what a data set, model or checkpoint holds",
     "plan": "parameters, memory and time of a training run, before it runs",
     "plot": "draw learning curve and parity from the files of a run",
+    "neighbor-stat": "closest pair and most neighbours of each type in a data set",
+    "change-bias": "fit a model's energy bias to other data, or set it",
+    "model-devi": "how far several models differ, frame by frame",
+    "show": "what a model file says of its types, descriptor and fitting net",
+    "compress": "make a model ready for DeePMD-kit's compression",
 }
 
 INTERRUPTED = 130
@@ -82,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kalmandp {kalmandp.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, what in COMMANDS.items():
-        module = importlib.import_module(f"kalmandp.commands.{name}")
+        module = importlib.import_module(f"kalmandp.commands.{name.replace('-', '_')}")
         command = commands.add_parser(name, help=what, description=module.__doc__)
         module.add_arguments(command)
         command.set_defaults(run=module.run)

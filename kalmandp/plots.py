@@ -22,7 +22,7 @@ PANEL, HEIGHT = 3.55, 3.2
 SUFFIXES = (".png", ".svg", ".pdf")
 
 
-def learning_curve(history, path, virial: bool = False) -> Path:
+def learning_curve(history, path, virial: bool = False, column: bool = False) -> Path:
     """Draw energy and force errors against the passes over the data.
 
     Parameters
@@ -31,6 +31,7 @@ def learning_curve(history, path, virial: bool = False) -> Path:
         columns (``step``, ``rmse_e_val``, ``rmse_e_trn``, ``rmse_f_val``, …)
     path : .png (200 dpi), .svg or .pdf; written beside and renamed
     virial : add a panel for the virial
+    column : as wide as one column of a journal, the panels one below the other
 
     Returns
     -------
@@ -48,7 +49,7 @@ def learning_curve(history, path, virial: bool = False) -> Path:
     if virial:
         kinds.append(("v", "Virial RMSE (meV/atom)"))
     x, x_label = _abscissa(columns)
-    figure, axes = _panels(len(kinds))
+    figure, axes = _panels(len(kinds), column)
     for ax, (kind, label) in zip(axes, kinds, strict=True):
         _curve(ax, x, columns, kind)
         ax.xaxis.set_major_locator(_ticks(whole=True))
@@ -56,7 +57,9 @@ def learning_curve(history, path, virial: bool = False) -> Path:
     return _save(figure, path)
 
 
-def parity(details, path, reference: str = "Reference", model: str = "Model") -> Path:
+def parity(
+    details, path, reference: str = "Reference", model: str = "Model", column: bool = False
+) -> Path:
     """Draw predictions against labels: energies per atom and force components.
 
     Parameters
@@ -64,6 +67,7 @@ def parity(details, path, reference: str = "Reference", model: str = "Model") ->
     details : a `Comparison` of `training.metrics`, or `Details` of `training.report`
     path : .png (200 dpi), .svg or .pdf; written beside and renamed
     reference, model : names for the axes
+    column : as wide as one column of a journal, the panels one below the other
 
     Returns
     -------
@@ -80,7 +84,7 @@ def parity(details, path, reference: str = "Reference", model: str = "Model") ->
     drawn = [kind for kind, values in (("energy", energy), ("force", force)) if len(values)]
     if not drawn:
         raise InputError("no frame has an energy or forces; expected labels to draw")
-    figure, axes = _panels(len(drawn))
+    figure, axes = _panels(len(drawn), column)
     for ax, kind in zip(axes, drawn, strict=True):
         if kind == "energy":
             values, unit, note = _energy_scale(energy)
@@ -296,15 +300,17 @@ def _errors(ax, error: np.ndarray, unit: str) -> None:
 # --- figures --------------------------------------------------------------------------------------
 
 
-def _panels(n: int):
+def _panels(n: int, column: bool = False):
+    """A figure and its n axes, side by side, or one below the other at the width of a column."""
     try:
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise MissingPackage("matplotlib", "plot", "drawing a figure") from error
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05, wspace=0.06)
-    figure = Figure(figsize=(PANEL * n, HEIGHT), layout=layout, facecolor="white")
-    axes = figure.subplots(1, n, squeeze=False)[0]
+    across, down = (1, n) if column else (n, 1)
+    figure = Figure(figsize=(PANEL * across, HEIGHT * down), layout=layout, facecolor="white")
+    axes = figure.subplots(down, across, squeeze=False).ravel()
     return figure, axes
 
 

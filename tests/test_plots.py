@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from kalmandp import plots
+from kalmandp.error_plots import error_histogram
 from kalmandp.errors import FileError, InputError, MissingPackage
 from kalmandp.training.history import History, Record
 from kalmandp.training.metrics import Comparison
@@ -161,3 +163,46 @@ def test_without_matplotlib_the_install_line_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # what an absent package looks like
     with pytest.raises(MissingPackage, match=r'pip install "kalmandp\[plot\]"'):
         plots.parity(comparison(), tmp_path / "parity.png")
+
+
+# --- histograms of errors, one column -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", MAGIC)
+@pytest.mark.parametrize("column", [False, True])
+def test_histograms_in_every_format(tmp_path, suffix, column):
+    models = {"before": comparison(seed=1), "after": comparison(seed=2)}
+    for n, what in enumerate((comparison(), models)):
+        path = error_histogram(what, tmp_path / f"errors{n}.{suffix}", column=column)
+        assert path.read_bytes().startswith(MAGIC[suffix])
+
+
+def test_histograms_show_the_errors_of_each_model(tmp_path):
+    models = {"before": comparison(seed=1), "after": comparison(seed=2)}
+    text = error_histogram(models, tmp_path / "errors.svg").read_text()
+    for name, what in models.items():
+        force = Details.of(what).force
+        rmse = 1e3 * np.sqrt(np.mean((force[..., 1] - force[..., 0]) ** 2))
+        assert f"{name}: RMSE {rmse:.3g} meV/Å" in text
+
+
+def test_a_column_is_as_wide_as_one_panel(tmp_path):
+    def size(path):
+        found = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"|height="([\d.]+)pt".*?width="([\d.]+)pt"',
+                          path.read_text()[:2000])  # fmt: skip
+        groups = [float(g) for g in found.groups() if g]
+        return groups if found[1] else groups[::-1]
+
+    for draw, what in ((plots.parity, comparison()), (plots.learning_curve, history())):
+        page, column = (size(draw(what, tmp_path / "x.svg", column=c)) for c in (False, True))
+        assert_allclose(column[0], page[0] / 2)
+        assert_allclose(column[1], page[1] * 2)
+
+
+def test_what_no_histogram_can_show(tmp_path):
+    with pytest.raises(InputError, match="there are 4 models to draw; expected one to 3"):
+        error_histogram(dict.fromkeys("abcd", comparison()), tmp_path / "x.png")
+    empty = Details(np.zeros((0, 2)), np.zeros((0, 3, 2)), np.zeros((0, 3, 3, 2)))
+    with pytest.raises(InputError, match="expected labels to draw"):
+        error_histogram(empty, tmp_path / "x.png")
+    assert not list(tmp_path.iterdir())

@@ -2,8 +2,15 @@
 
 Energies, forces and virials of a model agree with those of DeePMD-kit to rounding, both ways. Where
 the backends of DeePMD-kit differ among themselves, `disagreements` says how, and reading or writing
-such a model warns. (TensorFlow's operators also round rcut and rcut_smth to single precision:
-6.0 and 0.5 stay as they are, 3.6 does not and shifts energies by some 1e-9 of themselves.)
+such a model warns. Three things are too small, or too far away, to warn of:
+
+- TensorFlow's operators round rcut and rcut_smth to single precision: 6.0 and 0.5 stay as they are, 3.6 does
+  not and shifts energies by some 1e-9 of themselves. So does its ``gelu_tf``, with 0.044715.
+- PyTorch's ``softplus`` is a straight line above 20, off by 2e-9.
+- ``dp convert-backend`` of 3.2 drops ``out_bias`` when it reads a ``.pb``; files are written with the whole
+  energy bias there, as other versions and backends expect. Convert the ``.dp``, not what became of it.
+
+``tests/reference/agreement_with_deepmd.py`` measures all this on random models.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ from kalmandp.errors import FileError, InputError, KalmanDPError, MissingPackage
 from kalmandp.files import naming, replacing
 
 SUFFIXES = {".dp": "hdf5", ".yaml": "yaml", ".yml": "yaml"}
+#: Models of DeePMD-kit's backends, which need the backend to be read; what converts them.
+FOREIGN = (".pb", ".pbtxt", ".pth", ".pt", ".savedmodel", ".savedmodeltf", ".hlo", ".jax")
 
 #: Arrays of a file may take this many bytes, plus `EXPANSION` times its length (compressed arrays).
 ALLOWANCE = 64 << 20
@@ -86,7 +88,10 @@ def save_tree(tree: dict, path) -> None:
 def _kind(path: Path) -> str:
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
-        raise InputError(f"{path}: suffix is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
+        hint = ""
+        if path.suffix.lower() in FOREIGN:
+            hint = f"; DeePMD-kit converts it: dp convert-backend {path.name} {path.stem}.dp"
+        raise InputError(f"{path}: suffix is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}{hint}")
     return kind
 
 

@@ -10,7 +10,7 @@ import reprlib
 
 import numpy as np
 
-from kalmandp.bridges.deepmd_node import PRECISIONS, Node
+from kalmandp.bridges.deepmd_node import MODEL_TYPES, PRECISIONS, Node
 from kalmandp.errors import FileError, InputError
 from kalmandp.potential.architecture import Architecture
 from kalmandp.potential.potential import Potential
@@ -65,8 +65,11 @@ def _model(top: Node) -> Node:
     model = top.child("model")
     if "model_dict" in model:
         raise model.wrong("model_dict", "a model with one task", InputError)
-    if model.value.get("type", "standard") != "standard":
-        raise model.wrong("type", "'standard', a descriptor and a fitting net", InputError)
+    kind = model.value.get("type", "standard")
+    if kind != "standard":
+        feature = MODEL_TYPES.get(kind) if isinstance(kind, str) else None
+        hint = f"; kalmandp does not support {feature}" if feature else ""
+        raise model.wrong("type", f"'standard', a descriptor and a fitting net{hint}", InputError)
     return model.check("Model")
 
 

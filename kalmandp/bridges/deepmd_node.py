@@ -62,6 +62,21 @@ FEATURES = {
     "use_exp_switch": "the exponential switch (use_exp_switch)",
 }
 
+#: What a model is that is not one descriptor and one fitting net.
+MODEL_TYPES = {
+    "dipole": "a model of dipoles",
+    "dos": "a model of densities of states",
+    "frozen": "a frozen model within a model",
+    "linear": "a sum of models (linear_ener)",
+    "linear_ener": "a sum of models (linear_ener)",
+    "pairtab": "a tabulated pair potential (pairtab)",
+    "pairwise_dprc": "a QM/MM correction (pairwise_dprc)",
+    "polar": "a model of polarizabilities",
+    "property": "a model of properties",
+    "spin_ener": "spin (spin_ener)",
+    "zbl": "a pair table that takes over at short distances (ZBL)",
+}
+
 #: Precisions of a net that are read, all of them as float64.
 PRECISIONS = ("float64", "double", "default", "float32", "single")
 

@@ -49,7 +49,9 @@ def to_tree(potential: Potential) -> dict:
             "rcond": None,
             "preset_out_bias": None,
             "@variables": {
-                "out_bias": _array(potential.out_bias).reshape(1, nt, 1),
+                # the whole bias, as DeePMD-kit's own files have it: up to 3.1 its TensorFlow backend refuses
+                # two that are not zero, and its change-bias replaces this one alone
+                "out_bias": _array(potential.bias_atom_e + potential.out_bias).reshape(1, nt, 1),
                 # the TensorFlow backend multiplies by it, the others do not: one agrees with all
                 "out_std": np.ones((1, nt, 1)),
             },
@@ -57,7 +59,9 @@ def to_tree(potential: Potential) -> dict:
             "fitting": _fitting_tree(potential),
         },
         "model_def_script": _script(a, script),
+        # twice: convert-backend reads the array, `dp --dp compress` the number
         "@variables": {} if closest is None else {"min_nbor_dist": np.asarray(float(closest))},
+        **({} if closest is None else {"min_nbor_dist": float(closest)}),
         "kalmandp": _json_only(info),
     }
 
@@ -106,7 +110,7 @@ def _fitting_tree(potential: Potential) -> dict:
         "spin": None,
         "nets": _collection_tree(potential, "fitting", 1),
         "@variables": {
-            "bias_atom_e": _array(potential.bias_atom_e).reshape(-1, 1),
+            "bias_atom_e": np.zeros((a.n_types, 1)),
             **dict.fromkeys(unused),
         },
         "type_map": list(a.type_map),
@@ -203,6 +207,11 @@ def _script(a: Architecture, given) -> dict:
         "descriptor": {**part("descriptor"), "type": "se_e2_a", **_descriptor_options(a)},
         "fitting_net": {**part("fitting_net"), "type": "ener", **_fitting_options(a)},
     }
+
+
+def script_of(potential: Potential) -> dict:
+    """The section ``model`` of an input file that makes this potential's model."""
+    return _script(potential.architecture, potential.info.get("model_def_script"))
 
 
 def _array(value) -> np.ndarray:

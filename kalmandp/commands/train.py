@@ -27,7 +27,14 @@ def add_arguments(parser) -> None:
         "--restart", metavar="CKPT", nargs="?", const="",
         help="go on from a checkpoint, by default the one in DIR",
     )  # fmt: skip
-    start.add_argument("--init-model", metavar="MODEL", help="start from the weights of a model (.dp, .yaml)")
+    start.add_argument(
+        "-i", "--init-model", metavar="MODEL",
+        help="go on from a model (.dp, .yaml): its form, weights, statistics and energy bias",
+    )  # fmt: skip
+    start.add_argument(
+        "-t", "--finetune", metavar="MODEL",
+        help="the same, with the energy bias fitted to the new data first",
+    )  # fmt: skip
     parser.add_argument("--skip-plots", action="store_true", help="draw no figures")
     parser.add_argument("--quiet", action="store_true", help="no progress, no notices")
     parser.add_argument(
@@ -51,6 +58,7 @@ def run(args) -> int:
         settings = _smoke(settings)
     if not args.quiet:
         _notices(settings)
+        _notice_of_prior(settings, args.init_model or args.finetune)
     _make_folders(settings, output)
     last = None
     with (
@@ -58,7 +66,8 @@ def run(args) -> int:
         contextlib.closing(Progress(quiet=args.quiet)) as progress,
         _stop() as stop,
     ):
-        for last in train(settings, output=output, restart=restart, init_model=args.init_model, stop=stop):
+        start = {"restart": restart, "init_model": args.init_model, "finetune": args.finetune}
+        for last in train(settings, output=output, stop=stop, **start):
             started()
             progress(last)
     if last is not None and last.event == "stopped":
@@ -107,6 +116,17 @@ def _notices(settings) -> None:
         print(
             "note: the input names no optimizer: Adam, as in DeePMD-kit; "
             '"optimizer": {"type": "RLEKF"} trains with the Kalman filter',
+            file=sys.stderr,
+        )
+
+
+def _notice_of_prior(settings, model) -> None:
+    """P₀ says how far the weights may be from the truth: far for random ones, not for a trained model's."""
+    o = settings.optimizer
+    if model and o.is_kalman and o.p0 is None:
+        print(
+            f"note: the prior is that of random weights; with optimizer/p0 0.01 what {model} knows is kept "
+            "better, above all its energies",
             file=sys.stderr,
         )
 

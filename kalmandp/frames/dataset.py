@@ -155,6 +155,13 @@ class Dataset(Sequence):
             system.info._replace(n_frames=int(n)) for system, n in zip(self._systems, used, strict=True) if n
         )
 
+    def by_system(self) -> dict[str, np.ndarray]:
+        """Numbers of the frames of each system in use, by its address, in the order of `systems`."""
+        flat = np.arange(len(self)) if self._chosen is None else self._chosen
+        system_f = np.searchsorted(self._starts, flat, side="right") - 1
+        numbers = {s.address: np.flatnonzero(system_f == n) for n, s in enumerate(self._systems)}
+        return {address: frames for address, frames in numbers.items() if len(frames)}
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Labels that at least one system has: energy, forces, virial, atomic_energies."""

@@ -71,7 +71,7 @@ class Potential:
     @classmethod
     def create(
         cls, type_map, *, rcut, rcut_smth=0.5, sel="auto", frames=(), rng=None, atom_ener=None,
-        engine=None, **choices,
+        set_davg_zero=False, rcond=None, engine=None, **choices,
     ):  # fmt: skip
         """A potential with random weights, its statistics taken from ``frames``.
 
@@ -83,6 +83,8 @@ class Potential:
         frames : iterable of Frame that can be gone through more than once (a Dataset, a list)
         rng : numpy Generator for the weights; required, so that runs can be repeated
         atom_ener : energies per type to keep instead of the least-squares bias, None where free
+        set_davg_zero : leave the mean of R̃ at zero, so that empty slots contribute G(0)ᵀ·0 = 0
+        rcond : for the least squares, see `statistics.energy_bias`
         engine : "numba" or "numpy"; None for the default one
         choices : further fields of `Architecture`
 
@@ -110,7 +112,10 @@ class Potential:
             sel = auto_sel(largest, sel)
         a = Architecture(type_map, rcut=rcut, rcut_smth=rcut_smth, sel=sel, **choices)
         davg, dstd, closest = statistics.environment_statistics(a, frames)
-        bias = statistics.energy_bias(frames, a.type_map, atom_ener)
+        if set_davg_zero:
+            davg = np.zeros_like(davg)
+        rcond = statistics.RCOND if rcond is None else rcond
+        bias = statistics.energy_bias(frames, a.type_map, atom_ener, rcond)
         info = {"min_nbor_dist": closest} if np.isfinite(closest) else {}
         weights = initial_weights(WeightLayout(a), rng)
         return cls(

@@ -14,6 +14,8 @@ from kalmandp.potential.environment import raw_environment
 
 #: Smallest standard deviation, as in DeePMD-kit: rarer rows are not blown up beyond this.
 STD_FLOOR = 1e-2
+#: Singular values of the atom counts below this share of the largest leave the bias undetermined.
+RCOND = 1e-6
 
 
 class Statistics(NamedTuple):
@@ -69,7 +71,7 @@ def environment_statistics(architecture: Architecture, frames, pairs=None) -> St
     return Statistics(davg_tk, np.stack([std_r, std_a, std_a, std_a], axis=1), closest)
 
 
-def energy_bias(frames, type_map, given=None) -> np.ndarray:
+def energy_bias(frames, type_map, given=None, rcond: float = RCOND, predicted=None) -> np.ndarray:
     """Energy per atom of each type by least squares, E ≈ Σ_t n_t bias_t (smallest norm if undetermined).
 
     Parameters
@@ -77,6 +79,8 @@ def energy_bias(frames, type_map, given=None) -> np.ndarray:
     frames : iterable of Frame; those without an energy are passed over
     type_map : names of the types
     given : optional list with a number (eV) or None per type; numbers are kept as they are
+    rcond : singular values below this share of the largest count as zero
+    predicted : function of a frame, what is subtracted from its energy (eV) beforehand
 
     Returns
     -------
@@ -85,18 +89,18 @@ def energy_bias(frames, type_map, given=None) -> np.ndarray:
     n_types = len(type_map)
     given = [None] * n_types if given is None else list(given)
     if len(given) != n_types:
-        raise InputError(f"atom_ener has {len(given)} entries; expected {n_types}, one per type")
+        raise InputError(f"there are {len(given)} given energies; expected {n_types}, one per type")
     counts, energies = [], []
     for frame in frames:
         if frame.energy is not None:
             counts.append(_count(frame, type_map))
-            energies.append(frame.energy)
+            energies.append(frame.energy - (0.0 if predicted is None else predicted(frame)))
     bias = np.array([0.0 if g is None else float(g) for g in given])
     free = np.array([g is None for g in given])
     if counts and free.any():
         n_ft = np.array(counts, dtype=float)
         rest = np.array(energies) - n_ft @ bias
-        bias[free] = np.linalg.lstsq(n_ft[:, free], rest, rcond=1e-6)[0]
+        bias[free] = np.linalg.lstsq(n_ft[:, free], rest, rcond=rcond)[0]
     return bias
 
 

@@ -27,6 +27,7 @@ from kalmandp.training.settings import (
     Settings,
     TrainingSettings,
 )
+from kalmandp.training.yaml_input import is_yaml, parse_yaml
 
 #: No input file is longer or nested deeper.
 SIZE_LIMIT = 16 << 20
@@ -38,7 +39,7 @@ def read_input(source, folder=None) -> Settings:
 
     Parameters
     ----------
-    source : path of a JSON file, or its content as a dictionary
+    source : path of a JSON (or .yaml, .yml) file, or its content as a dictionary
     folder : folder against which the paths of systems are resolved first; by default the file's
 
     Returns
@@ -154,7 +155,7 @@ def _check_model(read: SectionReader, m: ModelSettings) -> None:
         (isinstance(m.sel, str) or sum(m.sel) > 0, "descriptor/sel", m.sel, "a count > 0"),
         (
             n is None or m.atom_ener is None or len(m.atom_ener) == n,
-            "fitting_net/atom_ener",
+            "preset_out_bias/energy",
             m.atom_ener,
             per_type.replace("numbers", "numbers or null"),
         ),
@@ -321,14 +322,14 @@ def _check_training(read: SectionReader, t: TrainingSettings) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """The content of a JSON file that is one object.
+    """The content of a JSON (or YAML) file that is one object.
 
     Raises
     ------
     FileError
         If it is missing, a folder, unreadable, or too long.
     InputError
-        If it is not JSON; line and column are named.
+        If it is not JSON (or YAML); line and column are named.
     """
     data = _read_bytes(path)
     try:
@@ -338,6 +339,11 @@ def read_json(path: Path) -> dict:
         raise InputError(
             f"{path.name}: line {line} is not UTF-8 text (byte {error.start}); expected JSON"
         ) from None
+    if is_yaml(path):
+        tree = parse_yaml(text, path.name)
+        if not isinstance(tree, dict):
+            raise InputError(f"{path.name}: is {show(tree)}; expected a mapping with model, training, …")
+        return tree
     try:
         tree = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer)
     except json.JSONDecodeError as error:

@@ -24,7 +24,6 @@ from kalmandp.training.checks import (
     integer,
     number,
     one_of,
-    only,
     optional,
     sequence,
     text,
@@ -55,8 +54,29 @@ def _activation(value):
 
 
 def _atom_ener(value):
-    energies = sequence(optional(number(unit="eV")), "a list of energies or null, per type")(value)
-    return energies or None
+    """DeePMD-kit subtracts fitting(D = 0) as well, TensorFlow for the types that have an energy here, PyTorch
+    for those that have none: there is no one meaning to keep to."""
+    if isinstance(value, list | tuple) and all(v is None for v in value):
+        return None
+    if value is not None:
+        wanted = (
+            "null (atom_ener subtracts the fitting net of an empty descriptor, in DeePMD-kit's TensorFlow "
+            "for other types than in its PyTorch; to set the energy bias alone: model/preset_out_bias)"
+        )
+        raise Unfit(wanted, value)
+    return None
+
+
+def _preset_out_bias(value):
+    """{"energy": [null, -3.2]}, a number also as [-3.2]."""
+    wanted = '{"energy": [a number (eV) or null, per type]}'
+    if value is None:
+        return None
+    energies = value["energy"] if isinstance(value, dict) and set(value) == {"energy"} else None
+    if not isinstance(energies, list | tuple):
+        raise Unfit(wanted, value)
+    bare = [v[0] if isinstance(v, list | tuple) and len(v) == 1 else v for v in energies]
+    return sequence(optional(number(unit="eV")), wanted, at_least=1)(bare)
 
 
 def _pair(value):
@@ -139,7 +159,7 @@ MODEL = (
     fixed("data_stat_protect", 0.01),
     fixed("pair_exclude_types", [], ()),
     fixed("atom_exclude_types", [], ()),
-    fixed("preset_out_bias", None),
+    Key("preset_out_bias", _preset_out_bias, "atom_ener"),
     fixed("bridging_method", "None", "none", None),
     ignored("bridging_r_inner", 0.5),
     ignored("bridging_r_outer", 0.8),
@@ -164,7 +184,7 @@ DESCRIPTOR = (
     Key("precision", _precision, None),
     fixed("trainable", True),
     fixed("env_protection", 0.0),
-    fixed("set_davg_zero", False),
+    Key("set_davg_zero", boolean, "set_davg_zero"),
 )
 
 FITTING = (
@@ -172,11 +192,11 @@ FITTING = (
     Key("neuron", _widths, "fitting", ("n_neuron",)),
     Key("activation_function", _activation, "fitting_activation"),
     Key("resnet_dt", boolean, "fitting_resnet_dt"),
-    Key("atom_ener", _atom_ener, "atom_ener"),
+    Key("atom_ener", _atom_ener, None),
     Key("seed", _seed, "fitting_seed"),
     Key("precision", _precision, None),
     fixed("trainable", True),
-    fixed("rcond", None),
+    Key("rcond", optional(number(at_least=0.0)), "rcond"),
     fixed("numb_fparam", 0),
     fixed("numb_aparam", 0),
     fixed("default_fparam", None),
@@ -312,12 +332,20 @@ _DATA = (
     fixed("rglob_patterns", None),
 )
 
-_every_frame_once = choice("prob_sys_size", why="an epoch has every frame once")
 
-#: Systems are drawn by their size; other probabilities are not supported yet.
+def _sys_probs(value):
+    """Probabilities of the systems; they add up to 1, as DeePMD-kit demands."""
+    wanted = "a list of probabilities that add up to 1, one per system"
+    probabilities = sequence(number(at_least=0.0, at_most=1.0), wanted, at_least=1)(value)
+    if abs(sum(probabilities) - 1.0) > 1e-6:
+        raise Unfit(wanted, value)
+    return probabilities
+
+
+#: By size every frame comes once an epoch; DeePMD-kit's blocks ("prob_sys_size;0:2:0.5") are not supported.
 _SAMPLING = (
-    Key("auto_prob", _every_frame_once, "auto_prob", ("auto_prob_style",)),
-    Key("sys_probs", only(None), "sys_probs", ("sys_weights",)),
+    Key("auto_prob", choice("prob_sys_size", "prob_uniform"), "auto_prob", ("auto_prob_style",)),
+    Key("sys_probs", optional(_sys_probs), "sys_probs", ("sys_weights",)),
 )
 
 TRAINING_DATA = (*_DATA, *_SAMPLING, fixed("min_pair_dist", 0.0))

@@ -24,12 +24,14 @@ from kalmandp.potential.potential import Potential
 from kalmandp.training import measurements
 from kalmandp.training.adam import Adam, Schedule, loss_gradient
 from kalmandp.training.checkpoint import load_checkpoint, save_checkpoint
-from kalmandp.training.feed import Feed, PairCache
+from kalmandp.training.feed import PairCache
 from kalmandp.training.history import History, Record
 from kalmandp.training.inputs import read_input
 from kalmandp.training.metrics import Metrics, evaluate
 from kalmandp.training.presets import KalmanChoices, resolve
 from kalmandp.training.settings import Settings
+from kalmandp.training.starting import started_from
+from kalmandp.training.system_feed import make_feed
 
 NAN = float("nan")
 #: Validation frames looked at for a line of the learning curve (all of them at the end).
@@ -186,7 +188,7 @@ class Run:
     Made by `train`; a host that wants its own loop uses ``step`` and ``checkpoint`` itself.
     """
 
-    def __init__(self, settings: Settings, output, restart=None, init_model=None, engine=None):
+    def __init__(self, settings: Settings, output, restart=None, init_model=None, engine=None, finetune=None):
         t = settings.training
         self.settings, self.output = settings, Path(output)
         for name in (t.save_ckpt, t.model_file, t.disp_file):
@@ -197,8 +199,8 @@ class Run:
         self.data, self.validation = datasets(settings, self.seed)
         if saved is not None:
             self.potential = saved["potential"]
-        elif init_model is not None:
-            self.potential = Potential.load(init_model)
+        elif init_model is not None or finetune is not None:
+            self.potential = started_from(init_model, finetune, settings, self.data)
         else:
             self.potential = _new_potential(settings, self.data, self.seed, engine)
         _check_types(self.data, self.potential)
@@ -206,7 +208,7 @@ class Run:
         self.frames = PairCache(self.data, a.rcut, a.type_map)
         batch = 1 if t.batch_size is None and settings.optimizer.is_kalman else None
         batch = t.frames_per_batch(self.data.natoms(0)) if batch is None else batch
-        self.feed = Feed(len(self.data), batch, self.rng)
+        self.feed = make_feed(t, self.data, batch, self.rng)
         per_epoch = self.feed.steps_per_epoch
         epochs = t.n_epochs if t.n_epochs is not None else 1.0
         self.n_steps = t.n_steps if t.n_steps is not None else max(1, round(epochs * per_epoch))
@@ -313,8 +315,9 @@ class Run:
 
 
 def train(
-    settings, *, output=".", restart=None, init_model=None, stop: Callable[[], bool] | None = None
-) -> Iterator[Record]:
+    settings, *, output=".", restart=None, init_model=None, finetune=None,
+    stop: Callable[[], bool] | None = None,
+) -> Iterator[Record]:  # fmt: skip
     """Train a potential: Algorithm 2, l. 1 to 6; the caller owns the loop.
 
     Parameters
@@ -322,7 +325,8 @@ def train(
     settings : Settings, a path to INPUT.json, or its dictionary
     output : folder for the model, the checkpoint and the learning curve
     restart : checkpoint to go on from, bit for bit
-    init_model : model file whose weights to start from
+    init_model : model file to go on from: its weights, statistics and bias (`training.starting`)
+    finetune : the same, its energy bias fitted to the training data first
     stop : called after each step; when it returns True the run is saved and ends
 
     Yields
@@ -355,7 +359,7 @@ def train(
     """
     if not isinstance(settings, Settings):
         settings = read_input(settings)
-    run = Run(settings, output, restart, init_model)
+    run = Run(settings, output, restart, init_model, finetune=finetune)
     while run.step_number < run.n_steps:
         displays = run._is(run.display_freq)
         saves = run._is(settings.training.save_freq)
@@ -418,6 +422,8 @@ def _new_potential(settings: Settings, data, seed: int, engine: str) -> Potentia
         frames=data,
         rng=np.random.default_rng(seeds),
         atom_ener=m.atom_ener,
+        set_davg_zero=m.set_davg_zero,
+        rcond=m.rcond,
         engine=engine,
         **m.choices(),
     )

@@ -28,7 +28,9 @@ class ModelSettings:
     axis_neuron : M‹
     embedding_resnet_dt, fitting_resnet_dt : ``descriptor/resnet_dt``, ``fitting_net/resnet_dt``
     exclude_types : pairs of type numbers that do not see each other
-    atom_ener : energy per type in eV, None where it is fitted; None if all are
+    set_davg_zero : leave the mean of the environment at zero
+    atom_ener : energy bias per type in eV (``preset_out_bias``), None where it is fitted; None if all are
+    rcond : of the least squares for the energy bias (``fitting_net/rcond``); None for our default
     descriptor_seed, fitting_seed : seeds of the initial weights; None to use the training seed
     data_stat_nbatch : batches per system that are enough for the statistics; all are taken
     """
@@ -46,7 +48,9 @@ class ModelSettings:
     embedding_activation: str = "tanh"
     fitting_activation: str = "tanh"
     exclude_types: tuple[tuple[int, int], ...] = ()
+    set_davg_zero: bool = False
     atom_ener: tuple[float | None, ...] | None = None
+    rcond: float | None = None
     descriptor_seed: int | None = None
     fitting_seed: int | None = None
     data_stat_nbatch: int = 10
@@ -152,8 +156,8 @@ class TrainingSettings:
     batch_atoms : N of DeePMD-kit's "auto:N"
     validation_batch_size : frames per validation batch; None as above
     validation_batch : ``validation_data/numb_btch``, batches per validation
-    auto_prob : "prob_sys_size": an epoch has every frame once
-    sys_probs : None
+    auto_prob : "prob_sys_size": an epoch has every frame once; "prob_uniform": all systems alike
+    sys_probs : probability of each system; None for ``auto_prob``
     n_steps, n_epochs : ``numb_steps`` (batches) or ``numb_epoch``; exactly one is not None
     seed : of the data's order and of the weights; None for one that is drawn and recorded
     disp_file, disp_freq : the learning curve, and steps between its lines

@@ -33,10 +33,11 @@ SUFFIXES = (".dp", ".yaml", ".yml")
 
 
 def assert_same(one: Potential, other: Potential):
-    """Same architecture and the same bits."""
+    """Same architecture and the same bits; a file has the two biases as their sum."""
     assert one.architecture == other.architecture
-    for name in ("weights", "davg", "dstd", "bias_atom_e", "out_bias"):
+    for name in ("weights", "davg", "dstd"):
         assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    assert_array_equal(one.bias_atom_e + one.out_bias, other.bias_atom_e + other.out_bias)
 
 
 def random_potential(rng, **choices) -> Potential:
@@ -194,6 +195,10 @@ def test_file_is_what_every_deepmd_kit_3_reads(tmp_path):
         assert {file[name].dtype.name for name in file} == {"float64"}
         out_std = tree["model"]["@variables"]["out_std"]
         assert_array_equal(file[out_std], np.ones((1, 2, 1)))  # TensorFlow multiplies by it
+        # one bias: TensorFlow up to 3.1 refuses two, and `dp change-bias` replaces out_bias alone
+        assert not file[tree["model"]["fitting"]["@variables"]["bias_atom_e"]][()].any()
+        total = potential.bias_atom_e + potential.out_bias
+        assert_array_equal(file[tree["model"]["@variables"]["out_bias"]][0, :, 0], total)
     versions = {(d["@class"], d["@version"]) for d in dictionaries(tree) if "@class" in d}
     assert {name for name, _ in versions} == set(CLASSES_3_0)
     assert all(version <= CLASSES_3_0[name] for name, version in versions)
@@ -288,9 +293,11 @@ UNSUPPORTED = [
     (FITTING, "use_aparam_as_mask", True, "mask"),
     (FITTING, "@version", 5, r"fitting\.@version is 5"),
     ((*FITTING, "@variables"), "fparam_avg", np.ones(2), "fparam_avg"),
-    (MODEL, "type", "zbl", r"model\.type is 'zbl'"),
-    (MODEL, "type", "linear_ener", r"model\.type is 'linear_ener'"),
-    (MODEL, "type", "spin_ener", r"model\.type is 'spin_ener'"),
+    (MODEL, "type", "zbl", r"model\.type is 'zbl'; .*does not support a pair table .*ZBL"),
+    (MODEL, "type", "linear_ener", r"model\.type is 'linear_ener'; .*a sum of models"),
+    (MODEL, "type", "spin_ener", r"model\.type is 'spin_ener'; .*does not support spin"),
+    (MODEL, "type", "pairtab", r"model\.type is 'pairtab'; .*pair potential"),
+    (MODEL, "type", ["zbl"], r"model\.type is \['zbl'\]"),
     (MODEL, "atom_exclude_types", [1], "atom_exclude_types"),
     (MODEL, "pair_exclude_types", [[0, 1]], "pair_exclude_types"),
     (MODEL, "model_dict", {"a": {}}, "one task"),
@@ -347,6 +354,9 @@ def test_other_suffixes(tmp_path, name):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(InputError, match=r"suffix is .*; expected one of \.dp, \.yaml, \.yml"):
         read_deepmd(tmp_path / name)
+    if name.endswith((".pth", ".pb")):
+        with pytest.raises(InputError, match=f"dp convert-backend {name} model.dp"):
+            read_deepmd(tmp_path / name)
     with pytest.raises(InputError, match="suffix"):
         write_deepmd(random_potential(np.random.default_rng(0)), tmp_path / name)
     assert (tmp_path / name).read_bytes() == b"x"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kalmandp.errors import FileError, InputError, KalmanDPError
+from kalmandp.errors import FileError, InputError, KalmanDPError, MissingPackage
 from kalmandp.training.inputs import read_input
 from kalmandp.training.settings import Settings
 
@@ -184,7 +185,12 @@ REFUSED = [
     ("model/descriptor/trainable", 1, "trainable is 1; expected true"),
     ("model/descriptor", [1], "model/descriptor is [1]; expected an object"),
     ("model/fitting_net/numb_fparam", 1, "numb_fparam is 1; expected 0, the only value supported"),
-    ("model/fitting_net/atom_ener", [1.0, "x"], 'atom_ener[1] is "x"'),
+    ("model/fitting_net/atom_ener", [1.0, None], "[1.0, null]; expected null (atom_ener subtracts"),
+    ("model/preset_out_bias", {"energy": [1.0, "x"]}, 'preset_out_bias[1] is "x"'),
+    ("model/preset_out_bias", {"dipole": [1.0, 2.0]}, 'expected {"energy": [a number (eV) or null'),
+    ("model/preset_out_bias", {"energy": [1.0]}, "energy is [1.0]; expected 2 numbers or null"),
+    ("model/fitting_net/rcond", -1, "rcond is -1; expected a number ≥ 0"),
+    ("model/descriptor/set_davg_zero", 1, "set_davg_zero is 1; expected true or false"),
     ("model/fitting_net/type", "dipole", 'type is "dipole"; expected "ener"'),
     ("model/type_map", ["O", "O"], "expected names that differ"),
     ("model/model_dict", {}, "model/model_dict is {}; this key is not supported"),
@@ -208,7 +214,9 @@ REFUSED = [
     ("training/training_data/batch_size", [1, 2], "one batch size for all systems"),
     ("training/training_data/systems", [], "systems is []"),
     ("training/training_data/systems", ["a", 3], "systems[1] is 3"),
-    ("training/training_data/sys_probs", [0.5, 0.5], "sys_probs is [0.5, 0.5]"),
+    ("training/training_data/sys_probs", [0.5, 0.6], "sys_probs is [0.5, 0.6]; expected a list of prob"),
+    ("training/training_data/sys_probs", [1.5, -0.5], "sys_probs[0] is 1.5"),
+    ("training/training_data/auto_prob", "prob_sys_size;0:2:0.5", '"prob_sys_size" or "prob_uniform"'),
     ("training/numb_epoch", 3, "training has both of numb_steps and numb_epoch"),
     ("training/stop_batch", 3, "are the same key"),
     ("training/save_ckpt", "/etc/ckpt", "a file name inside the run's folder"),
@@ -267,6 +275,53 @@ def test_files_that_cannot_be_read(tmp_path):
         read_input(tmp_path / "input.json")
     with pytest.raises(FileError, match="is a folder"):
         read_input(tmp_path)
+
+
+# --- YAML -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".yml"])
+def test_yaml_is_the_same_input(tmp_path, water, suffix):
+    import yaml
+
+    path = tmp_path / f"input{suffix}"
+    path.write_text(yaml.safe_dump(water))
+    (tmp_path / "input.json").write_text(json.dumps(water))
+    assert read_input(path) == read_input(tmp_path / "input.json")
+    # JSON is YAML, comments that stand twice included
+    path.write_text(WATER)
+    assert read_input(path).model == read_input(tmp_path / "input.json").model
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("model: [1", "line 1, column 10: expected ',' or ']'"),
+        ("a: 1\na: 2", "line 2, column 1: the key 'a' is no text, or stands twice"),
+        ("1: 2", "the key 1 is no text"),
+        ("a: &x [1]\nb: *x", "line 2, column 4: aliases are not supported"),
+        ("a: !!python/object/apply:os.system [true]", "could not determine a constructor"),
+        ("- 1", "expected a mapping with model, training"),
+        ("", "expected a mapping"),
+        ("a: " + "[" * 5000 + "]" * 5000, "too deep"),
+        ("model: 2001-01-01\ntraining: {}", 'model is "2001-01-01"; expected an object'),
+        ("a: .nan", "a is NaN; this key is not supported"),
+    ],
+    ids=lambda value: None,
+)
+def test_yaml_that_is_not_an_input(tmp_path, text, says):
+    path = tmp_path / "input.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"^input\.yaml: ") as caught:
+        read_input(path)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_yaml_without_pyyaml(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", None)  # as if it were not installed
+    (tmp_path / "input.yaml").write_text("model: {}")
+    with pytest.raises(MissingPackage, match=r"kalmandp\[yaml\]"):
+        read_input(tmp_path / "input.yaml")
 
 
 # --- anything at all ------------------------------------------------------------------------------

@@ -1,0 +1,54 @@
+"""Make a model ready for DeePMD-kit's `dp compress`. kalmandp itself evaluates every smooth embedding from a
+table (error below 1e-12), so that there is nothing to compress here; DeePMD-kit tabulates on demand, and
+for that the model must know the closest distance of two atoms in its data."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a model file (.dp, .yaml)")
+    parser.add_argument(
+        "-s", "--system", nargs="+", metavar="DATA", help="data to take the closest distance from"
+    )
+    parser.add_argument("-o", "--output", metavar="MODEL", help="with -s: the model to write [MODEL itself]")
+
+
+def run(args) -> int:
+    from kalmandp.errors import InputError
+    from kalmandp.potential.potential import Potential
+
+    if args.output and not args.system:
+        raise InputError("-o is given without -s; expected data to take the closest distance from")
+    potential = Potential.load(args.model)
+    path = Path(args.model)
+    if args.system:
+        potential.info["min_nbor_dist"] = _closest(potential, args.system)
+        path = Path(args.output or args.model)
+        potential.save(path)
+    closest = potential.info.get("min_nbor_dist")
+    if closest is None:
+        raise InputError(
+            f"{path}: does not know the closest distance in its data, which `dp compress` needs; expected "
+            f"`kalmandp compress {shlex.quote(str(path))} -s DATA`"
+        )
+    print(f"{path}: closest pair {closest:.4f} Å. Nothing to do for kalmandp, which always tabulates.")
+    frozen, small = path.with_suffix(".pth"), path.with_name(f"{path.stem}_compressed.pth")
+    print("For DeePMD-kit:")
+    print(f"  {shlex.join(['dp', 'convert-backend', str(path), str(frozen)])}")
+    print(f"  {shlex.join(['dp', '--pt', 'compress', '-i', str(frozen), '-o', str(small)])}")
+    return 0
+
+
+def _closest(potential, systems) -> float:
+    from kalmandp.errors import InputError
+    from kalmandp.frames.dataset import Dataset
+    from kalmandp.frames.neighbours import neighbour_statistics
+
+    with Dataset(systems, potential.type_map) as data:
+        closest = neighbour_statistics(data, potential.architecture.rcut).min_distance
+    if closest == float("inf"):
+        raise InputError(f"{', '.join(systems)}: no two atoms lie within the cut-off; expected a pair")
+    return closest

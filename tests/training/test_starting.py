@@ -1,0 +1,116 @@
+"""Going on from a model: what is kept, what is fitted, what is refused."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from systems import frames, settings
+
+import kalmandp
+from kalmandp.errors import InputError
+from kalmandp.potential.adapting import with_bias
+from kalmandp.training.inputs import read_input
+from kalmandp.training.loop import Run
+from kalmandp.training.starting import started_from
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Data, and a model that is not quite theirs: of a wider cut-off, its bias 2 eV off."""
+    folder = tmp_path_factory.mktemp("start")
+    data = frames(6)
+    kalmandp.Dataset.write(folder / "morse.h5", data)
+    model = kalmandp.Potential.create(
+        ("A", "B"), rcut=4.4, sel=[30, 30], frames=data, rng=np.random.default_rng(3), embedding=(3, 6),
+        axis_neuron=2, fitting=(5, 5),
+    )  # fmt: skip
+    with_bias(model, model.bias_atom_e + 2.0).save(folder / "model.dp")
+    return folder
+
+
+def tree(place, **model):
+    made = settings(place / "morse.h5")
+    made["model"] = {"type_map": ["A", "B"], **model}
+    return made
+
+
+def test_init_model_keeps_everything(place, tmp_path):
+    run = Run(read_input(tree(place)), tmp_path, init_model=place / "model.dp")
+    stored = kalmandp.Potential.load(place / "model.dp")
+    for name in ("weights", "davg", "dstd"):
+        assert_array_equal(getattr(run.potential, name), getattr(stored, name))
+    f = frames(1)[0]
+    assert run.potential.evaluate(f).energy == stored.evaluate(f).energy
+    assert run.potential.info["started from"]["how"] == "init-model"
+    # the run's file says where it came from, and what was learnt is not forgotten at once
+    run.step()
+    run.checkpoint()
+    again = kalmandp.Potential.load(tmp_path / "model.dp")
+    assert again.info["started from"]["file"] == "model.dp"
+    assert again.architecture == stored.architecture
+
+
+def test_finetune_fits_the_bias_first(place):
+    s = read_input(tree(place))
+    data = frames(6)
+    stored = kalmandp.Potential.load(place / "model.dp")
+    tuned = started_from(None, place / "model.dp", s, data)
+    assert_array_equal(tuned.weights, stored.weights)
+    # A and B stand 1:1 in every frame: both get half of the mean error per pair of atoms
+    error = np.mean([(f.energy - stored.evaluate(f).energy) / len(f) for f in data])
+    before, after = (p.bias_atom_e + p.out_bias for p in (stored, tuned))
+    assert_allclose(after - before, [error, error], rtol=1e-9)
+    assert abs(np.mean([(f.energy - tuned.evaluate(f).energy) / len(f) for f in data])) < 1e-9
+    assert "shifted" in str(tuned.info["started from"])
+
+
+def test_types_in_the_inputs_order(place):
+    s = read_input(tree(place, type_map=["B", "A"]))
+    turned = started_from(place / "model.dp", None, s, frames(2))
+    assert turned.type_map == ("B", "A")
+    f = frames(1)[0]
+    stored = kalmandp.Potential.load(place / "model.dp")
+    assert_allclose(turned.evaluate(f).energy, stored.evaluate(f).energy, rtol=1e-12)
+    # an input that names fewer types leaves the model's
+    fewer = read_input(tree(place, type_map=["B"]))
+    assert started_from(place / "model.dp", None, fewer, frames(2)).type_map == ("A", "B")
+
+
+def test_what_the_input_says_otherwise_is_named(place):
+    descriptor = {"rcut": 4.2, "neuron": [3, 6], "sel": "auto"}
+    differing = tree(place, descriptor=descriptor, fitting_net={"neuron": [7]})
+    says = r"rcut 4\.2 \(model: 4\.4\); fitting_net/neuron \[7\] \(model: \[5, 5\]\)"
+    with pytest.warns(UserWarning, match=says):
+        started_from(place / "model.dp", None, read_input(differing), frames(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same = tree(place, descriptor={"rcut": 4.4, "neuron": [3, 6], "sel": "auto"})
+        started_from(place / "model.dp", None, read_input(same), frames(2))
+
+
+def test_what_cannot_be_started_from_is_named(place):
+    s = read_input(tree(place, type_map=["A", "B", "C"]))
+    with pytest.raises(InputError, match=r"type_map names C, which the model of .* does not have .*Σ sel"):
+        started_from(place / "model.dp", None, s, frames(1))
+    with pytest.raises(InputError, match="exclude each other"):
+        started_from(place / "model.dp", place / "model.dp", s, frames(1))
+    with pytest.raises(InputError, match=r"dp convert-backend model\.pth model\.dp"):
+        started_from(place / "model.pth", None, s, frames(1))
+
+
+def test_set_davg_zero_rcond_and_preset_bias(place):
+    made = settings(place / "morse.h5")
+    made["model"]["descriptor"]["set_davg_zero"] = True
+    made["model"]["fitting_net"]["rcond"] = 1e-3
+    made["model"]["preset_out_bias"] = {"energy": [None, [-1.25]]}
+    s = read_input(made)
+    assert (s.model.set_davg_zero, s.model.rcond, s.model.atom_ener) == (True, 1e-3, (None, -1.25))
+    run = lambda zero: Run(replace(s, model=replace(s.model, set_davg_zero=zero)), place / "out")
+    zero, usual = run(True).potential, run(False).potential
+    assert not zero.davg.any() and usual.davg.any()
+    assert_array_equal(zero.dstd, usual.dstd)
+    assert zero.bias_atom_e[1] == -1.25
