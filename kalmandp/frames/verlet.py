@@ -13,8 +13,6 @@ atoms, until the strain has used up the skin.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from kalmandp.engines import PAIR_FILTERS, find
