@@ -11,7 +11,6 @@ the same calculator through ASE's ``SocketClient``.
 from __future__ import annotations
 
 import os
-from typing import ClassVar
 
 import numpy as np
 
@@ -65,8 +64,9 @@ class KalmanDP(ase_calculator.Calculator):
     """
 
     name = NAME
-    implemented_properties: ClassVar = ["energy", "free_energy", "forces", "stress", "energies"]
-    ignored_changes: ClassVar = {"initial_charges", "initial_magmoms"}
+    # lists and sets of the class, as ASE declares them
+    implemented_properties = ["energy", "free_energy", "forces", "stress", "energies"]  # noqa: RUF012
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
     def __init__(self, model, *, skin: float = 1.0, engine: str | None = None, **parameters):
         if isinstance(model, Potential):

@@ -85,7 +85,7 @@ def still_complete(start: Frame, now: Frame, rcut: float, skin: float) -> bool:
     if start.pbc != now.pbc or not np.array_equal(start.types, now.types):
         return False
     u_ic, smallest = now.positions - start.positions, 1.0
-    if start.cell is not None and not np.array_equal(start.cell, now.cell):
+    if start.cell is not None and now.cell is not None and (start.cell != now.cell).any():
         # F = h₀⁻¹h;  u_i = x_i − x₀_i F
         F = np.linalg.solve(start.cell, now.cell)
         u_ic = now.positions - start.positions @ F
