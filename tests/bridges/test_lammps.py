@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,7 +66,7 @@ def lammps_of(atoms: Atoms, symbols, folder, masses=None, before=()):
     periodic = " ".join("p" if p else "f" for p in atoms.pbc)
     commands = [
         "units metal", "atom_style atomic", f"boundary {periodic}", "atom_modify map array", *before,
-        "box tilt large", f"read_data {folder / 'atoms.data'}",
+        f"read_data {folder / 'atoms.data'}",
         "pair_style zero 1.0 nocoeff", "pair_coeff * *", "neighbor 1.0 bin", "fix nve all nve",
         "timestep 0.001",
     ]  # fmt: skip
@@ -133,6 +136,46 @@ def test_a_hundred_steps_as_in_ase(silicon, tmp_path):
     # atoms that go through the walls of the box cost no search
     assert coupling.verlet.calls == 101
     assert coupling.verlet.searches <= atoms.calc.verlet.searches + 1
+
+
+@pytest.mark.slow
+def test_the_same_steps_with_deepmd_kits_pair_style(silicon, tmp_path):
+    """The converted model in DeePMD-kit's pair style against our engine in ``fix external``."""
+    pytest.importorskip("deepmd.lmp", reason="needs DeePMD-kit: pip install deepmd-kit[cpu,lmp]")
+    tools = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    dp, lmp_program = shutil.which("dp", path=tools), shutil.which("lmp", path=tools)
+    if dp is None or lmp_program is None:
+        pytest.skip("needs the programs dp and lmp: pip install deepmd-kit[cpu,lmp]")
+    model = tmp_path / "model.pb"
+    subprocess.run([dp, "convert-backend", silicon, model], check=True, capture_output=True)
+    rng = np.random.default_rng(5)
+    atoms = bulk("Si", cubic=True, a=5.41) * (2, 2, 2)
+    atoms.set_momenta(rng.normal(0, np.sqrt(28.085 * units.kB * 900), (64, 3)))
+
+    lmp = lammps_of(atoms, ["Si"], tmp_path)
+    attach(lmp, silicon)
+    lmp.command("run 100")
+    deck = f"""
+        units metal
+        atom_style atomic
+        read_data {tmp_path / "atoms.data"}
+        mass 1 {atoms.get_masses()[0]:.16g}
+        pair_style deepmd {model}
+        pair_coeff * *
+        neighbor 1.0 bin
+        fix nve all nve
+        timestep 0.001
+        run 100
+        write_dump all custom {tmp_path / "end.dump"} id xu yu zu modify sort id format float %.17g
+    """
+    (tmp_path / "in.deepmd").write_text(deck)
+    subprocess.run(
+        [lmp_program, "-in", tmp_path / "in.deepmd"], check=True, capture_output=True, cwd=tmp_path
+    )
+    there = np.loadtxt(tmp_path / "end.dump", skiprows=9)[:, 1:]
+    apart = gathered(lmp, "x") - there
+    apart -= np.round(apart / 10.82) * 10.82
+    assert np.abs(apart).max() < 1e-8
 
 
 def test_constant_pressure_and_minimisation(silicon, tmp_path):
