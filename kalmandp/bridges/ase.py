@@ -21,6 +21,7 @@ from kalmandp.potential.potential import Potential
 
 try:
     from ase.calculators import calculator as ase_calculator
+    from ase.data import chemical_symbols
 except ImportError:
     raise MissingPackage("ase", "ase", "the ASE calculator") from None
 
@@ -110,12 +111,12 @@ def frame_of(atoms, type_map) -> Frame:
     InputError
         For an element that is not in ``type_map``.
     """
-    symbols = atoms.get_chemical_symbols()
-    number = {name: t for t, name in enumerate(type_map)}
-    unknown = sorted(set(symbols) - set(number))
+    numbers, species_i = np.unique(atoms.numbers, return_inverse=True)
+    species = [chemical_symbols[z] for z in numbers]
+    unknown = sorted(set(species) - set(type_map))
     if unknown:
         raise InputError(f"Atoms: species {', '.join(unknown)} is not in the type_map {list(type_map)}")
-    types = np.array([number[s] for s in symbols], dtype=np.int32)
+    types = np.array([type_map.index(s) for s in species], dtype=np.int32)[species_i]
     return Frame(
         atoms.positions.copy(), types, type_map, atoms.cell.array.copy(), tuple(atoms.pbc), source="Atoms"
     )  # fmt: skip
