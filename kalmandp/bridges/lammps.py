@@ -81,7 +81,7 @@ class Coupling:
         # type 1 of LAMMPS is the first of type_map
         self._number = np.array([0] + [potential.type_map.index(name) for name in type_map], np.int32)
         self._lmp = lmp
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     def callback(self, _, step: int, n_local: int, tag_i, x_ic, f_ic) -> None:
         """What LAMMPS calls at every step; it fills ``f_ic`` and never raises."""
@@ -94,7 +94,7 @@ class Coupling:
             frame = self._frame(step, order, x_ic)
             environment = self.potential.environment([frame], [self.verlet.pairs(frame)])
             result = self.potential.evaluate(frame, environment)
-        except Exception as error:
+        except BaseException as error:  # Ctrl-C too: raised by the command, not lost in the callback
             # not a number: whatever the run does with it, it will not look like a result
             self._error, f_ic[:] = error, np.nan
             return
