@@ -20,6 +20,7 @@ from short_model import arguments
 from kalmandp.bridges.ase import KalmanDP
 from kalmandp.frames.frame import Frame
 from kalmandp.frames.neighbours import neighbour_pairs
+from kalmandp.plots import BLUE, HEIGHT, INK, ORANGE, PANEL
 
 options = arguments(__doc__.splitlines()[0])
 STEPS = 20 if options.smoke else 2000
@@ -84,18 +85,17 @@ for temperature in (300, 900):
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-for values, name in (
-    (potential - potential[0], "potential"),
-    (kinetic, "kinetic"),
-    (total - total[0], "total"),
-):
-    left.plot(time, 1e3 * values, label=name, lw=1)
-left.set(xlabel="time / ps", ylabel="energy, from its start / meV per atom")
-left.legend(frameon=False)
-for temperature, g in distributions.items():
-    right.plot(0.5 * (edges[1:] + edges[:-1]), g, label=f"{temperature} K", lw=1)
+figure, (left, right) = plt.subplots(1, 2, figsize=(2 * PANEL, HEIGHT), layout="constrained")
+curves = ((potential, "potential", BLUE), (kinetic, "kinetic", ORANGE), (total, "total", INK))
+for values, name, colour in curves:
+    left.plot(time, 1e3 * (values - values[0]), color=colour, lw=1, label=name)
+left.set(xlabel="time / ps", ylabel="change of energy / meV per atom")
+for (temperature, g), colour in zip(distributions.items(), (BLUE, ORANGE), strict=True):
+    right.plot(0.5 * (edges[1:] + edges[:-1]), g, color=colour, lw=1, label=f"{temperature} K")
 right.set(xlabel="r / Å", ylabel="g(r)")
-right.legend(frameon=False)
-figure.savefig(options.output / "ase_md.png", dpi=150)
+for panel in (left, right):
+    panel.locator_params(nbins=5)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.legend(frameon=False)
+figure.savefig(options.output / "ase_md.png", dpi=200)
 print("drawn:", options.output / "ase_md.png")
