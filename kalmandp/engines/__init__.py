@@ -1,8 +1,9 @@
 """Speed, behind one seam.
 
 An engine offers the passes of the potential under the names of their reference functions; the covariance
-of the filter has twins in the same way. `POTENTIAL_ENGINES` and `COVARIANCES` list them all, and the
-parity tests loop over these lists: nothing can be added here and stay untested.
+of the filter and the distances of a Verlet list have twins in the same way. `POTENTIAL_ENGINES`,
+`COVARIANCES` and `PAIR_FILTERS` list them all, and the parity tests loop over these lists: nothing can be
+added here and stay untested.
 
 ===========================  =========================================  ===========================
 pass                         reference                                  what it gives
@@ -27,6 +28,12 @@ from kalmandp.errors import InputError
 POTENTIAL_ENGINES = {
     "numpy": ("kalmandp.engines.reference", "ReferenceEngine"),
     "numba": ("kalmandp.engines.cpu_potential", "NumbaEngine"),
+}
+
+#: name -> (module, function) that keeps the pairs of a Verlet list that are within the cut-off
+PAIR_FILTERS = {
+    "numpy": ("kalmandp.frames.verlet", "pairs_within"),
+    "numba": ("kalmandp.engines.cpu_pairs", "pairs_within"),
 }
 
 #: name -> (module, class) of the covariances of the filter

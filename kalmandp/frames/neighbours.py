@@ -68,7 +68,7 @@ def neighbour_pairs(frame: Frame, cutoff: float) -> Pairs:
     """
     import vesin
 
-    cutoff = _checked_cutoff(cutoff)
+    cutoff = checked_cutoff(cutoff)
     n = len(frame)
     if n == 0:
         empty = np.zeros(0, dtype=np.int32)
@@ -90,7 +90,7 @@ def neighbour_pairs(frame: Frame, cutoff: float) -> Pairs:
         shift[order].astype(np.int32),
         np.ascontiguousarray(r[order], dtype=np.float64),
     )
-    _check_overlap(frame, pairs)
+    check_overlap(frame, pairs)
     return pairs
 
 
@@ -168,7 +168,8 @@ def _auto_ratio(ratio: float | str) -> float:
     return number
 
 
-def _checked_cutoff(cutoff) -> float:
+def checked_cutoff(cutoff) -> float:
+    """``cutoff`` as a number of Å, if it is one."""
     try:
         number = float(cutoff)
     except (TypeError, ValueError):
@@ -225,11 +226,12 @@ def _check_heap(frame: Frame) -> None:
         raise InputError(_overlap_message(frame, i, j, float(np.sqrt((r_c * r_c).sum()))))
 
 
-def _check_overlap(frame: Frame, pairs: Pairs) -> None:
-    distance_p = np.sqrt((pairs.r_pc * pairs.r_pc).sum(-1))
-    if len(distance_p) and distance_p.min() < OVERLAP:
-        p = int(distance_p.argmin())
-        raise InputError(_overlap_message(frame, pairs.i_p[p], pairs.j_p[p], distance_p[p]))
+def check_overlap(frame: Frame, pairs: Pairs) -> None:
+    """Raise if a pair is shorter than 0.1 Å; the message names its atoms."""
+    square_p = np.einsum("pc,pc->p", pairs.r_pc, pairs.r_pc)
+    if len(square_p) and square_p.min() < OVERLAP**2:
+        p = int(square_p.argmin())
+        raise InputError(_overlap_message(frame, pairs.i_p[p], pairs.j_p[p], np.sqrt(square_p[p])))
 
 
 def _overlap_message(frame: Frame, i: int, j: int, distance: float) -> str:

@@ -1,0 +1,126 @@
+"""ASE: a calculator for everything that ASE does with one — relaxation, MD, phonons, equations of state.
+
+    from kalmandp.bridges.ase import KalmanDP
+
+    atoms.calc = KalmanDP("run/model.dp")
+
+ASE's conventions: eV, Å, stress σ = (1/V) dE/dε = −W/V in Voigt's order (xx, yy, zz, yz, xz, xy). i-PI drives
+the same calculator through ASE's ``SocketClient``.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from kalmandp.errors import InputError, MissingPackage
+from kalmandp.frames.frame import Frame
+from kalmandp.frames.verlet import VerletList
+from kalmandp.potential.potential import Potential
+
+try:
+    from ase.calculators import calculator as ase_calculator
+    from ase.data import chemical_symbols
+except ImportError:
+    raise MissingPackage("ase", "ase", "the ASE calculator") from None
+
+#: The name by which ASE's `get_calculator_class` knows the calculator once this module is imported.
+NAME = "kalmandp"
+
+
+class KalmanDP(ase_calculator.Calculator):
+    """Energy, forces, stress and atomic energies of a Deep Potential.
+
+    Parameters
+    ----------
+    model : path of a DeePMD-kit `.dp` or `.yaml` file, or a Potential
+    skin : Å by which the neighbour list reaches beyond the cut-off, so that it can be reused
+    engine : "numba" or "numpy"; by default that of the potential
+    parameters : of ASE's Calculator (``atoms``, ``label``, ``directory``)
+
+    Attributes
+    ----------
+    potential : Potential. After a change of its weights call `reset`, or ASE goes on with old results
+    verlet : VerletList, which counts how often it was searched
+
+    Raises
+    ------
+    InputError
+        On calculation: for an element that the model does not know, overlapping atoms, more neighbours
+        than ``sel``.
+
+    Notes
+    -----
+    ``energy`` and ``free_energy`` are the same number. There is a stress where the atoms are periodic along
+    at least one vector and the cell has a volume; where there is none, asking for it raises ASE's
+    `PropertyNotImplementedError`.
+
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> atoms = bulk("Si", cubic=True)
+    >>> atoms.calc = KalmanDP("run/model.dp")
+    >>> atoms.get_potential_energy()
+    """
+
+    name = NAME
+    # lists and sets of the class, as ASE declares them
+    implemented_properties = ["energy", "free_energy", "forces", "stress", "energies"]  # noqa: RUF012
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
+
+    def __init__(self, model, *, skin: float = 1.0, engine: str | None = None, **parameters):
+        if isinstance(model, Potential):
+            potential = model if engine is None else model.with_engine(engine)
+        elif isinstance(model, (str, os.PathLike)):
+            potential = Potential.load(model, engine=engine)
+        else:
+            raise InputError(f"model is a {type(model).__name__}; expected a path or a Potential")
+        self.potential = potential
+        self.verlet = VerletList(potential.architecture.rcut, skin)
+        super().__init__(**parameters)
+
+    def todict(self, skip_default=True) -> dict:
+        """What ASE's databases keep of a calculator."""
+        return {"type_map": list(self.potential.type_map), "skin": self.verlet.skin}
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=ase_calculator.all_changes):
+        """Compute all properties: the forces cost little more than the energy, the stress nothing more."""
+        super().calculate(atoms, properties, system_changes)
+        frame = frame_of(self.atoms, self.potential.type_map)
+        environment = self.potential.environment([frame], [self.verlet.pairs(frame)])
+        energy, forces, virial, atomic_energies = self.potential.evaluate(frame, environment)
+        self.results = {
+            "energy": energy,
+            "free_energy": energy,
+            "forces": forces,
+            "energies": atomic_energies,
+        }
+        volume = abs(self.atoms.cell.volume)
+        if any(frame.pbc) and volume > 0.0:
+            # σ = −W/V; of a virial of central differences only the symmetric part is not rounding
+            stress = -0.5 * (virial + virial.T) / volume
+            self.results["stress"] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+
+
+def frame_of(atoms, type_map) -> Frame:
+    """The atoms without labels, in the types of a model; quicker than `Frame.from_ase`.
+
+    Raises
+    ------
+    InputError
+        For an element that is not in ``type_map``.
+    """
+    numbers, species_i = np.unique(atoms.numbers, return_inverse=True)
+    species = [chemical_symbols[z] for z in numbers]
+    unknown = sorted(set(species) - set(type_map))
+    if unknown:
+        raise InputError(f"Atoms: species {', '.join(unknown)} is not in the type_map {list(type_map)}")
+    types = np.array([type_map.index(s) for s in species], dtype=np.int32)[species_i]
+    return Frame(
+        atoms.positions.copy(), types, type_map, atoms.cell.array.copy(), tuple(atoms.pbc), source="Atoms"
+    )  # fmt: skip
+
+
+if NAME not in ase_calculator.external_calculators:
+    ase_calculator.register_calculator_class(NAME, KalmanDP)
