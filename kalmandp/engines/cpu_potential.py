@@ -350,37 +350,32 @@ class NumbaEngine:
 
     def energy_gradient(self, par, env, fwd, E_bar_i):
         """Twin of `jacobian.energy_gradient`."""
-        nets, n = self._fitting, env.n_atoms
-        gradient = np.zeros(par.layout.size)
-        T_bar_ikm = self._store.empty(fwd.T_ikm.shape)
-        work = 3 * multiplications(nets, n) + self._products(fwd.table.nodes)
-        self._team.run(
-            kernels.energy_gradient, work, self._space(nets), nets, env.blocks, env.first_t, env.order_r,
-            self._count(max(n, len(fwd.table.sums.G_rm))), par.weights, fwd.cache, fwd.table.sums, self._M,
-            self._axis,
-            np.ascontiguousarray(E_bar_i, dtype=float), fwd.T_ikm, self._new_adjoints(nets, n), T_bar_ikm,
-            np.empty((0, 4)), *self._for_embedding(fwd.table), gradient,
-        )  # fmt: skip
-        return gradient
+        return self._weight_gradient(par, env, fwd, E_bar_i, np.empty((0, 3)))
 
     def weight_gradient(self, par, env, fwd, E_bar_i, v_pc):
         """Twin of `jacobian.weight_gradient`; atoms that feel neither Ē nor v are passed over."""
+        return self._weight_gradient(par, env, fwd, E_bar_i, np.ascontiguousarray(v_pc, dtype=float))
+
+    def _weight_gradient(self, par, env, fwd, E_bar_i, v_pc):
         nets, table, new = self._fitting, fwd.table, self._store.empty
-        E_bar_i, v_pc = np.ascontiguousarray(E_bar_i, dtype=float), np.ascontiguousarray(v_pc, dtype=float)
+        E_bar_i = np.ascontiguousarray(E_bar_i, dtype=float)
         feels_i = E_bar_i != 0.0
-        feels_i[env.i_p[(v_pc != 0.0).any(axis=1)]] = True
+        moves = len(v_pc) > 0
+        if moves:
+            feels_i[env.i_p[(v_pc != 0.0).any(axis=1)]] = True
         source = np.nonzero(feels_i[env.order_r])[0]
         atoms, first_t = env.order_r[source], np.searchsorted(source, env.first_t)
+        n, shape = len(atoms), fwd.T_ikm.shape
+        T_bar_ikm = new(shape)
+        T_dot_ikm, T_dot_bar_ikm = (new(shape), new(shape)) if moves else (T_bar_ikm, T_bar_ikm)
+        S_dot_tk = new(table.nodes.S_tk.shape if moves else (0, 4))
         gradient = np.zeros(par.layout.size)
-        like_T = [new(fwd.T_ikm.shape) for _ in range(3)]
-        work = 6 * multiplications(nets, len(atoms)) + 3 * self._products(table.nodes)
+        work = (6 if moves else 3) * (multiplications(nets, n) + self._products(table.nodes) // 2)
         self._team.run(
-            kernels.weight_gradient, work, self._space(nets), nets, cpu_network.row_blocks(first_t),
-            first_t, atoms, source,
-            self._count(max(len(atoms), len(table.sums.G_rm))), par.weights, fwd.cache, table.pairs,
-            table.sums, v_pc,
-            self._M, self._axis, self._scale, E_bar_i, fwd.T_ikm, like_T[0], new(table.nodes.S_tk.shape),
-            self._new_adjoints(nets, len(atoms), tangents=True), *like_T[1:], *self._for_embedding(table),
+            kernels.weight_gradient, work, self._space(nets), nets, cpu_network.row_blocks(first_t), first_t,
+            atoms, source, self._count(max(n, len(table.sums.G_rm))), par.weights, fwd.cache, table.pairs,
+            table.sums, v_pc, self._M, self._axis, self._scale, E_bar_i, fwd.T_ikm, T_dot_ikm, S_dot_tk,
+            self._new_adjoints(nets, n, moves), T_bar_ikm, T_dot_bar_ikm, *self._for_embedding(table),
             gradient,
         )  # fmt: skip
         return gradient
@@ -389,14 +384,15 @@ class NumbaEngine:
         """What the way back through the embedding nets takes."""
         nets, n_rows = self._embedding, len(table.sums.G_rm)
         collected = self._store.empty((CHUNKS, *table.sums.G_rm.shape))
-        return collected, nets, table.rows, table.cache, self._new_adjoints(nets, n_rows)
+        return collected, nets, table.rows, table.cache, self._new_adjoints(nets, n_rows, False)
 
     def _new_cache(self, nets: cpu_network.NetStack, n_rows: int) -> NetCache:
         new, a = self._store.empty, (n_rows, nets.n_a)
         return NetCache(new((n_rows, nets.n_x)), new(a), new(a), new(a))
 
-    def _new_adjoints(self, nets: cpu_network.NetStack, n_rows: int, tangents: bool = False) -> LayerAdjoints:
-        new, a, n = self._store.empty, (n_rows, nets.n_a), n_rows if tangents else 0
+    def _new_adjoints(self, nets: cpu_network.NetStack, n_rows: int, tangents: bool) -> LayerAdjoints:
+        new, a = self._store.empty, (n_rows, nets.n_a)
+        n = n_rows if tangents else 0
         has_idt = (nets.forms[:, :, cpu_network.IDT_START] >= 0).any()
         X_dot, a_dot, a_dot_bar = new((n, nets.n_x)), new((n, nets.n_a)), new((n, nets.n_a))
         return LayerAdjoints(new(a), a_dot_bar, X_dot, a_dot, new(a if has_idt else (0, nets.n_a)))

@@ -471,24 +471,10 @@ def _node_tangents(i, pairs, v_pc, scale, ell, dell, S_dot_tk):
 
 @njit(**PART)
 def _energy_adjoint(
-    counters,
-    me,
-    phase,
-    space,
-    nets,
-    blocks,
-    order,
-    each,
-    w,
-    cache,
-    M,
-    axis,
-    E_bar_i,
-    T_ikm,
-    layers,
+    counters, me, phase, space, nets, blocks, atoms, source, w, cache, M, axis, E_bar_i, T_ikm, layers,
     T_bar_ikm,
-):
-    """Ē_i → D̄ → T̄ of each atom, and a̅ of the fitting nets."""
+):  # fmt: skip
+    """Ē_i → D̄ → T̄ of ``atoms``, and a̅ of their nets."""
     bar, new = space.rows[me, 0], space.rows[me, 1]
     D_bar = new if nets.forms.shape[1] % 2 else bar
     while True:
@@ -497,12 +483,12 @@ def _energy_adjoint(
             break
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
         for r in range(r0, r1):
-            bar[r - r0, 0] = E_bar_i[order[r]]
-        backward_rows(nets, net, w, r0, r1, each, cache, bar, new, layers.a_bar, 0, layers.idt_bar)
+            bar[r - r0, 0] = E_bar_i[atoms[r]]
+        backward_rows(nets, net, w, r0, r1, source, cache, bar, new, layers.a_bar, 0, layers.idt_bar)
         for r in range(r0, r1):
-            T_bar = T_bar_ikm[order[r]]
+            T_bar = T_bar_ikm[atoms[r]]
             T_bar[:] = 0.0
-            _contract_adjoint(T_ikm[order[r]], M, axis, D_bar[r - r0], T_bar)
+            _contract_adjoint(T_ikm[atoms[r]], M, axis, D_bar[r - r0], T_bar)
         done(counters, phase)
     wait(counters, phase, len(blocks))
 
@@ -634,51 +620,25 @@ def _embedding_gradient(
 
 
 @njit(**KERNEL)
-def energy_gradient(
-    counters, me, space, fitting, blocks, first_t, order, each, w, cache, sums, M, axis, E_bar_i, T_ikm,
-    layers, T_bar_ikm,
-    none, collected, embedding, rows, table_cache, table_layers, gradient,
-):  # fmt: skip
-    """Twin of `jacobian.energy_gradient`."""
-    _energy_adjoint(
-        counters,
-        me,
-        0,
-        space,
-        fitting,
-        blocks,
-        order,
-        each,
-        w,
-        cache,
-        M,
-        axis,
-        E_bar_i,
-        T_ikm,
-        layers,
-        T_bar_ikm,
-    )
-    _node_adjoint(counters, me, 1, order, sums, none, T_bar_ikm, T_bar_ikm, collected)
-    _sum_columns(counters, me, 2, fitting, first_t, each, each, cache, layers, gradient)
-    _sum_chunks(counters, me, 3, collected)
-    _embedding_gradient(
-        counters, me, 4, space, embedding, rows, each, w, table_cache, collected, table_layers, gradient
-    )
-
-
-@njit(**KERNEL)
 def weight_gradient(
-    counters, me, space, fitting, blocks, first_t, atoms, source, each, w, cache, pairs, sums, v_pc, M,
-    axis, scale, E_bar_i,
-    T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
+    counters, me, space, fitting, blocks, first_t, atoms, source, each, w, cache, pairs, sums, v_pc, M, axis,
+    scale, E_bar_i, T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
     collected, embedding, rows, table_cache, table_layers, gradient,
 ):  # fmt: skip
-    """Twin of `jacobian.weight_gradient`, for atoms that move or have an Ē."""
-    _tangent_adjoint(
-        counters, me, 0, space, fitting, blocks, atoms, source, w, cache, pairs, sums, v_pc, M, axis,
-        scale, E_bar_i,
-        T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
-    )  # fmt: skip
+    """Twin of `jacobian.weight_gradient`, for atoms that move or have an Ē.
+
+    Without motion, ``v_pc`` and ``S_dot_tk`` having no rows, twin of `jacobian.energy_gradient`.
+    """
+    if len(S_dot_tk) > 0:
+        _tangent_adjoint(
+            counters, me, 0, space, fitting, blocks, atoms, source, w, cache, pairs, sums, v_pc, M, axis,
+            scale, E_bar_i, T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
+        )  # fmt: skip
+    else:
+        _energy_adjoint(
+            counters, me, 0, space, fitting, blocks, atoms, source, w, cache, M, axis, E_bar_i, T_ikm, layers,
+            T_bar_ikm,
+        )  # fmt: skip
     _node_adjoint(counters, me, 1, atoms, sums, S_dot_tk, T_bar_ikm, T_dot_bar_ikm, collected)
     _sum_columns(counters, me, 2, fitting, first_t, source, each, cache, layers, gradient)
     _sum_chunks(counters, me, 3, collected)
