@@ -586,16 +586,14 @@ def _sum_chunks(counters, me, phase, collected):
 
 
 @njit(**PART)
-def _sum_columns(counters, me, phase, nets, first_row, source, each, cache, layers, gradient):
+def _sum_columns(counters, me, phase, nets, first_row, source, cache, layers, gradient):
     """Gradient of the nets' weights, some columns of a task."""
     while True:
         task = take(counters, me, phase, len(nets.columns))
         if task >= len(nets.columns):
             break
         net, column = nets.columns[task, 0], nets.columns[task, 1]
-        add_columns(
-            nets, net, first_row[net], first_row[net + 1], source, each, cache, layers, gradient, column
-        )
+        add_columns(nets, net, first_row[net], first_row[net + 1], source, cache, layers, gradient, column)
 
 
 @njit(**PART)
@@ -616,7 +614,7 @@ def _embedding_gradient(
         backward_rows(nets, net, w, r0, r1, each, table_cache, bar, new, layers.a_bar, 0, layers.idt_bar)
         done(counters, phase)
     wait(counters, phase, len(blocks))
-    _sum_columns(counters, me, phase + 1, nets, rows.first_e, each, each, table_cache, layers, gradient)
+    _sum_columns(counters, me, phase + 1, nets, rows.first_e, each, table_cache, layers, gradient)
 
 
 @njit(**KERNEL)
@@ -640,7 +638,7 @@ def weight_gradient(
             T_bar_ikm,
         )  # fmt: skip
     _node_adjoint(counters, me, 1, atoms, sums, S_dot_tk, T_bar_ikm, T_dot_bar_ikm, collected)
-    _sum_columns(counters, me, 2, fitting, first_t, source, each, cache, layers, gradient)
+    _sum_columns(counters, me, 2, fitting, first_t, source, cache, layers, gradient)
     _sum_chunks(counters, me, 3, collected)
     _embedding_gradient(
         counters, me, 4, space, embedding, rows, each, w, table_cache, collected, table_layers, gradient
