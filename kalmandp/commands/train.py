@@ -36,12 +36,19 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
-    from kalmandp.commands.progress import Progress
+    from kalmandp.files import one_run_in
     from kalmandp.training.inputs import read_input
-    from kalmandp.training.loop import train
 
     settings = read_input(args.input)
     output = Path(args.output)
+    with one_run_in(output):
+        return _run(args, settings, output)
+
+
+def _run(args, settings, output: Path) -> int:
+    from kalmandp.commands.progress import Progress
+    from kalmandp.training.loop import train
+
     checkpoint = checkpoint_path(settings, output)
     restart = None
     if args.restart is not None:
@@ -58,7 +65,10 @@ def run(args) -> int:
         contextlib.closing(Progress(quiet=args.quiet)) as progress,
         _stop() as stop,
     ):
-        for last in train(settings, output=output, restart=restart, init_model=args.init_model, stop=stop):
+        records = train(
+            settings, output=output, restart=restart, init_model=args.init_model, stop=stop, exclusive=False
+        )
+        for last in records:
             started()
             progress(last)
     if last is not None and last.event == "stopped":

@@ -14,7 +14,7 @@ For one block this is P⁻¹ ← λ P⁻¹ + Hᵀ R⁻¹ H: recursive least squa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from kalmandp.arrays import namespace, to_numpy
 from kalmandp.errors import FilterError, InputError, require
 from kalmandp.kalman.blocks import BLOCK_SIZE, Blocks, Part, partition
 from kalmandp.kalman.covariance import Covariance
+from kalmandp.kalman.uninterrupted import uninterrupted
 
 
 class UpdateInfo(NamedTuple):
@@ -36,6 +37,7 @@ class UpdateInfo(NamedTuple):
     step_norm : |Δw|
     gain_norm : √tr(K S⁻¹ Kᵀ), the root mean square of |Δw| over errors drawn from N(0, S)
     lam : the memory factor λ that this update used
+    accepted : False if the measurement was left out; then step_norm and gain_norm are 0
     """
 
     innovation_variance: np.ndarray
@@ -43,6 +45,7 @@ class UpdateInfo(NamedTuple):
     step_norm: float
     gain_norm: float
     lam: float
+    accepted: bool = True
 
 
 class RLEKF:
@@ -114,7 +117,9 @@ class RLEKF:
         require(np.ndim(q) == 0 and 0 <= q < np.inf, "process_noise", q, "a finite number ≥ 0")
         self._process_noise = float(q)
 
-    def update(self, H: Any, error: Any, noise: Any) -> UpdateInfo:
+    def update(
+        self, H: Any, error: Any, noise: Any, accept: Callable[[np.ndarray, np.ndarray], bool] | None = None
+    ) -> UpdateInfo:
         """Take in one measurement of m numbers.
 
         Parameters
@@ -123,6 +128,8 @@ class RLEKF:
         error : y − h(w), (m,), or a number for m = 1
         noise : R, the variance of the measurement noise in the units of error²: a number, the
             variances (m,), or the covariance (m, m)
+        accept : asked as ``accept(error, S)``, arrays (m,) and (m, m), before anything is changed. Where
+            it answers False the measurement is left out: weights, P, λ and the count are as before.
 
         Raises
         ------
@@ -130,7 +137,8 @@ class RLEKF:
             Wrong shapes, or noise that is not a variance.
         FilterError
             A number that is not finite, or S or P not positive definite. Whatever is raised, weights, P,
-            λ and the count of updates are exactly as before.
+            λ and the count of updates are exactly as before. That holds for Ctrl-C too: while they are
+            changed it waits (`kalman.uninterrupted`).
         """
         H_qw, error_q, R_qq = self._measurement(H, error, noise)
         xp = namespace(H_qw)
@@ -142,27 +150,31 @@ class RLEKF:
             # S = C Cᵀ,  z = C⁻¹ error,  G = C⁻¹ K:  K S⁻¹ error = Gᵀz,  K S⁻¹ Kᵀ = GᵀG
             C_qq = _cholesky(S_qq)
             z_q = _solve_lower(C_qq, error_q)
+            nis = float(np.sum(z_q * z_q))
+            if accept is not None and not accept(error_q, S_qq):
+                return UpdateInfo(S_qq, nis, 0.0, 0.0, self.lam, accepted=False)
             G_qw = self.covariance.whiten(K_qw, xp.asarray(C_qq))
             # l. 12:  w_l ← w_l + K_l S⁻¹ error
             step_w = xp.einsum("q,qw->w", xp.asarray(z_q), G_qw)
             weights = self.weights + step_w
         if not bool(xp.isfinite(weights).all()):
             raise FilterError("the step of the weights is not finite; the filter is unchanged")
-        # l. 11:  P_l ← (P_l − K_l S⁻¹ K_lᵀ)/λ, and P ← P + q I if asked for
-        self.covariance.downdate(G_qw, self.lam)
-        if self.process_noise:
-            self.covariance.inflate(self.process_noise)
-        self.weights[...] = weights
         info = UpdateInfo(
             innovation_variance=S_qq,
-            nis=float(np.sum(z_q * z_q)),
+            nis=nis,
             step_norm=sqrt(float(xp.sum(step_w * step_w))),
             gain_norm=sqrt(float(xp.einsum("qw,qw->", G_qw, G_qw))),
             lam=self.lam,
         )
-        # l. 14:  λ ← ν λ + 1 − ν
-        self.lam = self.nu * self.lam + 1 - self.nu
-        self.updates += 1
+        with uninterrupted():
+            # l. 11:  P_l ← (P_l − K_l S⁻¹ K_lᵀ)/λ, and P ← P + q I if asked for
+            self.covariance.downdate(G_qw, self.lam)
+            if self.process_noise:
+                self.covariance.inflate(self.process_noise)
+            self.weights[...] = weights
+            # l. 14:  λ ← ν λ + 1 − ν
+            self.lam = self.nu * self.lam + 1 - self.nu
+            self.updates += 1
         return info
 
     def state(self, copy: bool = True) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kalmandp.errors import FilterError
+from kalmandp.kalman.uninterrupted import uninterrupted
 from kalmandp.potential.jacobian import force_direction, virial_direction
 from kalmandp.training.measurements import Sample, labels, predict
 from kalmandp.training.settings import LearningRateSettings, LossSettings
@@ -85,12 +86,13 @@ class Adam:
         """One step down ``gradient`` (N,). Raises FilterError, state unchanged, if it is not finite."""
         if not np.isfinite(gradient).all():
             raise FilterError("the gradient of the loss is not finite; the weights were not changed")
-        self.updates += 1
-        self.m += (1 - self.beta1) * (gradient - self.m)
-        self.v += (1 - self.beta2) * (gradient * gradient - self.v)
-        m_hat = self.m / (1 - self.beta1**self.updates)
-        v_hat = self.v / (1 - self.beta2**self.updates)
-        self.weights -= learning_rate * m_hat / (np.sqrt(v_hat) + self.epsilon)
+        with uninterrupted():
+            self.updates += 1
+            self.m += (1 - self.beta1) * (gradient - self.m)
+            self.v += (1 - self.beta2) * (gradient * gradient - self.v)
+            m_hat = self.m / (1 - self.beta1**self.updates)
+            v_hat = self.v / (1 - self.beta2**self.updates)
+            self.weights -= learning_rate * m_hat / (np.sqrt(v_hat) + self.epsilon)
 
     def state(self) -> dict:
         """Arrays and numbers from which ``restore`` goes on with the same bits."""

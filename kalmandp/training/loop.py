@@ -9,24 +9,29 @@ One step takes one batch (a frame, as a rule) through: neighbours → environmen
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from kalmandp.errors import FilterError, InputError
-from kalmandp.files import make_folder
+from kalmandp.errors import FileError, FilterError, InputError
+from kalmandp.files import make_folder, one_run_in
 from kalmandp.frames.dataset import Dataset
-from kalmandp.kalman.blocks import Part, partition
+from kalmandp.kalman.blocks import partition
 from kalmandp.kalman.filter import RLEKF
+from kalmandp.kalman.uninterrupted import uninterrupted
 from kalmandp.potential.potential import Potential
 from kalmandp.training import measurements
 from kalmandp.training.adam import Adam, Schedule, loss_gradient
-from kalmandp.training.checkpoint import load_checkpoint, save_checkpoint
+from kalmandp.training.checkpoint import open_checkpoint, reading, save_checkpoint
+from kalmandp.training.diagnostics import Diagnostics, Update, innovations
 from kalmandp.training.feed import Feed, PairCache
-from kalmandp.training.history import History, Record
+from kalmandp.training.gate import LEFT_OUT_FILE, Gate, Refusal
+from kalmandp.training.history import COLUMNS, History, Record
 from kalmandp.training.inputs import read_input
+from kalmandp.training.memory import check_memory, parts_of
 from kalmandp.training.metrics import Metrics, evaluate
 from kalmandp.training.presets import KalmanChoices, resolve
 from kalmandp.training.settings import Settings
@@ -41,10 +46,12 @@ class KalmanTrainer:
 
     def __init__(self, potential: Potential, choices: KalmanChoices, rng: np.random.Generator):
         self.potential, self.choices, self.rng = potential, choices, rng
-        parts = [Part(t.name, t.size, t.layer) for t in potential.layout.tensors]
+        self.gate = None if choices.gate is None else Gate(choices.gate)
+        #: of the last `step`: what each update did, and why it was left out if it was
+        self.log: list[tuple[Update, Refusal | None]] = []
         self.filter = RLEKF(
             potential.weights,
-            partition(parts, choices.partition, choices.block_size),
+            partition(parts_of(potential.layout), choices.partition, choices.block_size),
             P0=choices.p0,
             lam=choices.lam,
             nu=choices.nu,
@@ -63,6 +70,7 @@ class KalmanTrainer:
     def step(self, sample: measurements.Sample) -> dict:
         """All updates of one sample; returns the diagnostics of each kind of measurement."""
         B = len(sample.frames)
+        self.log = []
         if self.choices.measurement == "signed":
             return {m.kind: self._update(m, B) for m in self._signed(sample)}
         groups = self._draw(sample)
@@ -126,22 +134,53 @@ class KalmanTrainer:
         H, error = m.H_qw, m.error_q
         if self.choices.batch_sum and n_frames > 1:
             H, error = n_frames * H, np.sqrt(n_frames) * error
-        info = self.filter.update(H, error, m.noise_q)
-        self.potential.weights = self.filter.weights
+        found: dict = {}
+        refusal = None
+
+        def accept(error_q, S_qq) -> bool:
+            nonlocal refusal
+            found.update(innovations(m.kind_q, error_q, S_qq))
+            refusal = None if self.gate is None else self.gate.judge(found)
+            return refusal is None
+
+        with uninterrupted():  # the potential has the filter's weights at any moment that can be seen
+            info = self.filter.update(H, error, m.noise_q, accept)
+            self.potential.weights = self.filter.weights
+        nis = info.nis / len(m.error_q)
+        did = Update(
+            self.updates, found, nis, info.step_norm, info.gain_norm, info.lam, not info.accepted
+        )
+        self.log.append((did, refusal))
         return info
+
+    def traces(self) -> np.ndarray:
+        """The trace of each block of P."""
+        return self.filter.covariance.trace()
 
     def state(self) -> dict:
         return self.filter.state(copy=False)
 
     def restore(self, state: dict) -> None:
+        blocks = self.filter.blocks
+        if "block_sizes" not in state or tuple(state["block_sizes"]) != blocks.sizes:
+            raise InputError(
+                "the input's optimizer cuts P into other blocks than the checkpoint's; expected the same"
+            )
+        dtype = self.filter.covariance.dtype
+        del self.filter  # or there would be two P in memory
         self.filter = RLEKF.from_state(state)
         self.potential.weights = self.filter.weights
+        if self.filter.covariance.dtype != dtype:
+            raise InputError(
+                f"optimizer/covariance_dtype is {dtype}; expected {self.filter.covariance.dtype}, as in the "
+                "checkpoint"
+            )
 
 
 class AdamTrainer:
     """The baseline behind the same interface: one Adam step per sample."""
 
-    lam = NAN
+    lam, gate, log = NAN, None, ()
 
     def __init__(self, potential: Potential, settings: Settings, n_steps: int):
         o = settings.optimizer
@@ -164,10 +203,15 @@ class AdamTrainer:
         self.potential.weights = self.adam.weights
         return {"loss": loss}
 
+    def traces(self) -> None:
+        """Adam has no P."""
+
     def state(self) -> dict:
         return self.adam.state()
 
     def restore(self, state: dict) -> None:
+        if "m" not in state:
+            raise InputError("the input's optimizer is Adam, the checkpoint's is not; expected the same")
         self.adam.restore(state)
         self.potential.weights = self.adam.weights
 
@@ -183,7 +227,15 @@ class Run:
         self.settings, self.output = settings, Path(output)
         for name in (t.save_ckpt, t.model_file, t.disp_file):
             make_folder((self.output / name).parent)
-        saved = load_checkpoint(restart) if restart is not None else None
+        with contextlib.ExitStack() as stack:  # P is read from the open file
+            saved = stack.enter_context(open_checkpoint(restart)) if restart is not None else None
+            self._make(saved, init_model, engine)
+            if saved is not None:
+                self._restore(saved, restart)
+
+    def _make(self, saved: dict | None, init_model, engine) -> None:
+        """Data, potential and optimizer, as the input says."""
+        settings, t = self.settings, self.settings.training
         self.seed = _seed(settings, saved)
         self.rng = np.random.default_rng(self.seed)
         self.data, self.validation = datasets(settings, self.seed)
@@ -204,28 +256,42 @@ class Run:
         self.n_steps = t.n_steps if t.n_steps is not None else max(1, round(epochs * per_epoch))
         self.trainer: KalmanTrainer | AdamTrainer
         if settings.optimizer.is_kalman:
-            self.trainer = KalmanTrainer(self.potential, resolve(settings.optimizer), self.rng)
+            choices = resolve(settings.optimizer)
+            check_memory(parts_of(self.potential.layout), choices)
+            self.trainer = KalmanTrainer(self.potential, choices, self.rng)
         else:
             self.trainer = AdamTrainer(self.potential, settings, self.n_steps)
-        self.history = History()
+        self.history, self.diagnostics = History(), Diagnostics()
         self.step_number, self.seconds = 0, 0.0
-        if saved is not None:
-            self._restore(saved)
 
     def step(self) -> tuple[measurements.Sample, Metrics | None, dict]:
         """Learn the next batch; returns it, its errors beforehand on display steps, diagnostics."""
         began = time.perf_counter()
-        items = [self.frames[k] for k in self.feed.next()]
+        self._feed_before = self.feed.state()
+        numbers = self.feed.next()
+        items = [self.frames[k] for k in numbers]
         frames, pairs = [f for f, _ in items], [p for _, p in items]
         before = evaluate(self.potential, frames, pairs) if self._is(self.display_freq) else None
         sample = measurements.make_sample(self.potential, frames, pairs)
         try:
             diagnostics = self.trainer.step(sample)
         except FilterError as error:
-            raise FilterError(f"{frames[0].source}: {error}") from error
+            raise FilterError(f"{', '.join(f.source for f in frames)}: {error}") from error
+        displays = self._is(self.display_freq)
         self.step_number += 1
+        self._note(numbers, displays)
         self.seconds += time.perf_counter() - began
         return sample, before, diagnostics
+
+    def _note(self, numbers: np.ndarray, displays: bool) -> None:
+        """Keep what the updates of a step did, and which frames the gate left out."""
+        for did, refusal in self.trainer.log:
+            self.diagnostics.add(did, self.step_number, int(numbers[0]))
+            if refusal is not None and self.trainer.gate is not None:
+                for k in numbers:
+                    self.trainer.gate.left_out.add(self.step_number, self.feed.epoch, k, refusal)
+        if displays and (trace_l := self.trainer.traces()) is not None:
+            self.diagnostics.add_traces(self.trainer.updates, trace_l)
 
     @property
     def display_freq(self) -> int:
@@ -268,8 +334,22 @@ class Run:
     def checkpoint(self) -> Path:
         """Write checkpoint, model and learning curve; returns the checkpoint's path."""
         t = self.settings.training
-        path = self.output / t.save_ckpt
-        path = path.with_name(path.name + ".h5") if path.suffix not in (".h5", ".hdf5") else path
+        path = self.checkpoint_path
+        self._save(path, self.feed.state())
+        self.potential.info["model_def_script"] = self.settings.source.get("model", {})
+        self.potential.save(self.output / t.model_file)
+        self.history.write(self.output / t.disp_file)
+        if self.trainer.gate is not None:
+            self.trainer.gate.left_out.write(self.output / LEFT_OUT_FILE, self.data.source)
+        return path
+
+    @property
+    def checkpoint_path(self) -> Path:
+        path = self.output / self.settings.training.save_ckpt
+        return path.with_name(path.name + ".h5") if path.suffix not in (".h5", ".hdf5") else path
+
+    def _save(self, path: Path, feed: dict) -> None:
+        gate = self.trainer.gate
         save_checkpoint(
             path,
             potential=self.potential,
@@ -277,32 +357,61 @@ class Run:
             rng=self.rng,
             states={
                 "optimizer": self.trainer.state(),
-                "feed": self.feed.state(),
-                "history": {"rows": self.history.array},
+                "feed": feed,
+                "history": {"rows": self.history.array, "columns": " ".join(COLUMNS)},
+                "diagnostics": self.diagnostics.state(),
+                **({} if gate is None else {"gate": gate.state()}),
             },
             step=self.step_number,
             seconds=self.seconds,
+            covariance_dtype=self.settings.optimizer.checkpoint_dtype,
         )
-        self.potential.info["model_def_script"] = self.settings.source.get("model", {})
-        self.potential.save(self.output / t.model_file)
-        self.history.write(self.output / t.disp_file)
-        return path
 
-    def _restore(self, saved: dict) -> None:
+    def rescue(self) -> str:
+        """After an update that failed: save the filter as it was before; returns words for the user.
+
+        The data go on with the batch that failed. The last checkpoint is not touched.
+        """
+        if not self.trainer.updates:
+            return "there was no update before it"
+        path = self.checkpoint_path.with_suffix(".stopped.h5")
+        try:
+            self._save(path, self._feed_before)
+        except FileError as error:
+            return f"the filter as before this update could not be saved ({error})"
+        return f"saved as before this update in {path}, from where --restart goes on with this frame"
+
+    def _restore(self, saved: dict, path) -> None:
         if saved["source"].get("model") != self.settings.source.get("model"):
             raise InputError(
                 "the input's section model differs from the checkpoint's; expected the same model "
                 "for a restart (to start anew from these weights use --init-model)"
             )
-        self.trainer.restore(saved["optimizer"])
+        n_frames = len(saved["feed"]["order"])
+        if n_frames != self.feed.n_frames:
+            raise InputError(
+                f"the training data hold {self.feed.n_frames} frames; expected {n_frames}, as in the "
+                "checkpoint (to start anew from its weights use --init-model)"
+            )
+        with reading(path):
+            self.trainer.restore(saved["optimizer"])
         self.feed.restore(saved["feed"])
         self.rng.bit_generator.state = saved["generator"]
         self.history = History(saved["history"]["rows"])
+        self.diagnostics = Diagnostics(saved.get("diagnostics"))
+        if self.trainer.gate is not None:
+            self.trainer.gate.restore(saved.get("gate", {}))
         self.step_number, self.seconds = saved["step"], saved["seconds"]
 
 
 def train(
-    settings, *, output=".", restart=None, init_model=None, stop: Callable[[], bool] | None = None
+    settings,
+    *,
+    output=".",
+    restart=None,
+    init_model=None,
+    stop: Callable[[], bool] | None = None,
+    exclusive: bool = True,
 ) -> Iterator[Record]:
     """Train a potential; the caller owns the loop.
 
@@ -313,6 +422,7 @@ def train(
     restart : checkpoint to go on from, bit for bit
     init_model : model file whose weights to start from
     stop : called after each step; when it returns True the run is saved and ends
+    exclusive : hold ``output`` for this run alone (`files.one_run_in`); False if the caller does
 
     Yields
     ------
@@ -322,17 +432,27 @@ def train(
     Raises
     ------
     InputError, FileError
-        For input that cannot be used, before anything is written.
+        For input that cannot be used, a P that does not fit into the free memory, or a folder that
+        another run is using, before anything is written.
     FilterError
-        If an update would spoil the state; the frame is named, the last checkpoint is intact.
+        If an update would spoil the state. The frame is named; the last checkpoint is intact; the state
+        before that update is saved beside it.
     """
     if not isinstance(settings, Settings):
         settings = read_input(settings)
-    run = Run(settings, output, restart, init_model)
+    with one_run_in(output) if exclusive else contextlib.nullcontext():
+        yield from _records(Run(settings, output, restart, init_model), stop)
+
+
+def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
+    """The steps of a run, saved where its input says."""
     while run.step_number < run.n_steps:
         displays = run._is(run.display_freq)
-        saves = run._is(settings.training.save_freq)
-        _, before, diagnostics = run.step()
+        saves = run._is(run.settings.training.save_freq)
+        try:
+            _, before, diagnostics = run.step()
+        except FilterError as error:
+            raise FilterError(f"{error}; {run.rescue()}") from error
         record = run.record("step", before, diagnostics=diagnostics)
         if displays:
             record = run.record("display", before, run.validate(), diagnostics)

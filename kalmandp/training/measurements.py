@@ -23,12 +23,16 @@ from kalmandp.potential.potential import Potential
 
 
 class Measurement(NamedTuple):
-    """H_qw (m, N), error_q (m,), noise_q (m,); ``kind`` says what was measured."""
+    """H_qw (m, N), error_q (m,), noise_q (m,); ``kind`` says what was measured.
+
+    kind_q : (m,) "energy", "force" or "virial", what each number is
+    """
 
     kind: str
     H_qw: np.ndarray
     error_q: np.ndarray
     noise_q: np.ndarray
+    kind_q: tuple[str, ...]
 
 
 class Sample(NamedTuple):
@@ -105,7 +109,7 @@ def energy_signed(
         potential.parameters, sample.environment, now.forward, E_bar_i
     )
     R = noise.energy(sample.n_atoms // len(error_f), n_blocks)
-    return Measurement("energy", H_w[None], np.abs(error_f).mean()[None], np.array([R]))
+    return Measurement("energy", H_w[None], np.abs(error_f).mean()[None], np.array([R]), ("energy",))
 
 
 def force_signed(
@@ -118,7 +122,7 @@ def force_signed(
     np.add.at(c_ic, atoms, signs(error_ac) / error_ac.size)
     H_w = _tangent_gradient(potential, sample, now, force_direction(sample.environment, c_ic))
     R = noise.force(sample.n_atoms // len(sample.frames), n_blocks)
-    return Measurement("force", H_w[None], np.abs(error_ac).mean()[None], np.array([R]))
+    return Measurement("force", H_w[None], np.abs(error_ac).mean()[None], np.array([R]), ("force",))
 
 
 def virial_signed(
@@ -130,7 +134,7 @@ def virial_signed(
     C_fcc = signs(error_fcc) / error_fcc.size
     H_w = _tangent_gradient(potential, sample, now, virial_direction(sample.environment, C_fcc))
     R = noise.virial(sample.n_atoms // len(sample.frames), n_blocks)
-    return Measurement("virial", H_w[None], np.abs(error_fcc).mean()[None], np.array([R]))
+    return Measurement("virial", H_w[None], np.abs(error_fcc).mean()[None], np.array([R]), ("virial",))
 
 
 def joint(
@@ -155,6 +159,7 @@ def joint(
         np.concatenate([m.H_qw for m in parts]),
         np.concatenate([m.error_q for m in parts]),
         np.concatenate([m.noise_q for m in parts]),
+        tuple(kind for m in parts for kind in m.kind_q),
     )
 
 
@@ -164,7 +169,7 @@ def matrix(
     """Energies of all frames, each force component of ``atoms``, and the virials, in one update."""
     now = predict(potential, sample)
     per_frame = sample.n_atoms // len(sample.frames)
-    H, error, R = [], [], []
+    H, error, R, kinds = [], [], [], ["energy"] * len(sample.frames) + ["force"] * (3 * len(atoms))
     for f, E_error in enumerate(labels(sample, "energy") - now.E_f):
         E_bar_i = (sample.environment.frame_i == f).astype(float)
         H.append(
@@ -185,6 +190,7 @@ def matrix(
             R.append(noise.force(per_frame, n_blocks))
     if virial:
         W_error_fcc = labels(sample, "virial") - now.W_fcc
+        kinds += ["virial"] * (6 * len(sample.frames))
         for f, frame in enumerate(sample.frames):
             for d, c in zip(*np.triu_indices(3), strict=True):
                 C_fcc = np.zeros_like(W_error_fcc)
@@ -194,7 +200,7 @@ def matrix(
                 H.append(_tangent_gradient(potential, sample, now, v_pc))
                 error.append(0.5 * (W_error_fcc[f, d, c] + W_error_fcc[f, c, d]))
                 R.append(noise.virial(len(frame), n_blocks))
-    return Measurement("matrix", np.stack(H), np.array(error), np.array(R))
+    return Measurement("matrix", np.stack(H), np.array(error), np.array(R), tuple(kinds))
 
 
 def _tangent_gradient(potential: Potential, sample: Sample, now: Prediction, v_pc):
