@@ -1,14 +1,21 @@
 """The gate: measurements that are too far from what the filter expects are left out, and listed.
 
 For each kind c of number in a measurement (energy, force, virial), n_c = mean error_q²/S_qq is how far off
-the labels are against what the filter expected of them (`training.diagnostics`). Early in training, or with
-noise that is stated too small, n_c is far above 1 for every frame; so it is compared with its own kind:
+the labels are against what the filter expected of them (`training.diagnostics`). With noise that is stated
+too small or too large n_c is far from 1 for every frame; so it is compared with its own kind:
 
     left out if, for any c,   n_c > bound · median of the last WINDOW n_c of its kind
 
-``bound = 25`` leaves out what is five times as far off as usual. The median is taken over all of them, those
-left out included: if what the model meets changes for good, the median follows after half a window, and
-nothing stays shut out. Until WARM_UP measurements of a kind have been seen, none of that kind is left out.
+``bound = 100`` leaves out what is ten times as far off as usual. Several measurements of a frame follow one
+another, and the first has most to say: what it is for a kind, all of that kind are in this step, and it alone
+joins the window. A filter that has just begun is far off
+everywhere, and one that is disturbed for a while is too; leaving out good labels then would keep it so:
+
+- nothing is left out in the first pass over the data (or the first `LATEST` steps of a long one), and
+  nothing of a kind before WARM_UP of it have been judged;
+- after IN_A_ROW steps in a row in which something was left out, the next step is taken in as it is: wrong
+  labels are few, so it is the filter that is off;
+- the median is over all steps, those left out included: it follows a change that stays.
 """
 
 from __future__ import annotations
@@ -27,6 +34,10 @@ from kalmandp.training.diagnostics import KINDS, Innovation
 LEFT_OUT_FILE = "left_out.out"
 #: Measurements of a kind whose median is what is usual, and how many must be known.
 WINDOW, WARM_UP = 256, 32
+#: Steps with something left out after which one is taken in.
+IN_A_ROW = 3
+#: The gate is at work from this step on, or from the second pass over the data if that is earlier.
+LATEST = 1000
 
 
 class Refusal(NamedTuple):
@@ -47,30 +58,49 @@ class Gate:
 
     def __init__(self, bound: float):
         self.bound = bound
+        #: Set from outside: whether anything may be left out yet.
+        self.at_work = False
+        self._in_a_row, self._left_out_now = 0, False
+        self._step: dict[str, Refusal | None] = {}  # what was decided for each kind in this step
         self._recent: dict[str, deque] = {kind: deque(maxlen=WINDOW) for kind in KINDS}
         self.left_out = LeftOut()
 
+    def begin_step(self) -> None:
+        """Tell that the measurements that follow are of another batch."""
+        self._in_a_row = self._in_a_row + 1 if self._left_out_now else 0
+        self._left_out_now, self._step = False, {}
+
     def judge(self, found: dict[str, Innovation]) -> Refusal | None:
-        """None if a measurement may be taken in; otherwise why not. Each is judged once."""
-        worst = None
+        """None if a measurement may be taken in; otherwise why not."""
         for kind, (nis, _) in found.items():
-            recent = self._recent[kind]
-            usual = median(recent) if len(recent) >= WARM_UP else np.inf
-            if nis > self.bound * usual and (worst is None or nis / usual > worst.nis / worst.usual):
-                worst = Refusal(kind, nis, usual)
-            recent.append(nis)
-        return worst
+            if kind not in self._step:
+                self._step[kind] = self._decide(kind, nis)
+                self._recent[kind].append(nis)
+        # what is left out is left out as a whole, whatever kind is off
+        refused = [why for kind in found if (why := self._step[kind]) is not None]
+        self._left_out_now |= bool(refused)
+        return max(refused, key=lambda why: why.nis / why.usual, default=None)
+
+    def _decide(self, kind: str, nis: float) -> Refusal | None:
+        recent = self._recent[kind]
+        if not self.at_work or self._in_a_row >= IN_A_ROW or len(recent) < WARM_UP:
+            return None
+        usual = median(recent)
+        return Refusal(kind, nis, usual) if nis > self.bound * usual else None
 
     def state(self) -> dict:
         """Arrays for a checkpoint."""
         recent = {f"recent/{kind}": np.array(values) for kind, values in self._recent.items()}
-        return {**recent, "left_out": self.left_out.array}
+        row = {"in_a_row": self._in_a_row, "left_out_now": int(self._left_out_now)}
+        return {**recent, **row, "left_out": self.left_out.array}
 
     def restore(self, state: dict) -> None:
         """Go on from what `state` returned; from nothing if the run had no gate before."""
         for kind, recent in self._recent.items():
             recent.clear()
             recent.extend(np.asarray(state.get(f"recent/{kind}", [])).tolist())
+        self._in_a_row, self._step = int(state.get("in_a_row", 0)), {}  # a checkpoint lies between steps
+        self._left_out_now = bool(state.get("left_out_now", False))
         self.left_out = LeftOut(state.get("left_out"))
 
 

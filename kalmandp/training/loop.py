@@ -28,7 +28,7 @@ from kalmandp.training.adam import Adam, Schedule, loss_gradient
 from kalmandp.training.checkpoint import open_checkpoint, reading, save_checkpoint
 from kalmandp.training.diagnostics import Diagnostics, Update, innovations
 from kalmandp.training.feed import Feed, PairCache
-from kalmandp.training.gate import LEFT_OUT_FILE, Gate, Refusal
+from kalmandp.training.gate import LATEST, LEFT_OUT_FILE, Gate, Refusal
 from kalmandp.training.history import COLUMNS, History, Record
 from kalmandp.training.inputs import read_input
 from kalmandp.training.memory import check_memory, parts_of
@@ -71,6 +71,8 @@ class KalmanTrainer:
         """All updates of one sample; returns the diagnostics of each kind of measurement."""
         B = len(sample.frames)
         self.log = []
+        if self.gate is not None:
+            self.gate.begin_step()
         if self.choices.measurement == "signed":
             return {m.kind: self._update(m, B) for m in self._signed(sample)}
         groups = self._draw(sample)
@@ -273,6 +275,8 @@ class Run:
         frames, pairs = [f for f, _ in items], [p for _, p in items]
         before = evaluate(self.potential, frames, pairs) if self._is(self.display_freq) else None
         sample = measurements.make_sample(self.potential, frames, pairs)
+        if self.trainer.gate is not None:
+            self.trainer.gate.at_work = self.feed.epoch > 0 or self.step_number >= LATEST
         try:
             diagnostics = self.trainer.step(sample)
         except FilterError as error:
