@@ -51,7 +51,7 @@ import numpy as np
 
 import kalmandp
 from kalmandp.errors import FileError
-from kalmandp.files import check_global_heaps, writing_hdf5
+from kalmandp.files import check_global_heaps, naming, writing_hdf5
 from kalmandp.potential.architecture import Architecture
 from kalmandp.potential.potential import Potential
 
@@ -81,9 +81,9 @@ def save_checkpoint(
     Raises
     ------
     FileError
-        If it cannot be written, a full disk for one; what was at ``path`` is there unchanged.
+        If it cannot be written, because the disk or the memory is full; what was at ``path`` is unchanged.
     """
-    with writing_hdf5(path) as writer:
+    with naming(path), writing_hdf5(path) as writer:
         file = writer.file
         file.attrs["format"] = np.bytes_(FORMAT)
         file.attrs["version"] = VERSION

@@ -120,6 +120,22 @@ class LeftOut:
     def array(self) -> np.ndarray:
         return np.array(self.rows, dtype=float).reshape(-1, len(self.COLUMNS))
 
+    def summary(self, sources) -> list[str]:
+        """A line for each frame: how often its measurements were left out, and why; the worst first."""
+        frames: dict[int, list] = {}
+        for row in self.rows:
+            frames.setdefault(int(row[2]), []).append(row)
+        lines = []
+        for k, rows in sorted(frames.items(), key=lambda item: (-len(item[1]), item[0])):
+            kinds = " and ".join(dict.fromkeys(KINDS[int(row[3])] for row in rows))
+            times, epoch = len(rows), int(rows[-1][1]) + 1
+            most = max(nis / usual for *_, nis, usual in rows) ** 0.5
+            lines.append(
+                f"{sources(k)}: {kinds}, {times} measurement{'s' * (times > 1)}, the last in epoch {epoch}, "
+                f"up to {most:.0f} times as far off as usual"
+            )
+        return lines
+
     def write(self, path, sources) -> None:
         """Write the list as text; ``sources(k)`` names frame k. Written beside and renamed."""
         head = f"#{'step':>8} {'epoch':>6} {'frame':>7} {'kind':>7} {'nis':>11} {'usual':>11}  source"
