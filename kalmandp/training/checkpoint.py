@@ -59,6 +59,8 @@ FORMAT = "kalmandp checkpoint"
 VERSION = 2
 #: Bytes of a chunk of a large array, and of the pieces in which it is written.
 CHUNK, PIECE = 1 << 20, 1 << 24
+#: Bytes that must be free before writing begins.
+RESERVE = 3 * PIECE
 #: P is compressed if this share of its numbers is zero.
 ZEROS = 0.5
 
@@ -83,6 +85,7 @@ def save_checkpoint(
     FileError
         If it cannot be written, because the disk or the memory is full; what was at ``path`` is unchanged.
     """
+    _check_reserve(path)
     with naming(path), writing_hdf5(path) as writer:
         file = writer.file
         file.attrs["format"] = np.bytes_(FORMAT)
@@ -154,6 +157,16 @@ def versions() -> dict[str, str]:
 
 
 # --- writing --------------------------------------------------------------------------------------
+
+
+def _check_reserve(path) -> None:
+    """Ask for the memory that writing takes beforehand: HDF5 may not survive a request that is refused."""
+    try:
+        np.empty(RESERVE, dtype=np.uint8)
+    except MemoryError:
+        raise FileError(
+            f"{path}: cannot be written (less than {RESERVE >> 20} MiB of memory are free)"
+        ) from None
 
 
 def _put_json(writer, name: str, value) -> None:
