@@ -25,7 +25,7 @@ from kalmandp.potential.potential import Potential
 class Measurement(NamedTuple):
     """H_qw (m, N), error_q (m,), noise_q (m,); ``kind`` says what was measured.
 
-    kind_q : (m,) "energy", "force" or "virial", what each number is
+    kind_q : (m,) what each number is: "energy", "force", "virial" or "atomic_energy"
     """
 
     kind: str

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from kalmandp.frames.dataset import Dataset
-from kalmandp.kalman.blocks import Part, covariance_memory, partition
 from kalmandp.potential.potential import Potential
-from kalmandp.training.loop import AdamTrainer, KalmanTrainer
 from kalmandp.training.measurements import make_sample
+from kalmandp.training.memory import SHARE, available_memory, covariance_need, parts_of
 from kalmandp.training.presets import resolve
 from kalmandp.training.settings import Settings
+from kalmandp.training.trainers import AdamTrainer, KalmanTrainer
 
 #: Frames from which the model's form and the time of a step are taken.
 SOME_FRAMES = 8
 #: Steps that are timed, after one that compiles.
 TIMED_STEPS = 3
-#: P may take this share of the free memory.
-SHARE = 0.9
 
 
 class Plan(NamedTuple):
@@ -115,24 +111,6 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
     return plan
 
 
-def available_memory() -> int:
-    """Bytes of memory that are free for a new array; 0 if the system does not tell."""
-    free = []
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-        # a container may have less than the machine
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = Path("/sys/fs/cgroup/memory.current").read_text().strip()
-        if limit.isdigit():
-            free.append(max(1, int(limit) - int(used)))
-    except (OSError, ValueError, IndexError):
-        pass
-    if not free and "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        free.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return min(free, default=0)
-
-
 def _frames_to_train(n: int, settings: Settings) -> int:
     """Without the validation_fraction, if frames are kept back for it."""
     t = settings.training
@@ -145,10 +123,8 @@ def _covariance(potential, choices) -> tuple[tuple[int, ...], int]:
     """Sizes of the blocks of P, and its bytes."""
     if choices is None:
         return (), 0
-    parts = [Part(t.name, t.size, t.layer) for t in potential.layout.tensors]
-    blocks = partition(parts, choices.partition, choices.block_size)
-    memory = covariance_memory(blocks, choices.covariance_dtype)
-    return blocks.sizes, memory.squares if choices.covariance == "dense" else memory.halves
+    blocks, memory = covariance_need(parts_of(potential.layout), choices)
+    return blocks.sizes, memory
 
 
 def _updates(choices) -> int:
@@ -156,7 +132,6 @@ def _updates(choices) -> int:
     groups = choices.n_groups
     signed = sum(groups if kind == "force" else 1 for kind in choices.order)
     return {"signed": signed, "paired": groups}.get(choices.measurement, 1)
-
 
 
 def _time(step: Callable[[], object]) -> float:
