@@ -77,6 +77,44 @@ def _tile_two(a, xI, zI, xJ, zJ, yI, vI, yJ, vJ):
 
 
 @njit(**PART)
+def _tile_four(a, XI, XJ, YI, YJ, q):
+    """`_tile_one` for the four vectors q … q + 3 of X, (m, T)."""
+    T = ROW_BYTES // a.itemsize
+    x0, x1, x2, x3 = XJ[q], XJ[q + 1], XJ[q + 2], XJ[q + 3]
+    y0, y1, y2, y3 = YJ[q], YJ[q + 1], YJ[q + 2], YJ[q + 3]
+    for i in range(0, T, 2):
+        a0 = a[i]
+        a1 = a[i + 1]
+        p0, p1, p2, p3 = XI[q, i], XI[q + 1, i], XI[q + 2, i], XI[q + 3, i]
+        r0, r1, r2, r3 = XI[q, i + 1], XI[q + 1, i + 1], XI[q + 2, i + 1], XI[q + 3, i + 1]
+        s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = a.dtype.type(0)
+        for j in range(T):
+            b0 = a0[j]
+            b1 = a1[j]
+            z0, z1, z2, z3 = x0[j], x1[j], x2[j], x3[j]
+            y0[j] += b0 * p0 + b1 * r0
+            y1[j] += b0 * p1 + b1 * r1
+            y2[j] += b0 * p2 + b1 * r2
+            y3[j] += b0 * p3 + b1 * r3
+            s0 += b0 * z0
+            s1 += b0 * z1
+            s2 += b0 * z2
+            s3 += b0 * z3
+            t0 += b1 * z0
+            t1 += b1 * z1
+            t2 += b1 * z2
+            t3 += b1 * z3
+        YI[q, i] += s0
+        YI[q + 1, i] += s1
+        YI[q + 2, i] += s2
+        YI[q + 3, i] += s3
+        YI[q, i + 1] += t0
+        YI[q + 1, i + 1] += t1
+        YI[q + 2, i + 1] += t2
+        YI[q + 3, i + 1] += t3
+
+
+@njit(**PART)
 def _add_product(Y, C, B):
     """Y += C B, (n, T) += (n, k)(k, T), n and k multiples of four: blocks of 4 × 4 stay in registers."""
     T = ROW_BYTES // B.itemsize
@@ -133,7 +171,10 @@ def _chunk_product(tiles, X, sums, rows, chunk):
         for c in range(first, r + 1):
             # a diagonal tile is stored whole: the product with its transpose goes nowhere
             yJ = to + c if c < r else nowhere
-            for q in range(0, m - 1, 2):
+            for q in range(0, m - 3, 4):
+                _tile_four(tiles[start + c], X[r], X[c], sums[yI], sums[yJ], q)
+            q = m - m % 4
+            if m % 4 > 1:
                 _tile_two(
                     tiles[start + c], X[r, q], X[r, q + 1], X[c, q], X[c, q + 1],
                     sums[yI, q], sums[yI, q + 1], sums[yJ, q], sums[yJ, q + 1],

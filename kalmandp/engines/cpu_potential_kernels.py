@@ -227,24 +227,14 @@ def _table_rows(counters, me, phase, nodes, base_e, row_v, row_t):
         for t in range(task * PIECE, min(len(row_t), (task + 1) * PIECE)):
             e = nodes.net_t[t]
             row_t[t] = base_e[e] + nodes.node_t[t] if e >= 0 else row_v[-1 - e]
-        done(counters, phase)
 
 
 @njit(**KERNEL)
-def tabulate(
-    counters, me, nets, rows, w, g_r, cache, G_rm, start, stop, worst, largest, nodes, base_e, row_t
-):
-    """Run each embedding net on its rows: the nodes of the table and the empty slots.
-
-    Of each block the largest |G| and the largest eighth difference of nodes start ≤ n < stop are left in
-    ``largest`` and ``worst``; ``row_t`` gets the table's rows of the atoms' nodes.
-    """
-    _table_rows(counters, me, 0, nodes, base_e, rows.row_v, row_t)
-    blocks = rows.blocks
-    n_tasks = len(blocks)
+def tabulate(counters, me, nets, blocks, w, g_r, cache, G_rm):
+    """Run each embedding net on its rows: the nodes of the table and the empty slots."""
     while True:
-        task = take(counters, me, 1, n_tasks)
-        if task >= n_tasks:
+        task = take(counters, me, 0, len(blocks))
+        if task >= len(blocks):
             break
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
         for r in range(r0, r1):
@@ -252,11 +242,20 @@ def tabulate(
             for m in range(nets.n_out, G_rm.shape[1]):
                 G_rm[r, m] = 0.0
         forward_rows(nets, net, w, r0, r1, cache, G_rm)
-        done(counters, 1)
-    wait(counters, 1, n_tasks)
+
+
+@njit(**KERNEL)
+def place_nodes(counters, me, rows, G_rm, start, stop, worst, largest, nodes, base_e, row_t):
+    """The table's row of each node in the atoms' lists, and how good the table is there.
+
+    Of each block the largest |G| and the largest eighth difference of nodes start ≤ n < stop are left in
+    ``largest`` and ``worst``.
+    """
+    _table_rows(counters, me, 0, nodes, base_e, rows.row_v, row_t)
+    blocks = rows.blocks
     while True:
-        task = take(counters, me, 2, n_tasks)
-        if task >= n_tasks:
+        task = take(counters, me, 1, len(blocks))
+        if task >= len(blocks):
             break
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
         first, last = rows.first_e[net] + start, rows.first_e[net] + stop
