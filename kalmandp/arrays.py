@@ -19,11 +19,15 @@ def namespace(*arrays):
     """Return the array module (numpy or cupy) that the arguments belong to.
 
     CuPy is looked up among the modules already imported: an array of CuPy's can only exist if CuPy
-    was imported, so nothing is ever imported just to ask.
+    was imported, so nothing is ever imported just to ask. Other subclasses of NumPy's array may name
+    their module by ``__array_namespace__``.
     """
     cupy = sys.modules.get("cupy")
     if cupy is not None and any(isinstance(a, cupy.ndarray) for a in arrays):
         return cupy
+    for a in arrays:
+        if isinstance(a, np.ndarray) and type(a) is not np.ndarray and hasattr(a, "__array_namespace__"):
+            return a.__array_namespace__()
     return np
 
 
@@ -48,10 +52,5 @@ def segment_sum(values, index, n: int):
     """
     xp = namespace(values)
     out = xp.zeros((n, *values.shape[1:]), dtype=values.dtype)
-    if xp is np:
-        np.add.at(out, index, values)
-    else:
-        import cupyx
-
-        cupyx.scatter_add(out, index, values)
+    xp.add.at(out, index, values)
     return out

@@ -1,0 +1,184 @@
+// CUDA's words as C++, so that the kernels' own source runs on the host, one block after another.
+//
+// The threads of a block are fibres: each runs until it meets a barrier or a shuffle, then the next one has
+// its turn. A barrier that some thread of the block does not reach is an error. ORDER_OF_THREADS chooses in
+// which order blocks, and threads between barriers, run (0 forward, 1 backward, 2 shuffled): a kernel whose
+// result depends on it has a race.
+
+#include <csetjmp>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+#include <ucontext.h>
+
+#define __global__
+#define __device__
+#define __constant__ static const
+#define __shared__ static
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+
+struct dim3 { unsigned x, y, z; };
+struct alignas(16) double2 { double x, y; };
+struct alignas(16) float4 { float x, y, z, w; };
+
+static dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace emulator {
+
+enum State { READY, AT_BLOCK, AT_WARP, DONE };
+struct Fibre {
+  ucontext_t context;
+  jmp_buf jump;
+  bool begun = false;
+  State state = DONE;
+  double exchanged[2];  // of the last two shuffles: nobody writes again before all have read
+  int turn = 0;
+  std::vector<char> stack;
+};
+
+static const int MOST = 1024, STACK = 1 << 16;
+static Fibre fibres[MOST];
+static jmp_buf scheduler;
+static ucontext_t scheduler_context;
+static int current;
+static std::function<void()> body;
+static std::string failure;
+static unsigned long long seed = 88172645463325252ull;
+
+inline unsigned random_below(unsigned n) {
+  seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
+  return unsigned(seed % n);
+}
+
+inline void give_way(State state) {
+  fibres[current].state = state;
+  if (_setjmp(fibres[current].jump) == 0) _longjmp(scheduler, 1);
+}
+
+static void live() {  // a fibre serves one thread after another
+  while (true) {
+    body();
+    give_way(DONE);
+  }
+}
+
+inline void resume(int n) {
+  current = n;
+  threadIdx = {unsigned(n), 0, 0};
+  Fibre &f = fibres[n];
+  if (_setjmp(scheduler)) return;
+  if (f.begun) _longjmp(f.jump, 1);
+  f.begun = true;
+  f.stack.resize(STACK);
+  getcontext(&f.context);
+  f.context.uc_stack.ss_sp = f.stack.data();
+  f.context.uc_stack.ss_size = STACK;
+  makecontext(&f.context, live, 0);
+  swapcontext(&scheduler_context, &f.context);
+}
+
+// Let those who wait at a barrier go on, if all of them are there; false if nobody can.
+inline bool release(int n, State barrier, int width) {
+  bool any = false;
+  for (int first = 0; first < n; first += width) {
+    int there = 0;
+    for (int k = first; k < first + width && k < n; k++) there += fibres[k].state == barrier;
+    if (there == std::min(width, n - first) && there > 0) {
+      for (int k = first; k < first + there; k++) fibres[k].state = READY;
+      any = true;
+    }
+  }
+  return any;
+}
+
+inline std::vector<int> ordered(int n, int order) {
+  std::vector<int> out(n);
+  for (int k = 0; k < n; k++) out[k] = order == 1 ? n - 1 - k : k;
+  if (order == 2)
+    for (int k = n - 1; k > 0; k--) std::swap(out[k], out[random_below(k + 1)]);
+  return out;
+}
+
+inline void run_block(int n, int order) {
+  for (int k = 0; k < n; k++) fibres[k].state = READY, fibres[k].turn = 0;
+  const std::vector<int> turns = ordered(n, order);
+  while (true) {
+    for (int k : turns)
+      if (fibres[k].state == READY) resume(k);
+    int done = 0;
+    for (int k = 0; k < n; k++) done += fibres[k].state == DONE;
+    if (done == n) return;
+    if (release(n, AT_WARP, 32)) continue;
+    if (release(n, AT_BLOCK, n)) continue;
+    failure = "threads wait at a barrier that others have not reached";
+    for (int k = 0; k < n; k++) fibres[k].begun = false;
+    return;
+  }
+}
+
+template <class T> std::string kind() {
+  using U = std::remove_cv_t<std::remove_pointer_t<T>>;
+  std::string name = std::is_same_v<U, double> ? "float64" : std::is_same_v<U, float> ? "float32"
+                   : std::is_same_v<U, int> ? "int32" : "unknown";
+  bool read_only = std::is_const_v<std::remove_pointer_t<T>>;
+  return std::is_pointer_v<T> ? name + (read_only ? "[r]" : "[w]") : name;
+}
+
+template <class... A> const char *signature(void (*)(A...)) {
+  static std::string text;
+  text.clear();
+  ((text += kind<A>() + " "), ...);
+  return text.c_str();
+}
+
+template <class... A, size_t... I>
+void call(void (*kernel)(A...), void **arguments, std::index_sequence<I...>) {
+  kernel(*(std::remove_cv_t<A> *)arguments[I]...);
+}
+
+template <class... A>
+const char *launch(void (*kernel)(A...), unsigned gx, unsigned gy, unsigned threads, int order, void **arguments) {
+  body = [=] { call(kernel, arguments, std::index_sequence_for<A...>()); };
+  gridDim = {gx, gy, 1}, blockDim = {threads, 1, 1};
+  failure.clear();
+  for (int b : ordered(gx * gy, order)) {
+    blockIdx = {unsigned(b) % gx, unsigned(b) / gx, 0};
+    run_block(threads, order);
+    if (!failure.empty()) break;
+  }
+  return failure.c_str();
+}
+
+template <class T> T exchange(T value, int source) {
+  static_assert(sizeof(T) <= sizeof(double));
+  int turn = fibres[current].turn ^= 1;
+  std::memcpy(&fibres[current].exchanged[turn], &value, sizeof(T));
+  give_way(AT_WARP);
+  int lane = source < 0 || source > 31 ? current % 32 : source;
+  T result;
+  std::memcpy(&result, &fibres[current / 32 * 32 + lane].exchanged[turn], sizeof(T));
+  return result;
+}
+
+}  // namespace emulator
+
+inline void __syncthreads() { emulator::give_way(emulator::AT_BLOCK); }
+template <class T> T __shfl_down_sync(unsigned, T x, int d) { return emulator::exchange(x, emulator::current % 32 + d); }
+template <class T> T __shfl_sync(unsigned, T x, int lane) { return emulator::exchange(x, lane); }
+inline int atomicOr(int *x, int y) { int old = *x; *x |= y; return old; }
+inline int atomicMax(int *x, int y) { int old = *x; *x = std::max(*x, y); return old; }
+
+#define EMULATE(kernel)                                                                                   \
+  extern "C" const char *signature_##kernel() { return emulator::signature(kernel); }                    \
+  extern "C" const char *launch_##kernel(unsigned gx, unsigned gy, unsigned n, int order, void **a) {     \
+    return emulator::launch(kernel, gx, gy, n, order, a);                                                 \
+  }
