@@ -27,12 +27,15 @@ from kalmandp.errors import InputError
 POTENTIAL_ENGINES = {
     "numpy": ("kalmandp.engines.reference", "ReferenceEngine"),
     "numba": ("kalmandp.engines.cpu_potential", "NumbaEngine"),
+    "cupy": ("kalmandp.engines.reference", "CupyEngine"),
+    "cuda": ("kalmandp.engines.cuda_potential", "CudaEngine"),
 }
 
 #: name -> (module, class) of the covariances of the filter
 COVARIANCES = {
     "dense": ("kalmandp.kalman.covariance", "DenseCovariance"),
     "tiled": ("kalmandp.engines.cpu_covariance", "TiledCovariance"),
+    "cuda": ("kalmandp.engines.cuda_covariance", "CudaCovariance"),
 }
 
 

@@ -133,11 +133,11 @@ def shared_constants() -> str:
     scalars = {
         "SWITCH_A": A, "SWITCH_B": B, "SWITCH_C": C, "GELU_SCALE": GELU_SCALE, "GELU_CUBIC": GELU_CUBIC,
     }  # fmt: skip
-    rows = ",\n  ".join("{" + ", ".join(map(_literal, row)) + "}" for row in lagrange_coefficients())
+    rows = ", ".join("{" + ", ".join(map(_literal, row)) + "}" for row in lagrange_coefficients())
     return "\n".join([
         f"#define ORDER {ORDER}",
         *(f"#define {name} {_literal(value)}" for name, value in scalars.items()),
-        f"__constant__ double LAGRANGE[ORDER][ORDER] = {{\n  {rows}\n}};",
+        f"#define LAGRANGE_ROWS {{{rows}}}",
     ])  # fmt: skip
 
 

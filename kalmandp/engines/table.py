@@ -99,9 +99,14 @@ def estimated_error(G_enm) -> float:
     The remainder half-way is Π(x − x_n)/8! · Δ⁸G = (½·3/2·5/2·7/2)²/8! · Δ⁸G, with Δ⁸ the eighth difference.
     """
     worst = np.abs(np.diff(G_enm, n=ORDER, axis=1)).max(initial=0.0)
-    rounding = 2**ORDER * np.finfo(float).eps * np.abs(G_enm).max(initial=0.0)
+    return relative_remainder(float(worst), float(np.abs(G_enm).max(initial=0.0)))
+
+
+def relative_remainder(worst: float, largest: float) -> float:
+    """The estimate from the largest eighth difference and the largest |G|, rounding taken off."""
+    rounding = 2**ORDER * np.finfo(float).eps * largest
     remainder = (0.5 * 1.5 * 2.5 * 3.5) ** 2 / 40320
-    return float(remainder * max(worst - rounding, 0.0) / max(np.abs(G_enm).max(initial=0.0), 1e-300))
+    return remainder * max(worst - rounding, 0.0) / max(largest, 1e-300)
 
 
 def interpolation_error(evaluate, grid: TableGrid) -> tuple[float, float]:

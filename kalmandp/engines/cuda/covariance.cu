@@ -169,14 +169,6 @@ extern "C" __global__ void gram(
   }
 }
 
-// out[x] = Σ_n parts[n, x].  grid: columns x; block: a multiple of WARP
-extern "C" __global__ void sum_parts(const double *parts, int n, int columns, double *out) {
-  double s = 0;
-  for (int k = threadIdx.x; k < n; k += blockDim.x) s += parts[(long long)k * columns + blockIdx.x];
-  s = block_sum(s);
-  if (threadIdx.x == 0) out[blockIdx.x] = s;
-}
-
 // G = C⁻¹ K by forward substitution, in place: G_q = (K_q − Σ_{p<q} C_qp G_p)/C_qq.  a thread per weight
 extern "C" __global__ void whiten(double *K_qw, const double *C_qq, int m, int N) {
   const int w = blockIdx.x * blockDim.x + threadIdx.x;

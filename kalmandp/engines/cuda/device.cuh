@@ -22,3 +22,11 @@ __device__ __forceinline__ double block_sum(double x) {
 }
 
 __device__ __forceinline__ bool is_finite(double x) { return x - x == 0.0; }
+
+// out[x] = Σ_n parts[n, x].  grid: columns x; block: a multiple of WARP
+extern "C" __global__ void sum_parts(const double *parts, int n, int columns, double *out) {
+  double s = 0;
+  for (int k = threadIdx.x; k < n; k += blockDim.x) s += parts[(long long)k * columns + blockIdx.x];
+  s = block_sum(s);
+  if (threadIdx.x == 0) out[blockIdx.x] = s;
+}

@@ -147,7 +147,7 @@ def check_fences(array, name: str) -> None:
 
 def __getattr__(name: str):
     value = getattr(np, name)
-    if not callable(value) or isinstance(value, type):
+    if not callable(value) or isinstance(value, type | np.ufunc):
         return value
 
     def call(*args, **kwargs):
