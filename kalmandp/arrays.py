@@ -11,6 +11,7 @@ Index letters used as suffixes of array names in the whole package::
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 
 import numpy as np
 
@@ -54,3 +55,17 @@ def segment_sum(values, index, n: int):
     out = xp.zeros((n, *values.shape[1:]), dtype=values.dtype)
     xp.add.at(out, index, values)
     return out
+
+
+def piece_sums(values, first):
+    """Sums of consecutive pieces, ``out[f] = Σ values[first[f] : first[f+1]]``, in a fixed order.
+
+    Parameters
+    ----------
+    values : array, shape (i,)
+    first : (f + 1,) NumPy array
+    """
+    xp = namespace(values)
+    if xp is np:
+        return np.add.reduceat(values, first[:-1])
+    return xp.stack([values[a:b].sum() for a, b in pairwise(first.tolist())])

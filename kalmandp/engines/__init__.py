@@ -53,11 +53,30 @@ def find(registry: dict, name: str, what: str):
     return getattr(import_module(module), attribute)
 
 
-def default_engine(architecture) -> str:
-    """The fused engine wherever its table of the embedding converges, else the reference."""
+#: device -> its fused engine of the potential, and the reference functions there
+ENGINES_OF = {"cpu": ("numba", "numpy"), "cuda": ("cuda", "cupy")}
+
+
+def default_engine(architecture, device: str = "cpu") -> str:
+    """The device's fused engine wherever its table of the embedding converges, else the reference."""
     from kalmandp.engines.table import SMOOTH
 
-    return "numba" if architecture.embedding_activation.lower() in SMOOTH else "numpy"
+    if device not in ENGINES_OF:
+        raise InputError(f"device is {device!r}; expected one of {', '.join(ENGINES_OF)}")
+    fused, reference = ENGINES_OF[device]
+    return fused if architecture.embedding_activation.lower() in SMOOTH else reference
+
+
+def choose_engine(engine: str | None, device, architecture, layout):
+    """Make the engine of that name, or the default one of a device.
+
+    ``device`` is "cpu", "cuda" (the current CUDA device), or what `cuda_launch.Device` describes.
+    """
+    if isinstance(device, str):
+        name = engine or default_engine(architecture, device)
+        return potential_engine(name, architecture, layout)
+    name = engine or default_engine(architecture, "cuda")
+    return potential_engine(name, architecture, layout, device=device)
 
 
 def potential_engine(name: str, architecture, layout, **options):

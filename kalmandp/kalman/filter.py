@@ -195,6 +195,14 @@ class RLEKF:
         state : what `state` returned, or the same read from a file
         covariance : another covariance than the stored one. P then has the same values to rounding.
         """
+        new, kind, P = cls._without_covariance(state)
+        new.covariance = _covariance_class(kind).from_state(new.blocks, P)
+        new._kind = kind
+        return new if covariance in (None, kind) else new._moved_to(covariance)
+
+    @classmethod
+    def _without_covariance(cls, state: dict[str, Any]) -> tuple[Any, str, dict[str, Any]]:
+        """The filter of a state but for P, the covariance's name, and its state."""
         missing = {"weights", "lam", "nu", "updates", "block_sizes", "covariance"} - set(state)
         require(not missing, "the filter's state", f"without {sorted(missing)}", "all of them")
         kind = state["covariance"]
@@ -206,10 +214,7 @@ class RLEKF:
         new.nu = _factor("nu", state["nu"])
         new.process_noise = float(state.get("process_noise", 0.0))
         new.updates = int(state["updates"])
-        P = {name[2:]: value for name, value in state.items() if name.startswith("P/")}
-        new.covariance = _covariance_class(kind).from_state(new.blocks, P)
-        new._kind = kind
-        return new if covariance in (None, kind) else new._moved_to(covariance)
+        return new, kind, {name[2:]: value for name, value in state.items() if name.startswith("P/")}
 
     def _moved_to(self, covariance: str) -> RLEKF:
         dtype = self.covariance.dtype

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kalmandp.arrays import to_numpy
-from kalmandp.engines import default_engine, potential_engine
+from kalmandp.engines import choose_engine
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.potential import statistics
@@ -38,7 +38,9 @@ class Potential:
     bias_atom_e, out_bias : (n_types,) eV; their sum is added to each atom's energy
     info : dict of notes that travel with the model file
     engine : "numba" (fused, threads) or "numpy" (the reference); by default the fused one, except for
-        embeddings with kinks (relu, relu6, silut, custom_silu), whose table would not converge
+        embeddings with kinks (relu, relu6, silut, custom_silu), whose table would not converge;
+        "cuda" and "cupy" are their like on a GPU
+    device : "cpu" or "cuda", which decides the default engine; results are NumPy's in either case
 
     See Also
     --------
@@ -48,7 +50,7 @@ class Potential:
 
     def __init__(
         self, architecture, weights, *, davg, dstd, bias_atom_e, out_bias=None, info=None,
-        engine=None,
+        engine=None, device="cpu",
     ):  # fmt: skip
         self.architecture = a = architecture
         self.layout = WeightLayout(a)
@@ -61,13 +63,14 @@ class Potential:
         out_bias = np.zeros(a.n_types) if out_bias is None else out_bias
         self.out_bias = check("out_bias", out_bias, (a.n_types,))
         self.info = dict(info or {})
-        self.engine = potential_engine(engine or default_engine(a), a, self.layout)
-        self._weights = check("weights", weights, (self.layout.size,)).copy()
+        self.engine = choose_engine(engine, device, a, self.layout)
+        self._put = getattr(self.engine, "xp", np).asarray  # to where the engine computes
+        self._weights = self._put(check("weights", weights, (self.layout.size,)).copy())
 
     @classmethod
     def create(
         cls, type_map, *, rcut, rcut_smth=0.5, sel="auto", frames=(), rng=None, atom_ener=None,
-        engine=None, **choices,
+        engine=None, device="cpu", **choices,
     ):  # fmt: skip
         """A potential with random weights, its statistics taken from ``frames``.
 
@@ -101,16 +104,17 @@ class Potential:
         info = {"min_nbor_dist": closest} if np.isfinite(closest) else {}
         weights = initial_weights(WeightLayout(a), rng)
         return cls(
-            a, weights, davg=davg, dstd=dstd, bias_atom_e=bias, info=info, engine=engine
+            a, weights, davg=davg, dstd=dstd, bias_atom_e=bias, info=info, engine=engine,
+            device=device,
         )  # fmt: skip
 
     @classmethod
-    def load(cls, path, engine=None) -> Potential:
+    def load(cls, path, engine=None, device="cpu") -> Potential:
         """Read a DeePMD-kit `.dp` or `.yaml` model file."""
         from kalmandp.bridges.deepmd import read_deepmd
 
         potential = read_deepmd(path)
-        return potential if engine is None else potential.with_engine(engine)
+        return potential.with_engine(engine, device) if engine or device != "cpu" else potential
 
     def save(self, path) -> None:
         """Write a DeePMD-kit `.dp` (or `.yaml`) model file; it is written beside and renamed."""
@@ -118,11 +122,12 @@ class Potential:
 
         write_deepmd(self, path)
 
-    def with_engine(self, engine: str | None) -> Potential:
-        """The same potential, computed by another engine (None: the default one)."""
+    def with_engine(self, engine: str | None, device="cpu") -> Potential:
+        """The same potential, computed by another engine (None: the device's default one)."""
         return Potential(
             self.architecture, self.weights, davg=self.davg, dstd=self.dstd,
             bias_atom_e=self.bias_atom_e, out_bias=self.out_bias, info=self.info, engine=engine,
+            device=device,
         )  # fmt: skip
 
     @property
@@ -131,12 +136,24 @@ class Potential:
 
     @property
     def weights(self) -> np.ndarray:
-        """The flat vector w (N,); assigning checks shape and finiteness, and copies."""
-        return self._weights
+        """The flat vector w (N,), of NumPy; assigning checks shape and finiteness, and copies."""
+        return to_numpy(self._weights)
 
     @weights.setter
     def weights(self, value) -> None:
-        self._weights[:] = _finite("weights", to_numpy(value), (self.layout.size,))
+        value = _finite("weights", to_numpy(value), (self.layout.size,))
+        if isinstance(self._weights, np.ndarray) and type(self._weights) is np.ndarray:
+            self._weights[:] = value
+        else:
+            self._weights = self._put(value)
+
+    def share_weights(self, weights) -> None:
+        """Take ``weights`` (N,) as they are, without a copy: whoever changes them changes the model.
+
+        They are where the engine computes, and are changed by no more than a filter changes them between
+        two frames.
+        """
+        self._weights = weights
 
     @property
     def parameters(self) -> Parameters:
@@ -167,7 +184,7 @@ class Potential:
         par, engine = self.parameters, self.engine
         E_i, forward = engine.energies(par, env)
         f_pc = engine.pair_gradient(par, env, forward)
-        F_ic, W_fcc = engine.forces(env, f_pc), engine.virial(env, f_pc)
+        E_i, F_ic, W_fcc = map(to_numpy, (E_i, engine.forces(env, f_pc), engine.virial(env, f_pc)))
         stops = np.cumsum([len(f) for f in frames])
         results = []
         for f, stop in enumerate(stops):
@@ -179,7 +196,7 @@ class Potential:
         """∂E/∂w in eV: (N,) for a frame, (f, N) for a list of frames."""
 
         def one(frame, env, forward):
-            ones = np.ones(len(frame))
+            ones = self._put(np.ones(len(frame)))
             return self.engine.energy_gradient(self.parameters, env, forward, ones)
 
         return self._jacobian(frames, None, one)
@@ -212,9 +229,10 @@ class Potential:
                 raise InputError(
                     f"direction has shape {c.shape}; expected {wanted} or (q, *{wanted})"
                 )
-            none = np.zeros(len(frame))
+            none = self._put(np.zeros(len(frame)))
+            move = lambda c_q: motion(env, self._put(c_q))
             rows = [
-                self.engine.weight_gradient(self.parameters, env, forward, none, motion(env, c_q))
+                to_numpy(self.engine.weight_gradient(self.parameters, env, forward, none, move(c_q)))
                 for c_q in c.reshape(-1, *wanted)
             ]
             return np.stack(rows) if c.ndim == 3 else rows[0]
@@ -235,7 +253,7 @@ class Potential:
             env = self.environment(frame)
             _, forward = self.engine.energies(self.parameters, env)
             along = () if directions is None else (directions[f],)
-            rows.append(one(frame, env, forward, *along))
+            rows.append(to_numpy(one(frame, env, forward, *along)))
         return np.stack(rows) if many else rows[0]
 
     def _frame(self, frame) -> Frame:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kalmandp.arrays import namespace, piece_sums
 from kalmandp.errors import InputError
 from kalmandp.potential.jacobian import force_direction, virial_direction
 from kalmandp.potential.potential import Potential
@@ -70,7 +71,7 @@ def predict(potential: Potential, sample: Sample, forces: bool = True) -> Predic
     """Energies of a sample, and its forces and virials unless they are not wanted."""
     engine, env, par = potential.engine, sample.environment, potential.parameters
     E_i, forward = engine.energies(par, env)
-    E_f = np.add.reduceat(E_i, sample.first_f[:-1])
+    E_f = piece_sums(E_i, sample.first_f)
     if not forces:
         return Prediction(E_f, E_i, None, None, forward)
     f_pc = engine.pair_gradient(par, env, forward)
@@ -88,9 +89,14 @@ def labels(sample: Sample, name: str) -> np.ndarray:
     return np.concatenate(values) if name == "forces" else np.stack(values)
 
 
+def errors(sample: Sample, name: str, prediction):
+    """Labels of all frames less their prediction, where the prediction is."""
+    return namespace(prediction).asarray(labels(sample, name)) - prediction
+
+
 def signs(error):
     """+1 where the label is above the prediction or equal, else −1 (Algorithm 1, lines 2–4)."""
-    return np.where(error >= 0.0, 1.0, -1.0)
+    return namespace(error).where(error >= 0.0, 1.0, -1.0)
 
 
 def energy_signed(
@@ -98,14 +104,14 @@ def energy_signed(
 ) -> Measurement:
     """Mean of the frames' signed energies, one number; for one frame this is its energy."""
     now = predict(potential, sample, forces=False) if now is None else now
-    error_f = labels(sample, "energy") - now.E_f
+    error_f = errors(sample, "energy", now.E_f)
     s_f = signs(error_f) / len(error_f)
-    E_bar_i = np.repeat(s_f, np.diff(sample.first_f))
+    E_bar_i = s_f[sample.environment.frame_i]
     H_w = potential.engine.energy_gradient(
         potential.parameters, sample.environment, now.forward, E_bar_i
     )
     R = noise.energy(sample.n_atoms // len(error_f), n_blocks)
-    return Measurement("energy", H_w[None], np.abs(error_f).mean()[None], np.array([R]))
+    return Measurement("energy", H_w[None], abs(error_f).mean()[None], np.array([R]))
 
 
 def force_signed(
@@ -113,12 +119,14 @@ def force_signed(
 ) -> Measurement:
     """Mean of the signed force components of ``atoms`` (indices into the sample), one number."""
     now = predict(potential, sample) if now is None else now
-    error_ac = labels(sample, "forces")[atoms] - now.F_ic[atoms]
-    c_ic = np.zeros((sample.n_atoms, 3))
-    np.add.at(c_ic, atoms, signs(error_ac) / error_ac.size)
+    xp = namespace(now.F_ic)
+    atoms = xp.asarray(atoms)
+    error_ac = errors(sample, "forces", now.F_ic)[atoms]
+    c_ic = xp.zeros((sample.n_atoms, 3))
+    xp.add.at(c_ic, atoms, signs(error_ac) / error_ac.size)
     H_w = _tangent_gradient(potential, sample, now, force_direction(sample.environment, c_ic))
     R = noise.force(sample.n_atoms // len(sample.frames), n_blocks)
-    return Measurement("force", H_w[None], np.abs(error_ac).mean()[None], np.array([R]))
+    return Measurement("force", H_w[None], abs(error_ac).mean()[None], np.array([R]))
 
 
 def virial_signed(
@@ -126,11 +134,11 @@ def virial_signed(
 ) -> Measurement:
     """Mean of the signed virial components of all frames, one number."""
     now = predict(potential, sample) if now is None else now
-    error_fcc = labels(sample, "virial") - now.W_fcc
+    error_fcc = errors(sample, "virial", now.W_fcc)
     C_fcc = signs(error_fcc) / error_fcc.size
     H_w = _tangent_gradient(potential, sample, now, virial_direction(sample.environment, C_fcc))
     R = noise.virial(sample.n_atoms // len(sample.frames), n_blocks)
-    return Measurement("virial", H_w[None], np.abs(error_fcc).mean()[None], np.array([R]))
+    return Measurement("virial", H_w[None], abs(error_fcc).mean()[None], np.array([R]))
 
 
 def joint(
@@ -150,10 +158,11 @@ def joint(
             parts += [force_signed(potential, sample, g, noise, n_blocks, now) for g in groups]
         else:
             parts.append(virial_signed(potential, sample, noise, n_blocks, now))
+    xp = namespace(now.E_f)
     return Measurement(
         "joint",
-        np.concatenate([m.H_qw for m in parts]),
-        np.concatenate([m.error_q for m in parts]),
+        xp.concatenate([m.H_qw for m in parts]),
+        xp.concatenate([m.error_q for m in parts]),
         np.concatenate([m.noise_q for m in parts]),
     )
 
@@ -165,7 +174,8 @@ def matrix(
     now = predict(potential, sample)
     per_frame = sample.n_atoms // len(sample.frames)
     H, error, R = [], [], []
-    for f, E_error in enumerate(labels(sample, "energy") - now.E_f):
+    xp = namespace(now.E_f)
+    for f, E_error in enumerate(errors(sample, "energy", now.E_f)):
         E_bar_i = (sample.environment.frame_i == f).astype(float)
         H.append(
             potential.engine.energy_gradient(
@@ -174,31 +184,31 @@ def matrix(
         )
         error.append(E_error)
         R.append(noise.energy(len(sample.frames[f]), n_blocks))
-    F_error_ic = labels(sample, "forces") - now.F_ic
-    for i in atoms:
+    F_error_ic = errors(sample, "forces", now.F_ic)
+    for i in atoms.tolist():
         for axis in range(3):
-            c_ic = np.zeros((sample.n_atoms, 3))
+            c_ic = xp.zeros((sample.n_atoms, 3))
             c_ic[i, axis] = 1.0
             v_pc = force_direction(sample.environment, c_ic)
             H.append(_tangent_gradient(potential, sample, now, v_pc))
             error.append(F_error_ic[i, axis])
             R.append(noise.force(per_frame, n_blocks))
     if virial:
-        W_error_fcc = labels(sample, "virial") - now.W_fcc
+        W_error_fcc = errors(sample, "virial", now.W_fcc)
         for f, frame in enumerate(sample.frames):
-            for d, c in zip(*np.triu_indices(3), strict=True):
-                C_fcc = np.zeros_like(W_error_fcc)
+            for d, c in zip(*(k.tolist() for k in np.triu_indices(3)), strict=True):
+                C_fcc = xp.zeros_like(W_error_fcc)
                 C_fcc[f, d, c] += 0.5
                 C_fcc[f, c, d] += 0.5
                 v_pc = virial_direction(sample.environment, C_fcc)
                 H.append(_tangent_gradient(potential, sample, now, v_pc))
                 error.append(0.5 * (W_error_fcc[f, d, c] + W_error_fcc[f, c, d]))
                 R.append(noise.virial(len(frame), n_blocks))
-    return Measurement("matrix", np.stack(H), np.array(error), np.array(R))
+    return Measurement("matrix", xp.stack(H), xp.stack(error), np.array(R))
 
 
 def _tangent_gradient(potential: Potential, sample: Sample, now: Prediction, v_pc):
-    none = np.zeros(sample.n_atoms)
+    none = namespace(v_pc).zeros(sample.n_atoms)
     return potential.engine.weight_gradient(
         potential.parameters, sample.environment, now.forward, none, v_pc
     )

@@ -92,14 +92,14 @@ def _signature(library, name) -> list[str]:
 def _compiled(text: str) -> ctypes.CDLL:
     kernels = re.findall(r"__global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)", text)
     code = "\n".join([f'#include "{HEADER}"', text, *(f"EMULATE({k})" for k in kernels)])
-    digest = hashlib.sha256((code + HEADER.read_text()).encode()).hexdigest()[:24]
+    digest = hashlib.sha256((code + HEADER.read_text() + Path(__file__).read_text()).encode()).hexdigest()[:24]
     library = KEPT / f"{digest}.so"
     if not library.exists():
         KEPT.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=KEPT) as folder:
             made = Path(folder) / "kernels.so"
             Path(folder, "kernels.cpp").write_text(code)
-            command = [COMPILER, "-std=c++17", "-O2", "-w", "-shared", "-fPIC", "-U_FORTIFY_SOURCE"]
+            command = [COMPILER, "-std=c++17", "-O2", "-w", "-shared", "-fPIC", "-U_FORTIFY_SOURCE", "-Wl,-Bsymbolic"]
             subprocess.run([*command, f"{folder}/kernels.cpp", "-o", made], check=True)
             made.rename(library)
     return ctypes.CDLL(library)

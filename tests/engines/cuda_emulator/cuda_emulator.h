@@ -174,8 +174,7 @@ template <class T> T exchange(T value, int source) {
 inline void __syncthreads() { emulator::give_way(emulator::AT_BLOCK); }
 template <class T> T __shfl_down_sync(unsigned, T x, int d) { return emulator::exchange(x, emulator::current % 32 + d); }
 template <class T> T __shfl_sync(unsigned, T x, int lane) { return emulator::exchange(x, lane); }
-inline int atomicOr(int *x, int y) { int old = *x; *x |= y; return old; }
-inline int atomicMax(int *x, int y) { int old = *x; *x = std::max(*x, y); return old; }
+inline int atomicCAS(int *x, int if_this, int y) { int old = *x; if (old == if_this) *x = y; return old; }
 
 #define EMULATE(kernel)                                                                                   \
   extern "C" const char *signature_##kernel() { return emulator::signature(kernel); }                    \
