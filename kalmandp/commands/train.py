@@ -28,6 +28,9 @@ def add_arguments(parser) -> None:
         help="go on from a checkpoint, by default the one in DIR",
     )  # fmt: skip
     start.add_argument("--init-model", metavar="MODEL", help="start from the weights of a model (.dp, .yaml)")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), help="where to compute, in place of the input's training/device"
+    )
     parser.add_argument("--skip-plots", action="store_true", help="draw no figures")
     parser.add_argument("--quiet", action="store_true", help="no progress, no notices")
     parser.add_argument(
@@ -58,7 +61,9 @@ def run(args) -> int:
         contextlib.closing(Progress(quiet=args.quiet)) as progress,
         _stop() as stop,
     ):
-        for last in train(settings, output=output, restart=restart, init_model=args.init_model, stop=stop):
+        for last in train(
+            settings, output=output, restart=restart, init_model=args.init_model, stop=stop, device=args.device
+        ):
             started()
             progress(last)
     if last is not None and last.event == "stopped":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 
-from kalmandp.engines.cuda_launch import THREADS, Device, blocks_for
+from kalmandp.engines.cuda_launch import THREADS, WARP, Device, blocks_for
 from kalmandp.potential.activations import SILUT_THRESHOLD
 from kalmandp.potential.network import Layer
 
@@ -112,9 +112,10 @@ class Networks:
     def _sums(self, layer: Layer, gradient: Layer, a_bar: Any, idt_bar: Any) -> None:
         """b̄ = Σ ā and idt̄, over the rows."""
         rows, n_out = a_bar.shape
-        self._f.sum_parts(n_out, THREADS, a_bar, rows, n_out, gradient.b)
+        threads = min(THREADS, WARP * blocks_for(max(rows, 1), WARP))
+        self._f.sum_parts(n_out, threads, a_bar, rows, n_out, gradient.b)
         if layer.idt is not None:
-            self._f.sum_parts(n_out, THREADS, idt_bar, rows, n_out, gradient.idt)
+            self._f.sum_parts(n_out, threads, idt_bar, rows, n_out, gradient.idt)
 
     def _input_adjoint(self, layer: Layer, a_bar: Any, y_bar: Any) -> Any:
         # x̄ = ā Wᵀ + skipᵀ(ȳ)

@@ -19,12 +19,12 @@ from kalmandp.errors import FilterError, InputError
 from kalmandp.files import make_folder
 from kalmandp.frames.dataset import Dataset
 from kalmandp.kalman.blocks import Part, partition
-from kalmandp.kalman.filter import RLEKF
 from kalmandp.potential.potential import Potential
 from kalmandp.training import measurements
 from kalmandp.training.adam import Adam, Schedule, loss_gradient
 from kalmandp.training.checkpoint import load_checkpoint, save_checkpoint
-from kalmandp.training.feed import Feed, PairCache
+from kalmandp.training.device import Host, open_device
+from kalmandp.training.feed import Feed
 from kalmandp.training.history import History, Record
 from kalmandp.training.inputs import read_input
 from kalmandp.training.metrics import Metrics, evaluate
@@ -39,18 +39,14 @@ VALIDATION_FRAMES = 32
 class KalmanTrainer:
     """Turns a sample into Kalman updates, in the order and manner that `KalmanChoices` states."""
 
-    def __init__(self, potential: Potential, choices: KalmanChoices, rng: np.random.Generator):
+    def __init__(
+        self, potential: Potential, choices: KalmanChoices, rng: np.random.Generator, device=None
+    ):  # fmt: skip
         self.potential, self.choices, self.rng = potential, choices, rng
+        self.device = Host() if device is None else device
         parts = [Part(t.name, t.size, t.layer) for t in potential.layout.tensors]
-        self.filter = RLEKF(
-            potential.weights,
-            partition(parts, choices.partition, choices.block_size),
-            P0=choices.p0,
-            lam=choices.lam,
-            nu=choices.nu,
-            covariance=choices.covariance,
-            dtype=choices.covariance_dtype,
-        )
+        blocks = partition(parts, choices.partition, choices.block_size)
+        self.filter = self.device.filter(potential, blocks, choices)
 
     @property
     def updates(self) -> int:
@@ -62,6 +58,9 @@ class KalmanTrainer:
 
     def step(self, sample: measurements.Sample) -> dict:
         """All updates of one sample; returns the diagnostics of each kind of measurement."""
+        return self.device.settle(self.filter, self._updates_of(sample))
+
+    def _updates_of(self, sample: measurements.Sample) -> dict:
         B = len(sample.frames)
         if self.choices.measurement == "signed":
             return {m.kind: self._update(m, B) for m in self._signed(sample)}
@@ -126,15 +125,13 @@ class KalmanTrainer:
         H, error = m.H_qw, m.error_q
         if self.choices.batch_sum and n_frames > 1:
             H, error = n_frames * H, np.sqrt(n_frames) * error
-        info = self.filter.update(H, error, m.noise_q)
-        self.potential.weights = self.filter.weights
-        return info
+        return self.device.take_in(self.filter, self.potential, H, error, m.noise_q)
 
     def state(self) -> dict:
         return self.filter.state(copy=False)
 
     def restore(self, state: dict) -> None:
-        self.filter = RLEKF.from_state(state)
+        self.filter = self.device.restored(state)
         self.potential.weights = self.filter.weights
 
 
@@ -147,7 +144,7 @@ class AdamTrainer:
         o = settings.optimizer
         self.potential = potential
         self.schedule = Schedule(settings.learning_rate, settings.loss, n_steps)
-        self.adam = Adam(potential.weights, o.adam_beta1, o.adam_beta2)
+        self.adam = Adam(potential.parameters.weights, o.adam_beta1, o.adam_beta2)
 
     @property
     def updates(self) -> int:
@@ -178,8 +175,9 @@ class Run:
     Made by `train`; a host that wants its own loop uses ``step`` and ``checkpoint`` itself.
     """
 
-    def __init__(self, settings: Settings, output, restart=None, init_model=None, engine=None):
+    def __init__(self, settings: Settings, output, restart=None, init_model=None, engine=None, device=None):
         t = settings.training
+        self.device = open_device(device or t.device)
         self.settings, self.output = settings, Path(output)
         for name in (t.save_ckpt, t.model_file, t.disp_file):
             make_folder((self.output / name).parent)
@@ -188,14 +186,13 @@ class Run:
         self.rng = np.random.default_rng(self.seed)
         self.data, self.validation = datasets(settings, self.seed)
         if saved is not None:
-            self.potential = saved["potential"]
+            self.potential = saved["potential"].with_engine(engine, self.device.device)
         elif init_model is not None:
-            self.potential = Potential.load(init_model)
+            self.potential = Potential.load(init_model, engine, self.device.device)
         else:
-            self.potential = _new_potential(settings, self.data, self.seed, engine)
+            self.potential = _new_potential(settings, self.data, self.seed, engine, self.device.device)
         _check_types(self.data, self.potential)
-        a = self.potential.architecture
-        self.frames = PairCache(self.data, a.rcut, a.type_map)
+        self.frames = self.device.frames(self.data, self.potential)
         batch = 1 if t.batch_size is None and settings.optimizer.is_kalman else None
         batch = t.frames_per_batch(self.data.natoms(0)) if batch is None else batch
         self.feed = Feed(len(self.data), batch, self.rng)
@@ -204,7 +201,7 @@ class Run:
         self.n_steps = t.n_steps if t.n_steps is not None else max(1, round(epochs * per_epoch))
         self.trainer: KalmanTrainer | AdamTrainer
         if settings.optimizer.is_kalman:
-            self.trainer = KalmanTrainer(self.potential, resolve(settings.optimizer), self.rng)
+            self.trainer = KalmanTrainer(self.potential, resolve(settings.optimizer), self.rng, self.device)
         else:
             self.trainer = AdamTrainer(self.potential, settings, self.n_steps)
         self.history = History()
@@ -302,8 +299,9 @@ class Run:
 
 
 def train(
-    settings, *, output=".", restart=None, init_model=None, stop: Callable[[], bool] | None = None
-) -> Iterator[Record]:
+    settings, *, output=".", restart=None, init_model=None, stop: Callable[[], bool] | None = None,
+    device=None,
+) -> Iterator[Record]:  # fmt: skip
     """Train a potential; the caller owns the loop.
 
     Parameters
@@ -313,6 +311,7 @@ def train(
     restart : checkpoint to go on from, bit for bit
     init_model : model file whose weights to start from
     stop : called after each step; when it returns True the run is saved and ends
+    device : "cpu" or "cuda", in place of the input's training/device
 
     Yields
     ------
@@ -328,7 +327,7 @@ def train(
     """
     if not isinstance(settings, Settings):
         settings = read_input(settings)
-    run = Run(settings, output, restart, init_model)
+    run = Run(settings, output, restart, init_model, device=device)
     while run.step_number < run.n_steps:
         displays = run._is(run.display_freq)
         saves = run._is(settings.training.save_freq)
@@ -380,7 +379,7 @@ def datasets(settings: Settings, seed: int):
     return data, None
 
 
-def _new_potential(settings: Settings, data, seed: int, engine: str) -> Potential:
+def _new_potential(settings: Settings, data, seed: int, engine, device) -> Potential:
     m = settings.model
     seeds = [seed, m.descriptor_seed or 0, m.fitting_seed or 0]
     return Potential.create(
@@ -392,6 +391,7 @@ def _new_potential(settings: Settings, data, seed: int, engine: str) -> Potentia
         rng=np.random.default_rng(seeds),
         atom_ener=m.atom_ener,
         engine=engine,
+        device=device,
         **m.choices(),
     )
 

@@ -1,0 +1,76 @@
+"""Every CUDA source compiles for real GPUs, without one, and stays within the registers it was made for."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from kalmandp.engines.cuda_covariance import PANELS
+from kalmandp.engines.cuda_launch import OPTIONS, source
+
+ARCHITECTURES = ("80", "90", "100")
+#: Every source with every set of constants that the engines compile it with.
+SOURCES = [
+    ("potential.cu", {}),
+    ("network.cu", {}),
+    ("filter.cu", {}),
+    *(("covariance.cu", {"REAL": real, "RHS": m}) for real in ("double", "float") for m in PANELS),
+]
+NAMES = [" ".join([file, *map(str, constants.values())]) for file, constants in SOURCES]
+
+
+def nvrtc(text: str, architecture: str) -> None:
+    """Compile by CuPy's NVRTC, which needs no device; skipped where it is missing or too old."""
+    compiler = pytest.importorskip(
+        "cupy.cuda.compiler", reason='CuPy is not installed: pip install "kalmandp[cuda12]"'
+    )
+    try:
+        from cupy_backends.cuda.libs import nvrtc
+
+        supported = nvrtc.getSupportedArchs()
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"NVRTC cannot be loaded ({error}): pip install nvidia-cuda-nvrtc-cu12 (or nvidia-cuda-nvrtc)")
+    if int(architecture) not in supported:
+        pytest.skip(f"this NVRTC knows no sm_{architecture}")
+    compiler.compile_using_nvrtc(text, OPTIONS, architecture)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("file", "constants"), SOURCES, ids=NAMES)
+def test_compiles_by_nvrtc(file, constants, architecture):
+    nvrtc(source(file, **constants), architecture)
+
+
+def test_nvrtc_finds_a_planted_error():
+    with pytest.raises(Exception, match="expected a"):
+        nvrtc(source("filter.cu").replace("*done += 1", "*done += "), "80")
+
+
+def resources(text: str, architecture: str, folder) -> dict[str, dict[str, int]]:
+    """Registers, shared memory, stack and spills of each kernel, as ptxas reports them."""
+    (folder / "kernels.cu").write_text(text)
+    command = ["nvcc", *OPTIONS, f"-arch=sm_{architecture}", "-cubin", "-Xptxas", "-v", "kernels.cu"]
+    report = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stderr
+    table = {}
+    for part in report.split("Compiling entry function '")[1:]:
+        number = lambda pattern, part=part: int((re.search(pattern, part) or [0, 0])[1])
+        table[part.split("'")[0]] = {
+            "registers": number(r"Used (\d+) registers"),
+            "shared": number(r"(\d+) bytes smem"),
+            "stack": number(r"(\d+) bytes stack frame"),
+            "spills": number(r"(\d+) bytes spill stores"),
+        }
+    return table
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc (the CUDA toolkit) is not installed")
+@pytest.mark.parametrize(("file", "constants"), SOURCES[:4] + SOURCES[6:7], ids=NAMES[:4] + NAMES[6:7])
+def test_no_kernel_spills_its_registers(file, constants, tmp_path):
+    """For Hopper; at most 48 KiB of shared memory, which every device gives without asking."""
+    for name, used in resources(source(file, **constants), "90", tmp_path).items():
+        assert used["spills"] <= 16, (name, used)
+        assert used["shared"] <= 48 * 1024, (name, used)
+        assert used["registers"] > 0, name
