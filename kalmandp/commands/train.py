@@ -61,9 +61,8 @@ def run(args) -> int:
         contextlib.closing(Progress(quiet=args.quiet)) as progress,
         _stop() as stop,
     ):
-        for last in train(
-            settings, output=output, restart=restart, init_model=args.init_model, stop=stop, device=args.device
-        ):
+        options = {"restart": restart, "init_model": args.init_model, "stop": stop, "device": args.device}
+        for last in train(settings, output=output, **options):
             started()
             progress(last)
     if last is not None and last.event == "stopped":

@@ -72,9 +72,7 @@ def make_plan(blocks: Blocks, T: int) -> Plan:
         for t in range(first, first + n_t):
             start = w.start + (t - first) * T
             rows.append((n_tiles, first, first + n_t - 1, start, min(start + T, w.stop)))
-            strips += [
-                (t, c, min(c + TILES_PER_STRIP, t + 1)) for c in range(first, t + 1, TILES_PER_STRIP)
-            ]
+            strips += [(t, c, min(c + TILES_PER_STRIP, t + 1)) for c in range(first, t + 1, TILES_PER_STRIP)]
             first_strip.append(len(strips))
             tile_segments.append((first_segment, len(segments)))
             n_tiles += t - first + 1
@@ -138,7 +136,9 @@ class CudaCovariance:
         T = ROW_BYTES // itemsize
         plan = make_plan(blocks, T)
         n_t, m = len(plan.rows), min(m, PANELS[0])
-        work = m * T * (n_t * itemsize + 8 * (len(plan.strips) + plan.n_tiles)) + 8 * m * PENDING * len(plan.segments)
+        work = m * T * (n_t * itemsize + 8 * (len(plan.strips) + plan.n_tiles)) + 8 * m * PENDING * len(
+            plan.segments
+        )
         return plan.n_tiles * T * T * itemsize + n_t * PENDING * T * itemsize + work
 
     def _functions(self, m: int) -> Functions:
@@ -282,7 +282,9 @@ class CudaCovariance:
         }
 
     @classmethod
-    def from_state(cls, blocks: Blocks, state: dict[str, Any], device: Device | None = None) -> CudaCovariance:
+    def from_state(
+        cls, blocks: Blocks, state: dict[str, Any], device: Device | None = None
+    ) -> CudaCovariance:
         """Make the covariance that ``state`` was taken from, with the same bits."""
         new = cls.__new__(cls)
         new._make(blocks, stored(state, "tiles", (-1, -1, -1)).dtype, device)

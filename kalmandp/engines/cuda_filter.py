@@ -103,7 +103,16 @@ class CudaRLEKF(RLEKF):
         n_blocks = blocks_for(N)
         f.weight_step(n_blocks, THREADS, G_qw, z_q, self.weights, m, N, status, step_w, self._parts)
         f.accept(
-            n_blocks, THREADS, self.weights, step_w, N, status, self._parts, n_blocks, self._done, self._squares
+            n_blocks,
+            THREADS,
+            self.weights,
+            step_w,
+            N,
+            status,
+            self._parts,
+            n_blocks,
+            self._done,
+            self._squares,
         )
         # l. 11:  P_l ← (P_l − G_lᵀ G_l)/λ, and P ← P + q I if asked for
         covariance.downdate(G_qw, self.lam)
@@ -180,9 +189,7 @@ def for_the_host(state: dict[str, Any]) -> dict[str, Any]:
     P = {name[2:]: value for name, value in state.items() if name.startswith("P/")}
     covariance = CudaCovariance.from_state(blocks, P, HostArrays())
     rest = {name: value for name, value in state.items() if not name.startswith("P/")}
-    squares = {
-        f"P/block_{l:04d}": covariance.dense(l).astype(covariance.dtype) for l in range(len(blocks))
-    }
+    squares = {f"P/block_{l:04d}": covariance.dense(l).astype(covariance.dtype) for l in range(len(blocks))}
     return {**rest, **squares, "covariance": "dense"}
 
 

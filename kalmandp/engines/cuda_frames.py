@@ -79,7 +79,17 @@ def upload(device: Device, architecture, frame: Frame, pairs=None) -> DevicePair
     )
     atoms_t = tuple(put(np.nonzero(frame.types == t)[0]) for t in range(a.n_types))
     return DevicePairs(
-        put(frame.types), put(np.zeros(n)), first_i, i_p, j_p, r_pc, back_p, atoms_t, put([0, n]), (n,), closest
+        put(frame.types),
+        put(np.zeros(n)),
+        first_i,
+        i_p,
+        j_p,
+        r_pc,
+        back_p,
+        atoms_t,
+        put([0, n]),
+        (n,),
+        closest,
     )
 
 
@@ -108,7 +118,8 @@ def joined(xp, n_types: int, parts: list[DevicePairs]) -> DevicePairs:
         r_pc=xp.concatenate([p.r_pc for p in parts]) if parts else xp.zeros((0, 3)),
         back_p=shifted("back_p", pair),
         atoms_t=tuple(
-            join(p.atoms_t[t] + np.int32(o) for p, o in zip(parts, atom[:-1], strict=True)) for t in range(n_types)
+            join(p.atoms_t[t] + np.int32(o) for p, o in zip(parts, atom[:-1], strict=True))
+            for t in range(n_types)
         ),
         first_f=starts("first_f", atom, atom[-1]),
         sizes=sizes,

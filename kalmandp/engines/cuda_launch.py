@@ -156,11 +156,10 @@ class MissingCupy(MissingPackage):
     def __init__(self) -> None:
         version = driver_version()
         extras = ["cuda12", "cuda13"] if version is None else ["cuda13" if version >= 13000 else "cuda12"]
-        lines = "  or  ".join(f'pip install "kalmandp[{extra}]"' for extra in extras)
+        lines = " or ".join(f'pip install "kalmandp[{extra}]"' for extra in extras)
         which = "" if version is None else f" (the driver speaks CUDA {version // 1000})"
-        ImportError.__init__(
-            self, f"device 'cuda' needs the package 'cupy', which is not installed{which}; install it with:  {lines}"
-        )
+        text = f"device 'cuda' needs the package 'cupy', which is not installed{which}; install it with:"
+        ImportError.__init__(self, f"{text} {lines}")
 
 
 def driver_version() -> int | None:
@@ -176,7 +175,9 @@ def driver_version() -> int | None:
 
 
 def _no_device(why: str) -> str:
-    return f"device is 'cuda', but no CUDA device can be used ({why}); expected an NVIDIA GPU, or device 'cpu'"
+    return (
+        f"device is 'cuda', but no CUDA device can be used ({why}); expected an NVIDIA GPU, or device 'cpu'"
+    )
 
 
 def check_memory(device: Device, n_bytes: int, what: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-
 from kalmandp.engines.cuda_launch import THREADS, WARP, Device, blocks_for
 from kalmandp.potential.activations import SILUT_THRESHOLD
 from kalmandp.potential.network import Layer
@@ -55,7 +54,9 @@ class Networks:
             x = y
         return x, caches
 
-    def tangent(self, layers: list[Layer], caches: list[LayerCache], x_dot: Any) -> tuple[Any, list[LayerCache]]:
+    def tangent(
+        self, layers: list[Layer], caches: list[LayerCache], x_dot: Any
+    ) -> tuple[Any, list[LayerCache]]:
         """ẏ = ∂y/∂x · ẋ at the point of ``forward``; returns ẏ (b, n_out) and caches with tangents."""
         filled = []
         for layer, cache in zip(layers, caches, strict=True):
@@ -136,5 +137,3 @@ def _activation(name: str) -> tuple[int, float]:
 def _idt(layer: Layer) -> tuple[Any, int]:
     """The array idt, or b in its place, and whether there is one."""
     return (layer.b, 0) if layer.idt is None else (layer.idt, 1)
-
-

@@ -153,7 +153,15 @@ class CudaEngine:
         )  # fmt: skip
         count_iv = xp.empty((n_atoms, n_v))
         f.empty_slots(
-            blocks_for(n_atoms), THREADS, pairs.types_i, pairs.first_i, pairs.j_p, n_atoms, a.n_types, sel_v, count_iv
+            blocks_for(n_atoms),
+            THREADS,
+            pairs.types_i,
+            pairs.first_i,
+            pairs.j_p,
+            n_atoms,
+            a.n_types,
+            sel_v,
+            count_iv,
         )
         net_p = net_v[pairs.types_i[pairs.i_p] * a.n_types + pairs.types_i[pairs.j_p]]
         return CudaEnvironment(
@@ -230,7 +238,9 @@ class CudaEngine:
         """Twin of `model.forces_from_pairs`."""
         F_ic = self.xp.empty((env.n_atoms, 3))
         n = env.n_atoms
-        self._f.forces(blocks_for(n, PAIRS_PER_BLOCK), THREADS, env.pairs.first_i, env.pairs.back_p, f_pc, n, F_ic)
+        self._f.forces(
+            blocks_for(n, PAIRS_PER_BLOCK), THREADS, env.pairs.first_i, env.pairs.back_p, f_pc, n, F_ic
+        )
         return F_ic
 
     def virial(self, env: CudaEnvironment, f_pc):
@@ -284,7 +294,9 @@ class CudaEngine:
         T_bar_ikm = xp.empty_like(fwd.T_ikm)
         for t, atoms in enumerate(env.pairs.atoms_t):
             n = len(atoms)
-            E_bar = xp.ones((n, 1)) if E_bar_i is None else xp.ascontiguousarray(E_bar_i[atoms].reshape(-1, 1))
+            E_bar = (
+                xp.ones((n, 1)) if E_bar_i is None else xp.ascontiguousarray(E_bar_i[atoms].reshape(-1, 1))
+            )
             into = None if gradient is None else self.layout.fitting(gradient, t)
             D_bar = self._nets.backward(self.layout.fitting(par.weights, t), fwd.caches_t[t], E_bar, into)
             self._f.contract_adjoint(
@@ -306,10 +318,26 @@ class CudaEngine:
         )  # fmt: skip
         G_bar_enm, G_bar_vm = xp.empty_like(fwd.G_enm), xp.empty((n_v, M))
         f.node_sums(
-            a.n_embeddings * places.n_nodes, ATOM_THREADS, places.chunk_first, parts, places.n_nodes, M, scale, G_bar_enm
+            a.n_embeddings * places.n_nodes,
+            ATOM_THREADS,
+            places.chunk_first,
+            parts,
+            places.n_nodes,
+            M,
+            scale,
+            G_bar_enm,
         )
         f.virtual_adjoint(
-            (n_v, columns), NODE_THREADS, env.count_iv, env.Rt_vk, T_bar_ikm, env.n_atoms, n_v, M, scale, G_bar_vm
+            (n_v, columns),
+            NODE_THREADS,
+            env.count_iv,
+            env.Rt_vk,
+            T_bar_ikm,
+            env.n_atoms,
+            n_v,
+            M,
+            scale,
+            G_bar_vm,
         )
         for e in range(a.n_embeddings):
             virtual = np.nonzero(env.net_v == e)[0]
@@ -366,5 +394,3 @@ def _range(architecture, davg, dstd, closest: float) -> tuple[float, float]:
     r = min(closest, architecture.rcut)
     highest = raw_environment(np.array([[r, 0.0, 0.0]]), architecture.rcut_smth, architecture.rcut)[0][0, 0]
     return float((-mean_t / spread_t).min()), float(((highest - mean_t) / spread_t).max())
-
-

@@ -6,8 +6,9 @@ frames, and is otherwise the same on both.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
-
 
 from kalmandp.engines.cuda_frames import DeviceFrames
 from kalmandp.engines.cuda_launch import CupyDevice, Device
@@ -60,9 +61,9 @@ class Host:
         memory = covariance_memory(blocks, choices.covariance_dtype)
         return memory.squares if choices.covariance == "dense" else memory.halves
 
-    def free_bytes(self) -> int | None:
-        """Memory that is free for P, if the device has its own."""
-        return None
+    def free_bytes(self) -> int:
+        """Bytes of memory that are free for new arrays; 0 if that is not known."""
+        return available_memory()
 
 
 class Gpu:
@@ -109,7 +110,7 @@ class Gpu:
 
         return CudaCovariance.needs(blocks, choices.covariance_dtype, m=2)
 
-    def free_bytes(self) -> int | None:
+    def free_bytes(self) -> int:
         return self.device.free_bytes()
 
 
@@ -128,3 +129,19 @@ def open_device(device: str | Device) -> Host | Gpu:
     return Host() if device == "cpu" else Gpu(CupyDevice())
 
 
+def available_memory() -> int:
+    """Bytes of memory that are free for a new array; 0 if the system does not tell."""
+    free = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+        # a container may have less than the machine
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = Path("/sys/fs/cgroup/memory.current").read_text().strip()
+        if limit.isdigit():
+            free.append(max(1, int(limit) - int(used)))
+    except (OSError, ValueError, IndexError):
+        pass
+    if not free and "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        free.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min(free, default=0)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -101,7 +99,7 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
             n_weights=potential.layout.size,
             block_sizes=block_sizes,
             memory=memory,
-            memory_free=available_memory() if place.free_bytes() is None else place.free_bytes(),
+            memory_free=place.free_bytes(),
             steps_per_epoch=steps_per_epoch,
             n_steps=n_steps,
             updates_per_step=1 if choices is None else _updates(choices),
@@ -117,24 +115,6 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
             seconds = _time(lambda: trainer.step(make_sample(potential, frames)))
             plan = plan._replace(seconds_per_step=seconds)
     return plan
-
-
-def available_memory() -> int:
-    """Bytes of memory that are free for a new array; 0 if the system does not tell."""
-    free = []
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-        # a container may have less than the machine
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = Path("/sys/fs/cgroup/memory.current").read_text().strip()
-        if limit.isdigit():
-            free.append(max(1, int(limit) - int(used)))
-    except (OSError, ValueError, IndexError):
-        pass
-    if not free and "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        free.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return min(free, default=0)
 
 
 def _frames_to_train(n: int, settings: Settings) -> int:

@@ -36,7 +36,11 @@ def run_both(kalman, twin, m, updates, seed=3):
         info = kalman.update(H, error, R)
         other = twin.update(twin.device.xp.asarray(H), error, R)
     for name in ("innovation_variance", "nis", "step_norm", "gain_norm", "lam"):
-        assert_allclose(getattr(other, name), getattr(info, name), rtol=1e-4 if twin.covariance.dtype == "float32" else 1e-9)
+        assert_allclose(
+            getattr(other, name),
+            getattr(info, name),
+            rtol=1e-4 if twin.covariance.dtype == "float32" else 1e-9,
+        )
 
 
 def compare(kalman, twin, rtol):
@@ -131,7 +135,9 @@ def test_no_race_between_threads_or_blocks(order):
 
 def test_updates_are_enqueued_without_waiting():
     kalman, twin = pair(ODD)
-    todo = [(twin.device.xp.asarray(H), twin.device.xp.asarray(e), R) for H, e, R in random_updates(261, 2, 5)]
+    todo = [
+        (twin.device.xp.asarray(H), twin.device.xp.asarray(e), R) for H, e, R in random_updates(261, 2, 5)
+    ]
     twin.enqueue(*todo[0])
     before = len(strict_arrays.waits)
     for measurement in todo[1:]:
@@ -156,7 +162,9 @@ def spoilt(kind, H, error):
     return H, error
 
 
-@pytest.mark.parametrize(("kind", "says"), [("H", "H P Hᵀ"), ("error", "error is not finite"), ("overflow", "H P Hᵀ")])
+@pytest.mark.parametrize(
+    ("kind", "says"), [("H", "H P Hᵀ"), ("error", "error is not finite"), ("overflow", "H P Hᵀ")]
+)
 def test_a_failure_leaves_the_filter_as_it_was_before_that_update(kind, says):
     """Found when settled, several updates and a fold later; those before it are taken in."""
     device = on_device.emulated()

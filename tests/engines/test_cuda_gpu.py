@@ -85,7 +85,7 @@ def test_the_same_bits_from_run_to_run(gpu):
 
 
 def test_the_callers_stream_is_used(gpu):
-    """Work put into a stream of the caller's own is done there: nothing else waits for it, or is waited for."""
+    """Work put into a stream of the caller's own is done there: no other stream is waited for."""
     cupy = gpu.xp
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
@@ -100,7 +100,9 @@ def test_the_callers_stream_is_used(gpu):
     assert bits(twin) == bits(other)
 
 
-@pytest.mark.parametrize("optimizer", [{}, {"measurement": "signed"}, {"measurement": "joint", "with_virial": True}])
+@pytest.mark.parametrize(
+    "optimizer", [{}, {"measurement": "signed"}, {"measurement": "joint", "with_virial": True}]
+)
 def test_a_run_of_fifty_updates_equals_that_on_the_processor(gpu, tmp_path, optimizer):
     kalmandp.Dataset.write(tmp_path / "morse.h5", frames(40))
     tree = settings(tmp_path / "morse.h5", optimizer=optimizer, training={"numb_steps": 50, "disp_freq": 25})

@@ -11,8 +11,8 @@ from systems import frames, settings
 
 import kalmandp
 from kalmandp.errors import FilterError
-from kalmandp.training.loop import Run, train
 from kalmandp.training.inputs import read_input
+from kalmandp.training.loop import Run, train
 
 #: The device adds up in another order; a run amplifies rounding from update to update.
 RTOL = 1e-8
@@ -26,13 +26,16 @@ def data(tmp_path_factory):
 
 
 def tree(data, **changes):
+    """The input of a run of two steps of a small potential."""
+    descriptor = {"type": "se_e2_a", "sel": "auto", "rcut": 3.2, "rcut_smth": 1.0}
     small = {
-        "model": {"descriptor": {
-            "type": "se_e2_a", "sel": "auto", "rcut": 3.2, "rcut_smth": 1.0, "neuron": [4, 8], "axis_neuron": 3,
-        }, "fitting_net": {"neuron": [6, 6]}},
+        "model": {
+            "descriptor": {**descriptor, "neuron": [4, 8], "axis_neuron": 3},
+            "fitting_net": {"neuron": [6, 6]},
+        },
         "optimizer": {"type": "RLEKF", "block_size": 150},
         "training": {"numb_steps": 2, "disp_freq": 2, "save_freq": 100},
-    }  # fmt: skip
+    }
     out = settings(data, **small)
     for section, values in changes.items():
         out[section].update(values)
@@ -40,9 +43,8 @@ def tree(data, **changes):
 
 
 def weights_after(input_tree, output, device, **options):
-    for record in train(input_tree, output=output, device=device, **options):
-        pass
-    return kalmandp.Potential.load(output / "model.dp").weights, record
+    last = list(train(input_tree, output=output, device=device, **options))[-1]
+    return kalmandp.Potential.load(output / "model.dp").weights, last
 
 
 @pytest.mark.parametrize("optimizer", [
@@ -116,7 +118,9 @@ def test_a_failed_step_names_its_frame(tmp_path):
 def test_predictions_and_jacobians_are_numpys(data):
     frame = frames(1)[0]
     choices = dict(rcut=3.2, frames=[frame], embedding=(4, 8), axis_neuron=3, fitting=(6, 6))
-    make = lambda **device: kalmandp.Potential.create(("A", "B"), rng=np.random.default_rng(3), **choices, **device)
+    make = lambda **device: kalmandp.Potential.create(
+        ("A", "B"), rng=np.random.default_rng(3), **choices, **device
+    )
     host, gpu = make(), make(device=on_device.emulated())
     for a, b in zip(host.evaluate(frame), gpu.evaluate(frame), strict=True):
         assert not isinstance(b, strict_arrays.ndarray)

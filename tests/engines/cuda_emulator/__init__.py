@@ -50,7 +50,9 @@ class EmulatedDevice:
         if text not in self._libraries:
             self._libraries[text] = _compiled(text)
         library = self._libraries[text]
-        return Functions(lambda name: lambda grid, block, arguments: self._launch(library, name, grid, block, arguments))
+        return Functions(
+            lambda name: lambda grid, block, arguments: self._launch(library, name, grid, block, arguments)
+        )
 
     def _launch(self, library, name, grid, block, arguments) -> None:
         wanted = _signature(library, name)
@@ -62,7 +64,9 @@ class EmulatedDevice:
             got = _kind(value)
             if got != kind.removesuffix("[r]").removesuffix("[w]") + ("[]" if "[" in kind else ""):
                 raise KernelError(f"argument {n} of {name} is {got}; expected {kind}")
-            cell = np.array([value.ctypes.data if "[" in kind else value], dtype=np.int64 if "[" in kind else None)
+            cell = np.array(
+                [value.ctypes.data if "[" in kind else value], dtype=np.int64 if "[" in kind else None
+            )
             keep.append(cell)
             pointers[n] = cell.ctypes.data
         launch = getattr(library, f"launch_{name}")
@@ -92,14 +96,25 @@ def _signature(library, name) -> list[str]:
 def _compiled(text: str) -> ctypes.CDLL:
     kernels = re.findall(r"__global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)", text)
     code = "\n".join([f'#include "{HEADER}"', text, *(f"EMULATE({k})" for k in kernels)])
-    digest = hashlib.sha256((code + HEADER.read_text() + Path(__file__).read_text()).encode()).hexdigest()[:24]
+    digest = hashlib.sha256((code + HEADER.read_text() + Path(__file__).read_text()).encode()).hexdigest()[
+        :24
+    ]
     library = KEPT / f"{digest}.so"
     if not library.exists():
         KEPT.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=KEPT) as folder:
             made = Path(folder) / "kernels.so"
             Path(folder, "kernels.cpp").write_text(code)
-            command = [COMPILER, "-std=c++17", "-O2", "-w", "-shared", "-fPIC", "-U_FORTIFY_SOURCE", "-Wl,-Bsymbolic"]
+            command = [
+                COMPILER,
+                "-std=c++17",
+                "-O2",
+                "-w",
+                "-shared",
+                "-fPIC",
+                "-U_FORTIFY_SOURCE",
+                "-Wl,-Bsymbolic",
+            ]
             subprocess.run([*command, f"{folder}/kernels.cpp", "-o", made], check=True)
             made.rename(library)
     return ctypes.CDLL(library)

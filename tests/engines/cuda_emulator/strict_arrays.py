@@ -65,7 +65,20 @@ class ndarray(np.ndarray):
         return self.get().tolist()
 
 
-for _name in ("sum", "max", "min", "mean", "all", "any", "argmax", "argmin", "copy", "astype", "reshape", "ravel"):
+for _name in (
+    "sum",
+    "max",
+    "min",
+    "mean",
+    "all",
+    "any",
+    "argmax",
+    "argmin",
+    "copy",
+    "astype",
+    "reshape",
+    "ravel",
+):
 
     def _method(self, *args, _name=_name, **kwargs):
         return _strict(getattr(self.view(np.ndarray), _name)(*_plain(args), **_plain(kwargs)))
