@@ -74,7 +74,7 @@ def upload(device: Device, architecture, frame: Frame, pairs=None) -> DevicePair
     n = len(frame)
     first_i, i_p, j_p = put(np.searchsorted(i_p, np.arange(n + 1))), put(i_p), put(j_p)
     r_pc, back_p = device.xp.asarray(np.asarray(r_pc, dtype=np.float64)), device.xp.empty(len(i_p), np.int32)
-    device.functions("potential.cu").match_back(
+    device.functions("environment.cu").match_back(
         blocks_for(len(i_p)), THREADS, first_i, i_p, j_p, r_pc, len(i_p), back_p
     )
     atoms_t = tuple(put(np.nonzero(frame.types == t)[0]) for t in range(a.n_types))

@@ -14,6 +14,7 @@ from kalmandp.engines.cuda_launch import OPTIONS, source
 ARCHITECTURES = ("80", "90", "100")
 #: Every source with every set of constants that the engines compile it with.
 SOURCES = [
+    ("environment.cu", {}),
     ("potential.cu", {}),
     ("network.cu", {}),
     ("filter.cu", {}),
@@ -77,7 +78,7 @@ def resources(text: str, architecture: str, folder) -> dict[str, dict[str, int]]
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc (the CUDA toolkit) is not installed")
-@pytest.mark.parametrize(("file", "constants"), SOURCES[:4] + SOURCES[6:7], ids=NAMES[:4] + NAMES[6:7])
+@pytest.mark.parametrize(("file", "constants"), SOURCES[:5] + SOURCES[-1:], ids=NAMES[:5] + NAMES[-1:])
 def test_no_kernel_spills_its_registers(file, constants, tmp_path):
     """For Hopper; at most 48 KiB of shared memory, which every device gives without asking."""
     for name, used in resources(source(file, **constants), "90", tmp_path).items():
