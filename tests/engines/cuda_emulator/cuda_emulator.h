@@ -38,7 +38,8 @@ enum State { READY, AT_BLOCK, AT_WARP, DONE };
 struct Fibre {
   ucontext_t context;
   jmp_buf jump;
-  bool begun = false;
+  void *place;
+  bool begun = false, entered = false;
   State state = DONE;
   double exchanged[2];  // of the last two shuffles: nobody writes again before all have read
   int turn = 0;
@@ -59,9 +60,45 @@ inline unsigned random_below(unsigned n) {
   return unsigned(seed % n);
 }
 
+#if defined(__x86_64__) && !defined(EMULATOR_PORTABLE)
+// Save what a call must preserve on this stack, go on with the other one: a fifth of the time of longjmp.
+extern "C" void emulator_switch(void **here, void *there);
+asm(R"(
+.text
+emulator_switch:
+  pushq %rbp; pushq %rbx; pushq %r12; pushq %r13; pushq %r14; pushq %r15
+  movq %rsp, (%rdi); movq %rsi, %rsp
+  popq %r15; popq %r14; popq %r13; popq %r12; popq %rbx; popq %rbp
+  ret
+)");
+static void *scheduler_stack;
+inline void to_scheduler(Fibre &f) { emulator_switch(&f.place, scheduler_stack); }
+inline void to_fibre(Fibre &f) { emulator_switch(&scheduler_stack, f.place); }
+inline void begin(Fibre &f, void (*live)(), int n) {
+  void **top = (void **)(((uintptr_t)f.stack.data() + STACK - 320 * (n % 64)) & ~uintptr_t(15));
+  *--top = nullptr, *--top = (void *)live;
+  f.place = top - 6;  // what emulator_switch pops
+}
+#else
+inline void to_scheduler(Fibre &f) { if (_setjmp(f.jump) == 0) _longjmp(scheduler, 1); }
+inline void to_fibre(Fibre &f) {
+  if (_setjmp(scheduler)) return;
+  if (f.entered) _longjmp(f.jump, 1);
+  f.entered = true;
+  swapcontext(&scheduler_context, &f.context);
+}
+inline void begin(Fibre &f, void (*live)(), int n) {
+  getcontext(&f.context);
+  f.context.uc_stack.ss_sp = f.stack.data();
+  f.context.uc_stack.ss_size = STACK - 320 * (n % 64);
+  makecontext(&f.context, live, 0);
+  f.entered = false;
+}
+#endif
+
 inline void give_way(State state) {
   fibres[current].state = state;
-  if (_setjmp(fibres[current].jump) == 0) _longjmp(scheduler, 1);
+  to_scheduler(fibres[current]);
 }
 
 static void live() {  // a fibre serves one thread after another
@@ -75,15 +112,12 @@ inline void resume(int n) {
   current = n;
   threadIdx = {unsigned(n), 0, 0};
   Fibre &f = fibres[n];
-  if (_setjmp(scheduler)) return;
-  if (f.begun) _longjmp(f.jump, 1);
-  f.begun = true;
-  f.stack.resize(STACK);
-  getcontext(&f.context);
-  f.context.uc_stack.ss_sp = f.stack.data();
-  f.context.uc_stack.ss_size = STACK;
-  makecontext(&f.context, live, 0);
-  swapcontext(&scheduler_context, &f.context);
+  if (!f.begun) {
+    f.begun = true;
+    f.stack.resize(STACK);
+    begin(f, live, n);  // stacks are staggered, or all would share the same lines of cache
+  }
+  to_fibre(f);
 }
 
 // Let those who wait at a barrier go on, if all of them are there; false if nobody can.
