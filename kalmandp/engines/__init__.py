@@ -4,6 +4,9 @@ An engine offers the passes of the potential under the names of their reference 
 of the filter has twins in the same way. `POTENTIAL_ENGINES` and `COVARIANCES` list them all, and the
 parity tests loop over these lists: nothing can be added here and stay untested.
 
+An engine on a GPU has an attribute ``xp`` (CuPy): the weights, Ē and v that it takes, and what it returns,
+are arrays of that module.
+
 ===========================  =========================================  ===========================
 pass                         reference                                  what it gives
 ===========================  =========================================  ===========================

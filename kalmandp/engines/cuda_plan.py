@@ -10,9 +10,10 @@ from kalmandp.engines.cuda_launch import blocks_for
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
 
-#: Tiles that one block of threads takes, in a row of P; tiles of w whose U x is summed together.
-TILES_PER_STRIP = 8
-TILES_PER_SEGMENT = 8
+#: Columns of P that one block of threads takes in a row of tiles; weights whose U x is summed together. The
+#: strips of the paper's network are then several times what a GPU runs at once, so that none is idle long.
+STRIP = 512
+SEGMENT = 512
 
 
 class Plan(NamedTuple):
@@ -39,16 +40,15 @@ class Plan(NamedTuple):
 def make_plan(blocks: Blocks, T: int) -> Plan:
     """Cut the lower halves of all blocks into tiles of T × T, and these into strips."""
     rows, strips, first_strip, segments, tile_segments, n_tiles = [], [], [0], [], [], 0
+    n_s, n_g = STRIP // T, SEGMENT // T
     for w in blocks:
         first, n_t = len(rows), blocks_for(w.stop - w.start, T)
         first_segment = len(segments)
-        segments += [
-            (t, min(t + TILES_PER_SEGMENT, first + n_t)) for t in range(first, first + n_t, TILES_PER_SEGMENT)
-        ]
+        segments += [(t, min(t + n_g, first + n_t)) for t in range(first, first + n_t, n_g)]
         for t in range(first, first + n_t):
             start = w.start + (t - first) * T
             rows.append((n_tiles, first, first + n_t - 1, start, min(start + T, w.stop)))
-            strips += [(t, c, min(c + TILES_PER_STRIP, t + 1)) for c in range(first, t + 1, TILES_PER_STRIP)]
+            strips += [(t, c, min(c + n_s, t + 1)) for c in range(first, t + 1, n_s)]
             first_strip.append(len(strips))
             tile_segments.append((first_segment, len(segments)))
             n_tiles += t - first + 1

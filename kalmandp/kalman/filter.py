@@ -57,8 +57,9 @@ class RLEKF:
     P0 : initial variance of the weights: a number or an array (N,)
     lam, nu : the memory factor λ of the first update and its rate ν: λ ← νλ + 1 − ν
     process_noise : q ≥ 0, added to the diagonal of P after each update; it may be changed at any time
-    covariance : ``"dense"`` (the plain reference) or ``"tiled"`` (halves, the fused CPU engine); or a
-        class that offers `kalmandp.kalman.Covariance`
+    covariance : ``"dense"`` (the plain reference), ``"tiled"`` (halves, the fused CPU engine) or
+        ``"cuda"`` (halves, on a GPU; the weights are CuPy's); or a class that offers
+        `kalmandp.kalman.Covariance`
     dtype : ``"float64"`` or ``"float32"``: the numbers of P. Weights are float64 in any case.
 
     Examples
