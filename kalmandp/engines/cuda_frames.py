@@ -68,29 +68,37 @@ def upload(device: Device, architecture, frame: Frame, pairs=None) -> DevicePair
     check_sel(a, frame, pairs)
     excluded_v = pair_kinds(a).excluded_v
     keep = ~excluded_v[frame.types[pairs.i_p] * a.n_types + frame.types[pairs.j_p]]
-    i_p, j_p, r_pc = pairs.i_p[keep], pairs.j_p[keep], pairs.r_pc[keep]
-    closest = float(np.sqrt((r_pc * r_pc).sum(-1).min(initial=np.inf)))
     put = lambda values: device.xp.asarray(np.asarray(values, dtype=np.int32))
-    n = len(frame)
-    first_i, i_p, j_p = put(np.searchsorted(i_p, np.arange(n + 1))), put(i_p), put(j_p)
-    r_pc, back_p = device.xp.asarray(np.asarray(r_pc, dtype=np.float64)), device.xp.empty(len(i_p), np.int32)
+    r_pc = device.xp.asarray(np.asarray(pairs.r_pc[keep], dtype=np.float64))
+    return from_arrays(device, a.n_types, put(frame.types), put(pairs.i_p[keep]), put(pairs.j_p[keep]), r_pc)
+
+
+def from_arrays(device: Device, n_types: int, types_i, i_p, j_p, r_pc) -> DevicePairs:
+    """One frame's atoms and pairs, for a host code that already has them on the device.
+
+    Parameters
+    ----------
+    device : of the engine; its kernels run in the caller's current stream
+    n_types : types of the potential
+    types_i : (i,) int32
+    i_p, j_p : (p,) int32 centre and neighbour, sorted by centre; both directions of every pair
+    r_pc : (p, 3) float64 r_j − r_i, Å
+
+    Notes
+    -----
+    Nothing is checked: not that ``sel`` suffices, and pairs of excluded types have to be left out.
+    """
+    xp, n, n_p = device.xp, len(types_i), len(i_p)
+    first_i = xp.searchsorted(i_p, xp.arange(n + 1, dtype=np.int32)).astype(np.int32)
+    back_p = xp.empty(n_p, np.int32)
     device.functions("environment.cu").match_back(
-        blocks_for(len(i_p)), THREADS, first_i, i_p, j_p, r_pc, len(i_p), back_p
+        blocks_for(n_p), THREADS, first_i, i_p, j_p, r_pc, n_p, back_p
     )
-    atoms_t = tuple(put(np.nonzero(frame.types == t)[0]) for t in range(a.n_types))
-    return DevicePairs(
-        put(frame.types),
-        put(np.zeros(n)),
-        first_i,
-        i_p,
-        j_p,
-        r_pc,
-        back_p,
-        atoms_t,
-        put([0, n]),
-        (n,),
-        closest,
-    )
+    atoms_t = tuple(xp.nonzero(types_i == t)[0].astype(np.int32) for t in range(n_types))
+    closest = float(xp.sqrt((r_pc * r_pc).sum(-1).min())) if n_p else np.inf
+    first_f = xp.asarray(np.array([0, n], dtype=np.int32))
+    none = xp.zeros(n, np.int32)
+    return DevicePairs(types_i, none, first_i, i_p, j_p, r_pc, back_p, atoms_t, first_f, (n,), closest)
 
 
 def joined(xp, n_types: int, parts: list[DevicePairs]) -> DevicePairs:

@@ -12,9 +12,10 @@ from cuda_emulator import BACKWARD, SHUFFLED, strict_arrays
 from numpy.testing import assert_allclose
 
 from kalmandp.engines import potential_engine
-from kalmandp.engines.cuda_frames import DeviceFrames
+from kalmandp.engines.cuda_frames import DeviceFrames, from_arrays
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
+from kalmandp.frames.neighbours import neighbour_pairs
 
 
 def engine_of(case, device=None):
@@ -110,6 +111,25 @@ def test_frames_stay_on_the_device_until_there_is_no_room():
     for k in range(len(frames)):
         _ = kept[k]
     assert kept.used <= one and kept[0][1] is not first
+
+
+def test_arrays_of_a_host_code_stay_on_the_device():
+    """A host that has types and pairs there: same results, and nothing is uploaded but two numbers."""
+    case, frames = test_parity.build(1)
+    engine = engine_of(case)
+    xp, pairs = engine.xp, neighbour_pairs(frames[0], case.architecture.rcut)
+    arrays = [xp.asarray(np.asarray(a, np.int32)) for a in (frames[0].types, pairs.i_p, pairs.j_p)]
+    r_pc = xp.asarray(pairs.r_pc)
+    engine.environment(case.davg, case.dstd, frames[0])
+    strict_arrays.uploads.clear()
+    env = engine.build(
+        case.davg, case.dstd, from_arrays(engine.device, case.architecture.n_types, *arrays, r_pc)
+    )
+    assert sum(strict_arrays.uploads) == 8
+    par = case.par._replace(weights=xp.asarray(case.par.weights))
+    E_i, _ = engine.energies(par, env)
+    wanted, _ = engine.energies(par, engine.environment(case.davg, case.dstd, frames[0]))
+    assert (E_i.get() == wanted.get()).all()
 
 
 def test_too_many_neighbours_and_rough_embeddings_are_refused():
