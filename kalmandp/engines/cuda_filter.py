@@ -103,17 +103,9 @@ class CudaRLEKF(RLEKF):
         n_blocks = blocks_for(N)
         f.weight_step(n_blocks, THREADS, G_qw, z_q, self.weights, m, N, status, step_w, self._parts)
         f.accept(
-            n_blocks,
-            THREADS,
-            self.weights,
-            step_w,
-            N,
-            status,
-            self._parts,
-            n_blocks,
-            self._done,
+            n_blocks, THREADS, self.weights, step_w, N, status, self._parts, n_blocks, self._done,
             self._squares,
-        )
+        )  # fmt: skip
         # l. 11:  P_l ← (P_l − G_lᵀ G_l)/λ, and P ← P + q I if asked for
         covariance.downdate(G_qw, self.lam)
         if self.process_noise:

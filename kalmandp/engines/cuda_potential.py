@@ -146,7 +146,7 @@ class CudaEngine(EnvironmentMaker):
             D_dot = xp.empty((n, a.descriptor_size))
             f.contract(n, THREADS, T_dot_ikm, fwd.T_ikm, atoms, M, a.axis_neuron, 1.0, D_dot)
             _, caches = self._nets.tangent(layers, fwd.caches_t[t], D_dot)
-            E_bar = xp.ascontiguousarray(E_bar_i[atoms].reshape(-1, 1))
+            E_bar = E_bar_i[atoms].reshape(-1, 1)
             D_bar, D_dot_bar = self._nets.tangent_backward(
                 layers, caches, E_bar, xp.ones_like(E_bar), self.layout.fitting(gradient, t)
             )
@@ -167,9 +167,7 @@ class CudaEngine(EnvironmentMaker):
         T_bar_ikm = xp.empty_like(fwd.T_ikm)
         for t, atoms in enumerate(env.pairs.atoms_t):
             n = len(atoms)
-            E_bar = (
-                xp.ones((n, 1)) if E_bar_i is None else xp.ascontiguousarray(E_bar_i[atoms].reshape(-1, 1))
-            )
+            E_bar = xp.ones((n, 1)) if E_bar_i is None else E_bar_i[atoms].reshape(-1, 1)
             into = None if gradient is None else self.layout.fitting(gradient, t)
             D_bar = self._nets.backward(self.layout.fitting(par.weights, t), fwd.caches_t[t], E_bar, into)
             self._f.contract_adjoint(
@@ -191,27 +189,13 @@ class CudaEngine(EnvironmentMaker):
         )  # fmt: skip
         G_bar_enm, G_bar_vm = xp.empty_like(fwd.G_enm), xp.empty((n_v, M))
         f.node_sums(
-            a.n_embeddings * places.n_nodes,
-            ATOM_THREADS,
-            places.chunk_first,
-            parts,
-            places.n_nodes,
-            M,
-            scale,
-            G_bar_enm,
-        )
+            a.n_embeddings * places.n_nodes, ATOM_THREADS, places.chunk_first, parts, places.n_nodes, M,
+            scale, G_bar_enm,
+        )  # fmt: skip
         f.virtual_adjoint(
-            (n_v, columns),
-            NODE_THREADS,
-            env.count_iv,
-            env.Rt_vk,
-            T_bar_ikm,
-            env.n_atoms,
-            n_v,
-            M,
-            scale,
+            (n_v, columns), NODE_THREADS, env.count_iv, env.Rt_vk, T_bar_ikm, env.n_atoms, n_v, M, scale,
             G_bar_vm,
-        )
+        )  # fmt: skip
         for e in range(a.n_embeddings):
             virtual = np.nonzero(env.net_v == e)[0]
             G_bar = xp.concatenate([G_bar_enm[e], *(G_bar_vm[v : v + 1] for v in virtual.tolist())])

@@ -141,11 +141,7 @@ class Potential:
 
     @weights.setter
     def weights(self, value) -> None:
-        value = _finite("weights", to_numpy(value), (self.layout.size,))
-        if isinstance(self._weights, np.ndarray) and type(self._weights) is np.ndarray:
-            self._weights[:] = value
-        else:
-            self._weights = self._put(value)
+        self._weights = self._put(_finite("weights", to_numpy(value), (self.layout.size,)))
 
     def share_weights(self, weights) -> None:
         """Take ``weights`` (N,) as they are, without a copy: whoever changes them changes the model.

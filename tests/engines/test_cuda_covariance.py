@@ -64,7 +64,6 @@ def test_twin(dtype, blocks, m, updates):
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_filter(check):
     """The checks that every RLEKF must pass: ridge regression, the textbook, the information matrix."""
-
     check(partial(Adapter, device=on_device.emulated()), 2)
 
 
