@@ -5,19 +5,14 @@
 // which order blocks, and threads between barriers, run (0 forward, 1 backward, 2 shuffled): a kernel whose
 // result depends on it has a race.
 
-#include <csetjmp>
-#include <cmath>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <functional>
-#include <string>
-#include <tuple>
+#include <math.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 #include <type_traits>
-#include <utility>
-#include <vector>
 #include <ucontext.h>
+#include <utility>
 
 #define __global__
 #define __device__
@@ -43,7 +38,7 @@ struct Fibre {
   State state = DONE;
   double exchanged[2];  // of the last two shuffles: nobody writes again before all have read
   int turn = 0;
-  std::vector<char> stack;
+  char *stack = nullptr;
 };
 
 static const int MOST = 1024, STACK = 1 << 16;
@@ -51,8 +46,8 @@ static Fibre fibres[MOST];
 static jmp_buf scheduler;
 static ucontext_t scheduler_context;
 static int current;
-static std::function<void()> body;
-static std::string failure;
+static void (*body)();
+static const char *failure;
 static unsigned long long seed = 88172645463325252ull;
 
 inline unsigned random_below(unsigned n) {
@@ -75,7 +70,7 @@ static void *scheduler_stack;
 inline void to_scheduler(Fibre &f) { emulator_switch(&f.place, scheduler_stack); }
 inline void to_fibre(Fibre &f) { emulator_switch(&scheduler_stack, f.place); }
 inline void begin(Fibre &f, void (*live)(), int n) {
-  void **top = (void **)(((uintptr_t)f.stack.data() + STACK - 320 * (n % 64)) & ~uintptr_t(15));
+  void **top = (void **)(((uintptr_t)f.stack + STACK - 320 * (n % 64)) & ~uintptr_t(15));
   *--top = nullptr, *--top = (void *)live;
   f.place = top - 6;  // what emulator_switch pops
 }
@@ -89,7 +84,7 @@ inline void to_fibre(Fibre &f) {
 }
 inline void begin(Fibre &f, void (*live)(), int n) {
   getcontext(&f.context);
-  f.context.uc_stack.ss_sp = f.stack.data();
+  f.context.uc_stack.ss_sp = f.stack;
   f.context.uc_stack.ss_size = STACK - 320 * (n % 64);
   makecontext(&f.context, live, 0);
   f.entered = false;
@@ -114,7 +109,7 @@ inline void resume(int n) {
   Fibre &f = fibres[n];
   if (!f.begun) {
     f.begun = true;
-    f.stack.resize(STACK);
+    if (!f.stack) f.stack = (char *)malloc(STACK);
     begin(f, live, n);  // stacks are staggered, or all would share the same lines of cache
   }
   to_fibre(f);
@@ -126,7 +121,7 @@ inline bool release(int n, State barrier, int width) {
   for (int first = 0; first < n; first += width) {
     int there = 0;
     for (int k = first; k < first + width && k < n; k++) there += fibres[k].state == barrier;
-    if (there == std::min(width, n - first) && there > 0) {
+    if (there == (width < n - first ? width : n - first) && there > 0) {
       for (int k = first; k < first + there; k++) fibres[k].state = READY;
       any = true;
     }
@@ -134,20 +129,22 @@ inline bool release(int n, State barrier, int width) {
   return any;
 }
 
-inline std::vector<int> ordered(int n, int order) {
-  std::vector<int> out(n);
+// The numbers below n in the order asked for; the caller frees them.
+inline int *ordered(int n, int order) {
+  int *out = (int *)malloc(n * sizeof(int));
   for (int k = 0; k < n; k++) out[k] = order == 1 ? n - 1 - k : k;
-  if (order == 2)
-    for (int k = n - 1; k > 0; k--) std::swap(out[k], out[random_below(k + 1)]);
+  for (int k = n - 1; order == 2 && k > 0; k--) {
+    const int other = random_below(k + 1), kept = out[k];
+    out[k] = out[other], out[other] = kept;
+  }
   return out;
 }
 
-inline void run_block(int n, int order) {
+inline void run_block(int n, const int *turns) {
   for (int k = 0; k < n; k++) fibres[k].state = READY, fibres[k].turn = 0;
-  const std::vector<int> turns = ordered(n, order);
   while (true) {
-    for (int k : turns)
-      if (fibres[k].state == READY) resume(k);
+    for (int k = 0; k < n; k++)
+      if (fibres[turns[k]].state == READY) resume(turns[k]);
     int done = 0;
     for (int k = 0; k < n; k++) done += fibres[k].state == DONE;
     if (done == n) return;
@@ -159,47 +156,55 @@ inline void run_block(int n, int order) {
   }
 }
 
-template <class T> std::string kind() {
+template <class T> void add_kind(char *text) {
   using U = std::remove_cv_t<std::remove_pointer_t<T>>;
-  std::string name = std::is_same_v<U, double> ? "float64" : std::is_same_v<U, float> ? "float32"
-                   : std::is_same_v<U, int> ? "int32" : "unknown";
-  bool read_only = std::is_const_v<std::remove_pointer_t<T>>;
-  return std::is_pointer_v<T> ? name + (read_only ? "[r]" : "[w]") : name;
+  strcat(text, std::is_same_v<U, double> ? "float64" : std::is_same_v<U, float> ? "float32"
+             : std::is_same_v<U, int> ? "int32" : "unknown");
+  if (std::is_pointer_v<T>) strcat(text, std::is_const_v<std::remove_pointer_t<T>> ? "[r]" : "[w]");
+  strcat(text, " ");
 }
 
 template <class... A> const char *signature(void (*)(A...)) {
-  static std::string text;
-  text.clear();
-  ((text += kind<A>() + " "), ...);
-  return text.c_str();
+  static char text[1024];
+  text[0] = 0;
+  (add_kind<A>(text), ...);
+  return text;
 }
 
-template <class... A, size_t... I>
-void call(void (*kernel)(A...), void **arguments, std::index_sequence<I...>) {
-  kernel(*(std::remove_cv_t<A> *)arguments[I]...);
-}
+// One launch: a kernel and where its arguments are.
+template <class... A> struct Call {
+  static inline void (*kernel)(A...);
+  static inline void **arguments;
+
+  template <size_t... I> static void with(std::index_sequence<I...>) {
+    kernel(*(std::remove_cv_t<A> *)arguments[I]...);
+  }
+  static void run() { with(std::index_sequence_for<A...>()); }
+};
 
 template <class... A>
 const char *launch(void (*kernel)(A...), unsigned gx, unsigned gy, unsigned threads, int order, void **arguments) {
-  body = [=] { call(kernel, arguments, std::index_sequence_for<A...>()); };
+  Call<A...>::kernel = kernel, Call<A...>::arguments = arguments;
+  body = Call<A...>::run;
   gridDim = {gx, gy, 1}, blockDim = {threads, 1, 1};
-  failure.clear();
-  for (int b : ordered(gx * gy, order)) {
-    blockIdx = {unsigned(b) % gx, unsigned(b) / gx, 0};
-    run_block(threads, order);
-    if (!failure.empty()) break;
+  failure = "";
+  int *blocks = ordered(gx * gy, order), *turns = ordered(threads, order);
+  for (unsigned b = 0; b < gx * gy && !*failure; b++) {
+    blockIdx = {unsigned(blocks[b]) % gx, unsigned(blocks[b]) / gx, 0};
+    run_block(threads, turns);
   }
-  return failure.c_str();
+  free(blocks), free(turns);
+  return failure;
 }
 
 template <class T> T exchange(T value, int source) {
   static_assert(sizeof(T) <= sizeof(double));
   int turn = fibres[current].turn ^= 1;
-  std::memcpy(&fibres[current].exchanged[turn], &value, sizeof(T));
+  memcpy(&fibres[current].exchanged[turn], &value, sizeof(T));
   give_way(AT_WARP);
   int lane = source < 0 || source > 31 ? current % 32 : source;
   T result;
-  std::memcpy(&result, &fibres[current / 32 * 32 + lane].exchanged[turn], sizeof(T));
+  memcpy(&result, &fibres[current / 32 * 32 + lane].exchanged[turn], sizeof(T));
   return result;
 }
 
