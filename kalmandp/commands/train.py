@@ -37,6 +37,9 @@ def add_arguments(parser) -> None:
         "-t", "--finetune", metavar="MODEL",
         help="the same, with the energy bias fitted to the new data first",
     )  # fmt: skip
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), help="where to compute, in place of the input's training/device"
+    )
     parser.add_argument("--skip-plots", action="store_true", help="draw no figures")
     parser.add_argument("--quiet", action="store_true", help="no progress, no notices")
     parser.add_argument(
@@ -76,7 +79,8 @@ def _run(args, settings, output: Path) -> int:
         _stop() as stop,
     ):
         start = {"restart": restart, "init_model": args.init_model, "finetune": args.finetune}
-        for last in train(settings, output=output, stop=stop, exclusive=False, **start):
+        options = {"stop": stop, "exclusive": False, "device": args.device}
+        for last in train(settings, output=output, **start, **options):
             started()
             progress(last)
     if last is not None and last.event == "stopped":

@@ -69,8 +69,9 @@ class RLEKF:
     P0 : initial variance of the weights: a number or an array (N,)
     lam, nu : the memory factor λ of the first update and its rate ν: λ ← νλ + 1 − ν
     process_noise : q ≥ 0, added to the diagonal of P after each update; it may be changed at any time
-    covariance : ``"dense"`` (the plain reference) or ``"tiled"`` (halves, the fused CPU engine); or a
-        class that offers `kalmandp.kalman.Covariance`
+    covariance : ``"dense"`` (the plain reference), ``"tiled"`` (halves, the fused CPU engine) or
+        ``"cuda"`` (halves, on a GPU; the weights are CuPy's); or a class that offers
+        `kalmandp.kalman.Covariance`
     dtype : ``"float64"`` or ``"float32"``: the numbers of P. Weights are float64 in any case.
     copy : False to keep ``weights`` itself, a writeable float64 array: `update` then changes the caller's
         own array in place
@@ -164,11 +165,8 @@ class RLEKF:
             # l. 10:  K_l = P_l H_lᵀ
             K_qw, HPH_qq = self.covariance.project(H_qw)
             # l. 8:  S = λ R + Σ_l H_l P_l H_lᵀ
-            S_qq = self.lam * R_qq + _checked(to_numpy(HPH_qq), self.lam * R_qq)
             # S = C Cᵀ,  z = C⁻¹ error,  G = C⁻¹ K:  K S⁻¹ error = Gᵀz,  K S⁻¹ Kᵀ = GᵀG
-            C_qq = _cholesky(S_qq)
-            z_q = _solve_lower(C_qq, error_q)
-            nis = float(np.sum(z_q * z_q))
+            S_qq, C_qq, z_q, nis = self._innovation(HPH_qq, error_q, R_qq)
             if accept is not None and not accept(error_q, S_qq):
                 return UpdateInfo(S_qq, nis, 0.0, 0.0, self.lam, accepted=False)
             G_qw = self.covariance.whiten(K_qw, xp.asarray(C_qq))
@@ -195,6 +193,13 @@ class RLEKF:
         self.updates += 1
         self._whole = True
         return info
+
+    def _innovation(self, HPH_qq: Any, error_q: np.ndarray, R_qq: np.ndarray) -> tuple:
+        """S = λ R + H P Hᵀ = C Cᵀ, z = C⁻¹ error, and zᵀz = errorᵀ S⁻¹ error; NumPy."""
+        S_qq = self.lam * R_qq + _checked(to_numpy(HPH_qq), self.lam * R_qq)
+        C_qq = _cholesky(S_qq)
+        z_q = _solve_lower(C_qq, error_q)
+        return S_qq, C_qq, z_q, float(np.sum(z_q * z_q))
 
     def state(self, copy: bool = True) -> dict[str, Any]:
         """Everything the filter is, as plain arrays, numbers and one string, ready for HDF5.
@@ -236,6 +241,14 @@ class RLEKF:
         state : what `state` returned, or the same read from a file
         covariance : another covariance than the stored one. P then has the same values to rounding.
         """
+        new, kind, P = cls._without_covariance(state)
+        new.covariance = _covariance_class(kind).from_state(new.blocks, P)
+        new._kind = kind
+        return new if covariance in (None, kind) else new._moved_to(covariance)
+
+    @classmethod
+    def _without_covariance(cls, state: dict[str, Any]) -> tuple[Any, str, dict[str, Any]]:
+        """The filter of a state but for P, the covariance's name, and its state."""
         missing = {"weights", "lam", "nu", "updates", "block_sizes", "covariance"} - set(state)
         require(not missing, "the filter's state", f"without {sorted(missing)}", "all of them")
         kind = state["covariance"]
@@ -247,10 +260,7 @@ class RLEKF:
         new.nu = _factor("nu", state["nu"])
         new.process_noise = float(state.get("process_noise", 0.0))
         new.updates, new._whole = int(state["updates"]), True
-        P = {name[2:]: value for name, value in state.items() if name.startswith("P/")}
-        new.covariance = _covariance_class(kind).from_state(new.blocks, P)
-        new._kind = kind
-        return new if covariance in (None, kind) else new._moved_to(covariance)
+        return new, kind, {name[2:]: value for name, value in state.items() if name.startswith("P/")}
 
     def _require_whole(self) -> None:
         if not self._whole:

@@ -22,8 +22,8 @@ from kalmandp.frames.dataset import Dataset
 from kalmandp.potential.potential import Potential
 from kalmandp.training import measurements
 from kalmandp.training.checkpoint import open_checkpoint, save_checkpoint
+from kalmandp.training.device import open_device
 from kalmandp.training.diagnostics import Diagnostics
-from kalmandp.training.feed import PairCache
 from kalmandp.training.gate import LEFT_OUT_FILE
 from kalmandp.training.history import COLUMNS, History, Record
 from kalmandp.training.inputs import read_input
@@ -47,8 +47,12 @@ class Run:
     Made by `train`; a host that wants its own loop uses ``step`` and ``checkpoint`` itself.
     """
 
-    def __init__(self, settings: Settings, output, restart=None, init_model=None, engine=None, finetune=None):
+    def __init__(
+        self, settings: Settings, output, restart=None, init_model=None, engine=None, finetune=None,
+        device=None,
+    ):  # fmt: skip
         t = settings.training
+        self.device = open_device(device or t.device)
         self.settings, self.output = settings, Path(output)
         for name in (t.save_ckpt, t.model_file, t.disp_file):
             make_folder((self.output / name).parent)
@@ -68,14 +72,13 @@ class Run:
         self.rng = np.random.default_rng(self.seed)
         self.data, self.validation = datasets(settings, self.seed)
         if saved is not None:
-            self.potential = saved["potential"]
+            self.potential = self._placed(saved["potential"], engine)
         elif init_model is not None or finetune is not None:
-            self.potential = started_from(init_model, finetune, settings, self.data)
+            self.potential = self._placed(started_from(init_model, finetune, settings, self.data), engine)
         else:
-            self.potential = _new_potential(settings, self.data, self.seed, engine)
+            self.potential = _new_potential(settings, self.data, self.seed, engine, self.device.device)
         _check_types(self.data, self.potential)
-        a = self.potential.architecture
-        self.frames = PairCache(self.data, a.rcut, a.type_map)
+        self.frames = self.device.frames(self.data, self.potential)
         batch = 1 if t.batch_size is None and settings.optimizer.is_kalman else None
         batch = t.frames_per_batch(self.data.natoms(0)) if batch is None else batch
         self.feed = make_feed(t, self.data, batch, self.rng)
@@ -85,12 +88,18 @@ class Run:
         self.trainer: KalmanTrainer | AdamTrainer
         if settings.optimizer.is_kalman:
             choices = resolve(settings.optimizer)
-            check_memory(parts_of(self.potential.layout), choices)
-            self.trainer = KalmanTrainer(self.potential, choices, self.rng, guard=uninterrupted)
+            check_memory(parts_of(self.potential.layout), choices, self.device)
+            self.trainer = KalmanTrainer(self.potential, choices, self.rng, self.device, guard=uninterrupted)
         else:
             self.trainer = AdamTrainer(self.potential, settings, self.n_steps, guard=uninterrupted)
         self.history, self.diagnostics = History(), Diagnostics()
         self.step_number, self.seconds = 0, 0.0
+
+    def _placed(self, potential: Potential, engine) -> Potential:
+        """A potential that was read, where the run computes."""
+        if engine is None and self.device.device == "cpu":
+            return potential
+        return potential.with_engine(engine, self.device.device)
 
     def step(self) -> tuple[measurements.Sample, Metrics | None, dict]:
         """Learn the next batch; returns it, its errors beforehand on display steps, diagnostics."""
@@ -235,7 +244,7 @@ class Run:
 
 def train(
     settings, *, output=".", restart=None, init_model=None, finetune=None,
-    stop: Callable[[], bool] | None = None, exclusive: bool = True,
+    stop: Callable[[], bool] | None = None, exclusive: bool = True, device=None,
 ) -> Iterator[Record]:  # fmt: skip
     """Train a potential: Algorithm 2, l. 1 to 6; the caller owns the loop.
 
@@ -248,6 +257,7 @@ def train(
     finetune : the same, its energy bias fitted to the training data first
     stop : called after each step; when it returns True the run is saved and ends
     exclusive : hold ``output`` for this run alone (`files.one_run_in`); False if the caller does
+    device : "cpu" or "cuda", in place of the input's training/device
 
     Yields
     ------
@@ -286,7 +296,8 @@ def train(
     if not isinstance(settings, Settings):
         settings = read_input(settings)
     with one_run_in(output) if exclusive else contextlib.nullcontext():
-        yield from _records(Run(settings, output, restart, init_model, finetune=finetune), stop)
+        run = Run(settings, output, restart, init_model, finetune=finetune, device=device)
+        yield from _records(run, stop)
 
 
 def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
@@ -345,7 +356,7 @@ def datasets(settings: Settings, seed: int):
     return data, None
 
 
-def _new_potential(settings: Settings, data, seed: int, engine: str) -> Potential:
+def _new_potential(settings: Settings, data, seed: int, engine, device) -> Potential:
     m = settings.model
     seeds = [seed, m.descriptor_seed or 0, m.fitting_seed or 0]
     return Potential.create(
@@ -359,6 +370,7 @@ def _new_potential(settings: Settings, data, seed: int, engine: str) -> Potentia
         set_davg_zero=m.set_davg_zero,
         rcond=m.rcond,
         engine=engine,
+        device=device,
         **m.choices(),
     )
 

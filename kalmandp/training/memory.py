@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from kalmandp.errors import InputError
 from kalmandp.kalman.blocks import Blocks, Part, covariance_memory, partition
@@ -17,6 +17,14 @@ from kalmandp.training.presets import KalmanChoices
 SHARE = 0.9
 #: Block sizes that a message proposes, the largest that fits first.
 PROPOSED = (10240, 5120, 2560, 1280, 640, 320)
+
+
+class Place(Protocol):
+    """Where P is to be: a `training.device`."""
+
+    def memory(self, blocks: Blocks, choices: KalmanChoices) -> int: ...
+
+    def free_bytes(self) -> int: ...
 
 
 class CovarianceNeed(NamedTuple):
@@ -31,26 +39,40 @@ def parts_of(layout) -> list[Part]:
     return [Part(t.name, t.size, t.layer) for t in layout.tensors]
 
 
-def covariance_need(parts: Sequence[Part], choices: KalmanChoices) -> CovarianceNeed:
-    """What P of these weights takes; nothing is allocated."""
-    blocks = partition(parts, choices.partition, choices.block_size)
+def host_memory(blocks: Blocks, choices: KalmanChoices) -> int:
+    """Bytes of P in the memory of the processor."""
     memory = covariance_memory(blocks, choices.covariance_dtype)
-    return CovarianceNeed(blocks, memory.squares if choices.covariance == "dense" else memory.halves)
+    return memory.squares if choices.covariance == "dense" else memory.halves
 
 
-def check_memory(parts: Sequence[Part], choices: KalmanChoices) -> None:
+def covariance_need(
+    parts: Sequence[Part], choices: KalmanChoices, place: Place | None = None
+) -> CovarianceNeed:
+    """What P of these weights takes, on the processor or at another place; nothing is allocated."""
+    blocks = partition(parts, choices.partition, choices.block_size)
+    memory = host_memory if place is None else place.memory
+    return CovarianceNeed(blocks, memory(blocks, choices))
+
+
+def check_memory(parts: Sequence[Part], choices: KalmanChoices, place: Place | None = None) -> None:
     """Refuse a P that does not fit into the free memory, with what would.
+
+    Parameters
+    ----------
+    parts : of the weights
+    choices : of the filter
+    place : where P is to be; by default the memory of the processor
 
     Raises
     ------
     InputError
         It names what P needs, what is free, and choices with which P fits.
     """
-    free = available_memory()
-    need = covariance_need(parts, choices)
+    free = available_memory() if place is None else place.free_bytes()
+    need = covariance_need(parts, choices, place)
     if not free or need.memory <= SHARE * free:
         return
-    fitting = list(_fitting(parts, choices, SHARE * free))
+    fitting = list(_fitting(parts, choices, place, SHARE * free))
     way_on = f"optimizer/… that fits: {' or '.join(fitting)}" if fitting else "expected a smaller network"
     raise InputError(
         f"P of {need.blocks.n_weights:,} weights needs {_gib(need.memory)} "
@@ -59,7 +81,9 @@ def check_memory(parts: Sequence[Part], choices: KalmanChoices) -> None:
     )
 
 
-def _fitting(parts: Sequence[Part], choices: KalmanChoices, limit: float) -> Iterator[str]:
+def _fitting(
+    parts: Sequence[Part], choices: KalmanChoices, place: Place | None, limit: float
+) -> Iterator[str]:
     """What would fit: P in float32; the largest smaller block; or, where neither does, both."""
     dtypes = ["float64", "float32"] if choices.covariance_dtype == "float64" else ["float32"]
     # the blocks of the other partitions are what they are
@@ -69,7 +93,7 @@ def _fitting(parts: Sequence[Part], choices: KalmanChoices, limit: float) -> Ite
     for dtype, size in [(dtypes[-1], None), *((d, size) for d in dtypes for size in sizes)]:
         stated: dict[str, Any] = {"covariance_dtype": dtype} if dtype != choices.covariance_dtype else {}
         stated |= {"block_size": size} if size else {}
-        memory = covariance_need(parts, replace(choices, **stated)).memory
+        memory = covariance_need(parts, replace(choices, **stated), place).memory
         if stated and memory <= limit and not (found and len(stated) == 2):
             found = True
             yield f"{json.dumps(stated)[1:-1]} ({_gib(memory)})"

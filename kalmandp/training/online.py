@@ -24,6 +24,7 @@ from kalmandp.errors import FileError, FilterError, InputError, require
 from kalmandp.frames.frame import Frame
 from kalmandp.kalman.filter import RLEKF, UpdateInfo
 from kalmandp.potential.potential import Potential
+from kalmandp.training.device import device_of
 from kalmandp.training.gate import Gate
 from kalmandp.training.inputs import read_optimizer
 from kalmandp.training.measurements import Measurement, make_sample
@@ -58,7 +59,7 @@ class OnlineTrainer:
     Parameters
     ----------
     potential : Potential
-        Its weights are changed in place by every step.
+        Its weights are changed in place by every step. With an engine on a GPU P is there, too.
     rng : numpy.random.Generator
         Draws the atoms whose forces are measured.
     threads : int, optional
@@ -112,7 +113,7 @@ class OnlineTrainer:
         require(threads is None or whole, "threads", threads, "an integer ≥ 1, or None")
         self.settings = read_optimizer(optimizer)
         self.threads = threads
-        self.trainer = KalmanTrainer(potential, resolve(self.settings), rng)
+        self.trainer = KalmanTrainer(potential, resolve(self.settings), rng, device_of(potential))
         self.steps = 0
 
     @property
@@ -257,7 +258,7 @@ class OnlineTrainer:
             Its ``accepted`` is False if the gate left the measurement out.
         """
         with self._limited():
-            info = self.trainer.update(measurement, n_frames)
+            info = self.trainer.update(measurement, n_frames) or self.trainer.settle()
         _, refusal = self.trainer.log[-1]
         if self.gate is not None and refusal is not None:
             self.gate.left_out.add(self.gate.steps + 1, 0, self.gate.steps, refusal)

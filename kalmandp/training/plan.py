@@ -10,8 +10,9 @@ import numpy as np
 
 from kalmandp.frames.dataset import Dataset
 from kalmandp.potential.potential import Potential
+from kalmandp.training.device import open_device
 from kalmandp.training.measurements import make_sample
-from kalmandp.training.memory import SHARE, available_memory, covariance_need, parts_of
+from kalmandp.training.memory import SHARE, covariance_need, parts_of
 from kalmandp.training.presets import resolve
 from kalmandp.training.settings import Settings
 from kalmandp.training.trainers import AdamTrainer, KalmanTrainer
@@ -56,13 +57,14 @@ class Plan(NamedTuple):
         return not self.memory_free or self.memory <= SHARE * self.memory_free
 
 
-def make_plan(settings: Settings, timing: bool = True, engine: str | None = None) -> Plan:
+def make_plan(settings: Settings, timing: bool = True, engine: str | None = None, device=None) -> Plan:
     """Plan a run. Nothing is written, and P is only made for the timing, if it fits.
 
     Parameters
     ----------
     settings : from `read_input`
     timing : measure the time of a step on a frame of the data
+    device : "cpu" or "cuda", in place of the input's training/device
 
     Raises
     ------
@@ -70,18 +72,20 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
         As the run itself would, for the frames that are looked at.
     """
     t, m, o = settings.training, settings.model, settings.optimizer
+    place = open_device(device or t.device)
     with Dataset(t.systems, m.type_map) as data:
         n_frames = _frames_to_train(len(data), settings)
         some = data.subset(np.unique(np.linspace(0, len(data) - 1, SOME_FRAMES).astype(int)))
         potential = Potential.create(
             m.type_map or data.type_map, rcut=m.rcut, rcut_smth=m.rcut_smth, sel=m.sel, frames=some,
-            rng=np.random.default_rng(0), atom_ener=m.atom_ener, engine=engine, **m.choices(),
+            rng=np.random.default_rng(0), atom_ener=m.atom_ener, engine=engine, device=place.device,
+            **m.choices(),
         )  # fmt: skip
         batch = t.frames_per_batch(data.natoms(0))
         steps_per_epoch = -(-n_frames // min(batch, n_frames))
         n_steps = t.n_steps or max(1, round((t.n_epochs or 0) * steps_per_epoch))
         choices = resolve(o) if o.is_kalman else None
-        block_sizes, memory = _covariance(potential, choices)
+        block_sizes, memory = _covariance(potential, choices, place)
         estimated = isinstance(m.sel, str) and len(some) < len(data)
         plan = Plan(
             n_frames=n_frames,
@@ -93,7 +97,7 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
             n_weights=potential.layout.size,
             block_sizes=block_sizes,
             memory=memory,
-            memory_free=available_memory(),
+            memory_free=place.free_bytes(),
             steps_per_epoch=steps_per_epoch,
             n_steps=n_steps,
             updates_per_step=1 if choices is None else _updates(choices),
@@ -104,7 +108,7 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
             if choices is None:
                 trainer = AdamTrainer(potential, settings, n_steps)
             else:
-                trainer = KalmanTrainer(potential, choices, np.random.default_rng(0))
+                trainer = KalmanTrainer(potential, choices, np.random.default_rng(0), place)
             frames = [some[k % len(some)] for k in range(batch)]
             seconds = _time(lambda: trainer.step(make_sample(potential, frames)))
             plan = plan._replace(seconds_per_step=seconds)
@@ -119,12 +123,12 @@ def _frames_to_train(n: int, settings: Settings) -> int:
     return n - max(1, round(t.validation_fraction * n))
 
 
-def _covariance(potential, choices) -> tuple[tuple[int, ...], int]:
+def _covariance(potential, choices, place) -> tuple[tuple[int, ...], int]:
     """Sizes of the blocks of P, and its bytes."""
     if choices is None:
         return (), 0
-    blocks, memory = covariance_need(parts_of(potential.layout), choices)
-    return blocks.sizes, memory
+    need = covariance_need(parts_of(potential.layout), choices, place)
+    return need.blocks.sizes, need.memory
 
 
 def _updates(choices) -> int:

@@ -169,6 +169,7 @@ class TrainingSettings:
     save_freq, save_ckpt : steps between checkpoints, and their name
     validation_fraction : (ours) without validation_data: this last part of a seeded shuffle
     model_file : (ours) the trained model
+    device : (ours) "cpu" or "cuda"
     """
 
     systems: tuple[str, ...]
@@ -188,6 +189,7 @@ class TrainingSettings:
     save_ckpt: str = "model.ckpt"
     validation_fraction: float | None = None
     model_file: str = "model.dp"
+    device: str = "cpu"
 
     def frames_per_batch(self, n_atoms: int) -> int:
         """Frames in a batch of systems with ``n_atoms``: given, or enough for ``batch_atoms``."""

@@ -8,12 +8,14 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 
+from kalmandp.arrays import to_numpy
 from kalmandp.errors import InputError
 from kalmandp.kalman.blocks import partition
-from kalmandp.kalman.filter import RLEKF
+from kalmandp.kalman.filter import UpdateInfo
 from kalmandp.potential.potential import Potential
 from kalmandp.training import measurements
 from kalmandp.training.adam import Adam, Schedule, loss_gradient
+from kalmandp.training.device import Gpu, Host
 from kalmandp.training.diagnostics import Update, innovations
 from kalmandp.training.gate import Gate, Refusal
 from kalmandp.training.memory import parts_of
@@ -32,26 +34,22 @@ class KalmanTrainer:
     potential : its weights follow the filter's
     choices : of a preset and an input's optimizer
     rng : draws the atoms
+    device : where P is and updates are made, by default the processor
     guard : called for a context that each update is made in; by default nothing is around it
     """
 
     def __init__(
         self, potential: Potential, choices: KalmanChoices, rng: np.random.Generator,
-        guard: Guard = contextlib.nullcontext,
+        device: Host | Gpu | None = None, guard: Guard = contextlib.nullcontext,
     ):  # fmt: skip
         self.potential, self.choices, self.rng, self.guard = potential, choices, rng, guard
+        self.device = Host() if device is None else device
         self.gate = None if choices.gate is None else Gate(choices.gate)
         #: since the last `step` (or `measure`) began: what each update did, why it was left out if it was
         self.log: list[tuple[Update, Refusal | None]] = []
-        self.filter = RLEKF(
-            potential.weights,
-            partition(parts_of(potential.layout), choices.partition, choices.block_size),
-            P0=choices.p0,
-            lam=choices.lam,
-            nu=choices.nu,
-            covariance=choices.covariance,
-            dtype=choices.covariance_dtype,
-        )
+        self._enqueued: list[tuple[str, ...]] = []  # kind_q of updates that were not waited for
+        blocks = partition(parts_of(potential.layout), choices.partition, choices.block_size)
+        self.filter = self.device.filter(potential, blocks, choices)
 
     @property
     def updates(self) -> int:
@@ -63,7 +61,8 @@ class KalmanTrainer:
 
     def step(self, sample: measurements.Sample) -> dict:
         """All updates of one sample; returns the diagnostics of each kind of measurement."""
-        return {m.kind: self.update(m, len(sample.frames)) for m in self.measure(sample)}
+        done = {m.kind: self.update(m, len(sample.frames)) for m in self.measure(sample)}
+        return {kind: info or last for kind, info in done.items()} if (last := self.settle()) else done
 
     def measure(self, sample: measurements.Sample, rng=None) -> Iterator[measurements.Measurement]:
         """What Algorithm 2, l. 2 to 5, measures on a sample, one after another; each is for one `update`.
@@ -71,7 +70,7 @@ class KalmanTrainer:
         A measurement is predicted when it is asked for, with the weights that the updates before it
         have left. Atoms are drawn from ``rng``, or the trainer's own generator.
         """
-        self.log = []
+        self.log, self._enqueued = [], []
         if self.gate is not None:
             self.gate.begin_step()
         rng = self.rng if rng is None else rng
@@ -138,28 +137,41 @@ class KalmanTrainer:
         H, error = m.H_qw, m.error_q
         if self.choices.batch_sum and n_frames > 1:
             H, error = n_frames * H, np.sqrt(n_frames) * error
-        found: dict = {}
-        refusal = None
+        gate, refusal = self.gate, None
 
         def accept(error_q, S_qq) -> bool:
             nonlocal refusal
-            found.update(innovations(m.kind_q, error_q, S_qq))
-            refusal = None if self.gate is None else self.gate.judge(found)
+            refusal = None if gate is None else gate.judge(innovations(m.kind_q, error_q, S_qq))
             return refusal is None
 
         with self.guard():  # the potential has the filter's weights at any moment that can be seen
-            info = self.filter.update(H, error, m.noise_q, accept)
-            self.potential.weights = self.filter.weights
-        nis = info.nis / len(m.error_q)
-        did = Update(
-            self.updates, found, nis, info.step_norm, info.gain_norm, info.lam, not info.accepted
-        )
-        self.log.append((did, refusal))
+            asked = None if gate is None else accept
+            info = self.device.take_in(self.filter, self.potential, H, error, m.noise_q, asked)
+        if info is None:
+            self._enqueued.append(m.kind_q)
+        else:
+            self._note(self.updates, m.kind_q, to_numpy(error), info, refusal)
         return info
+
+    def settle(self):
+        """Wait for the updates since `measure` began; what the last one did, None if none was waiting."""
+        kinds, self._enqueued = self._enqueued, []
+        done = self.device.settle(self.filter) if kinds else []
+        first = self.updates - len(kinds)
+        for n, (kind_q, (error_q, info)) in enumerate(zip(kinds, done[-len(kinds) :], strict=True), start=1):
+            self._note(first + n, kind_q, error_q, info, None)
+        return done[-1][1] if done else None
+
+    def _note(self, update: int, kind_q, error_q, info: UpdateInfo, refusal: Refusal | None) -> None:
+        found = innovations(kind_q, error_q, info.innovation_variance)
+        nis, left_out = info.nis / len(error_q), not info.accepted
+        self.log.append(
+            (Update(update, found, nis, info.step_norm, info.gain_norm, info.lam, left_out), refusal)
+        )
 
     def traces(self) -> np.ndarray:
         """The trace of each block of P."""
-        return self.filter.covariance.trace()
+        return to_numpy(self.filter.covariance.trace())
 
     def state(self) -> dict:
         return self.filter.state(copy=False)
@@ -172,7 +184,7 @@ class KalmanTrainer:
             )
         dtype = self.filter.covariance.dtype
         del self.filter  # or there would be two P in memory
-        self.filter = RLEKF.from_state(state)
+        self.filter = self.device.restored(state)
         self.potential.weights = self.filter.weights
         if self.filter.covariance.dtype != dtype:
             raise InputError(
@@ -192,7 +204,7 @@ class AdamTrainer:
         o = settings.optimizer
         self.potential, self.guard = potential, guard
         self.schedule = Schedule(settings.learning_rate, settings.loss, n_steps)
-        self.adam = Adam(potential.weights, o.adam_beta1, o.adam_beta2)
+        self.adam = Adam(potential.parameters.weights, o.adam_beta1, o.adam_beta2)
 
     @property
     def updates(self) -> int:

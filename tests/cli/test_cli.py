@@ -228,7 +228,7 @@ def test_plan_agrees_with_the_run(trained, place, capsys):
 
 
 def test_plan_says_what_does_not_fit(place, capsys, monkeypatch):
-    monkeypatch.setattr("kalmandp.training.plan.available_memory", lambda: 1000)
+    monkeypatch.setattr("kalmandp.training.memory.available_memory", lambda: 1000)
     assert main(["plan", str(place / "input.json")]) == 0
     out = capsys.readouterr().out
     assert "P does not fit" in out and "time per step" not in out
