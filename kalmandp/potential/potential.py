@@ -88,7 +88,7 @@ class Potential:
         atom_ener : energies per type to keep instead of the least-squares bias, None where free
         set_davg_zero : leave the mean of R̃ at zero, so that empty slots contribute G(0)ᵀ·0 = 0
         rcond : for the least squares, see `statistics.energy_bias`
-        engine : "numba" or "numpy"; None for the default one
+        engine, device : as for the class
         choices : further fields of `Architecture`
 
         Raises
@@ -193,8 +193,14 @@ class Potential:
             self._weights = new
 
     def share_weights(self, weights) -> None:
-        """Take ``weights`` (N,) as they are, without a copy: whoever changes them changes the model.
+        """Take ``weights`` as they are, without a copy: whoever changes them changes the model.
 
+        Parameters
+        ----------
+        weights : (N,) float64, an array of the engine's module; nothing is checked
+
+        Notes
+        -----
         They are where the engine computes, and are changed by no more than a filter changes them between
         two frames.
         """

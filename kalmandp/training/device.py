@@ -41,7 +41,7 @@ class Host:
         """The filter of a checkpoint; one that was written on a GPU is brought here."""
         from kalmandp.engines.cuda_filter import for_the_host
 
-        if state["covariance"] != "cuda":
+        if state["covariance"] not in ("cuda", b"cuda"):
             return RLEKF.from_state(state)
         return RLEKF.from_state(for_the_host(state), covariance="tiled")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import on_device
 import pytest
@@ -10,7 +11,8 @@ from numpy.testing import assert_allclose
 from systems import frames, settings
 
 import kalmandp
-from kalmandp.errors import FilterError
+from kalmandp.errors import FilterError, InputError
+from kalmandp.training.gate import Refusal
 from kalmandp.training.inputs import read_input
 from kalmandp.training.loop import Run, train
 
@@ -131,3 +133,68 @@ def test_predictions_and_jacobians_are_numpys(data):
     for name, arguments in (("energy_jacobian", ()), ("force_jacobian", (c,)), ("virial_jacobian", (C,))):
         a, b = (getattr(p, name)(frame, *arguments) for p in (host, gpu))
         assert_allclose(b, a, rtol=0, atol=1e-10 * np.abs(a).max())
+
+
+def same_weights(gpu, host):
+    wanted = host.potential.weights
+    assert_allclose(gpu.potential.weights, wanted, rtol=0, atol=RTOL * np.abs(wanted).max())
+
+
+def test_diagnostics_and_gate_see_what_they_see_on_the_processor(data, tmp_path):
+    """Each update has its line, whether it was waited for or not; a gate that refuses changes nothing."""
+    runs = {}
+    for gate in (None, 100.0):
+        for name, device in (("host", "cpu"), ("gpu", on_device.emulated())):
+            input_tree = tree(data, optimizer={"gate": gate} if gate else {})
+            run = Run(read_input(input_tree), tmp_path / name, device=device)
+            if gate:
+                judge, judged = run.trainer.gate.judge, []
+                run.trainer.gate.judge = lambda found, judge=judge, judged=judged: (
+                    judged.append(judge(found)) or (Refusal("force", 1.0, 1.0) if len(judged) == 2 else None)
+                )
+            _, _, diagnostics = run.step()
+            assert all(info.step_norm > 0 for info in diagnostics.values()) or gate
+            runs[gate, name] = run
+        host, gpu = (runs[gate, name].diagnostics.updates for name in ("host", "gpu"))
+        assert len(host) > 1 and host[:, -1].sum() == (1 if gate else 0)
+        assert_allclose(gpu, host, rtol=1e-6)  # rounding, amplified from update to update
+        same_weights(runs[gate, "gpu"], runs[gate, "host"])
+
+
+def test_a_host_code_learns_and_saves_there(tmp_path):
+    """`OnlineTrainer` with a potential on the device: as on the processor, and saved for either."""
+    data, trainers = frames(4), []
+    for device in ("cpu", on_device.emulated()):
+        start = kalmandp.Potential.create(
+            ("A", "B"), rcut=3.2, frames=data, rng=np.random.default_rng(3), embedding=(4, 8),
+            axis_neuron=3, fitting=(6, 6), device=device,
+        )  # fmt: skip
+        trainers.append(kalmandp.OnlineTrainer(start, rng=np.random.default_rng(1), block_size=150))
+    host, gpu = trainers
+    for f in data[:3]:
+        a, b = host.learn(f), gpu.learn(f)
+        assert (a.step, a.lam, len(a.learnt)) == (b.step, b.lam, len(b.learnt))
+        for x, y in zip(a.learnt, b.learnt, strict=True):
+            assert_allclose(y.info.nis, x.info.nis, rtol=1e-6)
+    same_weights(gpu, host)
+    with h5py.File(tmp_path / "host.h5", "w") as file:
+        gpu.save(file.create_group("md"))
+        back = kalmandp.OnlineTrainer.restore(file["md"], engine="numba")  # on the processor
+    gpu.learn(data[3])
+    back.learn(data[3])
+    same_weights(gpu, back)
+
+
+def test_an_array_of_the_device_can_be_the_potentials_own():
+    device = on_device.emulated()
+    start = kalmandp.Potential.create(
+        ("A", "B"), rcut=3.2, frames=frames(1), rng=np.random.default_rng(3), embedding=(4, 8),
+        axis_neuron=3, fitting=(6, 6),
+    )  # fmt: skip
+    rest = {name: getattr(start, name) for name in ("davg", "dstd", "bias_atom_e")}
+    w = device.xp.asarray(start.weights)
+    potential = kalmandp.Potential(start.architecture, w, **rest, device=device, copy=False)
+    potential.weights = 2.0 * start.weights
+    assert (w.get() == 2.0 * start.weights).all()
+    with pytest.raises(InputError, match=r"copy=False are not .* CuPy array"):
+        kalmandp.Potential(start.architecture, start.weights, **rest, device=device, copy=False)
