@@ -11,6 +11,7 @@ Index letters used as suffixes of array names in the whole package::
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 
 import numpy as np
 
@@ -19,11 +20,15 @@ def namespace(*arrays):
     """Return the array module (numpy or cupy) that the arguments belong to.
 
     CuPy is looked up among the modules already imported: an array of CuPy's can only exist if CuPy
-    was imported, so nothing is ever imported just to ask.
+    was imported, so nothing is ever imported just to ask. Other subclasses of NumPy's array may name
+    their module by ``__array_namespace__``.
     """
     cupy = sys.modules.get("cupy")
     if cupy is not None and any(isinstance(a, cupy.ndarray) for a in arrays):
         return cupy
+    for a in arrays:
+        if isinstance(a, np.ndarray) and type(a) is not np.ndarray and hasattr(a, "__array_namespace__"):
+            return a.__array_namespace__()
     return np
 
 
@@ -48,10 +53,19 @@ def segment_sum(values, index, n: int):
     """
     xp = namespace(values)
     out = xp.zeros((n, *values.shape[1:]), dtype=values.dtype)
-    if xp is np:
-        np.add.at(out, index, values)
-    else:
-        import cupyx
-
-        cupyx.scatter_add(out, index, values)
+    xp.add.at(out, index, values)
     return out
+
+
+def piece_sums(values, first):
+    """Sums of consecutive pieces, ``out[f] = Σ values[first[f] : first[f+1]]``, in a fixed order.
+
+    Parameters
+    ----------
+    values : array, shape (i,)
+    first : (f + 1,) NumPy array
+    """
+    xp = namespace(values)
+    if xp is np:
+        return np.add.reduceat(values, first[:-1])
+    return xp.stack([values[a:b].sum() for a, b in pairwise(first.tolist())])

@@ -36,7 +36,7 @@ class KalmanDP(ase_calculator.Calculator):
     ----------
     model : path of a DeePMD-kit `.dp` or `.yaml` file, or a Potential
     skin : Å by which the neighbour list reaches beyond the cut-off, so that it can be reused
-    engine : "numba" or "numpy"; by default that of the potential
+    engine : "numba" or "numpy" ("cuda" or "cupy" on a GPU); by default that of the potential
     parameters : of ASE's Calculator (``atoms``, ``label``, ``directory``)
 
     Attributes
@@ -59,9 +59,13 @@ class KalmanDP(ase_calculator.Calculator):
     Examples
     --------
     >>> from ase.build import bulk
+    >>> rng = np.random.default_rng(1)
+    >>> model = Potential.create(["Si"], rcut=4.0, sel=[30], rng=rng, embedding=(4, 8), axis_neuron=2,
+    ...                          fitting=(8,))  # or the path of a model file
     >>> atoms = bulk("Si", cubic=True)
-    >>> atoms.calc = KalmanDP("run/model.dp")
-    >>> atoms.get_potential_energy()
+    >>> atoms.calc = KalmanDP(model)
+    >>> atoms.get_stress().shape
+    (6,)
     """
 
     name = NAME

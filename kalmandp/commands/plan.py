@@ -9,6 +9,7 @@ import json
 def add_arguments(parser) -> None:
     parser.add_argument("input", metavar="INPUT.json", help="the input file")
     parser.add_argument("--no-timing", action="store_true", help="measure nothing")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="in place of the input's training/device")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
 
 
@@ -16,7 +17,7 @@ def run(args) -> int:
     from kalmandp.training.inputs import read_input
     from kalmandp.training.plan import make_plan
 
-    plan = make_plan(read_input(args.input), timing=not args.no_timing)
+    plan = make_plan(read_input(args.input), timing=not args.no_timing, device=args.device)
     if args.json:
         print(json.dumps({**plan._asdict(), "fits": plan.fits}, indent=2))
     else:

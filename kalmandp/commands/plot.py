@@ -1,8 +1,9 @@
-"""Draw learning curve, parity and errors from the files of a run: lcurve.out, and the detail files that
-`kalmandp train` and `kalmandp test -d` (or `dp test -d`) write."""
+"""Draw learning curve, parity, errors and the filter's health from the files of a run: lcurve.out, the
+detail files that `kalmandp train` and `kalmandp test -d` (or `dp test -d`) write, and the checkpoint."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 
@@ -32,11 +33,27 @@ def run(args) -> int:
         details = read_details(prefix)
         drawn.append(plots.parity(details, folder / f"parity{of}.{args.format}", column=column))
         drawn.append(error_histogram(details, folder / f"errors{of}.{args.format}", column=column))
+    drawn += _health(folder, args.format, column)
     if not drawn:
         raise FileError(f"{folder}: holds neither lcurve.out nor detail files (*.f.out, *.e.out)")
     for path in drawn:
         print(path)
     return 0
+
+
+def _health(folder: Path, suffix: str, column: bool) -> list[Path]:
+    """A figure for each checkpoint of a filter."""
+    from kalmandp.commands.info import kind_of
+    from kalmandp.errors import InputError
+    from kalmandp.plots_filter import filter_health
+
+    drawn = []
+    for path in sorted(folder.glob("*.h5")):
+        if kind_of(str(path)) == "checkpoint":
+            name = "filter" if path.name == "model.ckpt.h5" else f"filter_{path.stem}"
+            with contextlib.suppress(InputError):  # Adam has no filter
+                drawn.append(filter_health(path, folder / f"{name}.{suffix}", column=column))
+    return drawn
 
 
 def _prefixes(folder: Path) -> list[Path]:

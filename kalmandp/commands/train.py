@@ -15,6 +15,8 @@ from pathlib import Path
 
 #: Steps of a run with --smoke.
 SMOKE_STEPS = 2
+#: Frames left out that are listed on the screen.
+LISTED = 20
 
 
 def add_arguments(parser) -> None:
@@ -35,6 +37,9 @@ def add_arguments(parser) -> None:
         "-t", "--finetune", metavar="MODEL",
         help="the same, with the energy bias fitted to the new data first",
     )  # fmt: skip
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), help="where to compute, in place of the input's training/device"
+    )
     parser.add_argument("--skip-plots", action="store_true", help="draw no figures")
     parser.add_argument("--quiet", action="store_true", help="no progress, no notices")
     parser.add_argument(
@@ -43,12 +48,19 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
-    from kalmandp.commands.progress import Progress
+    from kalmandp.files import one_run_in
     from kalmandp.training.inputs import read_input
-    from kalmandp.training.loop import train
 
     settings = read_input(args.input)
     output = Path(args.output)
+    with one_run_in(output):
+        return _run(args, settings, output)
+
+
+def _run(args, settings, output: Path) -> int:
+    from kalmandp.commands.progress import Progress
+    from kalmandp.training.loop import train
+
     checkpoint = checkpoint_path(settings, output)
     restart = None
     if args.restart is not None:
@@ -67,7 +79,8 @@ def run(args) -> int:
         _stop() as stop,
     ):
         start = {"restart": restart, "init_model": args.init_model, "finetune": args.finetune}
-        for last in train(settings, output=output, stop=stop, **start):
+        options = {"stop": stop, "exclusive": False, "device": args.device}
+        for last in train(settings, output=output, **start, **options):
             started()
             progress(last)
     if last is not None and last.event == "stopped":
@@ -245,12 +258,34 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
         left.append(("predictions", Path(f"{prefix}.*.out")))
     else:
         print("\nThere are no validation frames; `kalmandp test` compares the model with others.")
+    _say_what_was_left_out(settings, output, checkpoint, left)
     if not skip_plots:
         left += _figures(comparison, output, output / t.disp_file)
     print()
     width = max(len(name) for name, _ in left)
     for name, path in left:
         print(f"{name:<{width}}  {path}")
+
+
+def _say_what_was_left_out(settings, output: Path, checkpoint: Path, left: list) -> None:
+    """The frames that the gate found to be far off: their labels deserve a look."""
+    from kalmandp.training.checkpoint import open_checkpoint
+    from kalmandp.training.gate import LEFT_OUT_FILE, LeftOut
+    from kalmandp.training.loop import datasets
+
+    if settings.optimizer.gate is None:
+        return
+    with open_checkpoint(checkpoint) as saved:
+        found = LeftOut(saved["gate"]["left_out"])
+    data, _ = datasets(settings, settings.training.seed)
+    with contextlib.closing(data):
+        lines = found.summary(data.source)
+    print(f"\nLeft out by the gate: {len(lines)} of {len(data):,} frames" + (":" if lines else "."))
+    for line in lines[:LISTED]:
+        print(f"  {line}")
+    if len(lines) > LISTED:
+        print(f"  … and {len(lines) - LISTED} more")
+    left.append(("left out", output / LEFT_OUT_FILE))
 
 
 def _figures(comparison, output: Path, curve: Path) -> list[tuple[str, Path]]:

@@ -5,6 +5,9 @@ of the filter and the distances of a Verlet list have twins in the same way. `PO
 `COVARIANCES` and `PAIR_FILTERS` list them all, and the parity tests loop over these lists: nothing can be
 added here and stay untested.
 
+An engine on a GPU has an attribute ``xp`` (CuPy): the weights, Ē and v that it takes, and what it returns,
+are arrays of that module.
+
 ===========================  =========================================  ===========================
 pass                         reference                                  what it gives
 ===========================  =========================================  ===========================
@@ -28,6 +31,8 @@ from kalmandp.errors import InputError
 POTENTIAL_ENGINES = {
     "numpy": ("kalmandp.engines.reference", "ReferenceEngine"),
     "numba": ("kalmandp.engines.cpu_potential", "NumbaEngine"),
+    "cupy": ("kalmandp.engines.reference", "CupyEngine"),
+    "cuda": ("kalmandp.engines.cuda_potential", "CudaEngine"),
 }
 
 #: name -> (module, function) that keeps the pairs of a Verlet list that are within the cut-off
@@ -40,6 +45,7 @@ PAIR_FILTERS = {
 COVARIANCES = {
     "dense": ("kalmandp.kalman.covariance", "DenseCovariance"),
     "tiled": ("kalmandp.engines.cpu_covariance", "TiledCovariance"),
+    "cuda": ("kalmandp.engines.cuda_covariance", "CudaCovariance"),
 }
 
 
@@ -57,11 +63,30 @@ def find(registry: dict, name: str, what: str):
     return getattr(import_module(module), attribute)
 
 
-def default_engine(architecture) -> str:
-    """The fused engine wherever its table of the embedding converges, else the reference."""
+#: device -> its fused engine of the potential, and the reference functions there
+ENGINES_OF = {"cpu": ("numba", "numpy"), "cuda": ("cuda", "cupy")}
+
+
+def default_engine(architecture, device: str = "cpu") -> str:
+    """The device's fused engine wherever its table of the embedding converges, else the reference."""
     from kalmandp.engines.table import SMOOTH
 
-    return "numba" if architecture.embedding_activation.lower() in SMOOTH else "numpy"
+    if device not in ENGINES_OF:
+        raise InputError(f"device is {device!r}; expected one of {', '.join(ENGINES_OF)}")
+    fused, reference = ENGINES_OF[device]
+    return fused if architecture.embedding_activation.lower() in SMOOTH else reference
+
+
+def choose_engine(engine: str | None, device, architecture, layout):
+    """Make the engine of that name, or the default one of a device.
+
+    ``device`` is "cpu", "cuda" (the current CUDA device), or what `cuda_launch.Device` describes.
+    """
+    if isinstance(device, str):
+        name = engine or default_engine(architecture, device)
+        return potential_engine(name, architecture, layout)
+    name = engine or default_engine(architecture, "cuda")
+    return potential_engine(name, architecture, layout, device=device)
 
 
 def potential_engine(name: str, architecture, layout, **options):

@@ -24,7 +24,7 @@ into P H S⁻¹ and P_t into (P − P H S⁻¹ HᵀP)/λ. These are the lines ab
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -46,6 +46,7 @@ class UpdateInfo(NamedTuple):
     step_norm : |Δw|
     gain_norm : √tr(K S⁻¹ Kᵀ), the root mean square of |Δw| over errors drawn from N(0, S)
     lam : the memory factor λ that this update used
+    accepted : False if the measurement was left out; then step_norm and gain_norm are 0
     """
 
     innovation_variance: np.ndarray
@@ -53,6 +54,7 @@ class UpdateInfo(NamedTuple):
     step_norm: float
     gain_norm: float
     lam: float
+    accepted: bool = True
 
 
 class RLEKF:
@@ -67,8 +69,9 @@ class RLEKF:
     P0 : initial variance of the weights: a number or an array (N,)
     lam, nu : the memory factor λ of the first update and its rate ν: λ ← νλ + 1 − ν
     process_noise : q ≥ 0, added to the diagonal of P after each update; it may be changed at any time
-    covariance : ``"dense"`` (the plain reference) or ``"tiled"`` (halves, the fused CPU engine); or a
-        class that offers `kalmandp.kalman.Covariance`
+    covariance : ``"dense"`` (the plain reference), ``"tiled"`` (halves, the fused CPU engine) or
+        ``"cuda"`` (halves, on a GPU; the weights are CuPy's); or a class that offers
+        `kalmandp.kalman.Covariance`
     dtype : ``"float64"`` or ``"float32"``: the numbers of P. Weights are float64 in any case.
     copy : False to keep ``weights`` itself, a writeable float64 array: `update` then changes the caller's
         own array in place
@@ -111,7 +114,7 @@ class RLEKF:
         self.lam = _factor("lam", lam)
         self.nu = _factor("nu", nu)
         self.process_noise = process_noise
-        self.updates = 0
+        self.updates, self._whole = 0, True
         P0_w = _variances(P0, self.weights)
         require(str(np.dtype(dtype)) in ("float32", "float64"), "dtype", dtype, "float32 or float64")
         self.covariance: Covariance = _covariance_class(covariance)(self.blocks, P0_w, dtype)
@@ -127,7 +130,9 @@ class RLEKF:
         require(np.ndim(q) == 0 and 0 <= q < np.inf, "process_noise", q, "a finite number ≥ 0")
         self._process_noise = float(q)
 
-    def update(self, H: Any, error: Any, noise: Any) -> UpdateInfo:
+    def update(
+        self, H: Any, error: Any, noise: Any, accept: Callable[[np.ndarray, np.ndarray], bool] | None = None
+    ) -> UpdateInfo:
         """Take in one measurement of m numbers: Algorithm 1, l. 8 to 16.
 
         Parameters
@@ -136,47 +141,65 @@ class RLEKF:
         error : y − h(w), (m,), or a number for m = 1
         noise : R, the variance of the measurement noise in the units of error²: a number, the
             variances (m,), or the covariance (m, m)
+        accept : asked as ``accept(error, S)``, arrays (m,) and (m, m), before anything is changed. Where
+            it answers False the measurement is left out: weights, P, λ and the count are as before.
 
         Raises
         ------
         InputError
             Wrong shapes, or noise that is not a variance.
         FilterError
-            A number that is not finite, or S or P not positive definite. Whatever is raised, weights, P,
-            λ and the count of updates are exactly as before.
+            A number that is not finite, or S or P not positive definite: weights, P, λ and the count of
+            updates are exactly as before then.
+
+        Notes
+        -----
+        What interrupts the last lines from outside (Ctrl-C raises KeyboardInterrupt between any two lines
+        of Python) may leave P changed and the weights not. Such a filter gives out no `state` and takes
+        in nothing more: it says so with a FilterError.
         """
+        self._require_whole()
         H_qw, error_q, R_qq = self._measurement(H, error, noise)
         xp = namespace(H_qw)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
             # l. 10:  K_l = P_l H_lᵀ
             K_qw, HPH_qq = self.covariance.project(H_qw)
             # l. 8:  S = λ R + Σ_l H_l P_l H_lᵀ
-            S_qq = self.lam * R_qq + _checked(to_numpy(HPH_qq), self.lam * R_qq)
             # S = C Cᵀ,  z = C⁻¹ error,  G = C⁻¹ K:  K S⁻¹ error = Gᵀz,  K S⁻¹ Kᵀ = GᵀG
-            C_qq = _cholesky(S_qq)
-            z_q = _solve_lower(C_qq, error_q)
+            S_qq, C_qq, z_q, nis = self._innovation(HPH_qq, error_q, R_qq)
+            if accept is not None and not accept(error_q, S_qq):
+                return UpdateInfo(S_qq, nis, 0.0, 0.0, self.lam, accepted=False)
             G_qw = self.covariance.whiten(K_qw, xp.asarray(C_qq))
             # l. 12:  w_l ← w_l + K_l S⁻¹ error
             step_w = xp.einsum("q,qw->w", xp.asarray(z_q), G_qw)
             weights = self.weights + step_w
         if not bool(xp.isfinite(weights).all()):
             raise FilterError("the step of the weights is not finite; the filter is unchanged")
+        info = UpdateInfo(
+            innovation_variance=S_qq,
+            nis=nis,
+            step_norm=sqrt(float(xp.sum(step_w * step_w))),
+            gain_norm=sqrt(float(xp.einsum("qw,qw->", G_qw, G_qw))),
+            lam=self.lam,
+        )
+        self._whole = False
         # l. 11:  P_l ← (P_l − K_l S⁻¹ K_lᵀ)/λ, and P ← P + q I if asked for
         self.covariance.downdate(G_qw, self.lam)
         if self.process_noise:
             self.covariance.inflate(self.process_noise)
         self.weights[...] = weights
-        info = UpdateInfo(
-            innovation_variance=S_qq,
-            nis=float(np.sum(z_q * z_q)),
-            step_norm=sqrt(float(xp.sum(step_w * step_w))),
-            gain_norm=sqrt(float(xp.einsum("qw,qw->", G_qw, G_qw))),
-            lam=self.lam,
-        )
         # l. 14:  λ ← ν λ + 1 − ν
         self.lam = self.nu * self.lam + 1 - self.nu
         self.updates += 1
+        self._whole = True
         return info
+
+    def _innovation(self, HPH_qq: Any, error_q: np.ndarray, R_qq: np.ndarray) -> tuple:
+        """S = λ R + H P Hᵀ = C Cᵀ, z = C⁻¹ error, and zᵀz = errorᵀ S⁻¹ error; NumPy."""
+        S_qq = self.lam * R_qq + _checked(to_numpy(HPH_qq), self.lam * R_qq)
+        C_qq = _cholesky(S_qq)
+        z_q = _solve_lower(C_qq, error_q)
+        return S_qq, C_qq, z_q, float(np.sum(z_q * z_q))
 
     def state(self, copy: bool = True) -> dict[str, Any]:
         """Everything the filter is, as plain arrays, numbers and one string, ready for HDF5.
@@ -187,7 +210,13 @@ class RLEKF:
         ----------
         copy : False gives the filter's own arrays, valid until the next update: a writer needs no second
             P in memory
+
+        Raises
+        ------
+        FilterError
+            If an update was interrupted half way.
         """
+        self._require_whole()
         require(isinstance(self._kind, str), "covariance", self._kind, "a name, to be stored")
         weights = to_numpy(self.weights)
         state = {
@@ -212,6 +241,14 @@ class RLEKF:
         state : what `state` returned, or the same read from a file
         covariance : another covariance than the stored one. P then has the same values to rounding.
         """
+        new, kind, P = cls._without_covariance(state)
+        new.covariance = _covariance_class(kind).from_state(new.blocks, P)
+        new._kind = kind
+        return new if covariance in (None, kind) else new._moved_to(covariance)
+
+    @classmethod
+    def _without_covariance(cls, state: dict[str, Any]) -> tuple[Any, str, dict[str, Any]]:
+        """The filter of a state but for P, the covariance's name, and its state."""
         missing = {"weights", "lam", "nu", "updates", "block_sizes", "covariance"} - set(state)
         require(not missing, "the filter's state", f"without {sorted(missing)}", "all of them")
         kind = state["covariance"]
@@ -222,11 +259,15 @@ class RLEKF:
         new.lam = _factor("lam", state["lam"])
         new.nu = _factor("nu", state["nu"])
         new.process_noise = float(state.get("process_noise", 0.0))
-        new.updates = int(state["updates"])
-        P = {name[2:]: value for name, value in state.items() if name.startswith("P/")}
-        new.covariance = _covariance_class(kind).from_state(new.blocks, P)
-        new._kind = kind
-        return new if covariance in (None, kind) else new._moved_to(covariance)
+        new.updates, new._whole = int(state["updates"]), True
+        return new, kind, {name[2:]: value for name, value in state.items() if name.startswith("P/")}
+
+    def _require_whole(self) -> None:
+        if not self._whole:
+            raise FilterError(
+                "the filter was interrupted in the middle of an update: its weights and P do not belong "
+                "together; go on from the last state that was saved"
+            )
 
     def _moved_to(self, covariance: str) -> RLEKF:
         dtype = self.covariance.dtype

@@ -158,7 +158,7 @@ def build_environment(
         Rt_vk=virtual_rows(a, davg, dstd),
         count_iv=empty_slots(a, types_i, i_p, v_p),
         rows_e=tuple(xp.nonzero(net_p == e)[0] for e in range(a.n_embeddings)),
-        virtual_e=tuple(np.nonzero(kinds.net_v == e)[0] for e in range(a.n_embeddings)),
+        virtual_e=tuple(xp.asarray(np.nonzero(kinds.net_v == e)[0]) for e in range(a.n_embeddings)),
         atoms_t=tuple(xp.nonzero(types_i == t)[0] for t in range(a.n_types)),
     )
 

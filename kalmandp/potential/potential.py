@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kalmandp.arrays import to_numpy
-from kalmandp.engines import default_engine, potential_engine
+from kalmandp.engines import choose_engine
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.potential import statistics
@@ -38,9 +38,11 @@ class Potential:
     bias_atom_e, out_bias : (n_types,) eV; their sum is added to each atom's energy
     info : dict of notes that travel with the model file
     engine : "numba" (fused, threads) or "numpy" (the reference); by default the fused one, except for
-        embeddings with kinks (relu, relu6, silut, custom_silu), whose table would not converge
-    copy : False to keep ``weights`` itself, a C-ordered float64 array, instead of a copy: training then
-        changes the caller's array in place
+        embeddings with kinks (relu, relu6, silut, custom_silu), whose table would not converge;
+        "cuda" and "cupy" are their like on a GPU
+    device : "cpu" or "cuda", which decides the default engine; results are NumPy's in either case
+    copy : False to keep ``weights`` itself, a C-ordered float64 array (of CuPy, for an engine on a GPU),
+        instead of a copy: training then changes the caller's array in place
 
     See Also
     --------
@@ -50,7 +52,7 @@ class Potential:
 
     def __init__(
         self, architecture, weights, *, davg, dstd, bias_atom_e, out_bias=None, info=None,
-        engine=None, copy=True,
+        engine=None, device="cpu", copy=True,
     ):  # fmt: skip
         self.architecture = a = architecture
         self.layout = WeightLayout(a)
@@ -63,15 +65,16 @@ class Potential:
         out_bias = np.zeros(a.n_types) if out_bias is None else out_bias
         self.out_bias = check("out_bias", out_bias, (a.n_types,))
         self.info = dict(info or {})
-        self.engine = potential_engine(engine or default_engine(a), a, self.layout)
-        self._weights = check("weights", weights, (self.layout.size,))
-        if not copy:
-            self._weights = _own(weights)
+        self.engine = choose_engine(engine, device, a, self.layout)
+        xp = getattr(self.engine, "xp", np)  # where the engine computes
+        self._put, self._in_place = xp.asarray, not copy
+        checked = check("weights", to_numpy(weights), (self.layout.size,))
+        self._weights: Any = self._put(checked) if copy else _own(weights, xp)
 
     @classmethod
     def create(
         cls, type_map, *, rcut, rcut_smth=0.5, sel="auto", frames=(), rng=None, atom_ener=None,
-        set_davg_zero=False, rcond=None, engine=None, **choices,
+        set_davg_zero=False, rcond=None, engine=None, device="cpu", **choices,
     ):  # fmt: skip
         """A potential with random weights, its statistics taken from ``frames``.
 
@@ -85,7 +88,7 @@ class Potential:
         atom_ener : energies per type to keep instead of the least-squares bias, None where free
         set_davg_zero : leave the mean of R̃ at zero, so that empty slots contribute G(0)ᵀ·0 = 0
         rcond : for the least squares, see `statistics.energy_bias`
-        engine : "numba" or "numpy"; None for the default one
+        engine, device : as for the class
         choices : further fields of `Architecture`
 
         Raises
@@ -119,17 +122,18 @@ class Potential:
         info = {"min_nbor_dist": closest} if np.isfinite(closest) else {}
         weights = initial_weights(WeightLayout(a), rng)
         return cls(
-            a, weights, davg=davg, dstd=dstd, bias_atom_e=bias, info=info, engine=engine
+            a, weights, davg=davg, dstd=dstd, bias_atom_e=bias, info=info, engine=engine,
+            device=device,
         )  # fmt: skip
 
     @classmethod
-    def load(cls, path, engine=None) -> Potential:
+    def load(cls, path, engine=None, device="cpu") -> Potential:
         """Read a DeePMD-kit `.dp` or `.yaml` model file.
 
         Parameters
         ----------
         path : the file
-        engine : "numba" or "numpy"; None for the default
+        engine, device : as for the class
 
         Raises
         ------
@@ -139,7 +143,7 @@ class Potential:
         from kalmandp.bridges.deepmd import read_deepmd
 
         potential = read_deepmd(path)
-        return potential if engine is None else potential.with_engine(engine)
+        return potential.with_engine(engine, device) if engine or device != "cpu" else potential
 
     def save(self, path) -> None:
         """Write a DeePMD-kit `.dp` (or `.yaml`) model file; it is written beside and renamed.
@@ -157,16 +161,17 @@ class Potential:
 
         write_deepmd(self, path)
 
-    def with_engine(self, engine: str | None) -> Potential:
+    def with_engine(self, engine: str | None, device="cpu") -> Potential:
         """The same potential, with a copy of the weights, computed by another engine.
 
         Parameters
         ----------
-        engine : "numba" or "numpy"; None for the default one
+        engine, device : as for the class; None for the device's default engine
         """
         return Potential(
             self.architecture, self.weights, davg=self.davg, dstd=self.dstd,
             bias_atom_e=self.bias_atom_e, out_bias=self.out_bias, info=self.info, engine=engine,
+            device=device,
         )  # fmt: skip
 
     @property
@@ -176,12 +181,30 @@ class Potential:
 
     @property
     def weights(self) -> np.ndarray:
-        """The flat vector w (N,); assigning checks shape and finiteness, and copies."""
-        return self._weights
+        """The flat vector w (N,), of NumPy; assigning checks shape and finiteness, and copies."""
+        return to_numpy(self._weights)
 
     @weights.setter
     def weights(self, value) -> None:
-        self._weights[:] = _finite("weights", to_numpy(value), (self.layout.size,))
+        new = self._put(_finite("weights", to_numpy(value), (self.layout.size,)))
+        if self._in_place:
+            self._weights[...] = new
+        else:
+            self._weights = new
+
+    def share_weights(self, weights) -> None:
+        """Take ``weights`` as they are, without a copy: whoever changes them changes the model.
+
+        Parameters
+        ----------
+        weights : (N,) float64, an array of the engine's module; nothing is checked
+
+        Notes
+        -----
+        They are where the engine computes, and are changed by no more than a filter changes them between
+        two frames.
+        """
+        self._weights = weights
 
     @property
     def parameters(self) -> Parameters:
@@ -227,7 +250,7 @@ class Potential:
         par, engine = self.parameters, self.engine
         E_i, forward = engine.energies(par, env)
         f_pc = engine.pair_gradient(par, env, forward)
-        F_ic, W_fcc = engine.forces(env, f_pc), engine.virial(env, f_pc)
+        E_i, F_ic, W_fcc = map(to_numpy, (E_i, engine.forces(env, f_pc), engine.virial(env, f_pc)))
         stops = np.cumsum([len(f) for f in frames])
         results = []
         for f, stop in enumerate(stops):
@@ -244,7 +267,7 @@ class Potential:
         """
 
         def one(frame, env, forward):
-            ones = np.ones(len(frame))
+            ones = self._put(np.ones(len(frame)))
             return self.engine.energy_gradient(self.parameters, env, forward, ones)
 
         return self._jacobian(frames, None, one)
@@ -299,9 +322,10 @@ class Potential:
                 raise InputError(
                     f"direction has shape {c.shape}; expected {wanted} or (q, *{wanted})"
                 )
-            none = np.zeros(len(frame))
+            none = self._put(np.zeros(len(frame)))
+            move = lambda c_q: motion(env, self._put(c_q))
             rows = [
-                self.engine.weight_gradient(self.parameters, env, forward, none, motion(env, c_q))
+                to_numpy(self.engine.weight_gradient(self.parameters, env, forward, none, move(c_q)))
                 for c_q in c.reshape(-1, *wanted)
             ]
             return np.stack(rows) if c.ndim == 3 else rows[0]
@@ -322,7 +346,7 @@ class Potential:
             env = self.environment(frame)
             _, forward = self.engine.energies(self.parameters, env)
             along = () if directions is None else (directions[f],)
-            rows.append(one(frame, env, forward, *along))
+            rows.append(to_numpy(one(frame, env, forward, *along)))
         return np.stack(rows) if many else rows[0]
 
     def _frame(self, frame) -> Frame:
@@ -342,12 +366,13 @@ class Potential:
         )
 
 
-def _own(weights) -> np.ndarray:
-    """The caller's own array, if training can change it in place."""
-    fits = isinstance(weights, np.ndarray) and weights.dtype == np.float64
-    if not (fits and weights.flags.c_contiguous and weights.flags.writeable):
+def _own(weights, xp):
+    """The caller's own array, if it lies where the engine computes and can be changed in place."""
+    fits = isinstance(weights, xp.ndarray) and weights.dtype == np.float64
+    if not (fits and weights.flags.c_contiguous and getattr(weights.flags, "writeable", True)):
+        where = "NumPy" if xp is np else "CuPy"
         raise InputError(
-            "weights with copy=False are not a writeable, C-ordered float64 NumPy array; expected one"
+            f"weights with copy=False are not a writeable, C-ordered float64 {where} array; expected one"
         )
     return weights
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kalmandp.arrays import namespace, to_numpy
 from kalmandp.errors import FilterError
 from kalmandp.potential.jacobian import force_direction, virial_direction
-from kalmandp.training.measurements import Sample, labels, predict
+from kalmandp.training.measurements import Sample, errors, predict
 from kalmandp.training.settings import LearningRateSettings, LossSettings
 
 
@@ -60,15 +61,16 @@ def loss_gradient(potential, sample: Sample, prefactors) -> tuple[float, np.ndar
     now = predict(potential, sample)
     n_f = np.diff(sample.first_f)
     frames = len(n_f)
-    E_error_f = now.E_f - labels(sample, "energy")
-    loss = p_e * np.mean(E_error_f**2 / n_f)
-    E_bar_i = np.repeat(2.0 * p_e * E_error_f / (n_f * frames), n_f)
-    F_error_ic = now.F_ic - labels(sample, "forces")
-    loss += p_f * np.mean(F_error_ic**2)
+    n_f = namespace(now.E_f).asarray(n_f)
+    E_error_f = -errors(sample, "energy", now.E_f)
+    loss = p_e * (E_error_f**2 / n_f).mean()
+    E_bar_i = (2.0 * p_e * E_error_f / (n_f * frames))[sample.environment.frame_i]
+    F_error_ic = -errors(sample, "forces", now.F_ic)
+    loss += p_f * (F_error_ic**2).mean()
     v_pc = force_direction(sample.environment, 2.0 * p_f * F_error_ic / F_error_ic.size)
     if p_v:
-        W_error_fcc = now.W_fcc - labels(sample, "virial")
-        loss += p_v * np.mean(W_error_fcc**2 / n_f[:, None, None])
+        W_error_fcc = -errors(sample, "virial", now.W_fcc)
+        loss += p_v * (W_error_fcc**2 / n_f[:, None, None]).mean()
         C_fcc = 2.0 * p_v * W_error_fcc / (9 * frames * n_f[:, None, None])
         v_pc = v_pc + virial_direction(sample.environment, C_fcc)
     gradient = potential.engine.weight_gradient(
@@ -81,27 +83,31 @@ class Adam:
     """w ← w − α m̂/(√v̂ + ε), with running means m of the gradient and v of its square."""
 
     def __init__(self, weights, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8):
-        self.weights = np.array(weights, dtype=float)
+        xp = namespace(weights)
+        self.weights = xp.array(weights, dtype=float)
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
-        self.m, self.v = np.zeros_like(self.weights), np.zeros_like(self.weights)
+        self.m, self.v = xp.zeros_like(self.weights), xp.zeros_like(self.weights)
         self.updates = 0
 
     def update(self, gradient, learning_rate: float) -> None:
         """One step down ``gradient`` (N,). Raises FilterError, state unchanged, if it is not finite."""
-        if not np.isfinite(gradient).all():
+        xp = namespace(gradient)
+        if not bool(xp.isfinite(gradient).all()):
             raise FilterError("the gradient of the loss is not finite; the weights were not changed")
         self.updates += 1
         self.m += (1 - self.beta1) * (gradient - self.m)
         self.v += (1 - self.beta2) * (gradient * gradient - self.v)
         m_hat = self.m / (1 - self.beta1**self.updates)
         v_hat = self.v / (1 - self.beta2**self.updates)
-        self.weights -= learning_rate * m_hat / (np.sqrt(v_hat) + self.epsilon)
+        self.weights -= learning_rate * m_hat / (xp.sqrt(v_hat) + self.epsilon)
 
     def state(self) -> dict:
         """Arrays and numbers from which ``restore`` goes on with the same bits."""
-        return {"weights": self.weights, "m": self.m, "v": self.v, "updates": self.updates}
+        arrays = {name: to_numpy(getattr(self, name)) for name in ("weights", "m", "v")}
+        return {**arrays, "updates": self.updates}
 
     def restore(self, state: dict) -> None:
         for name in ("weights", "m", "v"):
-            getattr(self, name)[:] = state[name]
+            array = getattr(self, name)
+            array[:] = namespace(array).asarray(state[name])
         self.updates = int(state["updates"])

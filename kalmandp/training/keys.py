@@ -235,6 +235,8 @@ KALMAN = (
     Key("pref_f", _pair, "pref_f"),
     Key("covariance", choice("tiled", "dense"), "covariance"),
     Key("covariance_dtype", choice("float64", "float32"), "covariance_dtype"),
+    Key("gate", optional(number(above=1.0)), "gate"),
+    Key("checkpoint_dtype", choice("float64", "float32"), "checkpoint_dtype"),
     *_KF,
 )
 
@@ -297,6 +299,7 @@ TRAINING = (
     Key("save_ckpt", _file_name(), "save_ckpt"),
     Key("validation_fraction", number(above=0.0, at_most=0.9), "validation_fraction"),
     Key("model_file", _file_name(".dp", ".yaml", ".yml"), "model_file"),
+    Key("device", choice("cpu", "cuda"), "device"),
     fixed("save_dir", None),
     fixed("enable_ema", False),
     fixed("change_bias_after_training", False),

@@ -9,6 +9,7 @@ One step takes one batch (a frame, as a rule) through: neighbours → environmen
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,170 +17,28 @@ from pathlib import Path
 import numpy as np
 
 from kalmandp.errors import FileError, FilterError, InputError
-from kalmandp.files import make_folder
+from kalmandp.files import make_folder, one_run_in
 from kalmandp.frames.dataset import Dataset
-from kalmandp.kalman.blocks import Part, partition
-from kalmandp.kalman.filter import RLEKF
 from kalmandp.potential.potential import Potential
 from kalmandp.training import measurements
-from kalmandp.training.adam import Adam, Schedule, loss_gradient
-from kalmandp.training.checkpoint import load_checkpoint, save_checkpoint
-from kalmandp.training.feed import PairCache
-from kalmandp.training.history import History, Record
+from kalmandp.training.checkpoint import open_checkpoint, save_checkpoint
+from kalmandp.training.device import open_device
+from kalmandp.training.diagnostics import Diagnostics
+from kalmandp.training.gate import LEFT_OUT_FILE
+from kalmandp.training.history import COLUMNS, History, Record
 from kalmandp.training.inputs import read_input
+from kalmandp.training.memory import check_memory, parts_of
 from kalmandp.training.metrics import Metrics, evaluate
-from kalmandp.training.presets import KalmanChoices, resolve
+from kalmandp.training.presets import resolve
 from kalmandp.training.settings import Settings
 from kalmandp.training.starting import started_from
 from kalmandp.training.system_feed import make_feed
+from kalmandp.training.trainers import AdamTrainer, KalmanTrainer
+from kalmandp.training.uninterrupted import uninterrupted
 
 NAN = float("nan")
 #: Validation frames looked at for a line of the learning curve (all of them at the end).
 VALIDATION_FRAMES = 32
-
-
-class KalmanTrainer:
-    """Turns a sample into Kalman updates, in the order and manner that `KalmanChoices` states."""
-
-    def __init__(self, potential: Potential, choices: KalmanChoices, rng: np.random.Generator):
-        self.potential, self.choices, self.rng = potential, choices, rng
-        parts = [Part(t.name, t.size, t.layer) for t in potential.layout.tensors]
-        self.filter = RLEKF(
-            potential.weights,
-            partition(parts, choices.partition, choices.block_size),
-            P0=choices.p0,
-            lam=choices.lam,
-            nu=choices.nu,
-            covariance=choices.covariance,
-            dtype=choices.covariance_dtype,
-        )
-
-    @property
-    def updates(self) -> int:
-        return self.filter.updates
-
-    @property
-    def lam(self) -> float:
-        return float(self.filter.lam)
-
-    def step(self, sample: measurements.Sample) -> dict:
-        """All updates of one sample; returns the diagnostics of each kind of measurement."""
-        return {m.kind: self.update(m, len(sample.frames)) for m in self.measure(sample)}
-
-    def measure(self, sample: measurements.Sample, rng=None) -> Iterator[measurements.Measurement]:
-        """What Algorithm 2, l. 2 to 5, measures on a sample, one after another; each is for one `update`.
-
-        A measurement is predicted when it is asked for, with the weights that the updates before it
-        have left. Atoms are drawn from ``rng``, or the trainer's own generator.
-        """
-        rng = self.rng if rng is None else rng
-        choices = self.choices
-        if choices.measurement == "signed":
-            yield from self._signed(sample, rng)
-            return
-        groups = self._draw(sample, rng)
-        if choices.measurement == "paired":
-            # a force update alone would move the energy: P, cut into blocks, has forgotten that the
-            # blocks' shares of the energy must add up; measured along, the energy holds them to it
-            for group in groups:
-                yield self._joint(sample, [group])._replace(kind="paired")
-        elif choices.measurement == "matrix":
-            yield measurements.matrix(
-                self.potential, sample, np.concatenate(groups), choices.noise, self.n_blocks,
-                virial="virial" in choices.order, atomic_energy="atomic_energy" in choices.order,
-            )  # fmt: skip
-        else:
-            yield self._joint(sample, groups)
-
-    def _joint(self, sample, groups) -> measurements.Measurement:
-        c = self.choices
-        return measurements.joint(self.potential, sample, groups, c.noise, self.n_blocks, c.order)
-
-    @property
-    def n_blocks(self) -> int:
-        return len(self.filter.blocks)
-
-    def _signed(self, sample, rng) -> Iterator[measurements.Measurement]:
-        """The paper's sequence: each measurement is predicted with the weights of the last update."""
-        p, noise, L = self.potential, self.choices.noise, self.n_blocks
-        for kind in self.choices.order:
-            if kind == "force":
-                for atoms in self._draw(sample, rng):
-                    yield measurements.force_signed(p, sample, atoms, noise, L)
-            else:
-                yield measurements.SIGNED[kind](p, sample, noise, L)
-
-    def _draw(self, sample, rng) -> list[np.ndarray]:
-        """y groups of x atoms of each frame, as indices into the sample.
-
-        Without replacement a small frame gives fewer or smaller groups. DeePMD-kit's batch takes the
-        same atoms of all its frames, which have the same size.
-        """
-        y, x = self.choices.n_groups, self.choices.group_size
-        sizes, first = np.diff(sample.first_f), sample.first_f[:-1]
-        if self.choices.batch_sum:
-            shared = rng.integers(0, sizes.min(), size=(y, x))
-            return [np.concatenate([o + group for o in first]) for group in shared]
-        drawn = [self._draw_from(n, rng) for n in sizes]
-        groups = [[o + d[g] for o, d in zip(first, drawn, strict=True) if g < len(d)] for g in range(y)]
-        return [np.concatenate(group) for group in groups if group]
-
-    def _draw_from(self, n_atoms: int, rng) -> list[np.ndarray]:
-        y, x = self.choices.n_groups, self.choices.group_size
-        if self.choices.replacement:
-            return list(rng.integers(0, n_atoms, size=(y, x)))
-        drawn = rng.permutation(n_atoms)[: y * x]
-        return [g for g in np.array_split(drawn, min(y, len(drawn))) if len(g)]
-
-    def update(self, m: measurements.Measurement, n_frames: int = 1):
-        """One Kalman update with a measurement that is a mean over ``n_frames`` frames."""
-        H, error = m.H_qw, m.error_q
-        if self.choices.batch_sum and n_frames > 1:
-            H, error = n_frames * H, np.sqrt(n_frames) * error
-        info = self.filter.update(H, error, m.noise_q)
-        self.potential.weights = self.filter.weights
-        return info
-
-    def state(self) -> dict:
-        return self.filter.state(copy=False)
-
-    def restore(self, state: dict) -> None:
-        self.filter = RLEKF.from_state(state)
-        self.potential.weights = self.filter.weights
-
-
-class AdamTrainer:
-    """The baseline behind the same interface: one Adam step per sample."""
-
-    lam = NAN
-
-    def __init__(self, potential: Potential, settings: Settings, n_steps: int):
-        o = settings.optimizer
-        self.potential = potential
-        self.schedule = Schedule(settings.learning_rate, settings.loss, n_steps)
-        self.adam = Adam(potential.weights, o.adam_beta1, o.adam_beta2)
-
-    @property
-    def updates(self) -> int:
-        return self.adam.updates
-
-    @property
-    def learning_rate(self) -> float:
-        return self.schedule.learning_rate(self.adam.updates)
-
-    def step(self, sample: measurements.Sample) -> dict:
-        step = self.adam.updates
-        loss, gradient = loss_gradient(self.potential, sample, self.schedule.prefactors(step))
-        self.adam.update(gradient, self.schedule.learning_rate(step))
-        self.potential.weights = self.adam.weights
-        return {"loss": loss}
-
-    def state(self) -> dict:
-        return self.adam.state()
-
-    def restore(self, state: dict) -> None:
-        self.adam.restore(state)
-        self.potential.weights = self.adam.weights
 
 
 class Run:
@@ -188,24 +47,38 @@ class Run:
     Made by `train`; a host that wants its own loop uses ``step`` and ``checkpoint`` itself.
     """
 
-    def __init__(self, settings: Settings, output, restart=None, init_model=None, engine=None, finetune=None):
+    def __init__(
+        self, settings: Settings, output, restart=None, init_model=None, engine=None, finetune=None,
+        device=None,
+    ):  # fmt: skip
         t = settings.training
+        self.device = open_device(device or t.device)
         self.settings, self.output = settings, Path(output)
         for name in (t.save_ckpt, t.model_file, t.disp_file):
             make_folder((self.output / name).parent)
-        saved = load_checkpoint(restart) if restart is not None else None
+        with contextlib.ExitStack() as stack:  # P is read from the open file
+            saved = stack.enter_context(open_checkpoint(restart)) if restart is not None else None
+            self._make(saved, init_model, finetune, engine)
+            if saved is not None:
+                try:
+                    self._restore(saved)
+                except Exception as error:  # a state of another shape, or of no sense
+                    raise FileError(f"{restart}: does not fit this run, or is damaged ({error})") from error
+
+    def _make(self, saved: dict | None, init_model, finetune, engine) -> None:
+        """Data, potential and optimizer, as the input says."""
+        settings, t = self.settings, self.settings.training
         self.seed = _seed(settings, saved)
         self.rng = np.random.default_rng(self.seed)
         self.data, self.validation = datasets(settings, self.seed)
         if saved is not None:
-            self.potential = saved["potential"]
+            self.potential = self._placed(saved["potential"], engine)
         elif init_model is not None or finetune is not None:
-            self.potential = started_from(init_model, finetune, settings, self.data)
+            self.potential = self._placed(started_from(init_model, finetune, settings, self.data), engine)
         else:
-            self.potential = _new_potential(settings, self.data, self.seed, engine)
+            self.potential = _new_potential(settings, self.data, self.seed, engine, self.device.device)
         _check_types(self.data, self.potential)
-        a = self.potential.architecture
-        self.frames = PairCache(self.data, a.rcut, a.type_map)
+        self.frames = self.device.frames(self.data, self.potential)
         batch = 1 if t.batch_size is None and settings.optimizer.is_kalman else None
         batch = t.frames_per_batch(self.data.natoms(0)) if batch is None else batch
         self.feed = make_feed(t, self.data, batch, self.rng)
@@ -214,31 +87,50 @@ class Run:
         self.n_steps = t.n_steps if t.n_steps is not None else max(1, round(epochs * per_epoch))
         self.trainer: KalmanTrainer | AdamTrainer
         if settings.optimizer.is_kalman:
-            self.trainer = KalmanTrainer(self.potential, resolve(settings.optimizer), self.rng)
+            choices = resolve(settings.optimizer)
+            check_memory(parts_of(self.potential.layout), choices, self.device)
+            self.trainer = KalmanTrainer(self.potential, choices, self.rng, self.device, guard=uninterrupted)
         else:
-            self.trainer = AdamTrainer(self.potential, settings, self.n_steps)
-        self.history = History()
+            self.trainer = AdamTrainer(self.potential, settings, self.n_steps, guard=uninterrupted)
+        self.history, self.diagnostics = History(), Diagnostics()
         self.step_number, self.seconds = 0, 0.0
-        if saved is not None:
-            try:
-                self._restore(saved)
-            except Exception as error:  # a state of another shape, or of no sense
-                raise FileError(f"{restart}: does not fit this run, or is damaged ({error})") from error
+
+    def _placed(self, potential: Potential, engine) -> Potential:
+        """A potential that was read, where the run computes."""
+        if engine is None and self.device.device == "cpu":
+            return potential
+        return potential.with_engine(engine, self.device.device)
 
     def step(self) -> tuple[measurements.Sample, Metrics | None, dict]:
         """Learn the next batch; returns it, its errors beforehand on display steps, diagnostics."""
         began = time.perf_counter()
-        items = [self.frames[k] for k in self.feed.next()]
+        self._feed_before = self.feed.state()
+        numbers = self.feed.next()
+        items = [self.frames[k] for k in numbers]
         frames, pairs = [f for f, _ in items], [p for _, p in items]
         before = evaluate(self.potential, frames, pairs) if self._is(self.display_freq) else None
         sample = measurements.make_sample(self.potential, frames, pairs)
+        if self.trainer.gate is not None:
+            self.trainer.gate.at_work = self.feed.epoch > 0
         try:
             diagnostics = self.trainer.step(sample)
         except FilterError as error:
-            raise FilterError(f"{frames[0].source}: {error}") from error
+            raise FilterError(f"{', '.join(f.source for f in frames)}: {error}") from error
+        displays = self._is(self.display_freq)
         self.step_number += 1
+        self._note(numbers, displays)
         self.seconds += time.perf_counter() - began
         return sample, before, diagnostics
+
+    def _note(self, numbers: np.ndarray, displays: bool) -> None:
+        """Keep what the updates of a step did, and which frames the gate left out."""
+        for did, refusal in self.trainer.log:
+            self.diagnostics.add(did, self.step_number, int(numbers[0]))
+            if refusal is not None and self.trainer.gate is not None:
+                for k in numbers:
+                    self.trainer.gate.left_out.add(self.step_number, self.feed.epoch, k, refusal)
+        if displays and (trace_l := self.trainer.traces()) is not None:
+            self.diagnostics.add_traces(self.trainer.updates, trace_l)
 
     @property
     def display_freq(self) -> int:
@@ -281,8 +173,22 @@ class Run:
     def checkpoint(self) -> Path:
         """Write checkpoint, model and learning curve; returns the checkpoint's path."""
         t = self.settings.training
-        path = self.output / t.save_ckpt
-        path = path.with_name(path.name + ".h5") if path.suffix not in (".h5", ".hdf5") else path
+        path = self.checkpoint_path
+        self._save(path, self.feed.state())
+        self.potential.info["model_def_script"] = self.settings.source.get("model", {})
+        self.potential.save(self.output / t.model_file)
+        self.history.write(self.output / t.disp_file)
+        if self.trainer.gate is not None:
+            self.trainer.gate.left_out.write(self.output / LEFT_OUT_FILE, self.data.source)
+        return path
+
+    @property
+    def checkpoint_path(self) -> Path:
+        path = self.output / self.settings.training.save_ckpt
+        return path.with_name(path.name + ".h5") if path.suffix not in (".h5", ".hdf5") else path
+
+    def _save(self, path: Path, feed: dict) -> None:
+        gate = self.trainer.gate
         save_checkpoint(
             path,
             potential=self.potential,
@@ -290,16 +196,29 @@ class Run:
             rng=self.rng,
             states={
                 "optimizer": self.trainer.state(),
-                "feed": self.feed.state(),
-                "history": {"rows": self.history.array},
+                "feed": feed,
+                "history": {"rows": self.history.array, "columns": " ".join(COLUMNS)},
+                "diagnostics": self.diagnostics.state(),
+                **({} if gate is None else {"gate": gate.state()}),
             },
             step=self.step_number,
             seconds=self.seconds,
+            covariance_dtype=self.settings.optimizer.checkpoint_dtype,
         )
-        self.potential.info["model_def_script"] = self.settings.source.get("model", {})
-        self.potential.save(self.output / t.model_file)
-        self.history.write(self.output / t.disp_file)
-        return path
+
+    def rescue(self) -> str:
+        """After an update that failed: save the filter as it was before; returns words for the user.
+
+        The data go on with the batch that failed. The last checkpoint is not touched.
+        """
+        if not self.trainer.updates:
+            return "there was no update before it"
+        path = self.checkpoint_path.with_suffix(".stopped.h5")
+        try:
+            self._save(path, self._feed_before)
+        except FileError as error:
+            return f"the filter as before this update could not be saved ({error})"
+        return f"saved as before this update in {path}, from where --restart goes on with this frame"
 
     def _restore(self, saved: dict) -> None:
         if saved["source"].get("model") != self.settings.source.get("model"):
@@ -307,16 +226,25 @@ class Run:
                 "the input's section model differs from the checkpoint's; expected the same model "
                 "for a restart (to start anew from these weights use --init-model)"
             )
+        n_frames = len(saved["feed"]["order"])
+        if n_frames != self.feed.n_frames:
+            raise InputError(
+                f"the training data hold {self.feed.n_frames} frames; expected {n_frames}, as in the "
+                "checkpoint (to start anew from its weights use --init-model)"
+            )
         self.trainer.restore(saved["optimizer"])
         self.feed.restore(saved["feed"])
         self.rng.bit_generator.state = saved["generator"]
         self.history = History(saved["history"]["rows"])
+        self.diagnostics = Diagnostics(saved.get("diagnostics"))
+        if self.trainer.gate is not None:
+            self.trainer.gate.restore(saved.get("gate", {}))
         self.step_number, self.seconds = saved["step"], saved["seconds"]
 
 
 def train(
     settings, *, output=".", restart=None, init_model=None, finetune=None,
-    stop: Callable[[], bool] | None = None,
+    stop: Callable[[], bool] | None = None, exclusive: bool = True, device=None,
 ) -> Iterator[Record]:  # fmt: skip
     """Train a potential: Algorithm 2, l. 1 to 6; the caller owns the loop.
 
@@ -328,6 +256,8 @@ def train(
     init_model : model file to go on from: its weights, statistics and bias (`training.starting`)
     finetune : the same, its energy bias fitted to the training data first
     stop : called after each step; when it returns True the run is saved and ends
+    exclusive : hold ``output`` for this run alone (`files.one_run_in`); False if the caller does
+    device : "cpu" or "cuda", in place of the input's training/device
 
     Yields
     ------
@@ -337,9 +267,15 @@ def train(
     Raises
     ------
     InputError, FileError
-        For input that cannot be used, before anything is written.
+        For input that cannot be used, a P that does not fit into the free memory, or a folder that
+        another run is using, before anything is written.
     FilterError
-        If an update would spoil the state; the frame is named, the last checkpoint is intact.
+        If an update would spoil the state. The frame is named; the last checkpoint is intact; the state
+        before that update is saved beside it.
+
+    Notes
+    -----
+    Ctrl-C during an update is raised after it, so that a `Run` never holds half an update.
 
     Examples
     --------
@@ -359,11 +295,20 @@ def train(
     """
     if not isinstance(settings, Settings):
         settings = read_input(settings)
-    run = Run(settings, output, restart, init_model, finetune=finetune)
+    with one_run_in(output) if exclusive else contextlib.nullcontext():
+        run = Run(settings, output, restart, init_model, finetune=finetune, device=device)
+        yield from _records(run, stop)
+
+
+def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
+    """The steps of a run, saved where its input says."""
     while run.step_number < run.n_steps:
         displays = run._is(run.display_freq)
-        saves = run._is(settings.training.save_freq)
-        _, before, diagnostics = run.step()
+        saves = run._is(run.settings.training.save_freq)
+        try:
+            _, before, diagnostics = run.step()
+        except FilterError as error:
+            raise FilterError(f"{error}; {run.rescue()}") from error
         record = run.record("step", before, diagnostics=diagnostics)
         if displays:
             record = run.record("display", before, run.validate(), diagnostics)
@@ -411,7 +356,7 @@ def datasets(settings: Settings, seed: int):
     return data, None
 
 
-def _new_potential(settings: Settings, data, seed: int, engine: str) -> Potential:
+def _new_potential(settings: Settings, data, seed: int, engine, device) -> Potential:
     m = settings.model
     seeds = [seed, m.descriptor_seed or 0, m.fitting_seed or 0]
     return Potential.create(
@@ -425,6 +370,7 @@ def _new_potential(settings: Settings, data, seed: int, engine: str) -> Potentia
         set_davg_zero=m.set_davg_zero,
         rcond=m.rcond,
         engine=engine,
+        device=device,
         **m.choices(),
     )
 

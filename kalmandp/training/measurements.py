@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kalmandp.arrays import namespace, piece_sums
 from kalmandp.errors import InputError
 from kalmandp.potential.jacobian import force_direction, virial_direction
 from kalmandp.potential.potential import Potential
@@ -25,7 +26,7 @@ from kalmandp.potential.potential import Potential
 class Measurement(NamedTuple):
     """H_qw (m, N), error_q (m,), noise_q (m,); ``kind`` says what was measured.
 
-    kind_q : (m,) "energy", "force" or "virial", what each number is
+    kind_q : (m,) what each number is: "energy", "force", "virial" or "atomic_energy"
     """
 
     kind: str
@@ -74,7 +75,7 @@ def predict(potential: Potential, sample: Sample, forces: bool = True) -> Predic
     """Energies of a sample, and its forces and virials unless they are not wanted."""
     engine, env, par = potential.engine, sample.environment, potential.parameters
     E_i, forward = engine.energies(par, env)
-    E_f = np.add.reduceat(E_i, sample.first_f[:-1])
+    E_f = piece_sums(E_i, sample.first_f)
     if not forces:
         return Prediction(E_f, E_i, None, None, forward)
     f_pc = engine.pair_gradient(par, env, forward)
@@ -92,12 +93,17 @@ def labels(sample: Sample, name: str) -> np.ndarray:
     return np.concatenate(values) if name in ("forces", "atomic_energies") else np.stack(values)
 
 
+def errors(sample: Sample, name: str, prediction):
+    """Labels of all frames less their prediction, where the prediction is."""
+    return namespace(prediction).asarray(labels(sample, name)) - prediction
+
+
 def signs(error):
     """+1 where the label is above the prediction or equal, else −1: Algorithm 1, l. 1 to 5.
 
     The paper flips Ŷ_i where Ŷ_i ≥ Y_i; equality, of measure zero, counts for the other sign here.
     """
-    return np.where(error >= 0.0, 1.0, -1.0)
+    return namespace(error).where(error >= 0.0, 1.0, -1.0)
 
 
 def energy_signed(
@@ -108,14 +114,14 @@ def energy_signed(
     Algorithm 2, l. 2 and 3, by Algorithm 1, l. 6 and 7.
     """
     now = predict(potential, sample, forces=False) if now is None else now
-    error_f = labels(sample, "energy") - now.E_f
+    error_f = errors(sample, "energy", now.E_f)
     s_f = signs(error_f) / len(error_f)
-    E_bar_i = np.repeat(s_f, np.diff(sample.first_f))
+    E_bar_i = s_f[sample.environment.frame_i]
     H_w = potential.engine.energy_gradient(
         potential.parameters, sample.environment, now.forward, E_bar_i
     )
     R = noise.energy(sample.n_atoms // len(error_f), n_blocks)
-    return Measurement("energy", H_w[None], np.abs(error_f).mean()[None], np.array([R]), ("energy",))
+    return Measurement("energy", H_w[None], abs(error_f).mean()[None], np.array([R]), ("energy",))
 
 
 def force_signed(
@@ -127,12 +133,14 @@ def force_signed(
     components, error = (1/n) Σ|F − F̂|,  H = ∂/∂w (1/n) Σ s F̂ = ∂(c·F̂)/∂w,  c = s/n.
     """
     now = predict(potential, sample) if now is None else now
-    error_ac = labels(sample, "forces")[atoms] - now.F_ic[atoms]
-    c_ic = np.zeros((sample.n_atoms, 3))
-    np.add.at(c_ic, atoms, signs(error_ac) / error_ac.size)
+    xp = namespace(now.F_ic)
+    atoms = xp.asarray(atoms)
+    error_ac = errors(sample, "forces", now.F_ic)[atoms]
+    c_ic = xp.zeros((sample.n_atoms, 3))
+    xp.add.at(c_ic, atoms, signs(error_ac) / error_ac.size)
     H_w = _tangent_gradient(potential, sample, now, force_direction(sample.environment, c_ic))
     R = noise.force(sample.n_atoms // len(sample.frames), n_blocks)
-    return Measurement("force", H_w[None], np.abs(error_ac).mean()[None], np.array([R]), ("force",))
+    return Measurement("force", H_w[None], abs(error_ac).mean()[None], np.array([R]), ("force",))
 
 
 def virial_signed(
@@ -140,11 +148,11 @@ def virial_signed(
 ) -> Measurement:
     """Mean of the signed virial components of all frames, one number."""
     now = predict(potential, sample) if now is None else now
-    error_fcc = labels(sample, "virial") - now.W_fcc
+    error_fcc = errors(sample, "virial", now.W_fcc)
     C_fcc = signs(error_fcc) / error_fcc.size
     H_w = _tangent_gradient(potential, sample, now, virial_direction(sample.environment, C_fcc))
     R = noise.virial(sample.n_atoms // len(sample.frames), n_blocks)
-    return Measurement("virial", H_w[None], np.abs(error_fcc).mean()[None], np.array([R]), ("virial",))
+    return Measurement("virial", H_w[None], abs(error_fcc).mean()[None], np.array([R]), ("virial",))
 
 
 def atomic_energy_signed(
@@ -160,13 +168,13 @@ def atomic_energy_signed(
     partitioned calculation; the potential's bias is part of E_i. R is ``noise.atomic_energy``.
     """
     now = predict(potential, sample, forces=False) if now is None else now
-    error_i = labels(sample, "atomic_energies") - now.E_i
+    error_i = errors(sample, "atomic_energies", now.E_i)
     H_w = potential.engine.energy_gradient(
         potential.parameters, sample.environment, now.forward, signs(error_i) / error_i.size
     )
     R = noise.atomic_energy(sample.n_atoms // len(sample.frames), n_blocks)
     kind = "atomic_energy"
-    return Measurement(kind, H_w[None], np.abs(error_i).mean()[None], np.array([R]), (kind,))
+    return Measurement(kind, H_w[None], abs(error_i).mean()[None], np.array([R]), (kind,))
 
 
 #: Measurements that are one signed number of a frame. Forces are one for each group of atoms.
@@ -192,10 +200,11 @@ def joint(
             parts += [force_signed(potential, sample, g, noise, n_blocks, now) for g in groups]
         else:
             parts.append(SIGNED[kind](potential, sample, noise, n_blocks, now))
+    xp = namespace(now.E_f)
     return Measurement(
         "joint",
-        np.concatenate([m.H_qw for m in parts]),
-        np.concatenate([m.error_q for m in parts]),
+        xp.concatenate([m.H_qw for m in parts]),
+        xp.concatenate([m.error_q for m in parts]),
         np.concatenate([m.noise_q for m in parts]),
         tuple(kind for m in parts for kind in m.kind_q),
     )
@@ -246,7 +255,8 @@ def matrix(
     now = predict(potential, sample)
     per_frame = sample.n_atoms // len(sample.frames)
     H, error, R, kinds = [], [], [], ["energy"] * len(sample.frames) + ["force"] * (3 * len(atoms))
-    for f, E_error in enumerate(labels(sample, "energy") - now.E_f):
+    xp = namespace(now.E_f)
+    for f, E_error in enumerate(errors(sample, "energy", now.E_f)):
         E_bar_i = (sample.environment.frame_i == f).astype(float)
         H.append(
             potential.engine.energy_gradient(
@@ -255,10 +265,10 @@ def matrix(
         )
         error.append(E_error)
         R.append(noise.energy(len(sample.frames[f]), n_blocks))
-    F_error_ic = labels(sample, "forces") - now.F_ic
-    for i in atoms:
+    F_error_ic = errors(sample, "forces", now.F_ic)
+    for i in atoms.tolist():
         for axis in range(3):
-            c_ic = np.zeros((sample.n_atoms, 3))
+            c_ic = xp.zeros((sample.n_atoms, 3))
             c_ic[i, axis] = 1.0
             v_pc = force_direction(sample.environment, c_ic)
             H.append(_tangent_gradient(potential, sample, now, v_pc))
@@ -266,9 +276,9 @@ def matrix(
             R.append(noise.force(per_frame, n_blocks))
     if atomic_energy:
         kinds += ["atomic_energy"] * len(np.unique(atoms))
-        E_error_i = labels(sample, "atomic_energies") - now.E_i
-        for i in np.unique(atoms):
-            E_bar_i = np.zeros(sample.n_atoms)
+        E_error_i = errors(sample, "atomic_energies", now.E_i)
+        for i in np.unique(atoms).tolist():
+            E_bar_i = xp.zeros(sample.n_atoms)
             E_bar_i[i] = 1.0
             H.append(
                 potential.engine.energy_gradient(
@@ -278,22 +288,22 @@ def matrix(
             error.append(E_error_i[i])
             R.append(noise.atomic_energy(per_frame, n_blocks))
     if virial:
-        W_error_fcc = labels(sample, "virial") - now.W_fcc
+        W_error_fcc = errors(sample, "virial", now.W_fcc)
         kinds += ["virial"] * (6 * len(sample.frames))
         for f, frame in enumerate(sample.frames):
-            for d, c in zip(*np.triu_indices(3), strict=True):
-                C_fcc = np.zeros_like(W_error_fcc)
+            for d, c in zip(*(k.tolist() for k in np.triu_indices(3)), strict=True):
+                C_fcc = xp.zeros_like(W_error_fcc)
                 C_fcc[f, d, c] += 0.5
                 C_fcc[f, c, d] += 0.5
                 v_pc = virial_direction(sample.environment, C_fcc)
                 H.append(_tangent_gradient(potential, sample, now, v_pc))
                 error.append(0.5 * (W_error_fcc[f, d, c] + W_error_fcc[f, c, d]))
                 R.append(noise.virial(len(frame), n_blocks))
-    return Measurement("matrix", np.stack(H), np.array(error), np.array(R), tuple(kinds))
+    return Measurement("matrix", xp.stack(H), xp.stack(error), np.array(R), tuple(kinds))
 
 
 def _tangent_gradient(potential: Potential, sample: Sample, now: Prediction, v_pc):
-    none = np.zeros(sample.n_atoms)
+    none = namespace(v_pc).zeros(sample.n_atoms)
     return potential.engine.weight_gradient(
         potential.parameters, sample.environment, now.forward, none, v_pc
     )

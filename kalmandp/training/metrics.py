@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kalmandp.arrays import to_numpy
 from kalmandp.potential.potential import Potential
 from kalmandp.training.measurements import make_sample, predict
 
@@ -60,13 +61,14 @@ def compare(potential: Potential, frames, pairs=None) -> Comparison:
     for batch, batch_pairs in _batches(frames, pairs):
         sample = make_sample(potential, batch, batch_pairs)
         now = predict(potential, sample)
+        E_f, E_i, F_ic, W_fcc = map(to_numpy, now[:4])
         for f, frame in enumerate(sample.frames):
             atoms = slice(sample.first_f[f], sample.first_f[f + 1])
             sizes.append(len(frame))
-            out.energy.append(_beside(frame.energy, now.E_f[f]))
-            out.forces.append(_beside(frame.forces, now.F_ic[atoms]))
-            out.virial.append(_beside(frame.virial, now.W_fcc[f]))
-            out.atomic_energies.append(_beside(frame.atomic_energies, now.E_i[atoms]))
+            out.energy.append(_beside(frame.energy, E_f[f]))
+            out.forces.append(_beside(frame.forces, F_ic[atoms]))
+            out.virial.append(_beside(frame.virial, W_fcc[f]))
+            out.atomic_energies.append(_beside(frame.atomic_energies, E_i[atoms]))
     return out._replace(n_atoms=np.array(sizes, dtype=int))
 
 

@@ -24,12 +24,14 @@ from kalmandp.errors import FileError, FilterError, InputError, require
 from kalmandp.frames.frame import Frame
 from kalmandp.kalman.filter import RLEKF, UpdateInfo
 from kalmandp.potential.potential import Potential
+from kalmandp.training.device import device_of
+from kalmandp.training.gate import Gate
 from kalmandp.training.inputs import read_optimizer
-from kalmandp.training.loop import KalmanTrainer
 from kalmandp.training.measurements import Measurement, make_sample
 from kalmandp.training.online_storage import read_group, write_group
 from kalmandp.training.presets import resolve
 from kalmandp.training.settings import OptimizerSettings
+from kalmandp.training.trainers import KalmanTrainer
 
 
 class Learnt(NamedTuple):
@@ -57,7 +59,7 @@ class OnlineTrainer:
     Parameters
     ----------
     potential : Potential
-        Its weights are changed in place by every step.
+        Its weights are changed in place by every step. With an engine on a GPU P is there, too.
     rng : numpy.random.Generator
         Draws the atoms whose forces are measured.
     threads : int, optional
@@ -67,12 +69,13 @@ class OnlineTrainer:
         ``OMP_NUM_THREADS`` said when NumPy was imported, and vesin's neighbour search one idle helper.
     **optimizer
         As in the section ``optimizer`` of an input file: ``type``, ``preset``, ``block_size``, ``p0``,
-        ``lam``, ``nu``, ``sigma_e``, ``sigma_f``, ``measurement``, ``covariance_dtype``, …
+        ``lam``, ``nu``, ``sigma_e``, ``sigma_f``, ``measurement``, ``covariance_dtype``, ``gate``, …
 
     Attributes
     ----------
     potential : Potential, always with the weights of the last update
     filter : RLEKF; ``filter.weights`` (N,), ``filter.covariance.diagonal()`` (N,) and ``.dense(l)``
+    gate : Gate or None; ``gate.left_out`` lists what it left out, by the number of the step
     steps : frames learnt so far
 
     Raises
@@ -82,7 +85,7 @@ class OnlineTrainer:
 
     Notes
     -----
-    The same arithmetic as ``kalmandp train`` (`loop.KalmanTrainer`), to the last bit.
+    The same arithmetic as ``kalmandp train`` (`trainers.KalmanTrainer`), to the last bit.
 
     Examples
     --------
@@ -110,7 +113,7 @@ class OnlineTrainer:
         require(threads is None or whole, "threads", threads, "an integer ≥ 1, or None")
         self.settings = read_optimizer(optimizer)
         self.threads = threads
-        self.trainer = KalmanTrainer(potential, resolve(self.settings), rng)
+        self.trainer = KalmanTrainer(potential, resolve(self.settings), rng, device_of(potential))
         self.steps = 0
 
     @property
@@ -122,6 +125,11 @@ class OnlineTrainer:
     def filter(self) -> RLEKF:
         """The filter: its ``weights``, ``lam``, ``updates`` and ``covariance``."""
         return self.trainer.filter
+
+    @property
+    def gate(self) -> Gate | None:
+        """The gate, if ``gate=`` asked for one; it is at work after `gate.LATEST` steps."""
+        return self.trainer.gate
 
     def frame(
         self, positions, types, *, cell=None, pbc=True, energy=None, forces=None, virial=None,
@@ -243,9 +251,18 @@ class OnlineTrainer:
         ----------
         measurement : from `measure`, or `measurements.combine` of several
         n_frames : B, of how many frames it is the mean (only preset "deepmd" asks: H·B, error·√B)
+
+        Returns
+        -------
+        UpdateInfo
+            Its ``accepted`` is False if the gate left the measurement out.
         """
         with self._limited():
-            return self.trainer.update(measurement, n_frames)
+            info = self.trainer.update(measurement, n_frames) or self.trainer.settle()
+        _, refusal = self.trainer.log[-1]
+        if self.gate is not None and refusal is not None:
+            self.gate.left_out.add(self.gate.steps + 1, 0, self.gate.steps, refusal)
+        return info
 
     def save(self, group: Any) -> None:
         """Write everything that `restore` needs into an open HDF5 group of the host's.
@@ -271,6 +288,7 @@ class OnlineTrainer:
             optimizer={f.name: getattr(self.settings, f.name) for f in _stated(self.settings)},
             rng=self.trainer.rng,
             state=self.trainer.state(),
+            gate={} if self.gate is None else self.gate.state(),
             steps=self.steps,
         )
 
@@ -293,7 +311,9 @@ class OnlineTrainer:
         online = cls(saved.potential, rng=saved.rng, threads=threads, **saved.optimizer)
         try:
             online.trainer.restore(saved.state)
-        except (InputError, OSError, KeyError) as error:
+            if online.gate is not None:
+                online.gate.restore(saved.gate)
+        except (InputError, OSError, KeyError, TypeError, ValueError) as error:
             raise FileError(f"{group.file.filename}:{group.name}: {error}") from None
         online.steps = saved.steps
         return online

@@ -4,6 +4,7 @@
     group/json        model, info, optimizer, generator
     group/potential   weights, davg, dstd, bias_atom_e, out_bias
     group/filter      arrays and attributes of `RLEKF.state`
+    group/gate        the same of `Gate.state`, if there is a gate
 """
 
 from __future__ import annotations
@@ -25,16 +26,17 @@ ARRAYS = ("weights", "davg", "dstd", "bias_atom_e", "out_bias")
 
 
 class Saved(NamedTuple):
-    """What a group holds; arrays of P in ``state`` are still data sets of the open file."""
+    """What a group holds; arrays of P in ``state`` are data sets of the open file; ``gate`` may be {}."""
 
     potential: Potential
     optimizer: dict
     rng: np.random.Generator
     state: dict
+    gate: dict
     steps: int
 
 
-def write_group(group: h5py.Group, *, potential: Potential, optimizer, rng, state, steps) -> None:
+def write_group(group: h5py.Group, *, potential: Potential, optimizer, rng, state, gate, steps) -> None:
     """Fill a group; see `OnlineTrainer.save`."""
     ours = group.attrs.get("format") == FORMAT.encode()
     if len(group) and not ours:
@@ -56,6 +58,8 @@ def write_group(group: h5py.Group, *, potential: Potential, optimizer, rng, stat
         _put(arrays, name, getattr(potential, name))
     for name, value in state.items():
         _put(group, f"filter/{name}", value)
+    for name, value in gate.items():
+        _put(group, f"gate/{name}", value)
     group.attrs["steps"] = int(steps)
     group.attrs["complete"] = True
 
@@ -83,6 +87,7 @@ def read_group(group: h5py.Group, engine: str | None) -> Saved:
             _get_json(group, "optimizer"),
             _generator(_get_json(group, "generator")),
             _filter_state(group["filter"]),
+            _gate_state(group["gate"]) if "gate" in group else {},
             int(group.attrs["steps"]),
         )
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
@@ -122,7 +127,15 @@ def _generator(state: dict) -> np.random.Generator:
 
 def _filter_state(group: h5py.Group) -> dict[str, Any]:
     """`RLEKF.state` as it was, but P left in the file: `RLEKF.from_state` reads it piece by piece."""
-    numbers = lambda g: {n: v.item() if isinstance(v, np.generic) else v for n, v in g.attrs.items()}
-    P = {**numbers(group["P"]), **group["P"]}
+    P = {**_numbers(group["P"]), **group["P"]}
     rest = {name: data[()] for name, data in group.items() if name != "P"}
-    return {**numbers(group), **rest, **{f"P/{name}": value for name, value in P.items()}}
+    return {**_numbers(group), **rest, **{f"P/{name}": value for name, value in P.items()}}
+
+
+def _gate_state(group: h5py.Group) -> dict[str, Any]:
+    recent = {f"recent/{kind}": data[()] for kind, data in group["recent"].items()}
+    return {**_numbers(group), **recent, "left_out": group["left_out"][()]}
+
+
+def _numbers(group: h5py.Group) -> dict[str, Any]:
+    return {name: v.item() if isinstance(v, np.generic) else v for name, v in group.attrs.items()}

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from kalmandp.frames.dataset import Dataset
-from kalmandp.kalman.blocks import Part, covariance_memory, partition
 from kalmandp.potential.potential import Potential
-from kalmandp.training.loop import AdamTrainer, KalmanTrainer
+from kalmandp.training.device import open_device
 from kalmandp.training.measurements import make_sample
+from kalmandp.training.memory import SHARE, covariance_need, parts_of
 from kalmandp.training.presets import resolve
 from kalmandp.training.settings import Settings
+from kalmandp.training.trainers import AdamTrainer, KalmanTrainer
 
 #: Frames from which the model's form and the time of a step are taken.
 SOME_FRAMES = 8
 #: Steps that are timed, after one that compiles.
 TIMED_STEPS = 3
-#: P may take this share of the free memory.
-SHARE = 0.9
 
 
 class Plan(NamedTuple):
@@ -60,13 +57,14 @@ class Plan(NamedTuple):
         return not self.memory_free or self.memory <= SHARE * self.memory_free
 
 
-def make_plan(settings: Settings, timing: bool = True, engine: str | None = None) -> Plan:
+def make_plan(settings: Settings, timing: bool = True, engine: str | None = None, device=None) -> Plan:
     """Plan a run. Nothing is written, and P is only made for the timing, if it fits.
 
     Parameters
     ----------
     settings : from `read_input`
     timing : measure the time of a step on a frame of the data
+    device : "cpu" or "cuda", in place of the input's training/device
 
     Raises
     ------
@@ -74,18 +72,20 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
         As the run itself would, for the frames that are looked at.
     """
     t, m, o = settings.training, settings.model, settings.optimizer
+    place = open_device(device or t.device)
     with Dataset(t.systems, m.type_map) as data:
         n_frames = _frames_to_train(len(data), settings)
         some = data.subset(np.unique(np.linspace(0, len(data) - 1, SOME_FRAMES).astype(int)))
         potential = Potential.create(
             m.type_map or data.type_map, rcut=m.rcut, rcut_smth=m.rcut_smth, sel=m.sel, frames=some,
-            rng=np.random.default_rng(0), atom_ener=m.atom_ener, engine=engine, **m.choices(),
+            rng=np.random.default_rng(0), atom_ener=m.atom_ener, engine=engine, device=place.device,
+            **m.choices(),
         )  # fmt: skip
         batch = t.frames_per_batch(data.natoms(0))
         steps_per_epoch = -(-n_frames // min(batch, n_frames))
         n_steps = t.n_steps or max(1, round((t.n_epochs or 0) * steps_per_epoch))
         choices = resolve(o) if o.is_kalman else None
-        block_sizes, memory = _covariance(potential, choices)
+        block_sizes, memory = _covariance(potential, choices, place)
         estimated = isinstance(m.sel, str) and len(some) < len(data)
         plan = Plan(
             n_frames=n_frames,
@@ -97,7 +97,7 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
             n_weights=potential.layout.size,
             block_sizes=block_sizes,
             memory=memory,
-            memory_free=available_memory(),
+            memory_free=place.free_bytes(),
             steps_per_epoch=steps_per_epoch,
             n_steps=n_steps,
             updates_per_step=1 if choices is None else _updates(choices),
@@ -108,29 +108,11 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
             if choices is None:
                 trainer = AdamTrainer(potential, settings, n_steps)
             else:
-                trainer = KalmanTrainer(potential, choices, np.random.default_rng(0))
+                trainer = KalmanTrainer(potential, choices, np.random.default_rng(0), place)
             frames = [some[k % len(some)] for k in range(batch)]
             seconds = _time(lambda: trainer.step(make_sample(potential, frames)))
             plan = plan._replace(seconds_per_step=seconds)
     return plan
-
-
-def available_memory() -> int:
-    """Bytes of memory that are free for a new array; 0 if the system does not tell."""
-    free = []
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-        # a container may have less than the machine
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = Path("/sys/fs/cgroup/memory.current").read_text().strip()
-        if limit.isdigit():
-            free.append(max(1, int(limit) - int(used)))
-    except (OSError, ValueError, IndexError):
-        pass
-    if not free and "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        free.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return min(free, default=0)
 
 
 def _frames_to_train(n: int, settings: Settings) -> int:
@@ -141,14 +123,12 @@ def _frames_to_train(n: int, settings: Settings) -> int:
     return n - max(1, round(t.validation_fraction * n))
 
 
-def _covariance(potential, choices) -> tuple[tuple[int, ...], int]:
+def _covariance(potential, choices, place) -> tuple[tuple[int, ...], int]:
     """Sizes of the blocks of P, and its bytes."""
     if choices is None:
         return (), 0
-    parts = [Part(t.name, t.size, t.layer) for t in potential.layout.tensors]
-    blocks = partition(parts, choices.partition, choices.block_size)
-    memory = covariance_memory(blocks, choices.covariance_dtype)
-    return blocks.sizes, memory.squares if choices.covariance == "dense" else memory.halves
+    need = covariance_need(parts_of(potential.layout), choices, place)
+    return need.blocks.sizes, need.memory
 
 
 def _updates(choices) -> int:
@@ -156,7 +136,6 @@ def _updates(choices) -> int:
     groups = choices.n_groups
     signed = sum(groups if kind == "force" else 1 for kind in choices.order)
     return {"signed": signed, "paired": groups}.get(choices.measurement, 1)
-
 
 
 def _time(step: Callable[[], object]) -> float:

@@ -29,6 +29,8 @@ class KalmanChoices:
         or "matrix" (every component a number of its own, one update)
     order : what is measured on a frame, in this order: of "energy", "atomic_energy", "force", "virial"
     batch_sum : DeePMD-kit's batch: H summed over B frames and the error times √B
+    gate : bound of `training.gate`, None for no gate
+    checkpoint_dtype : in which a checkpoint stores P, see `training.checkpoint`
     """
 
     p0: float
@@ -45,6 +47,8 @@ class KalmanChoices:
     batch_sum: bool = False
     covariance: str = "tiled"
     covariance_dtype: str = "float64"
+    gate: float | None = None
+    checkpoint_dtype: str | None = None
 
 
 #: By name: our own, the paper's Algorithm 1 and 2, and the two public codes.
@@ -91,6 +95,8 @@ def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
         "measurement": optimizer.measurement,
         "covariance": optimizer.covariance,
         "covariance_dtype": optimizer.covariance_dtype,
+        "gate": optimizer.gate,
+        "checkpoint_dtype": optimizer.checkpoint_dtype,
         "noise": _noise(choices.noise, optimizer),
         "partition": _partition(choices.partition, optimizer),
         "order": _order(choices.order, optimizer),

@@ -88,6 +88,9 @@ class OptimizerSettings:
     pref_e, pref_f : (start, limit) prefactors of energy and force
     covariance : "tiled" (half of each block) or "dense"
     covariance_dtype : "float64" or "float32"
+    gate : leave out measurements this many times as far off as usual (`training.gate`)
+    checkpoint_dtype : "float32" to store P rounded to that in checkpoints; a restart then no longer goes
+        on with the same bits
     adam_beta1, adam_beta2 : Adam's own
     """
 
@@ -111,6 +114,8 @@ class OptimizerSettings:
     pref_f: tuple[float, float] | None = None
     covariance: str | None = None
     covariance_dtype: str | None = None
+    gate: float | None = None
+    checkpoint_dtype: str | None = None
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
 
@@ -164,6 +169,7 @@ class TrainingSettings:
     save_freq, save_ckpt : steps between checkpoints, and their name
     validation_fraction : (ours) without validation_data: this last part of a seeded shuffle
     model_file : (ours) the trained model
+    device : (ours) "cpu" or "cuda"
     """
 
     systems: tuple[str, ...]
@@ -183,6 +189,7 @@ class TrainingSettings:
     save_ckpt: str = "model.ckpt"
     validation_fraction: float | None = None
     model_file: str = "model.dp"
+    device: str = "cpu"
 
     def frames_per_batch(self, n_atoms: int) -> int:
         """Frames in a batch of systems with ``n_atoms``: given, or enough for ``batch_atoms``."""

@@ -228,7 +228,7 @@ def test_plan_agrees_with_the_run(trained, place, capsys):
 
 
 def test_plan_says_what_does_not_fit(place, capsys, monkeypatch):
-    monkeypatch.setattr("kalmandp.training.plan.available_memory", lambda: 1000)
+    monkeypatch.setattr("kalmandp.training.memory.available_memory", lambda: 1000)
     assert main(["plan", str(place / "input.json")]) == 0
     out = capsys.readouterr().out
     assert "P does not fit" in out and "time per step" not in out
@@ -237,7 +237,8 @@ def test_plan_says_what_does_not_fit(place, capsys, monkeypatch):
 def test_plot_draws_from_the_folder(trained, capsys):
     assert main(["plot", str(trained), "-f", "svg"]) == 0
     drawn = capsys.readouterr().out.split()
-    assert {Path(p).name for p in drawn} == {"learning_curve.svg", "parity.svg", "errors.svg"}
+    names = {Path(p).name for p in drawn}
+    assert names == {"learning_curve.svg", "parity.svg", "errors.svg", "filter.svg"}
     assert all(Path(p).is_file() for p in drawn)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+import on_device
 import pytest
 from cases import PAPER, Case, random_architecture, random_frame
 from numpy.testing import assert_allclose
 
+from kalmandp.arrays import to_numpy
 from kalmandp.engines import POTENTIAL_ENGINES, default_engine, potential_engine
 from kalmandp.engines.cpu_activation import CODES
 from kalmandp.engines.table import SMOOTH, TableGrid, interpolation_error
@@ -24,24 +26,27 @@ TOLERANCE = 1e-10
 
 def passes(engine, case, frames, rng):
     """Every pass of the seam on the same input."""
+    put = getattr(engine, "xp", np).asarray
+    par = case.par._replace(weights=put(case.par.weights))
     env = engine.environment(case.davg, case.dstd, frames)
-    E_i, forward = engine.energies(case.par, env)
-    f_pc = engine.pair_gradient(case.par, env, forward)
+    E_i, forward = engine.energies(par, env)
+    f_pc = engine.pair_gradient(par, env, forward)
     n = env.n_atoms
     c, C, E_bar = rng.normal(size=(n, 3)), rng.normal(size=(env.n_frames, 3, 3)), rng.normal(size=n)
     c[n // 2 :] = 0.0  # pairs that do not move
-    v_F = jacobian.force_direction(env, c)
-    v_W = jacobian.virial_direction(env, C)
-    return {
+    v_F, v_W = jacobian.force_direction(env, put(c)), jacobian.virial_direction(env, put(C))
+    E_bar, none = put(E_bar), put(np.zeros(n))
+    results = {
         "energies": E_i,
         "pair_gradient": f_pc,
         "forces": engine.forces(env, f_pc),
         "virial": engine.virial(env, f_pc),
-        "energy_gradient": engine.energy_gradient(case.par, env, forward, E_bar),
-        "force_gradient": engine.weight_gradient(case.par, env, forward, np.zeros(n), v_F),
-        "virial_gradient": engine.weight_gradient(case.par, env, forward, np.zeros(n), v_W),
-        "loss_gradient": engine.weight_gradient(case.par, env, forward, E_bar, v_F + v_W),
+        "energy_gradient": engine.energy_gradient(par, env, forward, E_bar),
+        "force_gradient": engine.weight_gradient(par, env, forward, none, v_F),
+        "virial_gradient": engine.weight_gradient(par, env, forward, none, v_W),
+        "loss_gradient": engine.weight_gradient(par, env, forward, E_bar, v_F + v_W),
     }
+    return {name: to_numpy(value) for name, value in results.items()}
 
 
 def build(seed, n_types=2, **choices):
@@ -58,16 +63,17 @@ def build(seed, n_types=2, **choices):
 
 
 @pytest.mark.parametrize("name", [n for n in POTENTIAL_ENGINES if n != "numpy"])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", (0, 1, 2, 4, 5, 6))  # 0: a cut-off so short that there are no pairs
 def test_engines_equal_the_reference(name, seed):
     case, frames = build(seed, n_types=1 + seed % 3)
+    assert (len(case.env.i_p) > 0) == (seed > 0)
     check(name, case, frames)
 
 
 @pytest.mark.parametrize("name", [n for n in POTENTIAL_ENGINES if n != "numpy"])
 @pytest.mark.parametrize("phi", [*NAMES, "silut:1.5"])
 def test_every_activation(name, phi):
-    case, frames = build(3, embedding_activation="tanh", fitting_activation=phi)
+    case, frames = build(1, embedding_activation="tanh", fitting_activation=phi)
     check(name, case, frames)
 
 
@@ -79,9 +85,9 @@ def test_excluded_types_and_the_papers_network(name):
     check(name, Case(rng, a, frames[0]), frames)
 
 
-def check(name, case, frames):
+def check(name, case, frames, **options):
     wanted = passes(potential_engine("numpy", case.architecture, case.layout), case, frames, seeded())
-    engine = potential_engine(name, case.architecture, case.layout)
+    engine = potential_engine(name, case.architecture, case.layout, **(options or on_device.options(name)))
     got = passes(engine, case, frames, seeded())
     for key, value in wanted.items():
         size = np.abs(value).max(initial=1e-300)

@@ -15,11 +15,11 @@ from kalmandp.potential.potential import Potential
 from kalmandp.testing import WrongDerivative, check_jacobian, taylor_slope
 from kalmandp.training import measurements as M
 from kalmandp.training.adam import loss_gradient
-from kalmandp.training.loop import KalmanTrainer
 from kalmandp.training.metrics import evaluate
 from kalmandp.training.noise import BlockNoise, PhysicalNoise
 from kalmandp.training.presets import resolve
 from kalmandp.training.settings import OptimizerSettings
+from kalmandp.training.trainers import KalmanTrainer
 
 NOISE = PhysicalNoise(sigma_e=0.002, sigma_f=0.1, sigma_w=0.01)
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -19,6 +20,7 @@ import kalmandp
 from kalmandp.errors import FileError, FilterError, InputError
 from kalmandp.training.feed import Feed
 from kalmandp.training.loop import Run
+from kalmandp.training.measurements import combine
 
 OPTIMIZER = {"block_size": 300}
 
@@ -98,6 +100,41 @@ def test_save_and_restore_in_the_hosts_group(start, tmp_path, choices):
     for f in data[3:]:
         assert step(back, f).lam == step(trainer, f).lam
     same(back, trainer)
+
+
+def test_a_gate_leaves_out_lists_and_is_saved(start, tmp_path, monkeypatch):
+    """Frames that come one by one: the gate works from LATEST steps on, here 40 instead of 1000."""
+    monkeypatch.setattr("kalmandp.training.gate.LATEST", 40)
+    good = frames(50)
+    wrong = replace(good[45], energy=good[45].energy + 100.0)
+    trainer = online(start, gate=1000.0, measurement="signed")
+    for f in good[:45]:
+        assert all(u.info.accepted for u in trainer.learn(f).learnt)
+    with h5py.File(tmp_path / "host.h5", "w") as file:
+        trainer.save(file.create_group("md"))
+        back = kalmandp.OnlineTrainer.restore(file["md"])
+    weights = trainer.filter.weights.copy()
+    info, again = trainer.learn(wrong), back.learn(wrong)
+    first = info.learnt[0]
+    assert first.kind == "energy" and not first.info.accepted and first.info.step_norm == 0.0
+    assert [u.info.accepted for u in again.learnt] == [u.info.accepted for u in info.learnt]
+    assert trainer.gate.left_out.rows[0][:4] == [46, 0, 45, 0]
+    assert trainer.gate.left_out.rows == back.gate.left_out.rows
+    assert (weights != trainer.filter.weights).any()  # its forces are good
+    for f in good[46:]:
+        trainer.learn(f), back.learn(f)
+    same(back, trainer)
+    assert trainer.gate.state()["steps"] == back.gate.state()["steps"] == 49
+
+
+def test_a_gate_in_a_hosts_own_loop_of_several_frames(start):
+    """Measurements of two frames that run side by side are one step of the gate."""
+    trainer = online(start, gate=1000.0)
+    for pair in (frames(2), frames(2, seed=1)):
+        running = [trainer.measure(f, np.random.default_rng(k)) for k, f in enumerate(pair)]
+        for own in zip(*running, strict=True):
+            trainer.update(combine(list(own)), 2)
+    assert trainer.gate.state()["steps"] == 1 and trainer.gate.state()["judged"] == 1
 
 
 def test_groups_that_cannot_be_used(start, tmp_path):

@@ -1,0 +1,286 @@
+"""The covariance on a GPU at the price of one read of half of P: twin of `kalman.covariance`.
+
+Each block is kept as its lower half, in square tiles, as::
+
+    P = s (A − Uᵀ U)
+
+An update (P − GᵀG)/λ touches neither A nor the old columns: the rows G/√s are added to U, and s ← s/λ.
+When U is full it is folded in, A ← s(A − UᵀU), s ← 1, one pass over the tiles. The projection P Hᵀ reads
+every tile once and uses it twice, as it stands and transposed; several right-hand sides share the read.
+
+Every block of P has tiles, strips and sums of its own, and blocks meet only in H P Hᵀ (m × m): a place
+for several devices is the plan, whose rows would then say which device holds a block.
+
+Letters: t tile of w (T weights, the last of a block padded with zeros); T, k, q, w as elsewhere.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from kalmandp.arrays import namespace, to_numpy
+from kalmandp.engines.cuda_launch import THREADS, CupyDevice, Device, Functions, blocks_for, check_memory
+from kalmandp.engines.cuda_plan import Plan, make_plan
+from kalmandp.errors import require
+from kalmandp.kalman.blocks import Blocks
+from kalmandp.kalman.covariance import stored
+
+#: Columns of U before they are folded in. A fold reads and writes A once: 2/32 of a read per column.
+PENDING = 32
+#: Right-hand sides that go through P together: the kernels are compiled for each of these numbers.
+PANELS = (8, 4, 2, 1)
+#: Bytes of a row of a tile: 16 for each lane of a warp. T is 64 in float64 and 128 in float32.
+ROW_BYTES = 512
+
+
+class CudaCovariance:
+    """P as halves in tiles with pending columns; same methods and meaning as `DenseCovariance`.
+
+    Parameters
+    ----------
+    blocks : the partition of the N weights
+    P0 : the initial variances: one number or an array (N,), of NumPy or CuPy
+    dtype : of the tiles and the pending columns. Sums over tiles, K, and H P Hᵀ are float64 always.
+    device : where P lives; by default the current CUDA device
+
+    Raises
+    ------
+    InputError
+        If P does not fit into the memory that the device has free; nothing is allocated then.
+
+    Notes
+    -----
+    The same bits from run to run on one kind of device. Nothing here waits for the device but `dense`,
+    `state` and what the caller reads.
+    """
+
+    def __init__(self, blocks: Blocks, P0: Any = 1.0, dtype: Any = "float64", device: Device | None = None):
+        self._make(blocks, dtype, device)
+        xp = self.device.xp
+        variance_w = xp.asarray(P0) if namespace(P0) is not xp else P0
+        variance_w = xp.broadcast_to(variance_w.astype(self.dtype), (blocks.n_weights,))
+        t, j = self._tile_of_weight
+        self._tiles[self._diagonal_tiles[t], j, j] = variance_w
+
+    def _make(self, blocks: Blocks, dtype: Any, device: Device | None) -> None:
+        self.device = CupyDevice() if device is None else device
+        self.blocks = blocks
+        self.dtype = np.dtype(dtype)
+        self._T = ROW_BYTES // self.dtype.itemsize
+        self._plan = make_plan(blocks, self._T)
+        check_memory(self.device, self.needs(blocks, dtype), "the covariance P")
+        xp, T, n_t = self.device.xp, self._T, len(self._plan.rows)
+        self._tables = Plan(*map(xp.asarray, self._plan))
+        self._tiles = xp.zeros((self._plan.n_tiles, T, T), self.dtype)
+        self._pending = xp.zeros((n_t, PENDING, T), self.dtype)
+        self._n_pending = 0
+        self._scale = 1.0
+        self._work: dict[int, tuple] = {}
+        #: Not zero once an update has failed: what would change P then leaves it as it is.
+        self.status = xp.zeros(1, np.int32)
+
+    @staticmethod
+    def needs(blocks: Blocks, dtype: Any = "float64", m: int = 1) -> int:
+        """Bytes on the device: tiles, pending columns, and the work space of m right-hand sides."""
+        itemsize = np.dtype(dtype).itemsize
+        T = ROW_BYTES // itemsize
+        plan = make_plan(blocks, T)
+        n_t, m = len(plan.rows), min(m, PANELS[0])
+        work = m * T * (n_t * itemsize + 8 * (len(plan.strips) + plan.n_tiles)) + 8 * m * PENDING * len(
+            plan.segments
+        )
+        return plan.n_tiles * T * T * itemsize + n_t * PENDING * T * itemsize + work
+
+    def _functions(self, m: int) -> Functions:
+        real = {"float64": "double", "float32": "float"}[str(self.dtype)]
+        return self.device.functions("covariance.cu", REAL=real, RHS=m)
+
+    def project(self, H_qw: Any) -> tuple[Any, Any]:
+        """Return K = P Hᵀ as rows (m, N), and H P Hᵀ (m, m)."""
+        xp, m, N = self.device.xp, len(H_qw), self.blocks.n_weights
+        H_qw = xp.ascontiguousarray(H_qw, dtype=np.float64)
+        K_qw = xp.empty((m, N))
+        q = 0
+        while q < m:
+            width = next(panel for panel in PANELS if panel <= m - q)
+            self._project_panel(H_qw[q : q + width], K_qw[q : q + width])
+            q += width
+        f, n_t = self._functions(1), len(self._plan.rows)
+        parts, HPH_qq = xp.empty((n_t, m, m)), xp.empty((m, m))
+        f.gram(n_t, THREADS, H_qw, K_qw, m, N, self._tables.rows, parts)
+        f.sum_parts(m * m, THREADS, parts, n_t, m * m, HPH_qq)
+        return K_qw, HPH_qq
+
+    def _project_panel(self, H_qw: Any, K_qw: Any) -> None:
+        plan, tables, m = self._plan, self._tables, len(H_qw)
+        f, N, n_t = self._functions(m), self.blocks.n_weights, len(plan.rows)
+        X, row_sums, column_sums, Z_parts = self._work_space(m)
+        fine = self._always
+        f.pack(n_t, self._T, X, m, 0, H_qw, m, N, 1.0, tables.rows, fine)
+        f.multiply(
+            len(plan.strips) + len(plan.segments), THREADS, self._tiles, self._pending, self._n_pending, X,
+            tables.rows, tables.strips, len(plan.strips), tables.segments, row_sums, column_sums, Z_parts,
+        )  # fmt: skip
+        f.gather(
+            n_t, 4 * self._T, self._pending, self._n_pending, self._scale, tables.rows, tables.first_strip,
+            tables.tile_segments, row_sums, column_sums, Z_parts, m, N, K_qw,
+        )  # fmt: skip
+
+    def _work_space(self, m: int) -> tuple:
+        """X, row sums, column sums and Z for m right-hand sides; kept, so that updates allocate little."""
+        if m not in self._work:
+            xp, plan, T = self.device.xp, self._plan, self._T
+            self._work[m] = (
+                xp.empty((len(plan.rows), m, T), self.dtype),
+                xp.empty((len(plan.strips), m, T)),
+                xp.empty((plan.n_tiles, m, T)),
+                xp.empty((len(plan.segments), PENDING, m)),
+            )
+        return self._work[m]
+
+    def whiten(self, K_qw: Any, C_qq: Any) -> Any:
+        """Return G = C⁻¹K; K is overwritten."""
+        m, N = K_qw.shape
+        self._functions(1).whiten(blocks_for(N), THREADS, K_qw, self.device.xp.ascontiguousarray(C_qq), m, N)
+        return K_qw
+
+    def downdate(self, G_qw: Any, lam: float) -> None:
+        """P ← (P − GᵀG)/λ: G joins the pending columns, which are folded in when they are full."""
+        done, m, N = 0, len(G_qw), self.blocks.n_weights
+        while done < m:
+            if self._n_pending == PENDING:
+                self.fold()
+            rows = G_qw[done : done + PENDING - self._n_pending]
+            # s(A − UᵀU) − GᵀG = s(A − UᵀU − GᵀG/s)
+            self._functions(1).pack(
+                len(self._plan.rows), self._T, self._pending, PENDING, self._n_pending, rows, len(rows), N,
+                1 / sqrt(self._scale), self._tables.rows, self.status,
+            )  # fmt: skip
+            self._n_pending += len(rows)
+            done += len(rows)
+        self._scale /= lam
+
+    def fold(self) -> None:
+        """A ← s(A − UᵀU), s ← 1, and no pending columns. P stays what it is, to rounding."""
+        tables = self._tables
+        self._functions(1).fold(
+            self._plan.n_tiles, THREADS, self._tiles, self._pending, self._n_pending, self._scale,
+            tables.tile_rows, tables.rows, self.status,
+        )  # fmt: skip
+        self._n_pending = 0
+        self._scale = 1.0
+
+    def inflate(self, q: float) -> None:
+        """P ← P + q I, unless an update has failed."""
+        t, j = self._tile_of_weight
+        q = self.device.xp.where(self.status == 0, q / self._scale, 0.0).astype(self.dtype)
+        self._tiles[self._diagonal_tiles[t], j, j] += q
+
+    @property
+    def counters(self) -> tuple[int, float]:
+        """Pending columns and scale, which the host keeps; what a failed update needs to be undone."""
+        return self._n_pending, self._scale
+
+    @counters.setter
+    def counters(self, values: tuple[int, float]) -> None:
+        self._n_pending, self._scale = values
+
+    def diagonal(self) -> Any:
+        """The variances of the N weights, float64 (N,)."""
+        xp = self.device.xp
+        t, j = self._tile_of_weight
+        A_w = self._tiles[self._diagonal_tiles[t], j, j].astype(np.float64)
+        U_tkj = self._pending[:, : self._n_pending].astype(np.float64)
+        return self._scale * (A_w - xp.einsum("tkj,tkj->tj", U_tkj, U_tkj)[t, j])
+
+    def trace(self) -> Any:
+        """The trace of each block, float64 (L,)."""
+        diagonal_w = self.diagonal()
+        return self.device.xp.stack([diagonal_w[w].sum() for w in self.blocks])
+
+    def dense(self, l: int) -> Any:
+        """Block l as a full matrix (n_l, n_l), float64."""
+        xp, T, n = self.device.xp, self._T, self.blocks.sizes[l]
+        first, n_t = self._first_tile(l), blocks_for(n, T)
+        P_ww = xp.empty((n_t * T, n_t * T))
+        for r, columns, tiles in self._tile_rows(l):
+            P_ww[r, columns] = self._tiles[tiles].transpose(1, 0, 2).reshape(T, -1)
+            P_ww[columns, r] = P_ww[r, columns].T
+        U_tkj = self._pending[first : first + n_t, : self._n_pending].astype(np.float64)
+        U_kw = U_tkj.transpose(1, 0, 2).reshape(self._n_pending, n_t * T)
+        P_ww -= U_kw.T @ U_kw
+        P_ww *= self._scale
+        return P_ww[:n, :n]
+
+    def assign(self, l: int, P_ww: Any) -> None:
+        """Set block l to the symmetric matrix ``P_ww`` (n_l, n_l), of NumPy or CuPy, row by row of tiles."""
+        if self._n_pending or self._scale != 1.0:
+            self.fold()
+        xp, T, n = self.device.xp, self._T, self.blocks.sizes[l]
+        for r, columns, tiles in self._tile_rows(l):
+            piece = xp.asarray(P_ww[r.start : min(r.stop, n), : min(columns.stop, n)])
+            padded = xp.zeros((T, columns.stop), self.dtype)
+            padded[: piece.shape[0], : piece.shape[1]] = piece.astype(self.dtype)
+            self._tiles[tiles] = padded.reshape(T, -1, T).transpose(1, 0, 2)
+
+    def state(self, copy: bool = True) -> dict[str, Any]:
+        """A, U, s as NumPy arrays: nothing is folded, so that what goes on from here has the same bits."""
+        return {
+            "tiles": to_numpy(self._tiles),
+            "pending": to_numpy(self._pending[:, : self._n_pending]),
+            "scale": self._scale,
+        }
+
+    @classmethod
+    def from_state(
+        cls, blocks: Blocks, state: dict[str, Any], device: Device | None = None
+    ) -> CudaCovariance:
+        """Make the covariance that ``state`` was taken from, with the same bits."""
+        new = cls.__new__(cls)
+        new._make(blocks, stored(state, "tiles", (-1, -1, -1)).dtype, device)
+        xp = new.device.xp
+        tiles = stored(state, "tiles", new._tiles.shape)
+        U_tkj = stored(state, "pending", (len(new._plan.rows), -1, new._T))
+        new._n_pending = U_tkj.shape[1]
+        require(new._n_pending <= PENDING, "pending columns stored", new._n_pending, f"≤ {PENDING}")
+        for t in range(0, len(tiles), 1024):  # piecewise: it may be a data set in a file, as large as P
+            new._tiles[t : t + 1024] = xp.asarray(np.asarray(tiles[t : t + 1024]))
+        new._pending[:, : new._n_pending] = xp.asarray(np.asarray(U_tkj[...]))
+        new._scale = float(stored(state, "scale", ())[()])
+        require(0 < new._scale < np.inf, "the scale stored", new._scale, "a positive number")
+        return new
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held: tiles, pending columns and work space."""
+        work = sum(array.nbytes for arrays in self._work.values() for array in arrays)
+        return self._tiles.nbytes + self._pending.nbytes + work
+
+    def _first_tile(self, l: int) -> int:
+        return sum(blocks_for(n, self._T) for n in self.blocks.sizes[:l])
+
+    def _tile_rows(self, l: int):
+        """Slices of rows, columns and tiles of each tile row of block l."""
+        T, first = self._T, self._first_tile(l)
+        for i in range(blocks_for(self.blocks.sizes[l], T)):
+            start = int(self._plan.rows[first + i, 0])
+            yield slice(i * T, i * T + T), slice(0, i * T + T), slice(start, start + i + 1)
+
+    @cached_property
+    def _always(self) -> Any:
+        return self.device.xp.zeros(1, np.int32)
+
+    @cached_property
+    def _diagonal_tiles(self) -> Any:
+        rows = self._plan.rows
+        return self.device.xp.asarray(rows[:, 0] + np.arange(len(rows)) - rows[:, 1])
+
+    @cached_property
+    def _tile_of_weight(self) -> tuple[Any, Any]:
+        rows = self._plan.rows
+        t = np.repeat(np.arange(len(rows)), rows[:, 4] - rows[:, 3])
+        return self.device.xp.asarray(t), self.device.xp.asarray(np.arange(len(t)) - rows[t, 3])

@@ -1,0 +1,155 @@
+"""CUDA twin of `potential.environment`, and where the pairs lie in the table of the embedding.
+
+Nothing here waits for the device: the extent of a table follows from the shortest distance, which is known
+when a frame is uploaded, and the number of chunks from a bound.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kalmandp.engines.cuda_frames import DevicePairs, joined, upload
+from kalmandp.engines.cuda_launch import THREADS, Device, blocks_for
+from kalmandp.engines.table import TableGrid
+from kalmandp.frames.frame import Frame
+from kalmandp.potential.environment import pair_kinds, raw_environment, virtual_rows
+
+#: Pairs of a chunk, as in potential.cu.
+CHUNK = 64
+
+
+class Places(NamedTuple):
+    """Pairs sorted by the table's node they begin at, bucket = (net, node), and cut into chunks.
+
+    order_p : pairs in that order;  bucket_first, chunk_first : (buckets + 1,)
+    n_chunks : at least as many as there are, known without asking the device
+    """
+
+    grid: TableGrid
+    order_p: Any
+    bucket_first: Any
+    chunk_first: Any
+    n_chunks: int
+
+    @property
+    def n_nodes(self) -> int:
+        return self.grid.stop - self.grid.start
+
+
+class CudaEnvironment(NamedTuple):
+    """Twin of `Environment` on the device, pairs as rows of a compressed list.
+
+    pairs : atoms and pairs of all frames;  net_p : embedding net of each pair
+    Rt_vk, count_iv : empty slots;  net_v : net of each kind of pair (NumPy)
+    low, high : bounds of g = R̃_p0
+    kept : places by grid, and the grid chosen for an array of weights
+    """
+
+    pairs: DevicePairs
+    net_p: Any
+    Rt_pk: Any
+    dRt_pkc: Any
+    Rt_vk: Any
+    count_iv: Any
+    net_v: np.ndarray
+    low: float
+    high: float
+    kept: dict
+
+    n_atoms = property(lambda self: len(self.pairs.types_i))
+    n_frames = property(lambda self: len(self.pairs.sizes))
+    frame_i = property(lambda self: self.pairs.frame_i)
+    types_i = property(lambda self: self.pairs.types_i)
+    i_p = property(lambda self: self.pairs.i_p)
+    j_p = property(lambda self: self.pairs.j_p)
+    r_pc = property(lambda self: self.pairs.r_pc)
+
+
+class EnvironmentMaker:
+    """Makes environments on a device, for one architecture.
+
+    Parameters
+    ----------
+    architecture : of the potential
+    device : where the arrays are
+    """
+
+    def __init__(self, architecture, device: Device):
+        self.architecture, self.device, self.xp = architecture, device, device.xp
+        self._e = device.functions("environment.cu")
+        self._statistics: tuple = (None, None)
+
+    def environment(self, davg, dstd, frames, pairs=None) -> CudaEnvironment:
+        """Twin of `environment.environment_of`; ``pairs`` may be those that `upload` has returned."""
+        frames = [frames] if isinstance(frames, Frame) else list(frames)
+        pairs = [None] * len(frames) if pairs is None else pairs
+        parts = [
+            p if isinstance(p, DevicePairs) else self.upload(f, p) for f, p in zip(frames, pairs, strict=True)
+        ]
+        return self.build(davg, dstd, joined(self.xp, self.architecture.n_types, parts))
+
+    def upload(self, frame: Frame, pairs=None) -> DevicePairs:
+        """A frame's atoms and pairs on the device, checked: neighbours are found by the host, once."""
+        return upload(self.device, self.architecture, frame, pairs)
+
+    def build(self, davg, dstd, pairs: DevicePairs) -> CudaEnvironment:
+        """Twin of `environment.build_environment` for pairs that are on the device."""
+        a, xp, f = self.architecture, self.xp, self._e
+        kinds = pair_kinds(a)
+        mean, spread, virtual, sel_v, net_v = self._constants(davg, dstd)
+        n_p, n_atoms, n_v = len(pairs.i_p), len(pairs.types_i), len(kinds.net_v)
+        Rt_pk, dRt_pkc = xp.empty((n_p, 4)), xp.empty((n_p, 4, 3))
+        f.pair_environment(
+            blocks_for(n_p), THREADS, pairs.types_i, pairs.i_p, pairs.r_pc, n_p, a.rcut_smth, a.rcut,
+            mean, spread, Rt_pk, dRt_pkc,
+        )  # fmt: skip
+        count_iv = xp.empty((n_atoms, n_v))
+        f.empty_slots(
+            blocks_for(n_atoms), THREADS, pairs.types_i, pairs.first_i, pairs.j_p, n_atoms, a.n_types,
+            sel_v, count_iv,
+        )  # fmt: skip
+        net_p = net_v[pairs.types_i[pairs.i_p] * a.n_types + pairs.types_i[pairs.j_p]]
+        return CudaEnvironment(
+            pairs, net_p, Rt_pk, dRt_pkc, virtual, count_iv, kinds.net_v,
+            *_range(a, davg, dstd, pairs.closest), {},
+        )  # fmt: skip
+
+    def _constants(self, davg, dstd) -> tuple:
+        """davg, dstd, R̃_vk, sel_v and net_v on the device, uploaded when they change."""
+        key = (np.asarray(davg, float).tobytes(), np.asarray(dstd, float).tobytes())
+        if self._statistics[0] != key:
+            a, kinds = self.architecture, pair_kinds(self.architecture)
+            sel_v = np.asarray(a.sel, dtype=float)[kinds.neighbour_v] * ~kinds.excluded_v
+            rows = (np.asarray(davg, float), np.asarray(dstd, float), virtual_rows(a, davg, dstd), sel_v)
+            arrays = *map(self.xp.asarray, rows), self.xp.asarray(kinds.net_v.astype(np.int32))
+            self._statistics = (key, arrays)
+        return self._statistics[1]
+
+    def places(self, env: CudaEnvironment, grid: TableGrid) -> Places:
+        """Pairs sorted by node, once for an environment and a grid."""
+        if grid not in env.kept:
+            xp, n_p, n_nodes = self.xp, len(env.i_p), grid.stop - grid.start
+            n_buckets = self.architecture.n_embeddings * n_nodes
+            bucket_p = xp.empty(n_p, np.int32)
+            self._e.buckets(
+                blocks_for(n_p), THREADS, env.net_p, env.Rt_pk, n_p, grid.step, grid.start, n_nodes, bucket_p
+            )
+            order_p = xp.argsort(bucket_p, kind="stable")
+            bucket_first = xp.searchsorted(bucket_p[order_p], xp.arange(n_buckets + 1, dtype=np.int32))
+            chunks = (bucket_first[1:] - bucket_first[:-1] + CHUNK - 1) // CHUNK
+            chunk_first = xp.concatenate([xp.zeros(1, chunks.dtype), xp.cumsum(chunks)])
+            # ⌈n/c⌉ summed over at most min(n_p, buckets) buckets that are not empty
+            most = n_p // CHUNK + min(n_p, n_buckets)
+            tables = (x.astype(np.int32) for x in (order_p, bucket_first, chunk_first))
+            env.kept[grid] = Places(grid, *tables, most)
+        return env.kept[grid]
+
+
+def _range(architecture, davg, dstd, closest: float) -> tuple[float, float]:
+    """Bounds of g = (s(r) − davg)/dstd over r ≥ closest: s falls from s(closest) to 0."""
+    mean_t, spread_t = np.asarray(davg, float)[:, 0], np.asarray(dstd, float)[:, 0]
+    r = min(closest, architecture.rcut)
+    highest = raw_environment(np.array([[r, 0.0, 0.0]]), architecture.rcut_smth, architecture.rcut)[0][0, 0]
+    return float((-mean_t / spread_t).min()), float(((highest - mean_t) / spread_t).max())

@@ -1,0 +1,171 @@
+"""Frames on the device: atoms and pairs, uploaded once, kept, and put side by side without the host.
+
+Neighbours are found by the host (`frames.neighbours`), once for a frame of a run; what is uploaded is checked
+already, so that nothing on the device has to be asked.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kalmandp.engines.cuda_launch import THREADS, Device, blocks_for
+from kalmandp.frames.frame import Frame
+from kalmandp.frames.neighbours import neighbour_pairs
+from kalmandp.potential.environment import check_sel, pair_kinds
+
+#: Share of the device's free memory that `DeviceFrames` may fill.
+SHARE = 0.25
+
+
+class DevicePairs(NamedTuple):
+    """Atoms and pairs of one frame or several side by side; arrays of the device, int32 and float64.
+
+    types_i, frame_i : (i,);  first_i : (i + 1,) pairs of atom i are first_i[i] … first_i[i+1]−1
+    i_p, j_p, r_pc : pairs, sorted by centre;  back_p : the same pair seen from its other end
+    atoms_t : for each type, its atoms;  first_f : (f + 1,) atoms of each frame
+    sizes : atoms of each frame (host);  closest : the shortest distance, Å (host)
+    """
+
+    types_i: Any
+    frame_i: Any
+    first_i: Any
+    i_p: Any
+    j_p: Any
+    r_pc: Any
+    back_p: Any
+    atoms_t: tuple
+    first_f: Any
+    sizes: tuple[int, ...]
+    closest: float
+
+    @property
+    def nbytes(self) -> int:
+        arrays = (a for a in self if hasattr(a, "nbytes"))
+        return sum(a.nbytes for a in arrays)
+
+
+def upload(device: Device, architecture, frame: Frame, pairs=None) -> DevicePairs:
+    """A frame's atoms and pairs on the device.
+
+    Parameters
+    ----------
+    device : of the engine
+    architecture : its cut-off, sel and excluded types are applied here
+    frame : Frame
+    pairs : its `Pairs`, if they are known
+
+    Raises
+    ------
+    InputError
+        For overlapping atoms, unknown species, more neighbours than ``sel``.
+    """
+    a = architecture
+    frame = frame.with_type_map(a.type_map)
+    pairs = neighbour_pairs(frame, a.rcut) if pairs is None else pairs
+    check_sel(a, frame, pairs)
+    excluded_v = pair_kinds(a).excluded_v
+    keep = ~excluded_v[frame.types[pairs.i_p] * a.n_types + frame.types[pairs.j_p]]
+    put = lambda values: device.xp.asarray(np.asarray(values, dtype=np.int32))
+    r_pc = device.xp.asarray(np.asarray(pairs.r_pc[keep], dtype=np.float64))
+    return from_arrays(device, a.n_types, put(frame.types), put(pairs.i_p[keep]), put(pairs.j_p[keep]), r_pc)
+
+
+def from_arrays(device: Device, n_types: int, types_i, i_p, j_p, r_pc) -> DevicePairs:
+    """One frame's atoms and pairs, for a host code that already has them on the device.
+
+    Parameters
+    ----------
+    device : of the engine; its kernels run in the caller's current stream
+    n_types : types of the potential
+    types_i : (i,) int32
+    i_p, j_p : (p,) int32 centre and neighbour, sorted by centre; both directions of every pair
+    r_pc : (p, 3) float64 r_j − r_i, Å
+
+    Notes
+    -----
+    Nothing is checked: not that ``sel`` suffices, and pairs of excluded types have to be left out.
+    """
+    xp, n, n_p = device.xp, len(types_i), len(i_p)
+    first_i = xp.searchsorted(i_p, xp.arange(n + 1, dtype=np.int32)).astype(np.int32)
+    back_p = xp.empty(n_p, np.int32)
+    device.functions("environment.cu").match_back(
+        blocks_for(n_p), THREADS, first_i, i_p, j_p, r_pc, n_p, back_p
+    )
+    atoms_t = tuple(xp.nonzero(types_i == t)[0].astype(np.int32) for t in range(n_types))
+    closest = float(xp.sqrt((r_pc * r_pc).sum(-1).min())) if n_p else np.inf
+    first_f = xp.asarray(np.array([0, n], dtype=np.int32))
+    none = xp.zeros(n, np.int32)
+    return DevicePairs(types_i, none, first_i, i_p, j_p, r_pc, back_p, atoms_t, first_f, (n,), closest)
+
+
+def joined(xp, n_types: int, parts: list[DevicePairs]) -> DevicePairs:
+    """Frames side by side: numbers of atoms and pairs are shifted, on the device."""
+    if len(parts) == 1:
+        return parts[0]
+    sizes = tuple(n for part in parts for n in part.sizes)
+    atom = np.cumsum([0, *(len(p.types_i) for p in parts)]).tolist()
+    pair = np.cumsum([0, *(len(p.i_p) for p in parts)]).tolist()
+    frame = np.cumsum([0, *(len(p.sizes) for p in parts)]).tolist()
+    join = lambda arrays: xp.concatenate(list(arrays)) if parts else xp.zeros(0, np.int32)
+    shifted = lambda name, first: join(
+        getattr(p, name) + np.int32(o) for p, o in zip(parts, first[:-1], strict=True)
+    )
+    last = lambda n: xp.full(1, n, dtype=np.int32)
+    starts = lambda name, first, end: xp.concatenate([
+        *(getattr(p, name)[:-1] + np.int32(o) for p, o in zip(parts, first[:-1], strict=True)), last(end)
+    ])  # fmt: skip
+    return DevicePairs(
+        types_i=join(p.types_i for p in parts),
+        frame_i=shifted("frame_i", frame),
+        first_i=starts("first_i", pair, pair[-1]),
+        i_p=shifted("i_p", atom),
+        j_p=shifted("j_p", atom),
+        r_pc=xp.concatenate([p.r_pc for p in parts]) if parts else xp.zeros((0, 3)),
+        back_p=shifted("back_p", pair),
+        atoms_t=tuple(
+            join(p.atoms_t[t] + np.int32(o) for p, o in zip(parts, atom[:-1], strict=True))
+            for t in range(n_types)
+        ),
+        first_f=starts("first_f", atom, atom[-1]),
+        sizes=sizes,
+        closest=min((p.closest for p in parts), default=np.inf),
+    )
+
+
+class DeviceFrames:
+    """Frames of a data set with their pairs on the device; the most recently used ones stay there.
+
+    Parameters
+    ----------
+    dataset : frames
+    engine : the engine that uploads them
+    n_bytes : room for them; by default a quarter of what the device has free
+    """
+
+    def __init__(self, dataset, engine, n_bytes: int | None = None):
+        self.dataset, self.engine = dataset, engine
+        free = engine.device.free_bytes()
+        self.budget = (int(SHARE * free) if free else 1 << 30) if n_bytes is None else n_bytes
+        self.used = 0
+        self._kept: OrderedDict[int, tuple] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, k: int):
+        """Frame k (in the potential's type_map), and its pairs on the device."""
+        k = int(k)
+        if k in self._kept:
+            self._kept.move_to_end(k)
+            return self._kept[k]
+        frame = self.dataset[k].with_type_map(self.engine.architecture.type_map)
+        pairs = self.engine.upload(frame)
+        self._kept[k] = (frame, pairs)
+        self.used += pairs.nbytes
+        while self.used > self.budget and len(self._kept) > 1:
+            _, (_, old) = self._kept.popitem(last=False)
+            self.used -= old.nbytes
+        return frame, pairs

@@ -1,0 +1,196 @@
+"""Where CUDA source becomes functions: the one seam between the engines and a device.
+
+A device offers four things, and the CUDA engines use nothing else::
+
+    device.xp                                    the array module (CuPy)
+    device.functions("potential.cu", M=25)       the kernels of a source file, as attributes
+    functions.moments(grid, block, *arguments)   launches one, in the caller's current stream
+    device.free_bytes()                          memory for new arrays, 0 if that is not known
+
+The same source compiles as C++ (every CUDA word a macro), and a device that runs it so, on NumPy arrays,
+is how kernels and engines are held to their references on a machine without a GPU.
+
+Arguments are arrays (C-contiguous), Python ints (``int`` in CUDA) and floats (``double``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from importlib import resources
+from typing import Any, Protocol
+
+import numpy as np
+
+from kalmandp.engines.table import ORDER, lagrange_coefficients
+from kalmandp.errors import InputError, MissingPackage, require
+from kalmandp.potential.activations import GELU_CUBIC, GELU_SCALE
+from kalmandp.potential.cutoff import SWITCH_COEFFICIENTS
+
+#: Threads of a warp, on every NVIDIA device.
+WARP = 32
+#: Threads of a block, unless a kernel's own shape decides.
+THREADS = 256
+
+
+class Device(Protocol):
+    """What the CUDA engines ask of a device."""
+
+    xp: Any
+
+    def functions(self, file: str, **constants: Any) -> Functions: ...
+
+    def free_bytes(self) -> int: ...
+
+
+class Functions:
+    """The kernels of one compiled source, as attributes: ``functions.name(grid, block, *arguments)``."""
+
+    def __init__(self, launcher: Callable[[str], Callable]):
+        self._launcher = launcher
+
+    def __getattr__(self, name: str) -> Callable:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        launch = self._launcher(name)
+
+        def run(grid: int | tuple[int, int], block: int, *arguments: Any) -> None:
+            grid = (grid, 1) if isinstance(grid, int) else grid
+            if all(grid):  # CUDA refuses an empty grid
+                launch(grid, block, tuple(_argument(name, n, a) for n, a in enumerate(arguments)))
+
+        setattr(self, name, run)
+        return run
+
+
+def _argument(kernel: str, number: int, value: Any) -> Any:
+    """A Python int as int32, a float as float64; arrays as they are, if they are contiguous."""
+    if isinstance(value, bool | int | np.integer):
+        return np.int32(value)
+    if isinstance(value, float | np.floating):
+        return np.float64(value)
+    require(value.flags.c_contiguous, f"argument {number} of {kernel}", "strided", "a contiguous array")
+    return value
+
+
+class CupyDevice:
+    """The current CUDA device, through CuPy. Nothing here changes device, stream or memory pool.
+
+    Raises
+    ------
+    MissingPackage
+        If CuPy is not installed; the message has the install line.
+    InputError
+        If there is no usable driver or device.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import cupy
+        except ImportError as error:
+            raise MissingCupy() from error
+        try:
+            count = cupy.cuda.runtime.getDeviceCount()
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            raise InputError(_no_device(str(error))) from error
+        if not count:
+            raise InputError(_no_device("none is visible"))
+        self.xp = cupy
+
+    @cache  # noqa: B019 - a device lives as long as the process
+    def functions(self, file: str, **constants: Any) -> Functions:
+        """The kernels of ``file``, compiled for the current device (CuPy keeps the result on disk)."""
+        module = self.xp.RawModule(code=source(file, **constants), options=OPTIONS)
+
+        def launcher(name: str) -> Callable:
+            kernel = module.get_function(name)
+            return lambda grid, block, arguments: kernel(grid, (block,), arguments)
+
+        return Functions(launcher)
+
+    def free_bytes(self) -> int:
+        """What the device and CuPy's own pool have free."""
+        free, _ = self.xp.cuda.runtime.memGetInfo()
+        return int(free + self.xp.get_default_memory_pool().free_bytes())
+
+
+#: Options of every compilation. Fused multiply-add is CUDA's default and stays on.
+OPTIONS = ("-std=c++17",)
+
+
+def source(file: str, **constants: Any) -> str:
+    """The text of ``file`` after the constants that it shares with the reference, and its helpers."""
+    folder = resources.files("kalmandp.engines") / "cuda"
+    parts = [f"#define {name} {value}" for name, value in constants.items()]
+    parts += [shared_constants(), (folder / "device.cuh").read_text(encoding="utf-8")]
+    return "\n".join([*parts, (folder / file).read_text(encoding="utf-8")])
+
+
+def shared_constants() -> str:
+    """Numbers of the mathematics as CUDA constants, from where the reference has them."""
+    A, B, C = SWITCH_COEFFICIENTS
+    scalars = {
+        "SWITCH_A": A, "SWITCH_B": B, "SWITCH_C": C, "GELU_SCALE": GELU_SCALE, "GELU_CUBIC": GELU_CUBIC,
+    }  # fmt: skip
+    rows = ", ".join("{" + ", ".join(map(_literal, row)) + "}" for row in lagrange_coefficients())
+    return "\n".join([
+        f"#define ORDER {ORDER}",
+        *(f"#define {name} {_literal(value)}" for name, value in scalars.items()),
+        f"#define LAGRANGE_ROWS {{{rows}}}",
+    ])  # fmt: skip
+
+
+def _literal(value: float) -> str:
+    return f"({float(value)!r})"
+
+
+def blocks_for(work: int, per_block: int = THREADS) -> int:
+    """⌈work / per_block⌉"""
+    return -(-work // per_block)
+
+
+class MissingCupy(MissingPackage):
+    """CuPy is not installed; the message has the line that installs the one that fits the driver."""
+
+    def __init__(self) -> None:
+        version = driver_version()
+        extras = ["cuda12", "cuda13"] if version is None else ["cuda13" if version >= 13000 else "cuda12"]
+        lines = " or ".join(f'pip install "kalmandp[{extra}]"' for extra in extras)
+        which = "" if version is None else f" (the driver speaks CUDA {version // 1000})"
+        text = f"device 'cuda' needs the package 'cupy', which is not installed{which}; install it with:"
+        ImportError.__init__(self, f"{text} {lines}")
+
+
+def driver_version() -> int | None:
+    """CUDA's version that the installed driver speaks (13000 is 13.0); None without a driver."""
+    version = ctypes.c_int()
+    for name in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            if ctypes.CDLL(name).cuDriverGetVersion(ctypes.byref(version)) == 0:
+                return version.value
+        except OSError:
+            continue
+    return None
+
+
+def _no_device(why: str) -> str:
+    return (
+        f"device is 'cuda', but no CUDA device can be used ({why}); expected an NVIDIA GPU, or device 'cpu'"
+    )
+
+
+def check_memory(device: Device, n_bytes: int, what: str) -> None:
+    """Refuse what cannot fit before anything is allocated.
+
+    Raises
+    ------
+    InputError
+        With both sizes, and what makes the array smaller.
+    """
+    free = device.free_bytes()
+    if free and n_bytes > free:
+        raise InputError(
+            f"{what} takes {n_bytes / 2**30:.2f} GiB; the GPU has {free / 2**30:.2f} GiB free. A smaller "
+            'optimizer/block_size, or optimizer/covariance_dtype "float32", helps'
+        )

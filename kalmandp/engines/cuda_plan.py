@@ -1,0 +1,59 @@
+"""Where the tiles of P lie on a device: tables for the kernels of covariance.cu."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kalmandp.engines.cuda_launch import blocks_for
+from kalmandp.errors import require
+from kalmandp.kalman.blocks import Blocks
+
+#: Columns of P that one block of threads takes in a row of tiles; weights whose U x is summed together. The
+#: strips of the paper's network are then several times what a GPU runs at once, so that none is idle long.
+STRIP = 512
+SEGMENT = 512
+
+
+class Plan(NamedTuple):
+    """Where everything lies, for one partition and one tile size; int32 tables of the kernels (NumPy).
+
+    rows : for each tile t of w: first tile of its row, first and last t of its block, its weights
+    strips : pieces of tile rows;  first_strip : (t + 1,) of each row
+    segments : pieces of blocks;  tile_segments : first and one past the last of t's block
+    tile_rows : the row t of each tile
+    """
+
+    rows: np.ndarray
+    strips: np.ndarray
+    first_strip: np.ndarray
+    segments: np.ndarray
+    tile_segments: np.ndarray
+    tile_rows: np.ndarray
+
+    @property
+    def n_tiles(self) -> int:
+        return len(self.tile_rows)
+
+
+def make_plan(blocks: Blocks, T: int) -> Plan:
+    """Cut the lower halves of all blocks into tiles of T × T, and these into strips."""
+    rows, strips, first_strip, segments, tile_segments, n_tiles = [], [], [0], [], [], 0
+    n_s, n_g = STRIP // T, SEGMENT // T
+    for w in blocks:
+        first, n_t = len(rows), blocks_for(w.stop - w.start, T)
+        first_segment = len(segments)
+        segments += [(t, min(t + n_g, first + n_t)) for t in range(first, first + n_t, n_g)]
+        for t in range(first, first + n_t):
+            start = w.start + (t - first) * T
+            rows.append((n_tiles, first, first + n_t - 1, start, min(start + T, w.stop)))
+            strips += [(t, c, min(c + n_s, t + 1)) for c in range(first, t + 1, n_s)]
+            first_strip.append(len(strips))
+            tile_segments.append((first_segment, len(segments)))
+            n_tiles += t - first + 1
+    require(n_tiles < 2**31, "the number of tiles of P", n_tiles, "less than 2³¹")
+    table = lambda lines: np.array(lines, dtype=np.int32)
+    lengths = [t - row[1] + 1 for t, row in enumerate(rows)]
+    tile_rows = np.repeat(np.arange(len(rows), dtype=np.int32), lengths)
+    return Plan(*map(table, (rows, strips, first_strip, segments, tile_segments)), tile_rows)

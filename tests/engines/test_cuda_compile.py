@@ -1,0 +1,87 @@
+"""Every CUDA source compiles for real GPUs, without one, and stays within the registers it was made for."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from kalmandp.engines.cuda_covariance import PANELS
+from kalmandp.engines.cuda_launch import OPTIONS, source
+
+ARCHITECTURES = ("80", "90", "100")
+#: Every source with every set of constants that the engines compile it with.
+SOURCES = [
+    ("environment.cu", {}),
+    ("potential.cu", {}),
+    ("network.cu", {}),
+    ("filter.cu", {}),
+    *(("covariance.cu", {"REAL": real, "RHS": m}) for real in ("double", "float") for m in PANELS),
+]
+NAMES = [" ".join([file, *map(str, constants.values())]) for file, constants in SOURCES]
+#: All of them for one architecture; for the others one of each file, to save time.
+ONE_OF_EACH = [k for k, (_, constants) in enumerate(SOURCES) if constants.get("RHS", 2) == 2]
+CASES = [(a, k) for a in ARCHITECTURES for k in (range(len(SOURCES)) if a == "90" else ONE_OF_EACH)]
+
+
+INSTALL = 'pip install "kalmandp[cuda13]" nvidia-cuda-nvrtc  (or "kalmandp[cuda12]" nvidia-cuda-nvrtc-cu12)'
+
+
+def compile_by_nvrtc(text: str, architecture: str) -> None:
+    """Compile as CuPy does on a GPU, but without one: CuPy's own binding of NVRTC needs no driver."""
+    nvrtc = pytest.importorskip(
+        "cupy_backends.cuda.libs.nvrtc", reason=f"CuPy is not installed: {INSTALL}", exc_type=ImportError
+    )
+    try:
+        supported = nvrtc.getSupportedArchs()
+    except RuntimeError as error:
+        pytest.skip(f"NVRTC cannot be loaded ({error}): {INSTALL}")
+    if int(architecture) not in supported:
+        pytest.skip(f"this NVRTC knows no sm_{architecture}")
+    program = nvrtc.createProgram(text, "kernels.cu", (), ())
+    try:
+        nvrtc.compileProgram(program, (*OPTIONS, f"-arch=sm_{architecture}"))
+    except nvrtc.NVRTCError:
+        raise AssertionError(nvrtc.getProgramLog(program)) from None
+    finally:
+        nvrtc.destroyProgram(program)
+
+
+@pytest.mark.parametrize(("architecture", "k"), CASES, ids=[f"sm_{a} {NAMES[k]}" for a, k in CASES])
+def test_compiles_by_nvrtc(architecture, k):
+    file, constants = SOURCES[k]
+    compile_by_nvrtc(source(file, **constants), architecture)
+
+
+def test_nvrtc_finds_a_planted_error():
+    with pytest.raises(AssertionError, match="expected an expression"):
+        compile_by_nvrtc(source("filter.cu").replace("*done += 1", "*done += "), "80")
+
+
+def resources(text: str, architecture: str, folder) -> dict[str, dict[str, int]]:
+    """Registers, shared memory, stack and spills of each kernel, as ptxas reports them."""
+    (folder / "kernels.cu").write_text(text)
+    command = ["nvcc", *OPTIONS, f"-arch=sm_{architecture}", "-cubin", "-Xptxas", "-v", "kernels.cu"]
+    report = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stderr
+    table = {}
+    for part in report.split("Compiling entry function '")[1:]:
+        number = lambda pattern, part=part: int((re.search(pattern, part) or [0, 0])[1])
+        table[part.split("'")[0]] = {
+            "registers": number(r"Used (\d+) registers"),
+            "shared": number(r"(\d+) bytes smem"),
+            "stack": number(r"(\d+) bytes stack frame"),
+            "spills": number(r"(\d+) bytes spill stores"),
+        }
+    return table
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc (the CUDA toolkit) is not installed")
+@pytest.mark.parametrize(("file", "constants"), SOURCES[:5] + SOURCES[-1:], ids=NAMES[:5] + NAMES[-1:])
+def test_no_kernel_spills_its_registers(file, constants, tmp_path):
+    """For Hopper; at most 48 KiB of shared memory, which every device gives without asking."""
+    for name, used in resources(source(file, **constants), "90", tmp_path).items():
+        assert used["spills"] <= 16, (name, used)
+        assert used["shared"] <= 48 * 1024, (name, used)
+        assert used["registers"] > 0, name

@@ -1,0 +1,293 @@
+"""The CUDA covariance and filter against the plain ones, their kernels run by the emulator."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import on_device
+import pytest
+from cuda_emulator import BACKWARD, SHUFFLED, KernelError, strict_arrays
+from filter_checks import CHECKS, random_updates
+from numpy.testing import assert_allclose
+from textbook import bits
+
+from kalmandp.engines.cuda_covariance import CudaCovariance
+from kalmandp.engines.cuda_filter import CudaRLEKF, for_the_host
+from kalmandp.errors import FilterError, InputError
+from kalmandp.kalman import RLEKF, Blocks
+
+#: Sizes around the tile's (64 in float64, 128 in float32), a block of more tiles than a strip, one weight.
+ODD = Blocks((1, 65, 130, 64, 1))
+LONG = Blocks((600, 3))
+#: Rounding: of the numbers of P, and (float32) of a few dozen updates of it.
+RTOL = {"float64": 1e-11, "float32": 2e-5}
+
+
+def pair(blocks, dtype="float64", device=None, make=CudaRLEKF, **choices):
+    """The plain filter and the one on the device, with the same random weights."""
+    w0 = np.random.default_rng(0).normal(size=blocks.n_weights)
+    plain = RLEKF(w0, blocks, dtype=dtype, **choices)
+    return plain, make(w0, blocks, dtype=dtype, device=device or on_device.emulated(), **choices)
+
+
+def run_both(kalman, twin, m, updates, seed=3):
+    for H, error, R in random_updates(len(kalman.weights), m, updates, seed):
+        info = kalman.update(H, error, R)
+        other = twin.update(twin.device.xp.asarray(H), error, R)
+    same_info(other, info, 1e-4 if twin.covariance.dtype == "float32" else 1e-9)
+
+
+def same_info(got, wanted, rtol):
+    for name in ("innovation_variance", "nis", "step_norm", "gain_norm", "lam"):
+        a, b = getattr(got, name), getattr(wanted, name)
+        assert_allclose(a, b, rtol=0, atol=rtol * np.abs(b).max(), err_msg=name)
+
+
+def compare(kalman, twin, rtol):
+    """Weights, and P block by block relative to the block's largest entry."""
+    scale = np.abs(kalman.weights).max()
+    assert_allclose(twin.weights.get(), kalman.weights, rtol=0, atol=rtol * scale)
+    for l in range(len(kalman.blocks)):
+        P = kalman.covariance.dense(l)
+        assert_allclose(twin.covariance.dense(l).get(), P, rtol=0, atol=rtol * np.abs(P).max())
+    assert_allclose(twin.covariance.diagonal().get(), kalman.covariance.diagonal(), rtol=10 * rtol)
+    assert_allclose(twin.covariance.trace().get(), kalman.covariance.trace(), rtol=rtol)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("blocks", "m", "updates"), [(ODD, 1, 35), (ODD, 5, 8), (ODD, 39, 2), (LONG, 2, 2)])
+def test_twin(dtype, blocks, m, updates):
+    """One, several and many right-hand sides; pending columns, folds, more numbers than pending columns."""
+    kalman, twin = pair(blocks, dtype, process_noise=1e-3 if m == 5 else 0.0)
+    run_both(kalman, twin, m, updates)
+    compare(kalman, twin, RTOL[dtype])
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_filter(check):
+    """The checks that every RLEKF must pass: ridge regression, the textbook, the information matrix."""
+    check(partial(Adapter, device=on_device.emulated()), 2)
+
+
+class Adapter:
+    """A CUDA filter whose inputs and attributes are NumPy's, for checks that know of no device."""
+
+    def __init__(self, *args, device, **choices):
+        self.inner = CudaRLEKF(*args, device=device, **choices)
+
+    def update(self, H, error, noise):
+        return self.inner.update(self.inner.device.xp.asarray(H), error, noise)
+
+    def __getattr__(self, name):
+        value = getattr(self.inner, name)
+        return value.get() if isinstance(value, strict_arrays.ndarray) else value
+
+    @property
+    def covariance(self):
+        covariance = self.inner.covariance
+
+        class Plain:
+            dense = staticmethod(lambda l: covariance.dense(l).get())
+            trace = staticmethod(lambda: covariance.trace().get())
+
+        return Plain
+
+
+class NoScale(CudaCovariance):
+    """Pending columns added as G, not G/√s."""
+
+    def downdate(self, G_qw, lam):
+        scale, self._scale = self._scale, 1.0
+        super().downdate(G_qw, lam)
+        self._scale *= scale
+
+
+class FoldsOnce(CudaCovariance):
+    """The pending columns kept after they were folded in."""
+
+    def fold(self):
+        n = self._n_pending
+        super().fold()
+        self._n_pending = n // 2
+
+
+@pytest.mark.parametrize("mistake", [NoScale, FoldsOnce])
+def test_planted_mistakes_are_found(mistake):
+    kalman, twin = pair(Blocks((70, 1)))
+    twin.covariance = mistake(twin.blocks, device=twin.device)
+    with pytest.raises((AssertionError, FilterError)):
+        run_both(kalman, twin, 5, 9)
+        compare(kalman, twin, RTOL["float64"])
+
+
+@pytest.mark.parametrize("order", [BACKWARD, SHUFFLED])
+def test_no_race_between_threads_or_blocks(order):
+    """Blocks, and threads between barriers, in another order: the same bits."""
+    states = []
+    for device in (on_device.emulated(), on_device.emulated(order=order)):
+        _, twin = pair(ODD, device=device)
+        for H, error, R in random_updates(ODD.n_weights, 5, 7):
+            twin.update(device.xp.asarray(H), error, R)
+        states.append(bits(twin))
+    assert states[0] == states[1]
+
+
+def test_updates_are_enqueued_without_waiting():
+    kalman, twin = pair(ODD)
+    todo = [
+        (twin.device.xp.asarray(H), twin.device.xp.asarray(e), R) for H, e, R in random_updates(261, 2, 5)
+    ]
+    twin.enqueue(*todo[0])
+    before = len(strict_arrays.waits)
+    for measurement in todo[1:]:
+        twin.enqueue(*measurement)
+    assert len(strict_arrays.waits) == before
+    done = twin.settle()
+    for (H, error, R), (error_q, got) in zip(random_updates(261, 2, 5), done, strict=True):
+        info = kalman.update(H, error, R)
+        assert_allclose(error_q, error)
+        same_info(got, info, rtol=1e-9)
+    compare(kalman, twin, RTOL["float64"])
+    assert twin.settle() == []
+
+
+def test_what_is_not_accepted_leaves_the_filter_as_it_was():
+    """Asked with the error and S of the reference; what is accepted is an update as without asking."""
+    kalman, twin = pair(ODD)
+    asked = []
+    for n, (H, error, R) in enumerate(random_updates(261, 2, 4)):
+        accept = lambda e, S, n=n: asked.append((e, S)) or n != 2
+        before = bits(twin)
+        info = kalman.update(H, error, R, accept)
+        got = twin.update(twin.device.xp.asarray(H), error, R, accept)
+        same_info(got, info, rtol=1e-9)
+        for wanted, found in zip(*asked[-2:], strict=True):
+            assert_allclose(found, wanted, rtol=1e-9)
+        assert got.accepted == (n != 2) == (bits(twin) != before)
+    compare(kalman, twin, RTOL["float64"])
+
+
+def test_half_an_update_is_neither_given_out_nor_built_upon(monkeypatch):
+    _, twin = pair(Blocks((70,)))
+    H, error, R = next(random_updates(70, 2, 1))
+    H = twin.device.xp.asarray(H)
+
+    def ctrl_c(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(twin.covariance, "downdate", ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        twin.enqueue(H, twin.device.xp.asarray(error), R)
+    for use in (twin.state, lambda: twin.update(H, error, R)):
+        with pytest.raises(FilterError, match="interrupted in the middle of an update"):
+            use()
+
+
+def spoilt(kind, H, error):
+    """A measurement that must be refused, and what the message says."""
+    H, error = H.copy(), error.copy()
+    if kind == "H":
+        H[0, 17] = np.nan
+    elif kind == "error":
+        error[1] = np.inf
+    else:
+        H *= 1e200
+    return H, error
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"), [("H", "H P Hᵀ"), ("error", "error is not finite"), ("overflow", "H P Hᵀ")]
+)
+def test_a_failure_leaves_the_filter_as_it_was_before_that_update(kind, says):
+    """Found when settled, several updates and a fold later; those before it are taken in."""
+    device = on_device.emulated()
+    (_, twin), (_, good) = pair(ODD, device=device), pair(ODD, device=device)
+    for n, (H, error, R) in enumerate(random_updates(261, 5, 12)):
+        if n < 5:
+            good.update(device.xp.asarray(H), error, R)
+        if n == 5:
+            H, error = spoilt(kind, H, error)
+        twin.enqueue(device.xp.asarray(H), device.xp.asarray(error), R)
+    with pytest.raises(FilterError, match=says):
+        twin.settle()
+    assert twin.updates == 5 and bits(twin) == bits(good)
+    for H, error, R in random_updates(261, 5, 3, seed=9):  # and it goes on
+        good.update(device.xp.asarray(H), error, R)
+        twin.update(device.xp.asarray(H), error, R)
+    assert bits(twin) == bits(good)
+
+
+def test_an_indefinite_covariance_is_refused_by_name():
+    kalman, twin = pair(Blocks((70,)))
+    P = np.eye(70)
+    P[3, 3] = -5.0
+    kalman.covariance.assign(0, P)
+    twin.covariance.assign(0, P)
+    H = np.zeros((2, 70))
+    H[0, 0] = H[1, 3] = 1.0
+    messages = []
+    for filter_, put in ((kalman, np.asarray), (twin, twin.device.xp.asarray)):
+        with pytest.raises(FilterError) as caught:
+            filter_.update(put(H), np.zeros(2), 1.0)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_restart_goes_on_with_the_same_bits(dtype):
+    device = on_device.emulated()
+    _, twin = pair(ODD, dtype, device=device)
+    updates = list(random_updates(261, 5, 8))
+    for H, error, R in updates[:4]:
+        twin.update(device.xp.asarray(H), error, R)
+    again = CudaRLEKF.from_state(twin.state(), device=device)
+    for H, error, R in updates[4:]:
+        for filter_ in (twin, again):
+            filter_.update(device.xp.asarray(H), error, R)
+    assert bits(again) == bits(twin)
+
+
+@pytest.mark.parametrize("covariance", ["dense", "tiled"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_checkpoint_moves_between_host_and_device(covariance, dtype):
+    device = on_device.emulated()
+    kalman = RLEKF(np.zeros(261), ODD, covariance=covariance, dtype=dtype)
+    for H, error, R in random_updates(261, 3, 5):
+        kalman.update(H, error, R)
+    twin = CudaRLEKF.from_state(kalman.state(), device=device)
+    compare(kalman, twin, {"float64": 1e-14, "float32": 1e-6}[dtype])
+    for H, error, R in random_updates(261, 3, 3, seed=8):
+        kalman.update(H, error, R)
+        twin.update(device.xp.asarray(H), error, R)
+    back = RLEKF.from_state(for_the_host(twin.state()), covariance=covariance)
+    assert back.covariance.dtype == dtype
+    assert_allclose(back.weights, kalman.weights, rtol=0, atol=RTOL[dtype] * np.abs(kalman.weights).max())
+    for l in range(len(ODD)):
+        assert_allclose(back.covariance.dense(l), kalman.covariance.dense(l), rtol=0, atol=RTOL[dtype])
+
+
+def test_what_does_not_fit_is_refused_before_it_is_allocated():
+    device = on_device.emulated(free=1 << 20)
+    with pytest.raises(InputError, match=r"covariance P takes 0\.\d\d GiB; the GPU has 0\.00 GiB free"):
+        CudaCovariance(Blocks((3000,)), device=device)
+    assert CudaCovariance(Blocks((200,)), device=device).nbytes < 1 << 20
+
+
+def test_planned_memory_is_what_is_held():
+    device = on_device.emulated()
+    _, twin = pair(ODD, device=device)
+    for H, error, R in random_updates(261, 1, 2):
+        twin.update(device.xp.asarray(H), error, R)
+    assert twin.covariance.nbytes == CudaCovariance.needs(ODD)
+
+
+def test_the_emulator_finds_wrong_arguments_and_writes_outside():
+    device = on_device.emulated()
+    xp, f = device.xp, device.functions("filter.cu")
+    with pytest.raises(KernelError, match="argument 3 of sum_parts is float32"):
+        f.sum_parts(1, 32, xp.ones(3), 3, 1, xp.ones(1, np.float32))
+    with pytest.raises(AssertionError, match="written outside"):
+        f.sum_parts(2, 32, xp.ones(3), 3, 1, xp.empty(1))
+    with pytest.raises(TypeError, match="mixed with one of NumPy's"):
+        xp.ones(3) + np.ones(3)

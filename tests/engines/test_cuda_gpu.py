@@ -1,0 +1,114 @@
+"""The same checks on a real GPU:  pytest -m gpu   (KALMANDP_REQUIRE_GPU=1: fail, not skip, without one)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import on_device
+import pytest
+import test_cuda_covariance as covariance_tests
+import test_parity
+from cases import PAPER, Case, random_frame
+from filter_checks import CHECKS, random_updates
+from numpy.testing import assert_allclose
+from systems import frames, settings
+from textbook import bits
+
+import kalmandp
+from kalmandp.engines.cuda_covariance import PANELS
+from kalmandp.engines.cuda_filter import CudaRLEKF
+from kalmandp.kalman import Blocks
+from kalmandp.potential.activations import NAMES
+from kalmandp.potential.architecture import Architecture
+from kalmandp.training.loop import train
+
+pytestmark = pytest.mark.gpu
+#: More tiles than the device has multiprocessors, blocks of odd sizes, of one weight, of one tile.
+BLOCKS = Blocks((1, 5120, 1777, 64, 3))
+
+
+@pytest.fixture(scope="module")
+def gpu():
+    return on_device.real()
+
+
+@pytest.mark.parametrize("name", ["cuda", "cupy"])
+@pytest.mark.parametrize("seed", [1, 2, 4, 5])
+def test_engines(gpu, name, seed):
+    case, some = test_parity.build(seed, n_types=1 + seed % 3)
+    test_parity.check(name, case, some, device=gpu)
+
+
+@pytest.mark.parametrize("phi", NAMES)
+def test_activations(gpu, phi):
+    case, some = test_parity.build(1, embedding_activation="tanh", fitting_activation=phi)
+    test_parity.check("cuda", case, some, device=gpu)
+
+
+@pytest.mark.parametrize("name", ["cuda", "cupy"])
+def test_the_papers_network_and_many_frames(gpu, name):
+    a = Architecture(("A", "B"), 4.5, 0.5, (120, 120), exclude_types=((0, 0),), type_one_side=False, **PAPER)
+    rng = np.random.default_rng(8)
+    some = [random_frame(rng, 2, n) for n in (7, 3, 12, 20, 1, 16)]
+    test_parity.check(name, Case(rng, a, some[0]), some, device=gpu)
+
+
+@pytest.mark.parametrize("m", [*PANELS, 5, 13, 39])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_covariance(gpu, dtype, m):
+    kalman, twin = covariance_tests.pair(BLOCKS, dtype, gpu)
+    covariance_tests.run_both(kalman, twin, m, 40 // m + 1)
+    covariance_tests.compare(kalman, twin, {"float64": 1e-10, "float32": 1e-4}[dtype])
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_filter(gpu, check):
+    check(partial(covariance_tests.Adapter, device=gpu), 2)
+
+
+def test_the_same_bits_from_run_to_run(gpu):
+    """The filter, and the passes of the fused engine: no sum depends on the order of threads."""
+    states = []
+    for _ in range(2):
+        twin = CudaRLEKF(np.zeros(BLOCKS.n_weights), BLOCKS, device=gpu)
+        for H, error, R in random_updates(BLOCKS.n_weights, 2, 20):
+            twin.enqueue(gpu.xp.asarray(H), gpu.xp.asarray(error), R)
+        twin.settle()
+        states.append(bits(twin))
+    assert states[0] == states[1]
+    case, some = test_parity.build(5)
+    engine = lambda: kalmandp.engines.potential_engine("cuda", case.architecture, case.layout, device=gpu)
+    one, two = (test_parity.passes(engine(), case, some, test_parity.seeded()) for _ in range(2))
+    for name in one:
+        assert (one[name] == two[name]).all(), name
+
+
+def test_the_callers_stream_is_used(gpu):
+    """Work put into a stream of the caller's own is done there: no other stream is waited for."""
+    cupy = gpu.xp
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        twin = CudaRLEKF(np.zeros(BLOCKS.n_weights), BLOCKS, device=gpu)
+        for H, error, R in random_updates(BLOCKS.n_weights, 2, 5):
+            twin.enqueue(cupy.asarray(H), cupy.asarray(error), R)
+        stream.synchronize()
+        twin.settle()
+    other = CudaRLEKF(np.zeros(BLOCKS.n_weights), BLOCKS, device=gpu)
+    for H, error, R in random_updates(BLOCKS.n_weights, 2, 5):
+        other.update(cupy.asarray(H), error, R)
+    assert bits(twin) == bits(other)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [{}, {"measurement": "signed"}, {"measurement": "joint", "with_virial": True}]
+)
+def test_a_run_of_fifty_updates_equals_that_on_the_processor(gpu, tmp_path, optimizer):
+    kalmandp.Dataset.write(tmp_path / "morse.h5", frames(40))
+    tree = settings(tmp_path / "morse.h5", optimizer=optimizer, training={"numb_steps": 50, "disp_freq": 25})
+    weights = []
+    for device in ("cpu", gpu):
+        kalman_updates = [record.updates for record in train(tree, output=tmp_path / "run", device=device)]
+        weights.append(kalmandp.Potential.load(tmp_path / "run" / "model.dp").weights)
+    assert kalman_updates[-1] >= 50
+    assert_allclose(weights[1], weights[0], rtol=0, atol=1e-8 * np.abs(weights[0]).max())

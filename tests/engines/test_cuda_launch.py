@@ -1,0 +1,76 @@
+"""Asking for a GPU: what is said when there is none, and that nothing is imported before it is asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import small_inputs
+
+from kalmandp.cli import main
+from kalmandp.engines import POTENTIAL_ENGINES, choose_engine, cuda_launch
+from kalmandp.engines.cuda_launch import CupyDevice, MissingCupy, shared_constants, source
+from kalmandp.engines.cuda_network import CODES
+from kalmandp.engines.table import lagrange_coefficients
+from kalmandp.errors import InputError, KalmanDPError
+from kalmandp.potential.activations import NAMES
+from kalmandp.training.device import open_device
+
+
+def without_gpu() -> str:
+    """What the error says here; the test is skipped where there is a GPU."""
+    try:
+        CupyDevice()
+    except KalmanDPError as error:
+        return str(error)
+    pytest.skip("there is a GPU: nothing is missing")
+
+
+def test_without_a_gpu_the_error_says_what_to_do():
+    assert "pip install" in without_gpu() or "no CUDA device can be used" in without_gpu()
+
+
+@pytest.mark.parametrize(
+    ("version", "says"),
+    [
+        (None, 'kalmandp[cuda12]" or pip install "kalmandp[cuda13]'),
+        (12080, 'with: pip install "kalmandp[cuda12]"'),
+        (13000, 'with: pip install "kalmandp[cuda13]"'),
+    ],
+)
+def test_the_install_line_fits_the_driver(monkeypatch, version, says):
+    monkeypatch.setattr(cuda_launch, "driver_version", lambda: version)
+    assert says in str(MissingCupy())
+
+
+def test_there_is_no_silent_fall_back(tmp_path, capsys):
+    says = without_gpu()
+    with pytest.raises(KalmanDPError):
+        open_device("cuda")
+    with pytest.raises(InputError, match="device is 'gpu'; expected one of cpu, cuda"):
+        open_device("gpu")
+    with pytest.raises(InputError, match="device is 'gpu'; expected one of cpu, cuda"):
+        choose_engine(None, "gpu", small_inputs.small_architecture(), None)
+    (tmp_path / "input.json").write_text(small_inputs.small_input(tmp_path))
+    assert main(["train", str(tmp_path / "input.json"), "-o", str(tmp_path), "--device", "cuda"]) == 1
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "model.dp").exists()
+
+
+def test_nothing_of_a_gpu_is_imported_before_it_is_asked_for():
+    code = (
+        "import sys, kalmandp, kalmandp.training.loop, kalmandp.engines.cuda_potential; "
+        "assert 'cupy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_constants_are_those_of_the_reference():
+    """Every number survives its way into CUDA source; every activation has a number there."""
+    text = shared_constants()
+    for value in lagrange_coefficients().ravel():
+        assert f"({float(value)!r})" in text
+    assert set(CODES) == set(NAMES)
+    assert "#define RHS 4" in source("covariance.cu", REAL="double", RHS=4)
+    assert {"cupy", "cuda"} <= set(POTENTIAL_ENGINES)
