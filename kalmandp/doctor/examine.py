@@ -52,8 +52,8 @@ def examine(
 
     Examples
     --------
-    >>> for finding in examine(["train.h5", "test.h5"]):
-    ...     print(finding)
+    >>> examine("data/si64_lda_test.h5")  # nothing to say
+    []
     """
     paths = [data] if isinstance(data, (str, os.PathLike)) else list(data)
     if not paths:

@@ -38,9 +38,12 @@ class VerletList:
 
     Examples
     --------
-    >>> verlet = VerletList(6.0, skin=1.0)
-    >>> for frame in trajectory:
+    >>> import kalmandp
+    >>> verlet = VerletList(5.0, skin=1.0)
+    >>> for frame in kalmandp.Dataset("data/si64_lda_test.h5")[:3]:
     ...     pairs = verlet.pairs(frame)
+    >>> verlet.calls
+    3
     """
 
     def __init__(self, rcut: float, skin: float = 1.0, engine: str = "numba"):

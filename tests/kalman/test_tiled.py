@@ -160,8 +160,9 @@ def test_forgets_its_rounding_errors(covariance, dtype, tolerance):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-4)])
-def test_drift_over_a_hundred_thousand_updates(dtype, tolerance):
-    assert drift(100_000, "tiled", dtype) < tolerance
+def test_no_drift_over_many_updates(dtype, tolerance):
+    """A hundred times the 1/(1 − λ) = 200 updates that the filter remembers."""
+    assert drift(20_000, "tiled", dtype) < tolerance
 
 
 def test_nothing_grows_with_P_in_an_update():
