@@ -171,9 +171,7 @@ class CudaRLEKF(RLEKF):
         for u in journal:
             m = len(u.error_q)
             S_qq, error_q, nis, step, gain = np.split(figures[at : at + m * m + m + 3], _places(m))
-            info = UpdateInfo(
-                S_qq.reshape(m, m), float(nis[0]), sqrt(step[0]), sqrt(gain[0]), u.lam
-            )
+            info = UpdateInfo(S_qq.reshape(m, m), float(nis[0]), sqrt(step[0]), sqrt(gain[0]), u.lam)
             done.append((error_q, info))
             at += m * m + m + 3
         return done
