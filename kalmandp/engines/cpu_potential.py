@@ -1,7 +1,7 @@
 """Numba twin of `potential.model` and `potential.jacobian`: fused loops over pairs, G from a table.
 
 With G in a table the moments are T = S G, where S depends on the frame alone (see
-`cpu_potential_kernels`). S, R̃ and what its derivatives need are computed once for the frame and may be
+`cpu_frame_kernels`). S, R̃ and what its derivatives need are computed once for the frame and may be
 kept; a pass over the pairs then costs some tens of multiplications each, whatever the size of the
 embedding, and the nets run on blocks of atoms. What atoms share (adjoints of the table's nodes, gradients
 of the weights) is summed in a fixed order, so the bits do not depend on the number of threads.
@@ -14,8 +14,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kalmandp.engines import cpu_gradient_kernels as grad
 from kalmandp.engines import cpu_network
-from kalmandp.engines import cpu_potential_kernels as kernels
+from kalmandp.engines import cpu_prediction_kernels as predict
+from kalmandp.engines.cpu_environment import (
+    FusedEnvironment,
+    Nodes,
+    fused_environment,
+    polynomials,
+    sum_nodes,
+)
 from kalmandp.engines.cpu_network import LayerAdjoints, NetCache, multiplications
 from kalmandp.engines.memory import Store
 from kalmandp.engines.table import (
@@ -24,76 +32,15 @@ from kalmandp.engines.table import (
     STEP,
     TOLERANCE,
     TableGrid,
-    lagrange_coefficients,
     relative_error,
 )
 from kalmandp.engines.threads import Team
 from kalmandp.errors import InputError
-from kalmandp.potential.cutoff import SWITCH_COEFFICIENTS
-from kalmandp.potential.environment import empty_slots, gather, pair_kinds, virtual_rows
+from kalmandp.potential.environment import pair_kinds
 from kalmandp.potential.model import Parameters
 
 #: Chunks of atoms with accumulators of their own: a constant, whatever the number of threads.
 CHUNKS = 8
-
-
-class Nodes(NamedTuple):
-    """S of every atom, at the nodes of one step that its pairs touch.
-
-    touched_i : (n_atoms + 1,) nodes of atom i are touched_i[i] … touched_i[i+1]−1
-    net_t, node_t : net and number (g = number·step) of a node; −1 − v for an empty slot of kind v
-    S_tk : (t, 4);  place_p : place of a pair's first node in the list of its atom
-    most : the most nodes of an atom
-    """
-
-    step: float
-    touched_i: Any
-    net_t: Any
-    node_t: Any
-    S_tk: Any
-    place_p: Any
-    most: int
-
-
-class FusedEnvironment(NamedTuple):
-    """Twin of `Environment`, with pairs as rows of a compressed list.
-
-    first_i : (n_atoms + 1,) pairs of atom i are first_i[i] … first_i[i+1]−1
-    geometry_p : (p, 5) n = r/|r|, ds/dr, s/r
-    low, high : range of g = R̃_p0
-    order_r : (n_atoms,) atoms by type: atom of row r of the fitting nets
-    first_t : (n_types + 1,) rows of type t are first_t[t] … first_t[t+1]−1
-    blocks : rows of the fitting nets in blocks, see `cpu_network`
-    """
-
-    types_i: Any
-    frame_i: Any
-    n_frames: int
-    i_p: Any
-    j_p: Any
-    r_pc: Any
-    first_i: Any
-    net_p: Any
-    Rt_pk: Any
-    geometry_p: Any
-    dstd: Any
-    Rt_vk: Any
-    count_iv: Any
-    low: float
-    high: float
-    order_r: Any
-    first_t: Any
-    blocks: Any
-    nodes: Nodes
-
-    @property
-    def n_atoms(self) -> int:
-        return len(self.types_i)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that keeping this environment takes."""
-        return sum(x.nbytes for x in (*self, *self.nodes) if isinstance(x, np.ndarray))
 
 
 class PairData(NamedTuple):
@@ -196,8 +143,7 @@ class NumbaEngine:
         self._fitting = stack([f"fitting.{t}" for t in range(a.n_types)])
         self._M, self._axis, self._scale = a.embedding[-1], a.axis_neuron, 1.0 / a.n_neighbours
         self._padded = 8 * -(-self._M // 8)
-        self._coefficients = np.ascontiguousarray(lagrange_coefficients().T)
-        self._slopes = np.arange(1, ORDER)[:, None] * self._coefficients[1:]
+        self._coefficients, self._slopes = polynomials()
         self._w_embedding = slice(0, int(self._fitting.forms[0, 0, cpu_network.W_START]))
         self._values: dict[float, NodeValues] = {}
         self._step = self.grid.step
@@ -207,52 +153,7 @@ class NumbaEngine:
 
     def environment(self, davg, dstd, frames, pairs=None) -> FusedEnvironment:
         """Twin of `environment.environment_of`."""
-        a = self.architecture
-        types_i, frame_i, n_frames, i_p, j_p, r_pc = gather(a, frames, pairs)
-        kinds = pair_kinds(a)
-        v_p = types_i[i_p] * a.n_types + types_i[j_p]
-        if kinds.excluded_v.any():
-            keep = ~kinds.excluded_v[v_p]
-            i_p, j_p, r_pc, v_p = i_p[keep], j_p[keep], r_pc[keep], v_p[keep]
-        n_p = len(i_p)
-        first_i = np.searchsorted(i_p, np.arange(len(types_i) + 1))
-        davg, dstd = np.ascontiguousarray(davg, dtype=float), np.ascontiguousarray(dstd, dtype=float)
-        Rt_pk, geometry_p = np.empty((n_p, 4)), np.empty((n_p, 5))
-        self._team.run(
-            kernels.pair_environment, 60 * n_p, first_i, types_i, i_p, r_pc, a.rcut_smth, a.rcut,
-            np.array(SWITCH_COEFFICIENTS), davg, dstd, Rt_pk, geometry_p,
-        )  # fmt: skip
-        order_r = np.argsort(types_i, kind="stable")
-        first_t = np.searchsorted(types_i[order_r], np.arange(a.n_types + 1))
-        low, high = (float(Rt_pk[:, 0].min()), float(Rt_pk[:, 0].max())) if n_p else (0.0, 0.0)
-        env = FusedEnvironment(
-            types_i, frame_i, n_frames, i_p, j_p, r_pc, first_i, kinds.net_v[v_p].astype(np.int32),
-            Rt_pk, geometry_p, dstd, virtual_rows(a, davg, dstd), empty_slots(a, types_i, i_p, v_p),
-            low, high, order_r, first_t, cpu_network.row_blocks(first_t), None,
-        )  # fmt: skip
-        return env._replace(nodes=self._nodes(env, self._step))
-
-    def _nodes(self, env: FusedEnvironment, step: float) -> Nodes:
-        """S at the nodes of that step."""
-        n_p, n = len(env.i_p), env.n_atoms
-        lowest = int(np.floor(env.low / step)) - ORDER
-        shape = (self.architecture.n_embeddings, int(np.floor(env.high / step)) + 2 * ORDER - lowest)
-        known = (env.first_i, env.net_p, env.Rt_pk, 1.0 / step)
-        count_i = np.empty(n, np.int64)
-        marks = np.empty((self._team.size, *shape), np.int32)
-        self._team.run(kernels.count_nodes, 50 * n_p, *known, lowest, marks, env.count_iv, count_i)
-        touched_i = np.concatenate([[0], np.cumsum(count_i)])
-        n_t = int(touched_i[-1])
-        nodes = Nodes(
-            step, touched_i, np.empty(n_t, np.int32), np.empty(n_t, np.int32), np.empty((n_t, 4)),
-            np.empty(n_p, np.int32), int(count_i.max(initial=1)),
-        )  # fmt: skip
-        self._team.run(
-            kernels.sum_nodes, 100 * n_p, *known, self._coefficients, lowest, marks,
-            np.empty((self._team.size, ORDER)), env.count_iv, env.Rt_vk, self._scale, touched_i,
-            nodes.net_t, nodes.node_t, nodes.S_tk, nodes.place_p,
-        )  # fmt: skip
-        return nodes
+        return fused_environment(self.architecture, self._team, davg, dstd, frames, pairs, self._step)
 
     def tabulate(self, par: Parameters, env: FusedEnvironment) -> Table:
         """Run each embedding net on the nodes of the grid, and on its empty slots.
@@ -260,9 +161,10 @@ class NumbaEngine:
         Where the nets are too sharp for the step, it is halved until the table's estimated error is
         below `table.TOLERANCE`. The choice depends on the weights alone, not on earlier calls.
         """
+        a = self.architecture
         grid = self.grid = self.grid.covering(env.low, env.high)
         while True:
-            nodes = env.nodes if env.nodes.step == grid.step else self._nodes(env, grid.step)
+            nodes = env.nodes if env.nodes.step == grid.step else sum_nodes(a, self._team, env, grid.step)
             table = self._table(par, env, grid, nodes)
             if table.error <= TOLERANCE:
                 self._step = grid.step  # where S of the next frame will be wanted
@@ -283,7 +185,7 @@ class NumbaEngine:
         worst, largest = np.zeros(n_blocks), np.zeros(n_blocks)
         # the error at nodes that this frame touches: what other frames did to the grid must not matter
         self._team.run(
-            kernels.place_nodes, 20 * values.G_rm.size, rows, values.G_rm, *grid.touched(env.low, env.high),
+            predict.place_nodes, 20 * values.G_rm.size, rows, values.G_rm, *grid.touched(env.low, env.high),
             worst, largest, nodes, rows.first_e[:-1] - grid.start, row_t,
         )  # fmt: skip
         error = relative_error(worst.max(initial=0.0), largest.max(initial=0.0))
@@ -305,7 +207,7 @@ class NumbaEngine:
         g_r[rows.row_v] = g_v
         cache, G_rm = self._new_cache(nets, n_rows), self._store.empty((n_rows, self._padded))
         work = multiplications(nets, n_rows)
-        self._team.run(kernels.tabulate, work, nets, rows.blocks, par.weights, g_r, cache, G_rm)
+        self._team.run(predict.tabulate, work, nets, rows.blocks, par.weights, g_r, cache, G_rm)
         return NodeValues(w.copy(), g_v.copy(), grid, rows, cache, G_rm)
 
     def energies(self, par: Parameters, env: FusedEnvironment):
@@ -315,7 +217,7 @@ class NumbaEngine:
         cache = self._new_cache(nets, n)
         E_i = np.empty(n)
         self._team.run(
-            kernels.atomic_energies, multiplications(nets, n) + self._products(table.nodes), nets, env.blocks,
+            predict.atomic_energies, multiplications(nets, n) + self._products(table.nodes), nets, env.blocks,
             env.order_r, par.weights, par.bias_t, table.sums, self._M, self._axis, T_ikm, cache,
             np.empty((n, 1)), E_i,
         )  # fmt: skip
@@ -328,7 +230,7 @@ class NumbaEngine:
         work = multiplications(nets, env.n_atoms) + self._products(table.nodes) + 200 * len(f_pc)
         space = self._space(nets, table.nodes.most)
         self._team.run(
-            kernels.pair_gradient, work, space, nets, env.blocks, env.order_r, self._count(env.n_atoms),
+            predict.pair_gradient, work, space, nets, env.blocks, env.order_r, self._count(env.n_atoms),
             par.weights,
             fwd.cache, table.pairs, table.sums, self._M, self._axis, self._scale, fwd.T_ikm, f_pc,
         )  # fmt: skip
@@ -338,13 +240,13 @@ class NumbaEngine:
         """Twin of `model.forces_from_pairs`."""
         F_ic = np.empty((env.n_atoms, 3))
         parts = self._store.empty((CHUNKS, env.n_atoms, 3))
-        self._team.run(kernels.forces, 10 * len(f_pc), env.first_i, env.j_p, f_pc, parts, F_ic)
+        self._team.run(predict.forces, 10 * len(f_pc), env.first_i, env.j_p, f_pc, parts, F_ic)
         return F_ic
 
     def virial(self, env: FusedEnvironment, f_pc):
         """Twin of `model.virial_from_pairs`."""
         W_icc = self._store.empty((env.n_atoms, 3, 3))
-        self._team.run(kernels.virials, 10 * len(f_pc), env.first_i, env.r_pc, f_pc, W_icc)
+        self._team.run(predict.virials, 10 * len(f_pc), env.first_i, env.r_pc, f_pc, W_icc)
         W_fcc = np.zeros((env.n_frames, 3, 3))
         np.add.at(W_fcc, env.frame_i, W_icc)
         return W_fcc
@@ -373,7 +275,7 @@ class NumbaEngine:
         gradient = np.zeros(par.layout.size)
         work = (6 if moves else 3) * (multiplications(nets, n) + self._products(table.nodes) // 2)
         self._team.run(
-            kernels.weight_gradient, work, self._space(nets), nets, cpu_network.row_blocks(first_t), first_t,
+            grad.weight_gradient, work, self._space(nets), nets, cpu_network.row_blocks(first_t), first_t,
             atoms, source, self._count(max(n, len(table.sums.G_rm))), par.weights, fwd.cache, table.pairs,
             table.sums, v_pc, self._M, self._axis, self._scale, E_bar_i, fwd.T_ikm, T_dot_ikm, S_dot_tk,
             self._new_adjoints(nets, n, moves), T_bar_ikm, T_dot_bar_ikm, *self._for_embedding(table),

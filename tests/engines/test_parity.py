@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 from kalmandp.arrays import to_numpy
 from kalmandp.engines import POTENTIAL_ENGINES, default_engine, potential_engine
 from kalmandp.engines.cpu_activation import CODES
+from kalmandp.engines.cpu_environment import sum_nodes
 from kalmandp.engines.table import SMOOTH, TableGrid, interpolation_error
 from kalmandp.engines.table import TOLERANCE as TABLE_TOLERANCE
 from kalmandp.errors import InputError
@@ -106,7 +107,8 @@ def test_a_planted_error_is_seen():
 
     def environment(davg, dstd, frames, pairs=None):
         env = forget(davg, dstd, frames, pairs)
-        return env._replace(nodes=engine._nodes(env._replace(count_iv=0 * env.count_iv), env.nodes.step))
+        empty = env._replace(count_iv=0 * env.count_iv)
+        return env._replace(nodes=sum_nodes(case.architecture, engine._team, empty, env.nodes.step))
 
     engine.environment = environment
     wanted = passes(potential_engine("numpy", case.architecture, case.layout), case, frames, seeded())
@@ -165,7 +167,9 @@ def test_a_sharp_net_gets_a_finer_table():
     env = engine.environment(case.davg, case.dstd, frames)
     table = engine.tabulate(case.par, env)
     assert table.grid.step < engine.grid.step
-    coarse = engine._table(case.par, env, engine.grid, engine._nodes(env, engine.grid.step))
+    coarse = engine._table(
+        case.par, env, engine.grid, sum_nodes(case.architecture, engine._team, env, engine.grid.step)
+    )
     assert coarse.error > TABLE_TOLERANCE >= table.error
 
 
