@@ -148,8 +148,10 @@ class CudaRLEKF(RLEKF):
         ------
         FilterError
             If one of them met a number it must not use. Those before it are taken in; weights, P, λ and
-            the count of updates are as they were before the one that failed.
+            the count of updates are as they were before the one that failed. Or if putting one of them into
+            the stream was interrupted half way.
         """
+        self._require_whole()
         if not self._journal:
             return []
         journal, self._journal = self._journal, []
@@ -171,9 +173,7 @@ class CudaRLEKF(RLEKF):
         for u in journal:
             m = len(u.error_q)
             S_qq, error_q, nis, step, gain = np.split(figures[at : at + m * m + m + 3], _places(m))
-            info = UpdateInfo(
-                S_qq.reshape(m, m), float(nis[0]), sqrt(step[0]), sqrt(gain[0]), u.lam
-            )
+            info = UpdateInfo(S_qq.reshape(m, m), float(nis[0]), sqrt(step[0]), sqrt(gain[0]), u.lam)
             done.append((error_q, info))
             at += m * m + m + 3
         return done
