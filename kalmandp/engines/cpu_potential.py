@@ -59,7 +59,6 @@ class FusedEnvironment(NamedTuple):
     """Twin of `Environment`, with pairs as rows of a compressed list.
 
     first_i : (n_atoms + 1,) pairs of atom i are first_i[i] … first_i[i+1]−1
-    back_p : (p,) the same pair seen from its other end
     geometry_p : (p, 5) n = r/|r|, ds/dr, s/r
     low, high : range of g = R̃_p0
     order_r : (n_atoms,) atoms by type: atom of row r of the fitting nets
@@ -74,7 +73,6 @@ class FusedEnvironment(NamedTuple):
     j_p: Any
     r_pc: Any
     first_i: Any
-    back_p: Any
     net_p: Any
     Rt_pk: Any
     geometry_p: Any
@@ -109,6 +107,7 @@ class PairData(NamedTuple):
     place_p: Any
     inverse_step: float
     c_an: Any
+    dc_an: Any
 
 
 class NodeSums(NamedTuple):
@@ -198,6 +197,7 @@ class NumbaEngine:
         self._M, self._axis, self._scale = a.embedding[-1], a.axis_neuron, 1.0 / a.n_neighbours
         self._padded = 8 * -(-self._M // 8)
         self._coefficients = np.ascontiguousarray(lagrange_coefficients().T)
+        self._slopes = np.arange(1, ORDER)[:, None] * self._coefficients[1:]
         self._w_embedding = slice(0, int(self._fitting.forms[0, 0, cpu_network.W_START]))
         self._values: dict[float, NodeValues] = {}
         self._step = self.grid.step
@@ -217,16 +217,16 @@ class NumbaEngine:
         n_p = len(i_p)
         first_i = np.searchsorted(i_p, np.arange(len(types_i) + 1))
         davg, dstd = np.ascontiguousarray(davg, dtype=float), np.ascontiguousarray(dstd, dtype=float)
-        Rt_pk, geometry_p, back_p = np.empty((n_p, 4)), np.empty((n_p, 5)), np.empty(n_p, np.int32)
+        Rt_pk, geometry_p = np.empty((n_p, 4)), np.empty((n_p, 5))
         self._team.run(
-            kernels.pair_environment, 200 * n_p, first_i, types_i, i_p, j_p, r_pc, a.rcut_smth, a.rcut,
-            np.array(SWITCH_COEFFICIENTS), davg, dstd, Rt_pk, geometry_p, back_p,
+            kernels.pair_environment, 60 * n_p, first_i, types_i, i_p, r_pc, a.rcut_smth, a.rcut,
+            np.array(SWITCH_COEFFICIENTS), davg, dstd, Rt_pk, geometry_p,
         )  # fmt: skip
         order_r = np.argsort(types_i, kind="stable")
         first_t = np.searchsorted(types_i[order_r], np.arange(a.n_types + 1))
         low, high = (float(Rt_pk[:, 0].min()), float(Rt_pk[:, 0].max())) if n_p else (0.0, 0.0)
         env = FusedEnvironment(
-            types_i, frame_i, n_frames, i_p, j_p, r_pc, first_i, back_p, kinds.net_v[v_p].astype(np.int32),
+            types_i, frame_i, n_frames, i_p, j_p, r_pc, first_i, kinds.net_v[v_p].astype(np.int32),
             Rt_pk, geometry_p, dstd, virtual_rows(a, davg, dstd), empty_slots(a, types_i, i_p, v_p),
             low, high, order_r, first_t, cpu_network.row_blocks(first_t), None,
         )  # fmt: skip
@@ -290,7 +290,7 @@ class NumbaEngine:
         sums = NodeSums(nodes.touched_i, row_t, nodes.S_tk, values.G_rm)
         pairs = PairData(
             env.first_i, env.types_i, env.Rt_pk, env.geometry_p, env.dstd, nodes.place_p, 1.0 / grid.step,
-            self._coefficients,
+            self._coefficients, self._slopes,
         )  # fmt: skip
         return Table(grid, rows, values.cache, sums, pairs, nodes, error)
 
@@ -337,7 +337,8 @@ class NumbaEngine:
     def forces(self, env: FusedEnvironment, f_pc):
         """Twin of `model.forces_from_pairs`."""
         F_ic = np.empty((env.n_atoms, 3))
-        self._team.run(kernels.forces, 10 * len(f_pc), env.first_i, env.back_p, f_pc, F_ic)
+        parts = self._store.empty((CHUNKS, env.n_atoms, 3))
+        self._team.run(kernels.forces, 10 * len(f_pc), env.first_i, env.j_p, f_pc, parts, F_ic)
         return F_ic
 
     def virial(self, env: FusedEnvironment, f_pc):

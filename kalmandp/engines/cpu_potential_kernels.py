@@ -38,6 +38,7 @@ from kalmandp.engines.cpu_network import (
 )
 from kalmandp.engines.table import ORDER
 from kalmandp.engines.threads import KERNEL, PART, done, take, wait
+from kalmandp.engines.vectors import load, multiply_add, splat, store, totals, zeros
 
 #: Atoms of a task in passes over pairs.
 ATOMS = 16
@@ -60,7 +61,6 @@ def pair_environment(
     first_i,
     types_i,
     i_p,
-    j_p,
     r_pc,
     rcut_smth,
     rcut,
@@ -69,12 +69,8 @@ def pair_environment(
     dstd,
     Rt_pk,
     geometry,
-    back_p,
 ):
-    """R̃ and what its derivatives need, by the equations of `environment.raw_environment`; the pairs' backs.
-
-    The back of a pair is the pair j → i whose vector is −r_p; images of an atom differ by a lattice vector.
-    """
+    """R̃ and what its derivatives need, by the equations of `environment.raw_environment`."""
     A, B, C = switch[0], switch[1], switch[2]
     n_atoms = len(types_i)
     while True:
@@ -99,47 +95,33 @@ def pair_environment(
                 Rt_pk[p, 1 + d] = (s * n_d - davg[t, 1 + d]) / dstd[t, 1 + d]
             geometry[p, DS] = (dw - s) / r
             geometry[p, S_R] = s / r
-            back_p[p] = _back(p, first_i, i_p, j_p, r_pc)
 
 
 @njit(**PART)
-def _back(p, first_i, i_p, j_p, r_pc):
-    i, j = i_p[p], j_p[p]
-    best, best_q = np.inf, -1
-    for q in range(first_i[j], first_i[j + 1]):
-        if j_p[q] == i:
-            apart = 0.0
-            for c in range(3):
-                apart += (r_pc[q, c] + r_pc[p, c]) ** 2
-            if apart < best:
-                best, best_q = apart, q
-    return best_q
-
-
-@njit(**PART)
-def _weights(g, inverse_step, c_an, ell):
-    """The Lagrange weights ℓ_n(g) = Σ_a c_an xᵃ of the nodes around g."""
+def _offset(g, inverse_step):
+    """Where g lies between its nodes, from the middle: −½ ≤ x < ½."""
     u = g * inverse_step
-    x = u - np.floor(u) - 0.5
-    for n in range(ORDER):
-        ell[n] = c_an[ORDER - 1, n]
+    return u - np.floor(u) - 0.5
+
+
+@njit(**PART)
+def _weights(g, inverse_step, c_an):
+    """The Lagrange weights ℓ_n(g) = Σ_a c_an xᵃ of the nodes around g, a vector."""
+    x = splat(c_an, _offset(g, inverse_step))
+    ell = load(c_an[ORDER - 1], 0)
     for a in range(ORDER - 2, -1, -1):
-        for n in range(ORDER):
-            ell[n] = ell[n] * x + c_an[a, n]
+        ell = multiply_add(ell, x, load(c_an[a], 0))
+    return ell
 
 
 @njit(**PART)
-def _slopes(g, inverse_step, c_an, dell):
-    """dℓ_n/dg = Σ_a a c_an xᵃ⁻¹ / h."""
-    u = g * inverse_step
-    x = u - np.floor(u) - 0.5
-    for n in range(ORDER):
-        dell[n] = (ORDER - 1) * c_an[ORDER - 1, n]
-    for a in range(ORDER - 2, 0, -1):
-        for n in range(ORDER):
-            dell[n] = dell[n] * x + a * c_an[a, n]
-    for n in range(ORDER):
-        dell[n] *= inverse_step
+def _slopes(g, inverse_step, dc_an):
+    """dℓ_n/dg = Σ_a dc_an xᵃ / h with dc_a = (a + 1) c_(a+1), a vector."""
+    x = splat(dc_an, _offset(g, inverse_step))
+    dell = load(dc_an[ORDER - 2], 0)
+    for a in range(ORDER - 3, -1, -1):
+        dell = multiply_add(dell, x, load(dc_an[a], 0))
+    return multiply_add(dell, splat(dc_an, inverse_step), zeros(dc_an))
 
 
 @njit(**PART)
@@ -203,7 +185,7 @@ def sum_nodes(
             for p in range(first_i[i], first_i[i + 1]):
                 node = _first_node(Rt_pk[p, 0], inverse_step) - lowest
                 place_p[p] = place[net_p[p], node]
-                _weights(Rt_pk[p, 0], inverse_step, c_an, ell)
+                store(ell, 0, _weights(Rt_pk[p, 0], inverse_step, c_an))
                 for n in range(ORDER):
                     to = S_tk[touched_i[i] + place_p[p] + n]
                     for k in range(4):
@@ -348,7 +330,6 @@ def pair_gradient(
     counters, me, space, nets, blocks, order, each, w, cache, pairs, sums, M, axis, scale, T_ikm, f_pc
 ):
     """Ē = 1 → D̄ → T̄ → B → f_pc = Σ_k R̃̄_k ∂R̃_k/∂r_c."""
-    ell, dell = space.weights[me, 0], space.weights[me, 1]
     bar, new, a_bar, idt_bar = space.rows[me, 0], space.rows[me, 1], space.layers[me, 0], space.layers[me, 1]
     T_bar, B_kt = space.T_km[me], space.B_kt[me]
     D_bar = new if nets.forms.shape[1] % 2 else bar
@@ -364,7 +345,7 @@ def pair_gradient(
             T_bar[:] = 0.0
             _contract_adjoint(T_ikm[i], M, axis, D_bar[r - r0], T_bar)
             _adjoint_of_weights(T_bar, sums, sums.touched_i[i], sums.touched_i[i + 1], B_kt)
-            _atom_gradient(i, pairs, B_kt, ell, dell, f_pc)
+            _atom_gradient(i, pairs, B_kt, f_pc)
 
 
 @njit(**PART)
@@ -384,23 +365,23 @@ def _adjoint_of_weights(T_bar, sums, t0, t1, B_kt):
 
 
 @njit(**PART)
-def _atom_gradient(i, pairs, B_kt, ell, dell, f_pc):
+def _atom_gradient(i, pairs, B_kt, f_pc):
     """f_p of the pairs of one atom from its B."""
     Rt_pk, sigma = pairs.Rt_pk, pairs.dstd[pairs.types_i[i]]
     f0, f1, f2, f3 = 1 / sigma[0], 1 / sigma[1], 1 / sigma[2], 1 / sigma[3]
     B0, B1, B2, B3 = B_kt[0], B_kt[1], B_kt[2], B_kt[3]
+    none = zeros(B0)
     for p in range(pairs.first_i[i], pairs.first_i[i + 1]):
-        x0, x1, x2, x3 = Rt_pk[p, 0], Rt_pk[p, 1], Rt_pk[p, 2], Rt_pk[p, 3]
-        _weights(x0, pairs.inverse_step, pairs.c_an, ell)
-        _slopes(x0, pairs.inverse_step, pairs.c_an, dell)
-        t = pairs.place_p[p]
-        b0 = b1 = b2 = b3 = 0.0
-        for n in range(ORDER):
-            c0, c1, c2, c3 = B0[t + n], B1[t + n], B2[t + n], B3[t + n]
-            b0 += ell[n] * c0 + dell[n] * ((x0 * c0 + x1 * c1) + (x2 * c2 + x3 * c3))
-            b1 += ell[n] * c1
-            b2 += ell[n] * c2
-            b3 += ell[n] * c3
+        t, g = pairs.place_p[p], Rt_pk[p, 0]
+        ell = _weights(g, pairs.inverse_step, pairs.c_an)
+        c0, c1, c2, c3 = load(B0, t), load(B1, t), load(B2, t), load(B3, t)
+        along = multiply_add(splat(B0, g), c0, none)
+        along = multiply_add(splat(B0, Rt_pk[p, 1]), c1, along)
+        along = multiply_add(splat(B0, Rt_pk[p, 2]), c2, along)
+        along = multiply_add(splat(B0, Rt_pk[p, 3]), c3, along)
+        along = multiply_add(_slopes(g, pairs.inverse_step, pairs.dc_an), along, multiply_add(ell, c0, none))
+        c1, c2, c3 = multiply_add(ell, c1, none), multiply_add(ell, c2, none), multiply_add(ell, c3, none)
+        b0, b1, b2, b3 = totals(along, c1, c2, c3)
         n = pairs.geometry_p[p]
         b0, b1, b2, b3 = b0 * f0, b1 * f1, b2 * f2, b3 * f3
         radial = n[DS] * b0 + (n[DS] - n[S_R]) * (b1 * n[0] + b2 * n[1] + b3 * n[2])
@@ -410,21 +391,38 @@ def _atom_gradient(i, pairs, B_kt, ell, dell, f_pc):
 
 
 @njit(**KERNEL)
-def forces(counters, me, first_i, back_p, f_pc, F_ic):
-    """F_i = Σ_p (f_p − f_back(p)) over the pairs of centre i."""
-    n = len(F_ic)
+def forces(counters, me, first_i, j_p, f_pc, parts, F_ic):
+    """F_i = Σ_{p: centre i} f_p − Σ_{p: neighbour i} f_p: chunks of atoms into ``parts`` of their own."""
+    chunks, n = parts.shape[0], len(F_ic)
     while True:
-        task = take(counters, me, 0, groups(n))
+        chunk = take(counters, me, 0, chunks)
+        if chunk >= chunks:
+            break
+        F = parts[chunk]
+        F[:] = 0.0
+        for i in range(n * chunk // chunks, n * (chunk + 1) // chunks):
+            x = y = z = 0.0
+            for p in range(first_i[i], first_i[i + 1]):
+                f, back = f_pc[p], F[j_p[p]]
+                x, y, z = x + f[0], y + f[1], z + f[2]
+                back[0] -= f[0]
+                back[1] -= f[1]
+                back[2] -= f[2]
+            F[i, 0] += x
+            F[i, 1] += y
+            F[i, 2] += z
+        done(counters, 0)
+    wait(counters, 0, chunks)
+    while True:
+        task = take(counters, me, 1, groups(n))
         if task >= groups(n):
             break
         for i in range(task * ATOMS, min(n, (task + 1) * ATOMS)):
-            x = y = z = 0.0
-            for p in range(first_i[i], first_i[i + 1]):
-                q = back_p[p]
-                x += f_pc[p, 0] - f_pc[q, 0]
-                y += f_pc[p, 1] - f_pc[q, 1]
-                z += f_pc[p, 2] - f_pc[q, 2]
-            F_ic[i, 0], F_ic[i, 1], F_ic[i, 2] = x, y, z
+            for c in range(3):
+                total = 0.0
+                for chunk in range(chunks):
+                    total += parts[chunk, i, c]
+                F_ic[i, c] = total
 
 
 @njit(**KERNEL)
@@ -459,8 +457,8 @@ def _node_tangents(i, pairs, v_pc, scale, ell, dell, S_dot_tk):
         s1 = scale * (turn * n[0] + n[S_R] * v[0]) / sigma[1]
         s2 = scale * (turn * n[1] + n[S_R] * v[1]) / sigma[2]
         s3 = scale * (turn * n[2] + n[S_R] * v[2]) / sigma[3]
-        _weights(x0, pairs.inverse_step, pairs.c_an, ell)
-        _slopes(x0, pairs.inverse_step, pairs.c_an, dell)
+        store(ell, 0, _weights(x0, pairs.inverse_step, pairs.c_an))
+        store(dell, 0, _slopes(x0, pairs.inverse_step, pairs.dc_an))
         for a in range(ORDER):
             to, slope = S_dot_tk[pairs.place_p[p] + a], dell[a] * s0
             to[0] += ell[a] * s0 + slope * x0

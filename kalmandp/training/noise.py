@@ -3,11 +3,17 @@
 The filter sees a number y with noise R. In RLEKF's paper R is the number of blocks L, in the codes H and
 the error are divided by the number of atoms instead; scaling (y, H) by c with noise R is the same as
 noise R/c² on y itself, so all these choices are choices of R, and this file states them as such.
+
+Whatever the rule, R may follow the errors that the model makes now: `AdaptiveNoise`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+import numpy as np
+
+from kalmandp.arrays import to_numpy
 
 
 @dataclass(frozen=True)
@@ -76,3 +82,65 @@ class BlockNoise:
     def atomic_energy(self, n_atoms: int, n_blocks: int) -> float:
         """R of a mean of signed atomic energies."""
         return self._variance(self.pref_a, n_atoms, n_blocks)
+
+
+class AdaptiveNoise:
+    """R that follows the errors: what a model cannot fit yet is no reason to tear at its weights.
+
+    For each kind c of number (energy, force, …) with the rule's variance R⁰::
+
+        ρ_c ← ρ_c + (1 − β)(error²/R⁰ − ρ_c)                      β = MEMORY
+        R   = R⁰ max(1, γ ρ_c)
+
+    An extended Kalman filter takes the model for linear; while the errors are large that is wrong, and
+    with the R of a converged model the first steps are far too long. With this R they are as long as the
+    errors are trustworthy, and R⁰ is what R comes down to in the end.
+
+    What a step's updates did counts from the next step on, so that nobody has to wait for them (the very
+    first numbers of a kind count at once).
+
+    Parameters
+    ----------
+    factor : γ
+    """
+
+    MEMORY = 0.98
+
+    def __init__(self, factor: float):
+        self.factor = factor
+        self._usual: dict[str, float] = {}
+        self._seen: list[tuple[str, float]] = []
+
+    def noise(self, kind_q, noise_q, error_q):
+        """R (m,) of a measurement whose rule says ``noise_q``."""
+        if not all(kind in self._usual for kind in kind_q):
+            for kind, ratio in _ratios(kind_q, noise_q, error_q).items():
+                self._usual.setdefault(kind, ratio)
+        growth_q = [max(1.0, self.factor * self._usual[kind]) for kind in kind_q]
+        return np.asarray(noise_q) * growth_q
+
+    def see(self, kind_q, noise_q, error_q) -> None:
+        """Tell the errors of an update; they count once `begin_step` was called."""
+        self._seen += _ratios(kind_q, noise_q, error_q).items()
+
+    def begin_step(self) -> None:
+        """Take what was seen into account."""
+        for kind, ratio in self._seen:
+            self._usual[kind] += (1.0 - self.MEMORY) * (ratio - self._usual[kind])
+        self._seen = []
+
+    def state(self) -> dict:
+        """Numbers for a checkpoint."""
+        self.begin_step()
+        return {f"usual_{kind}": ratio for kind, ratio in self._usual.items()}
+
+    def restore(self, state: dict) -> None:
+        """Go on from what `state` returned, among other things."""
+        self._usual = {k[6:]: float(v) for k, v in state.items() if k.startswith("usual_")}
+
+
+def _ratios(kind_q, noise_q, error_q) -> dict[str, float]:
+    """The mean of error²/R of each kind in a measurement."""
+    ratio_q = to_numpy(error_q) ** 2 / np.asarray(noise_q)
+    kinds = np.asarray(kind_q)
+    return {kind: float(ratio_q[kinds == kind].mean()) for kind in dict.fromkeys(kind_q)}

@@ -29,6 +29,7 @@ class KalmanChoices:
         or "matrix" (every component a number of its own, one update)
     order : what is measured on a frame, in this order: of "energy", "atomic_energy", "force", "virial"
     batch_sum : DeePMD-kit's batch: H summed over B frames and the error times √B
+    adapt : γ of `training.noise.AdaptiveNoise`, 0 for a fixed R
     gate : bound of `training.gate`, None for no gate
     checkpoint_dtype : in which a checkpoint stores P, see `training.checkpoint`
     """
@@ -47,6 +48,7 @@ class KalmanChoices:
     batch_sum: bool = False
     covariance: str = "tiled"
     covariance_dtype: str = "float64"
+    adapt: float = 0.0
     gate: float | None = None
     checkpoint_dtype: str | None = None
 
@@ -55,7 +57,7 @@ class KalmanChoices:
 PRESETS = {
     "default": KalmanChoices(
         p0=1.0, lam=0.999, nu=0.999, partition="RLEKF", block_size=5120, measurement="paired",
-        noise=PhysicalNoise(sigma_e=0.001, sigma_f=0.03, sigma_w=0.005),
+        noise=PhysicalNoise(sigma_e=0.001, sigma_f=0.03, sigma_w=0.005), adapt=1.0,
     ),
     "paper": KalmanChoices(
         p0=1.0, lam=0.98, nu=0.9987, partition="RLEKF", block_size=5120, noise=BlockNoise(),
@@ -95,6 +97,7 @@ def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
         "measurement": optimizer.measurement,
         "covariance": optimizer.covariance,
         "covariance_dtype": optimizer.covariance_dtype,
+        "adapt": optimizer.adapt,
         "gate": optimizer.gate,
         "checkpoint_dtype": optimizer.checkpoint_dtype,
         "noise": _noise(choices.noise, optimizer),

@@ -88,6 +88,7 @@ class OptimizerSettings:
     pref_e, pref_f : (start, limit) prefactors of energy and force
     covariance : "tiled" (half of each block) or "dense"
     covariance_dtype : "float64" or "float32"
+    adapt : R follows the errors of late, times this (`training.noise.AdaptiveNoise`); 0 for a fixed R
     gate : leave out measurements this many times as far off as usual (`training.gate`)
     checkpoint_dtype : "float32" to store P rounded to that in checkpoints; a restart then no longer goes
         on with the same bits
@@ -114,6 +115,7 @@ class OptimizerSettings:
     pref_f: tuple[float, float] | None = None
     covariance: str | None = None
     covariance_dtype: str | None = None
+    adapt: float | None = None
     gate: float | None = None
     checkpoint_dtype: str | None = None
     adam_beta1: float = 0.9

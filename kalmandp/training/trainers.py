@@ -19,6 +19,7 @@ from kalmandp.training.device import Gpu, Host
 from kalmandp.training.diagnostics import Update, innovations
 from kalmandp.training.gate import Gate, Refusal
 from kalmandp.training.memory import parts_of
+from kalmandp.training.noise import AdaptiveNoise
 from kalmandp.training.presets import KalmanChoices
 from kalmandp.training.settings import Settings
 
@@ -45,9 +46,11 @@ class KalmanTrainer:
         self.potential, self.choices, self.rng, self.guard = potential, choices, rng, guard
         self.device = Host() if device is None else device
         self.gate = None if choices.gate is None else Gate(choices.gate)
+        self.adaptive = AdaptiveNoise(choices.adapt) if choices.adapt else None
         #: since the last `step` (or `measure`) began: what each update did, why it was left out if it was
         self.log: list[tuple[Update, Refusal | None]] = []
-        self._enqueued: list[tuple[str, ...]] = []  # kind_q of updates that were not waited for
+        #: kind_q and noise_q of updates that were not waited for
+        self._enqueued: list[tuple[tuple[str, ...], np.ndarray]] = []
         blocks = partition(parts_of(potential.layout), choices.partition, choices.block_size)
         self.filter = self.device.filter(potential, blocks, choices)
 
@@ -73,6 +76,8 @@ class KalmanTrainer:
         self.log, self._enqueued = [], []
         if self.gate is not None:
             self.gate.begin_step()
+        if self.adaptive is not None:
+            self.adaptive.begin_step()
         rng = self.rng if rng is None else rng
         choices = self.choices
         if choices.measurement == "signed":
@@ -137,6 +142,7 @@ class KalmanTrainer:
         H, error = m.H_qw, m.error_q
         if self.choices.batch_sum and n_frames > 1:
             H, error = n_frames * H, np.sqrt(n_frames) * error
+        noise_q = m.noise_q if self.adaptive is None else self.adaptive.noise(m.kind_q, m.noise_q, error)
         gate, refusal = self.gate, None
 
         def accept(error_q, S_qq) -> bool:
@@ -146,23 +152,25 @@ class KalmanTrainer:
 
         with self.guard():  # the potential has the filter's weights at any moment that can be seen
             asked = None if gate is None else accept
-            info = self.device.take_in(self.filter, self.potential, H, error, m.noise_q, asked)
+            info = self.device.take_in(self.filter, self.potential, H, error, noise_q, asked)
         if info is None:
-            self._enqueued.append(m.kind_q)
+            self._enqueued.append((m.kind_q, m.noise_q))
         else:
-            self._note(self.updates, m.kind_q, to_numpy(error), info, refusal)
+            self._note(self.updates, m.kind_q, m.noise_q, to_numpy(error), info, refusal)
         return info
 
     def settle(self):
         """Wait for the updates since `measure` began; what the last one did, None if none was waiting."""
-        kinds, self._enqueued = self._enqueued, []
-        done = self.device.settle(self.filter) if kinds else []
-        first = self.updates - len(kinds)
-        for n, (kind_q, (error_q, info)) in enumerate(zip(kinds, done[-len(kinds) :], strict=True), start=1):
-            self._note(first + n, kind_q, error_q, info, None)
+        asked, self._enqueued = self._enqueued, []
+        done = self.device.settle(self.filter) if asked else []
+        first = self.updates - len(asked)
+        for n, (what, (error_q, info)) in enumerate(zip(asked, done[-len(asked) :], strict=True), start=1):
+            self._note(first + n, *what, error_q, info, None)
         return done[-1][1] if done else None
 
-    def _note(self, update: int, kind_q, error_q, info: UpdateInfo, refusal: Refusal | None) -> None:
+    def _note(self, update: int, kind_q, noise_q, error_q, info: UpdateInfo, refusal: Refusal | None) -> None:
+        if self.adaptive is not None and info.accepted:
+            self.adaptive.see(kind_q, noise_q, error_q)
         found = innovations(kind_q, error_q, info.innovation_variance)
         nis, left_out = info.nis / len(error_q), not info.accepted
         self.log.append(
@@ -174,7 +182,8 @@ class KalmanTrainer:
         return to_numpy(self.filter.covariance.trace())
 
     def state(self) -> dict:
-        return self.filter.state(copy=False)
+        state = self.filter.state(copy=False)
+        return state if self.adaptive is None else {**state, **self.adaptive.state()}
 
     def restore(self, state: dict) -> None:
         blocks = self.filter.blocks
@@ -182,6 +191,8 @@ class KalmanTrainer:
             raise InputError(
                 "the input's optimizer cuts P into other blocks than the checkpoint's; expected the same"
             )
+        if self.adaptive is not None:
+            self.adaptive.restore(state)
         dtype = self.filter.covariance.dtype
         del self.filter  # or there would be two P in memory
         self.filter = self.device.restored(state)

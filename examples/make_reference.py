@@ -1,4 +1,4 @@
-"""Build the API reference from the docstrings:  pip install ".[docs]" && python docs/make_reference.py
+"""Build the API reference from the docstrings:  pip install ".[docs]" && python examples/make_reference.py
 
 Writes HTML into ``site/`` (or the folder given): the public names first, then every module, each function
 with its equation, shapes, units and source text.

@@ -1,0 +1,60 @@
+"""R that follows the errors: the recursion by hand, its floor, its memory in a checkpoint."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from kalmandp.training.noise import AdaptiveNoise
+from kalmandp.training.presets import PRESETS, resolve
+from kalmandp.training.settings import OptimizerSettings
+
+FLOOR = np.array([4.0, 0.01])
+KINDS = ("energy", "force")
+
+
+def test_the_first_errors_count_at_once():
+    noise = AdaptiveNoise(0.5)
+    # ρ = 100/4 and 0.0004/0.01: the force is better than its floor already
+    assert_allclose(noise.noise(KINDS, FLOOR, np.array([10.0, -0.02])), [0.5 * 25 * 4, 0.01], rtol=1e-15)
+
+
+def test_later_errors_count_from_the_next_step_on_by_one_part_in_fifty():
+    noise = AdaptiveNoise(1.0)
+    before = noise.noise(KINDS, FLOOR, np.array([10.0, 1.0]))
+    noise.see(KINDS, FLOOR, np.array([2.0, 0.1]))
+    assert (noise.noise(KINDS, FLOOR, np.array([2.0, 0.1])) == before).all()
+    noise.begin_step()
+    rho = [25 + 0.02 * (1 - 25), 100 + 0.02 * (1 - 100)]
+    assert_allclose(noise.noise(KINDS, FLOOR, np.zeros(2)), np.array(rho) * FLOOR, rtol=1e-14)
+
+
+def test_small_errors_bring_r_down_to_the_rule_and_no_further():
+    noise = AdaptiveNoise(1.0)
+    noise.noise(KINDS, FLOOR, np.array([10.0, 1.0]))
+    for _ in range(2000):
+        noise.see(KINDS, FLOOR, np.array([1e-6, 1e-6]))
+        noise.begin_step()
+    assert (noise.noise(KINDS, FLOOR, np.zeros(2)) == FLOOR).all()
+
+
+def test_several_numbers_of_a_kind_count_as_their_mean_square():
+    noise = AdaptiveNoise(1.0)
+    R = noise.noise(("force",) * 2, np.array([0.01, 0.01]), np.array([0.3, 0.4]))
+    assert_allclose(R, 0.01 * (9 + 16) / 2, rtol=1e-15)
+
+
+def test_state_goes_on_where_it_was():
+    one, other = AdaptiveNoise(1.0), AdaptiveNoise(1.0)
+    one.noise(KINDS, FLOOR, np.array([10.0, 1.0]))
+    one.see(KINDS, FLOOR, np.array([3.0, 0.3]))
+    other.restore({"weights": np.zeros(2), **one.state()})
+    error = np.array([1.0, 1.0])
+    assert (one.noise(KINDS, FLOOR, error) == other.noise(KINDS, FLOOR, error)).all()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_only_our_own_preset_adapts(name):
+    assert (resolve(OptimizerSettings(type="RLEKF", preset=name)).adapt > 0) == (name == "default")
+    assert resolve(OptimizerSettings(type="RLEKF", preset=name, adapt=0.0)).adapt == 0.0
