@@ -148,8 +148,10 @@ class CudaRLEKF(RLEKF):
         ------
         FilterError
             If one of them met a number it must not use. Those before it are taken in; weights, P, λ and
-            the count of updates are as they were before the one that failed.
+            the count of updates are as they were before the one that failed. Or if putting one of them into
+            the stream was interrupted half way.
         """
+        self._require_whole()
         if not self._journal:
             return []
         journal, self._journal = self._journal, []

@@ -4,7 +4,7 @@
     /json           input, model, info, generator, versions: JSON texts, stored as bytes (uint8)
     /potential      weights (N,) float64, davg, dstd, bias_atom_e, out_bias: the model as it is now
     /optimizer      of a Kalman filter: weights (N,), block_sizes (L,);
-                    attributes lam, nu, process_noise, updates, covariance ("tiled" or "dense")
+                    attributes lam, nu, process_noise, updates, covariance ("tiled", "cuda", "dense")
                     of Adam: weights, m, v (N,); attribute updates
     /optimizer/P    the covariance, see below
     /feed           order: numbers of the frames in this epoch; attributes epoch, position
@@ -16,7 +16,8 @@
 
 Strings in attributes are of fixed length. P is block-diagonal; its blocks P_l belong to consecutive
 weights, n_l = block_sizes[l] of them. "dense" has them as they are: block_0000, block_0001, …
-"tiled" has the lower halves in tiles of T × T numbers, and some columns U that are not folded in yet:
+"tiled" and, with a larger T, "cuda" have the lower halves in tiles of T × T numbers, and some columns U
+that are not folded in yet:
 
     P_l = scale (A_l − U_lᵀ U_l)                         scale: attribute of /optimizer/P
 

@@ -43,12 +43,12 @@ most = 1
 inputs, place = json.load(open(sys.argv[1])), sys.argv[2]
 found = {}
 for name, tree in inputs.items():
-    for threads in (1, 2, 3):
+    for threads in (1, 3):
         numba.set_num_threads(threads)
         folder = f"{place}/{name}-{threads}"
         run(tree, output=folder)
         found[f"{name}, {threads} threads"] = digest(folder)
-        # stopped once, and gone on with one thread less
+        # stopped once, and gone on with one thread less: with 2 of the 3
         count = iter(range(100))
         run(tree, output=folder + "-cut", stop=lambda: next(count) == 2)
         numba.set_num_threads(max(1, threads - 1))
@@ -84,7 +84,7 @@ def digests(tmp_path_factory):
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_bits(digests, name):
     mine = {run: digest for run, digest in digests["digests"].items() if run.startswith(f"{name},")}
-    assert len(mine) == 6 and len(set(mine.values())) == 1, mine
+    assert len(mine) == 4 and len(set(mine.values())) == 1, mine
 
 
 def test_other_settings_are_other_bits(digests):
