@@ -13,14 +13,14 @@ SPACING = 3.1035  # Å between molecules on a cubic lattice at 1 g/cm³
 JITTER = 0.25  # Å
 BOND, ANGLE = 0.9572, np.deg2rad(104.52)  # Å and radians: the free molecule
 #: Molecules along each edge, by the number of atoms.
-CELLS = {24: (2, 2, 2), 192: (4, 4, 4), 6144: (16, 16, 8)}
+CELLS = {24: (2, 2, 2), 192: (4, 4, 4), 648: (6, 6, 6), 1536: (8, 8, 8), 6144: (16, 16, 8)}
 #: The RLEKF paper's network: N = 53,102 for two types.
 NETWORK = {"embedding": (25, 25, 25), "axis_neuron": 16, "fitting": (50, 50, 50), "type_one_side": True}
 RCUT, RCUT_SMTH, SEL = 6.0, 0.5, (46, 92)
 
 
 def water(n_atoms: int, seed: int = 1) -> Frame:
-    """A frame of 24, 192 or 6,144 atoms, oxygen first."""
+    """A frame of as many atoms, one of the numbers in `CELLS`; oxygen first."""
     rng = np.random.default_rng(seed)
     cells = CELLS[n_atoms]
     O_mc = SPACING * (np.indices(cells).reshape(3, -1).T + 0.5)
@@ -37,10 +37,8 @@ def water(n_atoms: int, seed: int = 1) -> Frame:
 
 def potential(frame: Frame, seed: int = 1, **choices) -> Potential:
     """A potential with the paper's network and random weights: its sums are as long as a trained one's."""
-    return Potential.create(
-        TYPE_MAP, rcut=RCUT, rcut_smth=RCUT_SMTH, sel=SEL, frames=[frame],
-        rng=np.random.default_rng(seed), **NETWORK | choices,
-    )  # fmt: skip
+    choices = {"rcut": RCUT, "rcut_smth": RCUT_SMTH, "sel": SEL} | NETWORK | choices
+    return Potential.create(TYPE_MAP, frames=[frame], rng=np.random.default_rng(seed), **choices)
 
 
 def labelled(frame: Frame, seed: int = 2) -> Frame:
