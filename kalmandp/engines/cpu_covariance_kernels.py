@@ -13,6 +13,7 @@ from __future__ import annotations
 from numba import njit
 
 from kalmandp.engines.threads import KERNEL, PART, done, take, wait
+from kalmandp.engines.vectors import add_to, load, multiply_add, splat, store, totals, zeros
 
 #: A row of a tile is four lines of cache: T = 32 for float64, 64 for float32. Measured: two such rows at
 #: once are read from memory as fast as a plain sum reads; rows of 512 bytes, or four at once, slower.
@@ -48,61 +49,78 @@ def _tile_one(a, xI, xJ, yI, yJ):
 
 
 @njit(**PART)
-def _tile_two(a, xI, zI, xJ, zJ, yI, vI, yJ, vJ):
-    """`_tile_one` for two vectors x and z at once, with results y and v."""
+def _tile_two(a, XI, XJ, YI, YJ, q):
+    """`_tile_one` for the vectors q and q + 1 of X (m, T): x_J and y_J stay in registers, two rows at a time.
+
+    A row of a tile is four vectors.
+    """
     T = ROW_BYTES // a.itemsize
+    V = T // 4
+    x, z = XJ[q], XJ[q + 1]
+    x0, x1, x2, x3 = load(x, 0), load(x, V), load(x, 2 * V), load(x, 3 * V)
+    z0, z1, z2, z3 = load(z, 0), load(z, V), load(z, 2 * V), load(z, 3 * V)
+    y0 = y1 = y2 = y3 = v0 = v1 = v2 = v3 = zeros(x)
     for i in range(0, T, 2):
-        a0 = a[i]
-        a1 = a[i + 1]
-        x0 = xI[i]
-        x1 = xI[i + 1]
-        z0 = zI[i]
-        z1 = zI[i + 1]
-        s0 = s1 = t0 = t1 = a.dtype.type(0)
-        for j in range(T):
-            b0 = a0[j]
-            b1 = a1[j]
-            x = xJ[j]
-            z = zJ[j]
-            yJ[j] += b0 * x0 + b1 * x1
-            vJ[j] += b0 * z0 + b1 * z1
-            s0 += b0 * x
-            s1 += b1 * x
-            t0 += b0 * z
-            t1 += b1 * z
-        yI[i] += s0
-        yI[i + 1] += s1
-        vI[i] += t0
-        vI[i + 1] += t1
+        s = t = u = w = zeros(x)
+        for second in range(2):
+            row = a[i + second]
+            b0, b1, b2, b3 = load(row, 0), load(row, V), load(row, 2 * V), load(row, 3 * V)
+            p, r = splat(x, XI[q, i + second]), splat(x, XI[q + 1, i + second])
+            y0, y1 = multiply_add(p, b0, y0), multiply_add(p, b1, y1)
+            y2, y3 = multiply_add(p, b2, y2), multiply_add(p, b3, y3)
+            v0, v1 = multiply_add(r, b0, v0), multiply_add(r, b1, v1)
+            v2, v3 = multiply_add(r, b2, v2), multiply_add(r, b3, v3)
+            c = multiply_add(b1, x1, multiply_add(b0, x0, zeros(x)))
+            c = multiply_add(b3, x3, multiply_add(b2, x2, c))
+            d = multiply_add(b1, z1, multiply_add(b0, z0, zeros(x)))
+            d = multiply_add(b3, z3, multiply_add(b2, z2, d))
+            if second == 0:
+                s, t = c, d
+            else:
+                u, w = c, d
+        k0, k1, k2, k3 = totals(s, u, t, w)
+        YI[q, i] += k0
+        YI[q, i + 1] += k1
+        YI[q + 1, i] += k2
+        YI[q + 1, i + 1] += k3
+    _add_row(YJ[q], V, y0, y1, y2, y3)
+    _add_row(YJ[q + 1], V, v0, v1, v2, v3)
+
+
+@njit(**PART)
+def _add_row(y, V, y0, y1, y2, y3):
+    add_to(y, 0, y0)
+    add_to(y, V, y1)
+    add_to(y, 2 * V, y2)
+    add_to(y, 3 * V, y3)
+
+
+@njit(**PART)
+def _store_row(y, V, y0, y1, y2, y3):
+    store(y, 0, y0)
+    store(y, V, y1)
+    store(y, 2 * V, y2)
+    store(y, 3 * V, y3)
 
 
 @njit(**PART)
 def _add_product(Y, C, B):
-    """Y += C B, (n, T) += (n, k)(k, T), n and k multiples of four: blocks of 4 × 4 stay in registers."""
-    T = ROW_BYTES // B.itemsize
-    for n in range(0, Y.shape[0], 4):
-        y0 = Y[n]
-        y1 = Y[n + 1]
-        y2 = Y[n + 2]
-        y3 = Y[n + 3]
-        for k in range(0, C.shape[1], 4):
-            b0 = B[k]
-            b1 = B[k + 1]
-            b2 = B[k + 2]
-            b3 = B[k + 3]
-            c00, c01, c02, c03 = C[n, k], C[n, k + 1], C[n, k + 2], C[n, k + 3]
-            c10, c11, c12, c13 = C[n + 1, k], C[n + 1, k + 1], C[n + 1, k + 2], C[n + 1, k + 3]
-            c20, c21, c22, c23 = C[n + 2, k], C[n + 2, k + 1], C[n + 2, k + 2], C[n + 2, k + 3]
-            c30, c31, c32, c33 = C[n + 3, k], C[n + 3, k + 1], C[n + 3, k + 2], C[n + 3, k + 3]
-            for j in range(T):
-                d0 = b0[j]  # named, or the compiler would load it again after a store to y
-                d1 = b1[j]
-                d2 = b2[j]
-                d3 = b3[j]
-                y0[j] += c00 * d0 + c01 * d1 + c02 * d2 + c03 * d3
-                y1[j] += c10 * d0 + c11 * d1 + c12 * d2 + c13 * d3
-                y2[j] += c20 * d0 + c21 * d1 + c22 * d2 + c23 * d3
-                y3[j] += c30 * d0 + c31 * d1 + c32 * d2 + c33 * d3
+    """Y += C B, (n, T) += (n, k)(k, T): two rows of four vectors stay in registers."""
+    V = ROW_BYTES // B.itemsize // 4
+    for n in range(0, Y.shape[0], 2):
+        y, z, c, d = Y[n], Y[n + 1], C[n], C[n + 1]
+        y0, y1, y2, y3 = load(y, 0), load(y, V), load(y, 2 * V), load(y, 3 * V)
+        z0, z1, z2, z3 = load(z, 0), load(z, V), load(z, 2 * V), load(z, 3 * V)
+        for k in range(C.shape[1]):
+            b = B[k]
+            b0, b1, b2, b3 = load(b, 0), load(b, V), load(b, 2 * V), load(b, 3 * V)
+            p, q = splat(y, c[k]), splat(y, d[k])
+            y0, z0 = multiply_add(p, b0, y0), multiply_add(q, b0, z0)
+            y1, z1 = multiply_add(p, b1, y1), multiply_add(q, b1, z1)
+            y2, z2 = multiply_add(p, b2, y2), multiply_add(q, b2, z2)
+            y3, z3 = multiply_add(p, b3, y3), multiply_add(q, b3, z3)
+        _store_row(y, V, y0, y1, y2, y3)
+        _store_row(z, V, z0, z1, z2, z3)
 
 
 @njit(**KERNEL)
@@ -134,10 +152,7 @@ def _chunk_product(tiles, X, sums, rows, chunk):
             # a diagonal tile is stored whole: the product with its transpose goes nowhere
             yJ = to + c if c < r else nowhere
             for q in range(0, m - 1, 2):
-                _tile_two(
-                    tiles[start + c], X[r, q], X[r, q + 1], X[c, q], X[c, q + 1],
-                    sums[yI, q], sums[yI, q + 1], sums[yJ, q], sums[yJ, q + 1],
-                )  # fmt: skip
+                _tile_two(tiles[start + c], X[r], X[c], sums[yI], sums[yJ], q)
             if m % 2:
                 q = m - 1
                 _tile_one(tiles[start + c], X[r, q], X[c, q], sums[yI, q], sums[yJ, q])

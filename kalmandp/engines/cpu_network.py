@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 
 from kalmandp.engines.cpu_activation import activation_id, apply
-from kalmandp.engines.cpu_linear import add_outer, add_product, column_sum, dot_product
+from kalmandp.engines.cpu_linear import add_product, column_sum, dot_product, outer_sum
 from kalmandp.engines.threads import PART
 from kalmandp.potential.weights import LayerForm
 
@@ -241,7 +241,7 @@ def tangent_backward_rows(nets, net, w, r0, r1, source, cache, layers, bar, dot,
 
 
 @njit(**PART)
-def add_columns(nets, net, r0, r1, source, each, cache, layers, gradient, column):
+def add_columns(nets, net, r0, r1, source, cache, layers, gradient, column):
     """Add to the gradient what COLUMNS columns of a̅ (and ǡ) give: W̄ = Σ_r a̅ x + ǡ ẋ, b̄ = Σ_r a̅."""
     form, X, X_dot, a_bar, idt_bar = nets.forms[net], cache.X, layers.X_dot, layers.a_bar, layers.idt_bar
     n = form.shape[0] - 1
@@ -250,9 +250,9 @@ def add_columns(nets, net, r0, r1, source, each, cache, layers, gradient, column
     n_in, n_out, xo, ao, ws, bs, ds, skip = form[n]
     j0 = column - ao
     count = min(COLUMNS, n_out - j0)
-    add_outer(gradient, ws + j0 * n_in, n_in, count, a_bar, column, X, xo, source, r0, r1)
-    if X_dot.shape[0] > 0:
-        add_outer(gradient, ws + j0 * n_in, n_in, count, layers.a_dot_bar, column, X_dot, xo, each, r0, r1)
+    outer_sum(
+        gradient, ws + j0 * n_in, n_in, count, a_bar, X, layers.a_dot_bar, X_dot, column, xo, source, r0, r1
+    )
     for j in range(count):
         gradient[bs + j0 + j] += column_sum(a_bar, column + j, r0, r1)
         if ds >= 0:

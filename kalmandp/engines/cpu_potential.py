@@ -131,8 +131,19 @@ class TableRows(NamedTuple):
     blocks: np.ndarray
 
 
+class NodeValues(NamedTuple):
+    """G of the nodes of a grid and of the empty slots, for weights ``w`` and g = ``g_v`` of those slots."""
+
+    w: Any
+    g_v: Any
+    grid: TableGrid
+    rows: TableRows
+    cache: NetCache
+    G_rm: Any
+
+
 class Table(NamedTuple):
-    """G at the nodes and for empty slots, and what the nets' backward pass needs."""
+    """G as a frame needs it, and what the nets' backward pass needs. error : estimated, relative"""
 
     grid: TableGrid
     rows: TableRows
@@ -187,6 +198,9 @@ class NumbaEngine:
         self._M, self._axis, self._scale = a.embedding[-1], a.axis_neuron, 1.0 / a.n_neighbours
         self._padded = 8 * -(-self._M // 8)
         self._coefficients = np.ascontiguousarray(lagrange_coefficients().T)
+        self._w_embedding = slice(0, int(self._fitting.forms[0, 0, cpu_network.W_START]))
+        self._values: dict[float, NodeValues] = {}
+        self._step = self.grid.step
         self._each = np.arange(0)
         self._team = Team(threads)
         self._store = Store()
@@ -216,7 +230,7 @@ class NumbaEngine:
             Rt_pk, geometry_p, dstd, virtual_rows(a, davg, dstd), empty_slots(a, types_i, i_p, v_p),
             low, high, order_r, first_t, cpu_network.row_blocks(first_t), None,
         )  # fmt: skip
-        return env._replace(nodes=self._nodes(env, self.grid.step))
+        return env._replace(nodes=self._nodes(env, self._step))
 
     def _nodes(self, env: FusedEnvironment, step: float) -> Nodes:
         """S at the nodes of that step."""
@@ -247,38 +261,52 @@ class NumbaEngine:
         below `table.TOLERANCE`. The choice depends on the weights alone, not on earlier calls.
         """
         grid = self.grid = self.grid.covering(env.low, env.high)
-        nodes = env.nodes
         while True:
-            table = self._run_nets(par, env, grid, nodes)
+            nodes = env.nodes if env.nodes.step == grid.step else self._nodes(env, grid.step)
+            table = self._table(par, env, grid, nodes)
             if table.error <= TOLERANCE:
+                self._step = grid.step  # where S of the next frame will be wanted
                 return table
             grid = grid.finer().covering(env.low, env.high)
-            nodes = self._nodes(env, grid.step)
 
-    def _run_nets(self, par: Parameters, env: FusedEnvironment, grid: TableGrid, nodes: Nodes) -> Table:
-        nets, new = self._embedding, self._store.empty
-        count = grid.stop - grid.start
+    def _table(self, par: Parameters, env: FusedEnvironment, grid: TableGrid, nodes: Nodes) -> Table:
+        """The table of one grid for a frame, its values kept as long as the weights stay what they are."""
+        w, g_v = par.weights[self._w_embedding], env.Rt_vk[:, 0]
+        values = self._values.get(grid.step)
+        if values is None or not _serves(values, w, g_v, grid):
+            values = self._run_nets(par, w, g_v, grid)
+            self._values = {step: v for step, v in self._values.items() if _serves(v, w, g_v, v.grid)}
+            self._values[grid.step] = values
+        grid, rows = values.grid, values.rows
+        row_t = self._store.empty((len(nodes.net_t),), np.int32)
+        n_blocks = len(rows.blocks)
+        worst, largest = np.zeros(n_blocks), np.zeros(n_blocks)
+        # the error at nodes that this frame touches: what other frames did to the grid must not matter
+        self._team.run(
+            kernels.place_nodes, 20 * values.G_rm.size, rows, values.G_rm, *grid.touched(env.low, env.high),
+            worst, largest, nodes, rows.first_e[:-1] - grid.start, row_t,
+        )  # fmt: skip
+        error = relative_error(worst.max(initial=0.0), largest.max(initial=0.0))
+        sums = NodeSums(nodes.touched_i, row_t, nodes.S_tk, values.G_rm)
+        pairs = PairData(
+            env.first_i, env.types_i, env.Rt_pk, env.geometry_p, env.dstd, nodes.place_p, 1.0 / grid.step,
+            self._coefficients,
+        )  # fmt: skip
+        return Table(grid, rows, values.cache, sums, pairs, nodes, error)
+
+    def _run_nets(self, par: Parameters, w, g_v, grid: TableGrid) -> NodeValues:
+        """G at the nodes of the grid and for empty slots."""
+        nets, count = self._embedding, grid.stop - grid.start
         rows = _table_rows(count, tuple(pair_kinds(self.architecture).net_v.tolist()), len(nets.forms))
         n_rows = int(rows.first_e[-1])
         g_r = np.empty(n_rows)
         for first in rows.first_e[:-1]:
             g_r[first : first + count] = grid.nodes
-        g_r[rows.row_v] = env.Rt_vk[:, 0]
-        cache, G_rm = self._new_cache(nets, n_rows), new((n_rows, self._padded))
-        row_t = new((len(nodes.net_t),), np.int32)
-        worst, largest = np.zeros(len(rows.blocks)), np.zeros(len(rows.blocks))
-        # the error at nodes that this frame touches: what other frames did to the grid must not matter
-        self._team.run(
-            kernels.tabulate, multiplications(nets, n_rows), nets, rows, par.weights, g_r, cache, G_rm,
-            *grid.touched(env.low, env.high), worst, largest, nodes, rows.first_e[:-1] - grid.start, row_t,
-        )  # fmt: skip
-        error = relative_error(worst.max(initial=0.0), largest.max(initial=0.0))
-        sums = NodeSums(nodes.touched_i, row_t, nodes.S_tk, G_rm)
-        pairs = PairData(
-            env.first_i, env.types_i, env.Rt_pk, env.geometry_p, env.dstd, nodes.place_p, 1.0 / grid.step,
-            self._coefficients,
-        )  # fmt: skip
-        return Table(grid, rows, cache, sums, pairs, nodes, error)
+        g_r[rows.row_v] = g_v
+        cache, G_rm = self._new_cache(nets, n_rows), self._store.empty((n_rows, self._padded))
+        work = multiplications(nets, n_rows)
+        self._team.run(kernels.tabulate, work, nets, rows.blocks, par.weights, g_r, cache, G_rm)
+        return NodeValues(w.copy(), g_v.copy(), grid, rows, cache, G_rm)
 
     def energies(self, par: Parameters, env: FusedEnvironment):
         """Twin of `model.energies`."""
@@ -322,37 +350,32 @@ class NumbaEngine:
 
     def energy_gradient(self, par, env, fwd, E_bar_i):
         """Twin of `jacobian.energy_gradient`."""
-        nets, n = self._fitting, env.n_atoms
-        gradient = np.zeros(par.layout.size)
-        T_bar_ikm = self._store.empty(fwd.T_ikm.shape)
-        work = 3 * multiplications(nets, n) + self._products(fwd.table.nodes)
-        self._team.run(
-            kernels.energy_gradient, work, self._space(nets), nets, env.blocks, env.first_t, env.order_r,
-            self._count(max(n, len(fwd.table.sums.G_rm))), par.weights, fwd.cache, fwd.table.sums, self._M,
-            self._axis,
-            np.ascontiguousarray(E_bar_i, dtype=float), fwd.T_ikm, self._new_adjoints(nets, n), T_bar_ikm,
-            np.empty((0, 4)), *self._for_embedding(fwd.table), gradient,
-        )  # fmt: skip
-        return gradient
+        return self._weight_gradient(par, env, fwd, E_bar_i, np.empty((0, 3)))
 
     def weight_gradient(self, par, env, fwd, E_bar_i, v_pc):
         """Twin of `jacobian.weight_gradient`; atoms that feel neither Ē nor v are passed over."""
+        return self._weight_gradient(par, env, fwd, E_bar_i, np.ascontiguousarray(v_pc, dtype=float))
+
+    def _weight_gradient(self, par, env, fwd, E_bar_i, v_pc):
         nets, table, new = self._fitting, fwd.table, self._store.empty
-        E_bar_i, v_pc = np.ascontiguousarray(E_bar_i, dtype=float), np.ascontiguousarray(v_pc, dtype=float)
+        E_bar_i = np.ascontiguousarray(E_bar_i, dtype=float)
         feels_i = E_bar_i != 0.0
-        feels_i[env.i_p[(v_pc != 0.0).any(axis=1)]] = True
+        moves = len(v_pc) > 0
+        if moves:
+            feels_i[env.i_p[(v_pc != 0.0).any(axis=1)]] = True
         source = np.nonzero(feels_i[env.order_r])[0]
         atoms, first_t = env.order_r[source], np.searchsorted(source, env.first_t)
+        n, shape = len(atoms), fwd.T_ikm.shape
+        T_bar_ikm = new(shape)
+        T_dot_ikm, T_dot_bar_ikm = (new(shape), new(shape)) if moves else (T_bar_ikm, T_bar_ikm)
+        S_dot_tk = new(table.nodes.S_tk.shape if moves else (0, 4))
         gradient = np.zeros(par.layout.size)
-        like_T = [new(fwd.T_ikm.shape) for _ in range(3)]
-        work = 6 * multiplications(nets, len(atoms)) + 3 * self._products(table.nodes)
+        work = (6 if moves else 3) * (multiplications(nets, n) + self._products(table.nodes) // 2)
         self._team.run(
-            kernels.weight_gradient, work, self._space(nets), nets, cpu_network.row_blocks(first_t),
-            first_t, atoms, source,
-            self._count(max(len(atoms), len(table.sums.G_rm))), par.weights, fwd.cache, table.pairs,
-            table.sums, v_pc,
-            self._M, self._axis, self._scale, E_bar_i, fwd.T_ikm, like_T[0], new(table.nodes.S_tk.shape),
-            self._new_adjoints(nets, len(atoms), tangents=True), *like_T[1:], *self._for_embedding(table),
+            kernels.weight_gradient, work, self._space(nets), nets, cpu_network.row_blocks(first_t), first_t,
+            atoms, source, self._count(max(n, len(table.sums.G_rm))), par.weights, fwd.cache, table.pairs,
+            table.sums, v_pc, self._M, self._axis, self._scale, E_bar_i, fwd.T_ikm, T_dot_ikm, S_dot_tk,
+            self._new_adjoints(nets, n, moves), T_bar_ikm, T_dot_bar_ikm, *self._for_embedding(table),
             gradient,
         )  # fmt: skip
         return gradient
@@ -361,14 +384,15 @@ class NumbaEngine:
         """What the way back through the embedding nets takes."""
         nets, n_rows = self._embedding, len(table.sums.G_rm)
         collected = self._store.empty((CHUNKS, *table.sums.G_rm.shape))
-        return collected, nets, table.rows, table.cache, self._new_adjoints(nets, n_rows)
+        return collected, nets, table.rows, table.cache, self._new_adjoints(nets, n_rows, False)
 
     def _new_cache(self, nets: cpu_network.NetStack, n_rows: int) -> NetCache:
         new, a = self._store.empty, (n_rows, nets.n_a)
         return NetCache(new((n_rows, nets.n_x)), new(a), new(a), new(a))
 
-    def _new_adjoints(self, nets: cpu_network.NetStack, n_rows: int, tangents: bool = False) -> LayerAdjoints:
-        new, a, n = self._store.empty, (n_rows, nets.n_a), n_rows if tangents else 0
+    def _new_adjoints(self, nets: cpu_network.NetStack, n_rows: int, tangents: bool) -> LayerAdjoints:
+        new, a = self._store.empty, (n_rows, nets.n_a)
+        n = n_rows if tangents else 0
         has_idt = (nets.forms[:, :, cpu_network.IDT_START] >= 0).any()
         X_dot, a_dot, a_dot_bar = new((n, nets.n_x)), new((n, nets.n_a)), new((n, nets.n_a))
         return LayerAdjoints(new(a), a_dot_bar, X_dot, a_dot, new(a if has_idt else (0, nets.n_a)))
@@ -391,6 +415,13 @@ class NumbaEngine:
         if len(self._each) < n:
             self._each = np.arange(n)
         return self._each
+
+
+def _serves(values: NodeValues, w, g_v, grid: TableGrid) -> bool:
+    """Whether these values are those of weights w, and hold all nodes of the grid."""
+    kept = values.grid
+    covers = kept.step == grid.step and kept.start <= grid.start and grid.stop <= kept.stop
+    return covers and np.array_equal(values.w, w) and np.array_equal(values.g_v, g_v)
 
 
 @lru_cache(maxsize=64)

@@ -227,24 +227,14 @@ def _table_rows(counters, me, phase, nodes, base_e, row_v, row_t):
         for t in range(task * PIECE, min(len(row_t), (task + 1) * PIECE)):
             e = nodes.net_t[t]
             row_t[t] = base_e[e] + nodes.node_t[t] if e >= 0 else row_v[-1 - e]
-        done(counters, phase)
 
 
 @njit(**KERNEL)
-def tabulate(
-    counters, me, nets, rows, w, g_r, cache, G_rm, start, stop, worst, largest, nodes, base_e, row_t
-):
-    """Run each embedding net on its rows: the nodes of the table and the empty slots.
-
-    Of each block the largest |G| and the largest eighth difference of nodes start ≤ n < stop are left in
-    ``largest`` and ``worst``; ``row_t`` gets the table's rows of the atoms' nodes.
-    """
-    _table_rows(counters, me, 0, nodes, base_e, rows.row_v, row_t)
-    blocks = rows.blocks
-    n_tasks = len(blocks)
+def tabulate(counters, me, nets, blocks, w, g_r, cache, G_rm):
+    """Run each embedding net on its rows: the nodes of the table and the empty slots."""
     while True:
-        task = take(counters, me, 1, n_tasks)
-        if task >= n_tasks:
+        task = take(counters, me, 0, len(blocks))
+        if task >= len(blocks):
             break
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
         for r in range(r0, r1):
@@ -252,11 +242,20 @@ def tabulate(
             for m in range(nets.n_out, G_rm.shape[1]):
                 G_rm[r, m] = 0.0
         forward_rows(nets, net, w, r0, r1, cache, G_rm)
-        done(counters, 1)
-    wait(counters, 1, n_tasks)
+
+
+@njit(**KERNEL)
+def place_nodes(counters, me, rows, G_rm, start, stop, worst, largest, nodes, base_e, row_t):
+    """The table's row of each node in the atoms' lists, and how good the table is there.
+
+    Of each block the largest |G| and the largest eighth difference of nodes start ≤ n < stop are left in
+    ``largest`` and ``worst``.
+    """
+    _table_rows(counters, me, 0, nodes, base_e, rows.row_v, row_t)
+    blocks = rows.blocks
     while True:
-        task = take(counters, me, 2, n_tasks)
-        if task >= n_tasks:
+        task = take(counters, me, 1, len(blocks))
+        if task >= len(blocks):
             break
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
         first, last = rows.first_e[net] + start, rows.first_e[net] + stop
@@ -472,24 +471,10 @@ def _node_tangents(i, pairs, v_pc, scale, ell, dell, S_dot_tk):
 
 @njit(**PART)
 def _energy_adjoint(
-    counters,
-    me,
-    phase,
-    space,
-    nets,
-    blocks,
-    order,
-    each,
-    w,
-    cache,
-    M,
-    axis,
-    E_bar_i,
-    T_ikm,
-    layers,
+    counters, me, phase, space, nets, blocks, atoms, source, w, cache, M, axis, E_bar_i, T_ikm, layers,
     T_bar_ikm,
-):
-    """Ē_i → D̄ → T̄ of each atom, and a̅ of the fitting nets."""
+):  # fmt: skip
+    """Ē_i → D̄ → T̄ of ``atoms``, and a̅ of their nets."""
     bar, new = space.rows[me, 0], space.rows[me, 1]
     D_bar = new if nets.forms.shape[1] % 2 else bar
     while True:
@@ -498,12 +483,12 @@ def _energy_adjoint(
             break
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
         for r in range(r0, r1):
-            bar[r - r0, 0] = E_bar_i[order[r]]
-        backward_rows(nets, net, w, r0, r1, each, cache, bar, new, layers.a_bar, 0, layers.idt_bar)
+            bar[r - r0, 0] = E_bar_i[atoms[r]]
+        backward_rows(nets, net, w, r0, r1, source, cache, bar, new, layers.a_bar, 0, layers.idt_bar)
         for r in range(r0, r1):
-            T_bar = T_bar_ikm[order[r]]
+            T_bar = T_bar_ikm[atoms[r]]
             T_bar[:] = 0.0
-            _contract_adjoint(T_ikm[order[r]], M, axis, D_bar[r - r0], T_bar)
+            _contract_adjoint(T_ikm[atoms[r]], M, axis, D_bar[r - r0], T_bar)
         done(counters, phase)
     wait(counters, phase, len(blocks))
 
@@ -601,16 +586,14 @@ def _sum_chunks(counters, me, phase, collected):
 
 
 @njit(**PART)
-def _sum_columns(counters, me, phase, nets, first_row, source, each, cache, layers, gradient):
+def _sum_columns(counters, me, phase, nets, first_row, source, cache, layers, gradient):
     """Gradient of the nets' weights, some columns of a task."""
     while True:
         task = take(counters, me, phase, len(nets.columns))
         if task >= len(nets.columns):
             break
         net, column = nets.columns[task, 0], nets.columns[task, 1]
-        add_columns(
-            nets, net, first_row[net], first_row[net + 1], source, each, cache, layers, gradient, column
-        )
+        add_columns(nets, net, first_row[net], first_row[net + 1], source, cache, layers, gradient, column)
 
 
 @njit(**PART)
@@ -631,57 +614,31 @@ def _embedding_gradient(
         backward_rows(nets, net, w, r0, r1, each, table_cache, bar, new, layers.a_bar, 0, layers.idt_bar)
         done(counters, phase)
     wait(counters, phase, len(blocks))
-    _sum_columns(counters, me, phase + 1, nets, rows.first_e, each, each, table_cache, layers, gradient)
-
-
-@njit(**KERNEL)
-def energy_gradient(
-    counters, me, space, fitting, blocks, first_t, order, each, w, cache, sums, M, axis, E_bar_i, T_ikm,
-    layers, T_bar_ikm,
-    none, collected, embedding, rows, table_cache, table_layers, gradient,
-):  # fmt: skip
-    """Twin of `jacobian.energy_gradient`."""
-    _energy_adjoint(
-        counters,
-        me,
-        0,
-        space,
-        fitting,
-        blocks,
-        order,
-        each,
-        w,
-        cache,
-        M,
-        axis,
-        E_bar_i,
-        T_ikm,
-        layers,
-        T_bar_ikm,
-    )
-    _node_adjoint(counters, me, 1, order, sums, none, T_bar_ikm, T_bar_ikm, collected)
-    _sum_columns(counters, me, 2, fitting, first_t, each, each, cache, layers, gradient)
-    _sum_chunks(counters, me, 3, collected)
-    _embedding_gradient(
-        counters, me, 4, space, embedding, rows, each, w, table_cache, collected, table_layers, gradient
-    )
+    _sum_columns(counters, me, phase + 1, nets, rows.first_e, each, table_cache, layers, gradient)
 
 
 @njit(**KERNEL)
 def weight_gradient(
-    counters, me, space, fitting, blocks, first_t, atoms, source, each, w, cache, pairs, sums, v_pc, M,
-    axis, scale, E_bar_i,
-    T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
+    counters, me, space, fitting, blocks, first_t, atoms, source, each, w, cache, pairs, sums, v_pc, M, axis,
+    scale, E_bar_i, T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
     collected, embedding, rows, table_cache, table_layers, gradient,
 ):  # fmt: skip
-    """Twin of `jacobian.weight_gradient`, for atoms that move or have an Ē."""
-    _tangent_adjoint(
-        counters, me, 0, space, fitting, blocks, atoms, source, w, cache, pairs, sums, v_pc, M, axis,
-        scale, E_bar_i,
-        T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
-    )  # fmt: skip
+    """Twin of `jacobian.weight_gradient`, for atoms that move or have an Ē.
+
+    Without motion, ``v_pc`` and ``S_dot_tk`` having no rows, twin of `jacobian.energy_gradient`.
+    """
+    if len(S_dot_tk) > 0:
+        _tangent_adjoint(
+            counters, me, 0, space, fitting, blocks, atoms, source, w, cache, pairs, sums, v_pc, M, axis,
+            scale, E_bar_i, T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
+        )  # fmt: skip
+    else:
+        _energy_adjoint(
+            counters, me, 0, space, fitting, blocks, atoms, source, w, cache, M, axis, E_bar_i, T_ikm, layers,
+            T_bar_ikm,
+        )  # fmt: skip
     _node_adjoint(counters, me, 1, atoms, sums, S_dot_tk, T_bar_ikm, T_dot_bar_ikm, collected)
-    _sum_columns(counters, me, 2, fitting, first_t, source, each, cache, layers, gradient)
+    _sum_columns(counters, me, 2, fitting, first_t, source, cache, layers, gradient)
     _sum_chunks(counters, me, 3, collected)
     _embedding_gradient(
         counters, me, 4, space, embedding, rows, each, w, table_cache, collected, table_layers, gradient

@@ -48,7 +48,12 @@ KERNEL: dict[str, Any] = {
 }
 #: The same for what kernels are made of. Inlined always: a function that stood alone could be compiled
 #: twice, once by itself and once for its caller, with sums in another order, and the loader would choose.
-PART: dict[str, Any] = {**KERNEL, "forceinline": True}
+PART: dict[str, Any] = {
+    **KERNEL,
+    "forceinline": True,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 
 
 @intrinsic

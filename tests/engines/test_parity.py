@@ -159,7 +159,7 @@ def test_a_sharp_net_gets_a_finer_table():
     env = engine.environment(case.davg, case.dstd, frames)
     table = engine.tabulate(case.par, env)
     assert table.grid.step < engine.grid.step
-    coarse = engine._run_nets(case.par, env, engine.grid, env.nodes)
+    coarse = engine._table(case.par, env, engine.grid, engine._nodes(env, engine.grid.step))
     assert coarse.error > TABLE_TOLERANCE >= table.error
 
 
