@@ -13,7 +13,7 @@ OURS, LIMIT, NUMPY, DEEPMD = "kalmandp", "limit", "NumPy", "DeePMD-kit"
 LIGHT = "#B9D7EA"
 COLOURS = {OURS: BLUE, LIMIT: GREY, NUMPY: LIGHT, DEEPMD: ORANGE}
 #: Inches: a row of the plot, and what is above and below all rows.
-ROW, MARGIN, WIDTH = 0.5, 1.1, 7.2
+ROW, MARGIN, WIDTH = 0.42, 1.1, 7.2
 
 
 class Row(NamedTuple):
@@ -56,7 +56,7 @@ def plot(rows: list[Row], path, title: str) -> Path:
         heights = [0.8 / len(rows[round(y)].seconds) for y in places]
         ax.barh(places, values, heights, color=colour, label=who)
         for y, value in zip(places, values, strict=True):
-            ax.text(1.08 * value, y, f"{value:.3g}", va="center", fontsize=6.5, color=NOTE)
+            ax.text(1.08 * value, y, _digits(value), va="center", fontsize=6.5, color=NOTE)
     ax.set_xscale("log")
     ax.margins(x=0.12)
     ax.set_yticks(range(len(rows)), [row.stage for row in rows])
@@ -69,3 +69,8 @@ def plot(rows: list[Row], path, title: str) -> Path:
     with replacing(path) as beside:
         figure.savefig(beside, format=path.suffix.lstrip(".") or "png", dpi=200)
     return path
+
+
+def _digits(value: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
