@@ -1,7 +1,8 @@
 """Time of every stage of an RLEKF frame: against the machine's own limit, plain NumPy, and DeePMD-kit.
 
     python examples/benchmarks/frame.py [--small] [--rounds 7] [--threads T] [--deepmd-python PYTHON]
-                                        [--atoms 192 6144] [--json FILE] [--plot FILE]
+                                        [--parts updates stages frames inference] [--atoms 192 6144]
+                                        [--json FILE] [--plot FILE]
 
 Water, 192 atoms with 16,444 pairs within 6 Å, the RLEKF paper's network (N = 53,102), blocks of P of at most
 5120. All candidates take turns; the figures are medians over the rounds. The limit of an update is one read
@@ -16,6 +17,7 @@ and threads, in processes of their own that keep the memory they have freed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -29,46 +31,52 @@ from support.turns import machine, medians, take_turns, with_threads, write_json
 from kalmandp import RLEKF, Frame, Potential
 from kalmandp.kalman import Part, partition
 
+PARTS = ("updates", "stages", "frames", "inference")
 CYCLE = 32  # columns that the tiled covariance gathers before it folds them in
 READ, HALF, NET = "full read of P (gemv)", "read of half of P (sums), {}", "products of one pass of the net"
 PLAIN = "inference, {:,} atoms, plain model"
 Measured = dict[tuple[str, str], float]
 
 
-def candidates(p: Potential, frame: Frame, sizes: list[Frame], block_size: int) -> Clocks:
-    """Everything that runs in this process: ours, the limits, and plain NumPy."""
-    rng = np.random.default_rng(3)
-    parts = [Part(t.name, t.size, t.layer) for t in p.layout.tensors]
-    blocks = partition(parts, "RLEKF", block_size)
+def of_updates(p: Potential, block_size: int, rng: np.random.Generator) -> Clocks:
+    """Updates of the filter, tiled and plain, and reads of P."""
+    blocks = partition([Part(t.name, t.size, t.layer) for t in p.layout.tensors], "RLEKF", block_size)
     start = np.zeros(blocks.n_weights)
     tiled = lambda dtype: RLEKF(start, blocks, covariance="tiled", dtype=dtype)
     dense = RLEKF(start, blocks, covariance="dense")
-    widths = (p.architecture.descriptor_size, *p.architecture.fitting, 1)
     clocks: Clocks = {(READ, LIMIT): limits.read_by_gemv(dense.covariance._P, rng)}
     for dtype in ("float64", "float32"):
         one = tiled(dtype)
         clocks[HALF.format(dtype), LIMIT] = limits.read_halves(one)
         clocks |= stages.updates(one, (1, 2, 5), OURS, rng, CYCLE)
-    clocks |= stages.updates(dense, (1,), NUMPY, rng, 1)
-    clocks[NET, LIMIT] = limits.products(len(frame), widths, rng)
-    clocks |= stages.stages(p, frame, OURS)
-    clocks |= stages.stages(p.with_engine("numpy"), frame, NUMPY)
-    clocks |= stages.frames(p, frame, block_size)
+    return clocks | stages.updates(dense, (1,), NUMPY, rng, 1)
+
+
+def of_stages(p: Potential, frame: Frame, rng: np.random.Generator) -> Clocks:
+    """The passes of the potential, fused and plain, and the net's matrix products."""
+    widths = (p.architecture.descriptor_size, *p.architecture.fitting, 1)
+    clocks: Clocks = {(NET, LIMIT): limits.products(len(frame), widths, rng)}
+    return clocks | stages.stages(p, frame, OURS) | stages.stages(p.with_engine("numpy"), frame, NUMPY)
+
+
+def of_frames(p: Potential, frame: Frame, block_size: int, deepmd: peer.Peer | None) -> Clocks:
+    """Whole RLEKF frames and Adam steps, ours and DeePMD-kit's."""
+    clocks = stages.frames(p, frame, block_size)
     clocks[ADAM, OURS] = stages.adam(p, frame)
-    for one in sizes:
-        clocks |= stages.inference(p, one)
+    if deepmd:
+        lkf = {"type": "LKF", "kf_blocksize": block_size}
+        for stage, optimizer in ((SIGNED, lkf), (ADAM, {"type": "Adam"})):
+            clocks[stage, DEEPMD] = deepmd.trainer(optimizer, frame, p).seconds
     return clocks
 
 
-def beside(deepmd: peer.Peer, p: Potential, frame: Frame, sizes: list[Frame], block_size: int) -> Clocks:
-    """What DeePMD-kit does, in processes of its own."""
+def of_inference(p: Potential, sizes: list[Frame], deepmd: peer.Peer | None) -> Clocks:
+    """Energy, forces and virial, ours and DeePMD-kit's."""
     clocks: Clocks = {}
-    for stage, optimizer in (
-        (SIGNED, {"type": "LKF", "kf_blocksize": block_size}), (ADAM, {"type": "Adam"}),
-    ):  # fmt: skip
-        clocks[stage, DEEPMD] = deepmd.trainer(optimizer, frame, p).seconds
+    for one in sizes:
+        clocks |= stages.inference(p, one)
     names = {"plain": PLAIN, "compressed": stages.INFERENCE}
-    for model, path in deepmd.models(p).items():
+    for model, path in (deepmd.models(p) if deepmd else {}).items():
         for one in sizes:
             process = deepmd.calculator(path, one)
             process.seconds(1)
@@ -100,7 +108,11 @@ def limit_of(stage: str, times: Measured, n_atoms: int) -> float | None:
         reads, passes = 0, PASSES[stage]
     else:
         return None
-    return reads * times[HALF.format(dtype), LIMIT] + passes * times[NET, LIMIT]
+    limit = 0.0
+    for name, count in ((HALF.format(dtype), reads), (NET, passes)):
+        if count:
+            limit += count * times.get((name, LIMIT), float("nan"))
+    return None if np.isnan(limit) else limit
 
 
 def rows_of(times: Measured, n_atoms: int) -> list[Row]:
@@ -116,17 +128,14 @@ def rows_of(times: Measured, n_atoms: int) -> list[Row]:
 
 def figures(times: Measured, sizes: list[Frame]) -> dict[str, float]:
     """The ratios that say how fast it is."""
-    ratios = {
-        f"update, {dtype} / {READ}": times[f"update, m = 1, {dtype}", OURS] / times[READ, LIMIT]
-        for dtype in ("float64", "float32")
-    }
-    if (ADAM, DEEPMD) not in times:
-        return ratios
-    their_adam = times[ADAM, DEEPMD]
-    ratios[f"DeePMD-kit's LKF / {SIGNED}"] = times[SIGNED, DEEPMD] / times[SIGNED, OURS]
-    for stage in (stage for stage, who in times if stage.startswith("frame") and who == OURS):
-        ratios[f"{stage} / DeePMD-kit's Adam step"] = times[stage, OURS] / their_adam
-    ratios["Adam step / DeePMD-kit's"] = times[ADAM, OURS] / their_adam
+    ratios = {}
+    if (READ, LIMIT) in times:
+        for dtype in ("float64", "float32"):
+            ratios[f"update, {dtype} / {READ}"] = times[f"update, m = 1, {dtype}", OURS] / times[READ, LIMIT]
+    if (ADAM, DEEPMD) in times:
+        ratios[f"DeePMD-kit's LKF / {SIGNED}"] = times[SIGNED, DEEPMD] / times[SIGNED, OURS]
+        for stage in (stage for stage, who in times if stage.startswith(("frame", ADAM)) and who == OURS):
+            ratios[f"{stage} / DeePMD-kit's Adam step"] = times[stage, OURS] / times[ADAM, DEEPMD]
     for one in sizes:
         stage = stages.INFERENCE.format(len(one))
         for name, key in (("compressed", (stage, DEEPMD)), ("plain", (PLAIN.format(len(one)), DEEPMD))):
@@ -141,6 +150,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--small", action="store_true", help="24 atoms, blocks of 512: seconds, not minutes")
     parser.add_argument("--threads", type=int, metavar="T", help="for us, BLAS and DeePMD-kit alike")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure [all]")
     parser.add_argument("--atoms", type=int, nargs="+", choices=(192, 6144), default=[192, 6144],
                         help="sizes for inference")  # fmt: skip
     parser.add_argument("--deepmd-python", metavar="PYTHON", help="a Python that has DeePMD-kit")
@@ -153,12 +163,22 @@ def main() -> None:
     frame = water.labelled(water.water(24 if options.small else 192))
     sizes = [water.water(n) for n in ([24] if options.small else options.atoms)]
     p = water.potential(frame)
-    clocks = candidates(p, frame, sizes, block_size)
-    with tempfile.TemporaryDirectory() as folder:
-        with peer.Peer(options.deepmd_python, numba.get_num_threads(), Path(folder)) as deepmd:
-            if options.deepmd_python:
-                clocks |= beside(deepmd, p, frame, sizes, block_size)
-            taken = take_turns(clocks, options.rounds)
+    rng = np.random.default_rng(3)
+    with contextlib.ExitStack() as stack:
+        deepmd = None
+        if options.deepmd_python:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            deepmd = stack.enter_context(peer.Peer(options.deepmd_python, numba.get_num_threads(), folder))
+        make = {
+            "updates": lambda: of_updates(p, block_size, rng),
+            "stages": lambda: of_stages(p, frame, rng),
+            "frames": lambda: of_frames(p, frame, block_size, deepmd),
+            "inference": lambda: of_inference(p, sizes, deepmd),
+        }
+        clocks: Clocks = {}
+        for part in options.parts:
+            clocks |= make[part]()
+        taken = take_turns(clocks, options.rounds)
     times = medians(taken)
     rows, ratios = rows_of(times, len(frame)), figures(times, sizes)
 
