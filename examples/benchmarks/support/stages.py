@@ -29,9 +29,11 @@ GROUP = 6  # atoms of one force update
 SKIN = 1.0  # Å
 #: Passes through the net: forward; backward; and with a gradient by the weights as much again.
 PASSES = {"energies": 1, "pair gradient, forces, virial": 1, "∂E/∂w": 2, f"∂(c·F)/∂w, {GROUP} atoms": 5}
+#: Frames in one run, after which the covariance has been folded in about as often as in a long one:
+#: twice 32 columns in 13 frames of 5, and 32 in 4 frames of 4 × 2.
+FRAMES = {"signed": 13, "paired": 4, "joint": 13}
 ADAM = "Adam step"
 SIGNED = "frame, signed (1 + 4 updates), float64"
-
 INFERENCE, KEPT = "inference, {:,} atoms", ", list kept"
 #: (stage, who) -> its clock
 Clocks = dict[tuple[str, str], Clock]
@@ -69,19 +71,24 @@ def stages(p: Potential, frame: Frame, who: str) -> Clocks:
 
 
 def updates(kalman: RLEKF, sizes, who: str, rng: np.random.Generator, cycle: int) -> Clocks:
-    """Updates with random H of m numbers; one run is a whole cycle of the covariance, folding included."""
+    """Updates with random H of m numbers; one run is whole cycles of the covariance, folding included.
+
+    ``cycle`` is the number of columns that the covariance gathers before it folds them in.
+    """
     N = len(kalman.weights)
     clocks: Clocks = {}
     for m in sizes:
         H_qw, error_q = rng.normal(size=(m, N)) / np.sqrt(N), rng.normal(size=m)
-        per_cycle = max(1, cycle // m)
+        per_cycle = round(2 * cycle / m) if cycle % m else cycle // m
 
-        def seconds(count: int, H_qw=H_qw, error_q=error_q, per_cycle=per_cycle) -> float:
-            update = clock(lambda: kalman.update(H_qw, error_q, 1.0))
-            return update(count * per_cycle) / per_cycle
-
-        clocks[f"update, m = {m}, {kalman.covariance.dtype}", who] = seconds
+        update = clock(lambda H_qw=H_qw, error_q=error_q: kalman.update(H_qw, error_q, 1.0))
+        clocks[f"update, m = {m}, {kalman.covariance.dtype}", who] = in_cycles(update, per_cycle)
     return clocks
+
+
+def in_cycles(seconds: Clock, cycle: int) -> Clock:
+    """A clock that always runs ``cycle`` times as often as it is told, and states the mean."""
+    return lambda count: seconds(count * cycle) / cycle
 
 
 def frames(p: Potential, frame: Frame, block_size: int) -> Clocks:
@@ -98,7 +105,7 @@ def frames(p: Potential, frame: Frame, block_size: int) -> Clocks:
             trainer.choices = choices
             trainer.step(make_sample(trainer.potential, [frame], pairs))
 
-        clocks[stage, OURS] = clock(run)
+        clocks[stage, OURS] = in_cycles(clock(run), FRAMES[measurement])
 
     def trainer(choices) -> KalmanTrainer:
         return KalmanTrainer(p.with_engine(None), choices, np.random.default_rng(1))
