@@ -1,0 +1,91 @@
+"""Candidates that take turns on the clock, so that other work on the machine falls on all of them alike."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from kalmandp.files import replacing
+
+#: A turn lasts about this long, s: what is faster is repeated within its turn.
+TURN = 0.05
+#: Runs before the first turn: they compile, fill memory and tell how long one takes.
+WARM_UP = 2
+
+#: ``clock(count)`` does something ``count`` times and returns the seconds that this took.
+Clock = Callable[[int], float]
+K = TypeVar("K")  # what a candidate is called
+
+
+def clock(run: Callable[[], object]) -> Clock:
+    """A clock for something that runs in this process."""
+
+    def seconds(count: int) -> float:
+        start = time.perf_counter()
+        for _ in range(count):
+            run()
+        return time.perf_counter() - start
+
+    return seconds
+
+
+def take_turns(clocks: Mapping[K, Clock], rounds: int) -> dict[K, list[float]]:
+    """Seconds for one run of every candidate, in every round."""
+    count = {}
+    for name, seconds in clocks.items():
+        shortest = min(seconds(1) for _ in range(WARM_UP))
+        count[name] = max(1, math.ceil(TURN / max(shortest, 1e-6)))
+    taken: dict[K, list[float]] = {name: [] for name in clocks}
+    for _ in range(rounds):
+        for name, seconds in clocks.items():
+            taken[name].append(seconds(count[name]) / count[name])
+    return taken
+
+
+def medians(taken: Mapping[K, list[float]]) -> dict[K, float]:
+    """Median over the rounds of each candidate, s."""
+    return {name: float(np.median(values)) for name, values in taken.items()}
+
+
+def with_threads(threads: int | None) -> None:
+    """Begin anew with this many threads for everything: BLAS and OpenMP read the number at their start."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    wanted = {name: str(threads) for name in names}
+    if threads is not None and any(os.environ.get(name) != value for name, value in wanted.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | wanted)
+
+
+def machine() -> dict:
+    """What the figures were measured on."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "load": os.getloadavg() if hasattr(os, "getloadavg") else None,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def write_json(path, record: dict) -> None:
+    """Write a record; the file is there as a whole or as it was before."""
+    with replacing(path) as beside:
+        Path(beside).write_text(json.dumps(record, indent=1) + "\n")

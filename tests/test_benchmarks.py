@@ -1,0 +1,129 @@
+"""The benchmarks' clocks count right, their water is water, and what is compared is the same thing."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from kalmandp.errors import FileError
+from kalmandp.frames.neighbours import neighbour_counts, neighbour_pairs
+
+FOLDER = Path(__file__).resolve().parents[1] / "examples" / "benchmarks"
+NAMES = tuple(f"support.{m}" for m in ("turns", "water", "peer", "bars", "stages")) + ("frame", "growth")
+
+
+@pytest.fixture(scope="module")
+def benchmarks():
+    """The benchmarks' modules by the last part of their names, importable while this file runs."""
+    sys.path.insert(0, str(FOLDER))
+    yield {name.rpartition(".")[2]: import_module(name) for name in NAMES}
+    sys.path.remove(str(FOLDER))
+    for name in [m for m in sys.modules if m.partition(".")[0] in ("support", "frame", "growth")]:
+        del sys.modules[name]
+
+
+def test_a_turn_is_repeated_until_it_is_long_enough_and_states_the_mean(benchmarks):
+    turns, told = benchmarks["turns"], []
+
+    def hundredth(count: int) -> float:
+        told.append(count)
+        return 0.01 * count
+
+    taken = turns.take_turns({"a": hundredth, "b": turns.clock(lambda: time.sleep(0.06))}, rounds=3)
+    assert_allclose(taken["a"], [0.01] * 3, rtol=1e-12)  # a mean of equal numbers, to rounding
+    assert told == [1] * turns.WARM_UP + [5] * 3
+    # one sleep per turn is long enough; two would show as half of that, or twice
+    assert all(0.06 <= seconds < 0.11 for seconds in taken["b"])
+    assert turns.medians({"c": [3.0, 1.0, 2.0]}) == {"c": 2.0}
+
+
+def test_cycles(benchmarks):
+    told = []
+    seconds = benchmarks["stages"].in_cycles(lambda count: told.append(count) or 2.0 * count, 13)
+    assert seconds(3) == 2.0 * 3 and told == [39]
+
+
+def test_water_has_its_bonds_angles_and_density(benchmarks):
+    water = benchmarks["water"]
+    frame = water.water(192)
+    O_mc, H_mhc = frame.positions[:64], frame.positions[64:].reshape(64, 2, 3)
+    bond_mhc = H_mhc - O_mc[:, None]
+    length_mh = np.sqrt((bond_mhc**2).sum(-1))
+    assert_allclose(length_mh, water.BOND, rtol=1e-12)  # rotations keep lengths to rounding
+    cosine_m = (bond_mhc[:, 0] * bond_mhc[:, 1]).sum(-1) / length_mh.prod(-1)
+    assert_allclose(cosine_m, math.cos(water.ANGLE), rtol=1e-12)
+    grams, cm3 = 64 * 18.015 / 6.02214e23, frame.volume * 1e-24
+    assert_allclose(grams / cm3, 1.0, rtol=0.01)  # the lattice's spacing has four digits
+    pairs = neighbour_pairs(frame, water.RCUT)
+    assert 15_000 < len(pairs.i_p) < 18_000
+    assert (neighbour_counts(frame, pairs).max(0) <= water.SEL).all()
+
+
+def test_limits_are_sums_of_reads_and_passes(benchmarks):
+    frame, stages = benchmarks["frame"], benchmarks["stages"]
+    limit = "limit"
+    times = {(frame.HALF.format("float64"), limit): 100.0, (frame.HALF.format("float32"), limit): 50.0}
+    times[frame.NET, limit] = 1.0
+    passes = list(stages.PASSES.values())
+    assert passes == [1, 1, 2, 5]
+    of = lambda stage: frame.limit_of(stage, times, 192)
+    assert of("update, m = 5, float32") == 50.0
+    assert of(stages.SIGNED) == 5 * 100 + (1 + 2) + 4 * (1 + 1 + 5)
+    assert of("frame, paired (4 updates of 2), float64") == 4 * 100 + 4 * (1 + 1 + 2 + 5)
+    assert of("frame, joint (1 update of 5), float32") == 50 + (1 + 1 + 2) + 4 * 5
+    assert of(stages.ADAM) == 1 + 1 + 5
+    assert of(stages.INFERENCE.format(6144)) == 32 * 2
+    assert of("neighbours") is None
+    del times[frame.NET, limit]
+    assert of(stages.SIGNED) is None and of("update, m = 1, float64") == 100.0
+
+
+def test_exponent(benchmarks):
+    exponent = benchmarks["growth"].exponent
+    assert_allclose(exponent({x: 3.0 * x**1.5 for x in (1.0, 2.0, 5.0)}), 1.5, rtol=1e-12)  # exact law
+    assert math.isnan(exponent({1.0: 1.0}))
+
+
+def test_the_other_process_answers_and_its_end_is_an_error_with_its_log(benchmarks, tmp_path, monkeypatch):
+    peer = benchmarks["peer"]
+    script = tmp_path / "child.py"
+    script.write_text(
+        "import sys, json\n"
+        "print(json.dumps({'seconds': 0.5 * int(sys.stdin.readline())}), flush=True)\n"
+        "sys.exit('this is why')\n"
+    )
+    monkeypatch.setattr(peer, "CHILD", script)
+    process = peer.Process(sys.executable, {}, tmp_path, "train")
+    assert process.seconds(4) == 2.0
+    with pytest.raises(peer.DeepmdError, match="this is why"):
+        process.seconds(1)
+    process.close()
+
+
+def test_table_and_bars(benchmarks, tmp_path):
+    pytest.importorskip("matplotlib", reason='matplotlib is not installed; pip install "kalmandp[plot]"')
+    bars = benchmarks["bars"]
+    rows = [
+        bars.Row("a", {bars.OURS: 0.002, bars.LIMIT: 0.001}),
+        bars.Row("b", {bars.OURS: 1.0, bars.DEEPMD: 30.0}),
+    ]
+    lines = bars.table(rows).splitlines()
+    assert lines[1].split() == ["a", "2.000", "1.000", "0.50×", "–", "–"]
+    assert lines[2].split() == ["b", "1000.000", "–", "–", "30000.000", "30.00×"]
+    assert bars.plot(rows, tmp_path / "bars.png", "title").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(FileError):
+        bars.plot(rows, tmp_path / "missing" / "bars.png", "title")
+
+
+def test_records_are_whole(benchmarks, tmp_path):
+    turns = benchmarks["turns"]
+    turns.write_json(tmp_path / "record.json", {"machine": turns.machine()})
+    assert json.loads((tmp_path / "record.json").read_text())["machine"]["cores"] >= 1
