@@ -90,11 +90,12 @@ class AdaptiveNoise:
     For each kind c of number (energy, force, …) with the rule's variance R⁰::
 
         ρ_c ← ρ_c + (1 − β)(error²/R⁰ − ρ_c)                      β = MEMORY
-        R   = R⁰ max(1, γ ρ_c)
+        R   = R⁰ max(1, γ min(ρ_c, ρ_force))
 
     An extended Kalman filter takes the model for linear; while the errors are large that is wrong, and
     with the R of a converged model the first steps are far too long. With this R they are as long as the
-    errors are trustworthy, and R⁰ is what R comes down to in the end.
+    errors are trustworthy, and R⁰ is what R comes down to in the end. No kind's R grows more than that of
+    the forces, of which there are most: an energy that is far off must not be the less heeded for it.
 
     What a step's updates did counts from the next step on, so that nobody has to wait for them (the very
     first numbers of a kind count at once).
@@ -116,8 +117,11 @@ class AdaptiveNoise:
         if not all(kind in self._usual for kind in kind_q):
             for kind, ratio in _ratios(kind_q, noise_q, error_q).items():
                 self._usual.setdefault(kind, ratio)
-        growth_q = [max(1.0, self.factor * self._usual[kind]) for kind in kind_q]
-        return np.asarray(noise_q) * growth_q
+        return np.asarray(noise_q) * [self._growth(kind) for kind in kind_q]
+
+    def _growth(self, kind: str) -> float:
+        rho = min(self._usual[kind], self._usual.get("force", np.inf))
+        return max(1.0, self.factor * rho)
 
     def see(self, kind_q, noise_q, error_q) -> None:
         """Tell the errors of an update; they count once `begin_step` was called."""

@@ -16,8 +16,16 @@ KINDS = ("energy", "force")
 
 def test_the_first_errors_count_at_once():
     noise = AdaptiveNoise(0.5)
-    # ρ = 100/4 and 0.0004/0.01: the force is better than its floor already
-    assert_allclose(noise.noise(KINDS, FLOOR, np.array([10.0, -0.02])), [0.5 * 25 * 4, 0.01], rtol=1e-15)
+    # ρ = 100/4 and 0.0004/0.01: the force is better than its floor already, and holds the energy's R there
+    assert_allclose(noise.noise(("energy",), FLOOR[:1], np.array([10.0])), [0.5 * 25 * 4], rtol=1e-15)
+    assert_allclose(noise.noise(KINDS, FLOOR, np.array([10.0, -0.02])), FLOOR, rtol=0)
+
+
+def test_no_kind_is_trusted_less_than_the_forces():
+    noise = AdaptiveNoise(1.0)
+    # ρ = 10⁴/4 for the energy, 0.09/0.01 for the force
+    assert_allclose(noise.noise(KINDS, FLOOR, np.array([100.0, 0.3])), 9 * FLOOR, rtol=1e-14)
+    assert_allclose(noise.noise(("virial",), [2.0], [1.0]), [2.0], rtol=0)
 
 
 def test_later_errors_count_from_the_next_step_on_by_one_part_in_fifty():
