@@ -39,9 +39,9 @@ def test_a_turn_is_repeated_until_it_is_long_enough_and_states_the_mean(benchmar
 
     taken = turns.take_turns({"a": hundredth, "b": turns.clock(lambda: time.sleep(0.06))}, rounds=2)
     assert_allclose(taken["a"], [0.01] * 2, rtol=1e-12)  # a mean of equal numbers, to rounding
-    assert told == [1] * turns.WARM_UP + [1, 20] * 2
-    # a sum instead of a mean would be four times as much
-    assert all(0.06 <= seconds < 0.11 for seconds in taken["b"])
+    assert told == [1] * turns.WARM_UP + [1, 10] * 2
+    # a sum instead of a mean would be twice as much
+    assert all(0.06 <= seconds < 0.1 for seconds in taken["b"])
     assert turns.medians({"c": [3.0, 1.0, 2.0]}) == {"c": 2.0}
 
 

@@ -24,7 +24,7 @@ from kalmandp.kalman import Blocks
 
 CYCLE = 32  # columns that the tiled covariance gathers before it folds them in
 #: Atoms; cut-offs in Å for the pairs; N at the block size N_B; block sizes at the number of weights N.
-FULL = {"atoms": (192, 648, 1536, 6144), "rcut": (3.5, 4.5, 6.0, 7.5), "N": (8, 16, 32), "N_b": (1, 2, 4, 8)}
+FULL = {"atoms": (192, 648, 1536), "rcut": (3.5, 4.5, 6.0, 7.5), "N": (8, 16, 32), "N_b": (1, 2, 4)}
 SMALL = {"atoms": (24, 192), "rcut": (4.0, 6.0), "N": (1, 2), "N_b": (1, 2)}
 FULL_UNITS, SMALL_UNITS = (2048, 32768, 1024), (256, 2048, 256)
 

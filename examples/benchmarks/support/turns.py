@@ -17,7 +17,7 @@ import numpy as np
 from kalmandp.files import replacing
 
 #: A turn lasts about this long, s: what is faster is repeated within its turn.
-TURN = 0.2
+TURN = 0.1
 #: Runs before the first turn: they compile, fill memory and tell how long one takes.
 WARM_UP = 2
 
