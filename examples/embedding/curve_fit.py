@@ -42,7 +42,7 @@ def main(n_points: int) -> None:
     linear = SIGMA * np.sqrt(np.diag(np.linalg.inv(H.T @ H)))
     bars = np.sqrt(fit.covariance.diagonal())
     print(f"{'':3} {'truth':>7} {'estimate':>9} {'± filter':>9} {'± least squares':>16}")
-    for name, true, w, a, b in zip("AγωΦ", TRUTH, fit.weights, bars, linear, strict=True):
+    for name, true, w, a, b in zip("Aγωφ", TRUTH, fit.weights, bars, linear, strict=True):
         print(f"{name:3} {true:7.3f} {w:9.3f} {a:9.4f} {b:16.4f}")
     assert (np.abs(fit.weights - TRUTH) < 4 * bars).all()
 

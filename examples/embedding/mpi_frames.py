@@ -82,7 +82,7 @@ def main(n_steps: int) -> None:
     if comm.rank == 0:
         agree = "the same on all" if (seen == seen[0]).all() else "DIFFERENT"
         print(
-            f"{comm.size} ranks, {n_steps} updates of {BATCH} frames: force RMSE "
+            f"{comm.size} rank{'s' * (comm.size > 1)}, {n_steps} updates of {BATCH} frames: force RMSE "
             f"{1e3 * errors.force_rmse:.1f} meV/Å, weights {bits} ({agree})"
         )
 

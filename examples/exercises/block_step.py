@@ -16,6 +16,8 @@ Source: RLEKF paper, Algorithm 1, lines 8 to 16.
 Check:  python examples/exercises/block_step.py
 """
 
+import numpy as np  # noqa: F401 (for you)
+
 
 def block_step(w, P, blocks, H, error, noise, lam, nu):
     raise NotImplementedError("return w, P, lam")

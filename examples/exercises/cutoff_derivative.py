@@ -11,6 +11,8 @@ Source: RLEKF paper, "Problem Setup", step 1. Gallery: 01_smooth_cutoff.py.
 Check:  python examples/exercises/cutoff_derivative.py
 """
 
+import numpy as np  # noqa: F401 (for you)
+
 
 def switch_and_derivatives(r, rcut_smth, rcut):
     raise NotImplementedError("return w, dw, d2w")

@@ -13,6 +13,8 @@ Source: RLEKF paper, "Problem Setup", step 3. Gallery: 02_descriptor_symmetries.
 Check:  python examples/exercises/descriptor_adjoint.py
 """
 
+import numpy as np  # noqa: F401 (for you)
+
 
 def descriptor_adjoint(T, D_bar):
     raise NotImplementedError("return T_bar")

@@ -14,6 +14,8 @@ Source: kalmandp/potential/jacobian.py. Gallery: 04_backpropagation_through_the_
 Check:  python examples/exercises/force_direction.py
 """
 
+import numpy as np  # noqa: F401 (for you)
+
 
 def directions(c, C, r_pc, i_p, j_p):
     raise NotImplementedError("return v_force, v_virial")

@@ -15,6 +15,8 @@ Source: RLEKF paper, Algorithm 1, lines 8 to 12, with one block. Gallery: 05_fro
 Check:  python examples/exercises/kalman_step.py
 """
 
+import numpy as np  # noqa: F401 (for you)
+
 
 def kalman_step(w, P, H, error, noise, lam):
     raise NotImplementedError("return w, P")

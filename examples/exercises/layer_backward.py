@@ -13,6 +13,8 @@ Source: RLEKF paper, "Problem Setup", steps 2 and 4. Gallery: 03_backpropagation
 Check:  python examples/exercises/layer_backward.py
 """
 
+import numpy as np  # noqa: F401 (for you)
+
 
 def layer_backward(x, W, b, y_bar):
     raise NotImplementedError("return x_bar, W_bar, b_bar")

@@ -14,6 +14,8 @@ Source: RLEKF paper, "Problem Setup", step 5.
 Check:  python examples/exercises/pair_forces.py
 """
 
+import numpy as np  # noqa: F401 (for you)
+
 
 def pair_forces(f_pc, r_pc, i_p, j_p, n_atoms):
     raise NotImplementedError("return F, W")

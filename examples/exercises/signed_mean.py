@@ -14,6 +14,8 @@ Source: RLEKF paper, Algorithm 1, lines 1 to 7.
 Check:  python examples/exercises/signed_mean.py
 """
 
+import numpy as np  # noqa: F401 (for you)
+
 
 def signed_mean(label, prediction, J):
     raise NotImplementedError("return error, H")

@@ -14,6 +14,8 @@ Source: RLEKF paper, Algorithm 1, line 7, for forces. Gallery: 04_backpropagatio
 Check:  python examples/exercises/tangent_backward.py
 """
 
+import numpy as np  # noqa: F401 (for you)
+
 
 def tangent_backward(x, x_dot, W, b, y_dot_bar):
     raise NotImplementedError("return x_bar, x_dot_bar, W_bar, b_bar")

@@ -25,10 +25,16 @@ def run(args) -> int:
     import numpy as np
 
     from kalmandp.commands.wording import plural, table
+    from kalmandp.errors import InputError
     from kalmandp.frames.dataset import Dataset
     from kalmandp.potential.potential import Potential
     from kalmandp.training.model_deviation import COLUMNS, model_deviation, write_deviations
 
+    if len(args.models) == 1 and not args.real_error:
+        raise InputError(
+            "--models names 1 model, which cannot differ from others; expected two or more, or --real_error "
+            "for its differences from the labels"
+        )
     potentials = [Potential.load(path) for path in args.models]
     options = {"real_error": args.real_error, "relative": args.relative, "relative_v": args.relative_v}
     with Dataset(args.system, potentials[0].type_map) as data:

@@ -112,6 +112,8 @@ def reading(address: str):
         yield
     except KalmanDPError:
         raise
+    except FileNotFoundError:
+        raise FileError(f"{address}: no such file or folder") from None
     except MemoryError:
         raise FileError(f"{address}: too large for the memory, or damaged") from None
     except Exception as error:  # what NumPy and h5py raise for bytes without sense is open-ended

@@ -194,3 +194,16 @@ def test_fine_tuning_from_the_command_line(here, tmp_path):
     last = np.genfromtxt(out / "lcurve.out", names=True)[-1]
     # six digits are written
     assert_allclose(last["rmse_e_val"], np.sqrt(np.mean((energy[:, 1] - energy[:, 0]) ** 2)), rtol=1e-5)
+
+
+def test_one_model_alone_does_not_deviate(here, capsys):
+    """Zeros in every column would look like agreement."""
+    assert main(["model-devi", "-m", MODELS[0], "-s", "data", "-o", "alone.out"]) != 0
+    assert "names 1 model" in capsys.readouterr().err and not Path("alone.out").exists()
+    assert main(["model-devi", "-m", MODELS[0], "-s", "data", "-o", "alone.out", "--real_error"]) == 0
+
+
+def test_a_pattern_that_matched_nothing(tmp_path, capsys):
+    """The shell passes `*/OUTCAR` on as it is where there is none."""
+    assert main(["convert", str(tmp_path / "*" / "OUTCAR"), str(tmp_path / "train.h5")]) != 0
+    assert "OUTCAR: no such file or folder" in capsys.readouterr().err
