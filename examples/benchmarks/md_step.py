@@ -1,6 +1,7 @@
 """Time of one step of molecular dynamics in ASE: our calculator, and DeePMD-kit's on the same model file.
 
-    python examples/benchmarks/md_step.py [--small] [--rounds 25] [--model MODEL.dp] [--json FILE]
+    python examples/benchmarks/md_step.py [--small] [--rounds 25] [--atoms 192 1536]
+                                          [--model MODEL.dp] [--json FILE]
 
 Water at 1 g/cm³ with the RLEKF paper's network and a cut-off of 6 Å (random weights, for which all sums are
 as long as for trained ones), or your model of H and O. Between two evaluations every atom moves by about
@@ -24,30 +25,15 @@ from pathlib import Path
 import numba
 import numpy as np
 from ase import Atoms
-from ase.build import molecule
+from support import water
 
-from kalmandp import Potential
+from kalmandp import Frame, Potential
 from kalmandp.bridges.ase import KalmanDP, frame_of
 
-SPACING = 3.104  # Å between molecules on a cubic lattice at 1 g/cm³
 
-
-def water(n: int, rng: np.random.Generator) -> Atoms:
-    """n³ molecules on a lattice, turned at random."""
-    atoms = Atoms(cell=np.eye(3) * n * SPACING, pbc=True)
-    for site in np.ndindex(n, n, n):
-        one = molecule("H2O")
-        one.rotate(rng.uniform(0, 360), rng.normal(size=3), center="COM")
-        one.positions += SPACING * (np.array(site) + 0.5) + rng.normal(0, 0.1, 3) - one.get_center_of_mass()
-        atoms += one
-    return atoms
-
-
-def standard_model(atoms: Atoms, rng: np.random.Generator) -> Potential:
-    frame = frame_of(atoms, ("O", "H"))
-    return Potential.create(
-        ["O", "H"], rcut=6.0, rcut_smth=0.5, sel=[46, 92], frames=[frame], rng=rng, type_one_side=True
-    )
+def atoms_of(frame: Frame) -> Atoms:
+    symbols = [frame.type_map[t] for t in frame.types]
+    return Atoms(symbols, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
 
 
 def deepmd_calculator(model: Path, folder: Path):
@@ -100,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--small", action="store_true", help="24 atoms: seconds, not minutes")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[4, 8], help="n for n³ molecules")
+    parser.add_argument("--atoms", type=int, nargs="+", default=[192, 1536], choices=sorted(water.CELLS))
     parser.add_argument("--model", type=Path, help="a .dp file with the types H and O")
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
@@ -110,9 +96,10 @@ def main() -> None:
     print(f"{numba.get_num_threads()} threads")
     print(f"{'atoms':>8}{'pairs':>10}{'calculator':>14}{'median ms':>12}{'least ms':>10}{'list ms':>10}")
     with tempfile.TemporaryDirectory() as folder:
-        for n in [2] if options.small else options.sizes:
-            atoms = water(n, rng)
-            potential = Potential.load(options.model) if options.model else standard_model(atoms, rng)
+        for n in [24] if options.small else options.atoms:
+            frame = water.water(n)
+            atoms = atoms_of(frame)
+            potential = Potential.load(options.model) if options.model else water.potential(frame)
             model = Path(folder) / "model.dp"
             potential.save(model)
             calculators = {"kalmandp": KalmanDP(model), "deepmd-kit": deepmd_calculator(model, Path(folder))}

@@ -8,6 +8,7 @@
     kalmandp train examples/refine/input.json --init-model examples/refine/adam.dp -o run
 
 The prior is narrow, ``"p0": 0.01``: these weights are known, and a wide one would first forget the energies.
+R is fixed, ``"adapt": 0``: the errors are small from the first step on.
 """
 
 from __future__ import annotations

@@ -68,11 +68,6 @@ class FusedEnvironment(NamedTuple):
     def n_atoms(self) -> int:
         return len(self.types_i)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that keeping this environment takes."""
-        return sum(x.nbytes for x in (*self, *self.nodes) if isinstance(x, np.ndarray))
-
 
 @lru_cache(maxsize=1)
 def polynomials() -> tuple[np.ndarray, np.ndarray]:

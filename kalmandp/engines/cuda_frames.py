@@ -6,17 +6,17 @@ already, so that nothing on the device has to be asked.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kalmandp.engines.cuda_launch import THREADS, Device, blocks_for
 from kalmandp.frames.frame import Frame
+from kalmandp.frames.kept import KeptFrames
 from kalmandp.frames.neighbours import neighbour_pairs
 from kalmandp.potential.environment import check_sel, pair_kinds
 
-#: Share of the device's free memory that `DeviceFrames` may fill.
+#: Share of the device's free memory that `device_frames` may fill.
 SHARE = 0.25
 
 
@@ -135,8 +135,8 @@ def joined(xp, n_types: int, parts: list[DevicePairs]) -> DevicePairs:
     )
 
 
-class DeviceFrames:
-    """Frames of a data set with their pairs on the device; the most recently used ones stay there.
+def device_frames(dataset, engine, n_bytes: int | None = None) -> KeptFrames:
+    """Frames of a data set with their `DevicePairs`, uploaded once and kept on the device.
 
     Parameters
     ----------
@@ -144,28 +144,8 @@ class DeviceFrames:
     engine : the engine that uploads them
     n_bytes : room for them; by default a quarter of what the device has free
     """
-
-    def __init__(self, dataset, engine, n_bytes: int | None = None):
-        self.dataset, self.engine = dataset, engine
+    if n_bytes is None:
         free = engine.device.free_bytes()
-        self.budget = (int(SHARE * free) if free else 1 << 30) if n_bytes is None else n_bytes
-        self.used = 0
-        self._kept: OrderedDict[int, tuple] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, k: int):
-        """Frame k (in the potential's type_map), and its pairs on the device."""
-        k = int(k)
-        if k in self._kept:
-            self._kept.move_to_end(k)
-            return self._kept[k]
-        frame = self.dataset[k].with_type_map(self.engine.architecture.type_map)
-        pairs = self.engine.upload(frame)
-        self._kept[k] = (frame, pairs)
-        self.used += pairs.nbytes
-        while self.used > self.budget and len(self._kept) > 1:
-            _, (_, old) = self._kept.popitem(last=False)
-            self.used -= old.nbytes
-        return frame, pairs
+        n_bytes = int(SHARE * free) if free else 1 << 30
+    type_map = engine.architecture.type_map
+    return KeptFrames(dataset, type_map, engine.upload, lambda pairs: pairs.nbytes, n_bytes)

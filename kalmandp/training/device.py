@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from kalmandp.engines.cuda_frames import DeviceFrames
+from kalmandp.engines.cuda_frames import device_frames
 from kalmandp.engines.cuda_launch import CupyDevice, Device
 from kalmandp.errors import InputError
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.filter import RLEKF, UpdateInfo
 from kalmandp.potential.potential import Potential
 from kalmandp.training import memory
-from kalmandp.training.feed import PairCache
+from kalmandp.training.feed import with_pairs
 
 DEVICES = ("cpu", "cuda")
 
@@ -28,7 +28,7 @@ class Host:
     def frames(self, data, potential: Potential):
         """The data's frames with their pairs, kept once they were needed."""
         a = potential.architecture
-        return PairCache(data, a.rcut, a.type_map)
+        return with_pairs(data, a.rcut, a.type_map)
 
     def filter(self, potential: Potential, blocks: Blocks, choices) -> RLEKF:
         """The filter that begins with the potential's weights."""
@@ -74,7 +74,7 @@ class Gpu:
 
     def frames(self, data, potential: Potential):
         fused = hasattr(potential.engine, "upload")
-        return DeviceFrames(data, potential.engine) if fused else Host().frames(data, potential)
+        return device_frames(data, potential.engine) if fused else Host().frames(data, potential)
 
     def filter(self, potential: Potential, blocks: Blocks, choices):
         from kalmandp.engines.cuda_filter import CudaRLEKF

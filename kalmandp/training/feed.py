@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import numpy as np
 
+from kalmandp.frames.kept import KeptFrames
 from kalmandp.frames.neighbours import Pairs, neighbour_pairs
 
-#: Bytes of frames and their pairs that a `PairCache` keeps.
+#: Bytes of frames and their pairs that `with_pairs` keeps.
 CACHE_BYTES = 1 << 30
 
 
@@ -48,34 +47,12 @@ class Feed:
         self.order = np.array(state["order"], dtype=np.int64)
 
 
-class PairCache:
-    """Frames of a data set with their neighbours; the most recently used ones stay in memory."""
+def with_pairs(dataset, cutoff: float, type_map, n_bytes: int = CACHE_BYTES) -> KeptFrames:
+    """Frames of a data set with their `Pairs` within ``cutoff`` (Å), found once and kept."""
 
-    def __init__(self, dataset, cutoff: float, type_map, n_bytes: int = CACHE_BYTES):
-        self.dataset, self.cutoff, self.type_map = dataset, cutoff, tuple(type_map)
-        self.budget, self.used = n_bytes, 0
-        self._kept: OrderedDict[int, tuple] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, k: int):
-        """Frame k (in the potential's type_map) and its pairs."""
-        k = int(k)
-        if k in self._kept:
-            self._kept.move_to_end(k)
-            return self._kept[k]
-        frame = self.dataset[k].with_type_map(self.type_map)
-        pairs = neighbour_pairs(frame, self.cutoff)
+    def make(frame) -> Pairs:
+        pairs = neighbour_pairs(frame, cutoff)
         # the images themselves are not needed again
-        pairs = Pairs(pairs.i_p, pairs.j_p, np.zeros((0, 3), np.int32), pairs.r_pc)
-        self._kept[k] = (frame, pairs)
-        self.used += self._size(pairs)
-        while self.used > self.budget and len(self._kept) > 1:
-            _, (_, old) = self._kept.popitem(last=False)
-            self.used -= self._size(old)
-        return frame, pairs
+        return Pairs(pairs.i_p, pairs.j_p, np.zeros((0, 3), np.int32), pairs.r_pc)
 
-    @staticmethod
-    def _size(pairs: Pairs) -> int:
-        return pairs.i_p.nbytes + pairs.j_p.nbytes + pairs.r_pc.nbytes
+    return KeptFrames(dataset, type_map, make, lambda pairs: sum(x.nbytes for x in pairs), n_bytes)

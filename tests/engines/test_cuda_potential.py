@@ -12,7 +12,7 @@ from cuda_emulator import BACKWARD, SHUFFLED, strict_arrays
 from numpy.testing import assert_allclose
 
 from kalmandp.engines import potential_engine
-from kalmandp.engines.cuda_frames import DeviceFrames, from_arrays
+from kalmandp.engines.cuda_frames import device_frames, from_arrays
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.frames.neighbours import neighbour_pairs
@@ -105,7 +105,7 @@ def test_frames_stay_on_the_device_until_there_is_no_room():
     case, frames = test_parity.build(1)
     engine = engine_of(case)
     one = engine.upload(frames[0]).nbytes
-    kept = DeviceFrames(frames, engine, n_bytes=one)
+    kept = device_frames(frames, engine, n_bytes=one)
     first = kept[0][1]
     assert kept[0][1] is first
     for k in range(len(frames)):

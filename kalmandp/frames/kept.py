@@ -1,0 +1,45 @@
+"""Frames with what was made for them, the most recently used ones kept in memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+
+class KeptFrames:
+    """Items ``(frame, made)`` of a data set by number, kept up to a number of bytes.
+
+    Parameters
+    ----------
+    dataset : frames, by number
+    type_map : the frames are given in this one
+    make : frame -> what goes with it
+    size : what was made -> its bytes
+    n_bytes : room for what was made; the last item is kept even if it needs more
+    """
+
+    def __init__(
+        self, dataset, type_map, make: Callable[[Any], Any], size: Callable[[Any], int], n_bytes: int
+    ):
+        self.dataset, self.type_map, self.make, self.size = dataset, tuple(type_map), make, size
+        self.budget, self.used = n_bytes, 0
+        self._kept: OrderedDict[int, tuple] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, k: int):
+        """Frame k in the type_map, and what was made for it."""
+        k = int(k)
+        if k in self._kept:
+            self._kept.move_to_end(k)
+            return self._kept[k]
+        frame = self.dataset[k].with_type_map(self.type_map)
+        made = self.make(frame)
+        self._kept[k] = (frame, made)
+        self.used += self.size(made)
+        while self.used > self.budget and len(self._kept) > 1:
+            _, (_, old) = self._kept.popitem(last=False)
+            self.used -= self.size(old)
+        return frame, made
