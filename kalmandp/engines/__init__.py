@@ -44,7 +44,9 @@ PAIR_FILTERS = {
 #: name -> (module, class) of the covariances of the filter
 COVARIANCES = {
     "dense": ("kalmandp.kalman.covariance", "DenseCovariance"),
+    "dense coupled": ("kalmandp.kalman.coupled", "CoupledCovariance"),
     "tiled": ("kalmandp.engines.cpu_covariance", "TiledCovariance"),
+    "tiled coupled": ("kalmandp.engines.cpu_covariance", "CoupledTiledCovariance"),
     "cuda": ("kalmandp.engines.cuda_covariance", "CudaCovariance"),
 }
 

@@ -24,11 +24,12 @@ from kalmandp.engines import cpu_covariance_kernels as kernels
 from kalmandp.engines.threads import Team
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
+from kalmandp.kalman.coupled import WINDOW, CoupledCovariance, is_over
 from kalmandp.kalman.covariance import DenseCovariance, stored
 
 #: Columns of U before they are folded in, a multiple of four. A fold reads and writes A once, and every
 #: update reads U twice. Fewer columns or more of them measured slower (16: +50 %, 64: +10 %).
-PENDING = 32
+PENDING = WINDOW
 #: Right-hand sides that go through P together; more go in panels, to keep the accumulators small.
 PANEL = 16
 #: Tasks that a pass over P is cut into: a constant, so that sums do not depend on the machine.
@@ -64,6 +65,9 @@ class TiledCovariance:
     grows with P. Not for use by two host threads at once.
     """
 
+    #: whether U couples the blocks, as in `kalman.coupled`; else each block has the part of U that is its own
+    coupled = False
+
     def __init__(self, blocks: Blocks, P0: Any = 1.0, dtype: Any = "float64"):
         xp = namespace(P0)
         require(xp is np, "the tiled covariance's array module", xp.__name__, "numpy (it is for the CPU)")
@@ -76,7 +80,7 @@ class TiledCovariance:
         self.blocks = blocks
         self.dtype = np.dtype(dtype)
         self._T = kernels.ROW_BYTES // self.dtype.itemsize
-        self._plan = _make_plan(blocks, self._T)
+        self._plan = _make_plan(blocks, self._T, self.coupled)
         T, n_t = self._T, len(self._plan.rows)
         self._tiles = _aligned((self._plan.n_tiles, T, T), self.dtype)
         self._pending = _aligned((n_t, PENDING, T), self.dtype)
@@ -262,7 +266,22 @@ class _Work:
         return sum(flat.nbytes for flat in self._flat) + self.turned.nbytes
 
 
-def _make_plan(blocks: Blocks, T: int) -> _Plan:
+class CoupledTiledCovariance(TiledCovariance):
+    """Twin of `kalman.coupled.CoupledCovariance`: the pending columns are its U, a fold ends its window."""
+
+    coupled = True
+
+    def downdate(self, G_qw: np.ndarray, lam: float) -> None:
+        """P ← (P − GᵀG)/λ, all of it; the window ends if another update of this size would not fit."""
+        if self._n_pending + len(G_qw) > PENDING:  # more than a window holds: then nothing is left pending
+            self.fold()
+        super().downdate(G_qw, lam)
+        if is_over(self._n_pending, len(G_qw)):
+            self.fold()
+
+
+def _make_plan(blocks: Blocks, T: int, coupled: bool = False) -> _Plan:
+    """``coupled``: U H is the sum over all weights, as if all segments were of one block."""
     rows, segments, n_tiles = [], [], 0
     for l, w in enumerate(blocks):
         first = len(rows)
@@ -270,14 +289,14 @@ def _make_plan(blocks: Blocks, T: int) -> _Plan:
             rows.append((n_tiles, first, start, min(start + T, w.stop)))
             n_tiles += len(rows) - first
         for t in range(first, len(rows), TILES_PER_SEGMENT):
-            segments.append((t, min(t + TILES_PER_SEGMENT, len(rows)), l))
+            segments.append((t, min(t + TILES_PER_SEGMENT, len(rows)), 0 if coupled else l))
     rows = np.array(rows, dtype=np.int64)
     chunks, n_sums = _make_chunks(rows, n_tiles)
     chunk_of_row = np.searchsorted(chunks[:, kernels.R1], np.arange(len(rows)), side="right")
     last_row = np.searchsorted(rows[:, kernels.FIRST], rows[:, kernels.FIRST], side="right") - 1
     touched = np.stack([chunk_of_row, chunk_of_row[last_row]], axis=1)
     segments = np.array(segments, dtype=np.int64)
-    block_segments = np.searchsorted(segments[:, kernels.BLOCK], np.arange(len(blocks) + 1))
+    block_segments = np.searchsorted(segments[:, kernels.BLOCK], np.arange(segments[-1, kernels.BLOCK] + 2))
     return _Plan(rows, chunks, touched, segments, block_segments, n_tiles, n_sums)
 
 
@@ -327,7 +346,11 @@ def covariance_cases() -> list[CovarianceCase]:
     """
     odd = Blocks((1, 33, 200, 64, 97, 1, 131))
     return [
-        CovarianceCase(DenseCovariance, TiledCovariance, odd, dtype, m, updates, rtol)
+        CovarianceCase(reference, twin, odd, dtype, m, updates, rtol)
+        for reference, twin in (
+            (DenseCovariance, TiledCovariance),
+            (CoupledCovariance, CoupledTiledCovariance),
+        )
         for dtype, rtol in (("float64", 1e-10), ("float32", 1e-4))
         for m, updates in ((1, 1000), (2, 100), (5, 1000), (40, 50))
     ]

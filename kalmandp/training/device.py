@@ -34,7 +34,8 @@ class Host:
         """The filter that begins with the potential's weights."""
         return RLEKF(
             potential.weights, blocks, P0=choices.p0, lam=choices.lam, nu=choices.nu,
-            covariance=choices.covariance, dtype=choices.covariance_dtype,
+            covariance=choices.covariance + (" coupled" if choices.coupled else ""),
+            dtype=choices.covariance_dtype,
         )  # fmt: skip
 
     def restored(self, state: dict) -> RLEKF:

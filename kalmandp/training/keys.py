@@ -235,6 +235,7 @@ KALMAN = (
     Key("pref_f", _pair, "pref_f"),
     Key("covariance", choice("tiled", "dense"), "covariance"),
     Key("covariance_dtype", choice("float64", "float32"), "covariance_dtype"),
+    Key("coupled", boolean, "coupled"),
     Key("adapt", optional(number(at_least=0.0)), "adapt"),
     Key("gate", optional(number(above=1.0)), "gate"),
     Key("checkpoint_dtype", choice("float64", "float32"), "checkpoint_dtype"),

@@ -29,6 +29,7 @@ class KalmanChoices:
         or "matrix" (every component a number of its own, one update)
     order : what is measured on a frame, in this order: of "energy", "atomic_energy", "force", "virial"
     batch_sum : DeePMD-kit's batch: H summed over B frames and the error times √B
+    coupled : P is cut to its blocks once in a window (`kalman.coupled`) and not at every update
     adapt : γ of `training.noise.AdaptiveNoise`, 0 for a fixed R
     gate : bound of `training.gate`, None for no gate
     checkpoint_dtype : in which a checkpoint stores P, see `training.checkpoint`
@@ -48,6 +49,7 @@ class KalmanChoices:
     batch_sum: bool = False
     covariance: str = "tiled"
     covariance_dtype: str = "float64"
+    coupled: bool = False
     adapt: float = 0.0
     gate: float | None = None
     checkpoint_dtype: str | None = None
@@ -57,7 +59,7 @@ class KalmanChoices:
 PRESETS = {
     "default": KalmanChoices(
         p0=1.0, lam=0.999, nu=0.999, partition="RLEKF", block_size=5120, measurement="paired",
-        noise=PhysicalNoise(sigma_e=0.001, sigma_f=0.03, sigma_w=0.005), adapt=1.0,
+        noise=PhysicalNoise(sigma_e=0.001, sigma_f=0.03, sigma_w=0.005), coupled=True, adapt=0.3,
     ),
     "paper": KalmanChoices(
         p0=1.0, lam=0.98, nu=0.9987, partition="RLEKF", block_size=5120, noise=BlockNoise(),
@@ -97,6 +99,7 @@ def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
         "measurement": optimizer.measurement,
         "covariance": optimizer.covariance,
         "covariance_dtype": optimizer.covariance_dtype,
+        "coupled": optimizer.coupled,
         "adapt": optimizer.adapt,
         "gate": optimizer.gate,
         "checkpoint_dtype": optimizer.checkpoint_dtype,

@@ -88,6 +88,8 @@ class OptimizerSettings:
     pref_e, pref_f : (start, limit) prefactors of energy and force
     covariance : "tiled" (half of each block) or "dense"
     covariance_dtype : "float64" or "float32"
+    coupled : P keeps what is known of different blocks together for a window (`kalman.coupled`); False
+        for Algorithm 1, which forgets it at every update
     adapt : R follows the errors of late, times this (`training.noise.AdaptiveNoise`); 0 for a fixed R
     gate : leave out measurements this many times as far off as usual (`training.gate`)
     checkpoint_dtype : "float32" to store P rounded to that in checkpoints; a restart then no longer goes
@@ -115,6 +117,7 @@ class OptimizerSettings:
     pref_f: tuple[float, float] | None = None
     covariance: str | None = None
     covariance_dtype: str | None = None
+    coupled: bool | None = None
     adapt: float | None = None
     gate: float | None = None
     checkpoint_dtype: str | None = None

@@ -18,6 +18,7 @@ from kalmandp.engines.cpu_covariance import TiledCovariance, covariance_cases
 from kalmandp.engines.cuda_covariance import CudaCovariance
 from kalmandp.errors import InputError
 from kalmandp.kalman import RLEKF, Blocks, Part, covariance_memory, partition
+from kalmandp.kalman.coupled import CoupledCovariance
 from kalmandp.kalman.covariance import DenseCovariance
 
 #: Sizes around the tile's (32 in float64, 64 in float32), and blocks of one weight.
@@ -41,7 +42,7 @@ def compare(kalman, twin, rtol):
     assert_allclose(twin.covariance.trace(), kalman.covariance.trace(), rtol=rtol)
 
 
-@pytest.mark.parametrize("case", covariance_cases(), ids=lambda c: f"{c.dtype}-m{c.m}")
+@pytest.mark.parametrize("case", covariance_cases(), ids=lambda c: f"{c.twin.__name__}-{c.dtype}-m{c.m}")
 def test_twin(case):
     w0 = np.random.default_rng(0).normal(size=case.blocks.n_weights)
     kalman, twin = (
@@ -267,6 +268,6 @@ def test_the_filter_alone_needs_no_numba():
 
 
 def test_every_covariance_that_is_registered_has_a_twin_test():
-    twins = {case.twin for case in covariance_cases()} | {DenseCovariance}
+    twins = {case.twin for case in covariance_cases()} | {DenseCovariance, CoupledCovariance}
     twins.add(CudaCovariance)  # in tests/engines/test_cuda_covariance.py
     assert {find(COVARIANCES, name, "covariance") for name in COVARIANCES} == twins
