@@ -250,7 +250,7 @@ class OnlineTrainer:
         Parameters
         ----------
         measurement : from `measure`, or `measurements.combine` of several
-        n_frames : B, of how many frames it is the mean (only preset "deepmd" asks: H·B, error·√B)
+        n_frames : B, of how many frames it is the mean, for ``reduction`` "sum" and "deepmd"
 
         Returns
         -------
@@ -346,5 +346,6 @@ class OnlineTrainer:
 
 
 def _stated(settings: OptimizerSettings) -> list[dataclasses.Field]:
-    """The fields that are not at their defaults: what was asked for, to be asked for again."""
-    return [f for f in dataclasses.fields(settings) if getattr(settings, f.name) != f.default]
+    """The type, and the fields that are not at their defaults: what was asked for, to be asked for again."""
+    stated = lambda f: f.name == "type" or getattr(settings, f.name) != f.default
+    return [f for f in dataclasses.fields(settings) if stated(f)]

@@ -13,9 +13,9 @@ from kalmandp.potential.potential import Potential
 from kalmandp.training.device import open_device
 from kalmandp.training.measurements import make_sample
 from kalmandp.training.memory import SHARE, covariance_need, parts_of
+from kalmandp.training.optimizers import make_trainer
 from kalmandp.training.presets import resolve
 from kalmandp.training.settings import Settings
-from kalmandp.training.trainers import AdamTrainer, KalmanTrainer
 
 #: Frames from which the model's form and the time of a step are taken.
 SOME_FRAMES = 8
@@ -93,22 +93,21 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
             type_map=potential.type_map,
             sel=potential.architecture.sel,
             sel_note=f" ({m.sel}, from {len(some)} frames)" if estimated else "",
-            optimizer=f"{o.type}, preset {o.preset}" if o.is_kalman else o.type,
+            optimizer=f"{o.type}, preset {o.preset}" if (o.type, o.preset) != ("Adam", "default") else o.type,
             n_weights=potential.layout.size,
             block_sizes=block_sizes,
             memory=memory,
             memory_free=place.free_bytes(),
             steps_per_epoch=steps_per_epoch,
             n_steps=n_steps,
-            updates_per_step=1 if choices is None else _updates(choices),
+            updates_per_step=1 if choices is None else choices.updates_per_step,
             seconds_per_step=None,
         )
         if timing and plan.fits:
-            trainer: AdamTrainer | KalmanTrainer
-            if choices is None:
-                trainer = AdamTrainer(potential, settings, n_steps)
-            else:
-                trainer = KalmanTrainer(potential, choices, np.random.default_rng(0), place)
+            trainer = make_trainer(
+                settings, potential, np.random.default_rng(0), place, n_steps=n_steps,
+                steps_per_epoch=steps_per_epoch,
+            )  # fmt: skip
             frames = [some[k % len(some)] for k in range(batch)]
             seconds = _time(lambda: trainer.step(make_sample(potential, frames)))
             plan = plan._replace(seconds_per_step=seconds)
@@ -129,13 +128,6 @@ def _covariance(potential, choices, place) -> tuple[tuple[int, ...], int]:
         return (), 0
     need = covariance_need(parts_of(potential.layout), choices, place)
     return need.blocks.sizes, need.memory
-
-
-def _updates(choices) -> int:
-    """Kalman updates per frame, for a frame with atoms enough for all groups."""
-    groups = choices.n_groups
-    signed = sum(groups if kind == "force" else 1 for kind in choices.order)
-    return {"signed": signed, "paired": groups}.get(choices.measurement, 1)
 
 
 def _time(step: Callable[[], object]) -> float:
