@@ -5,8 +5,8 @@ A preset fixes what the user's input leaves open. "paper", "deepmd", "matpl", "m
 SNES have presets of their own.
 
 Batches: B frames are reduced to one measurement before P is touched, the early reduction of FEKF ("Training
-one DeePMD model in minutes", PPoPP 2024), so that they cost one update. With h_f and e_f of frame f (its signed
-H and its mean |error|) and R of one frame, `REDUCTIONS` has ::
+one DeePMD model in minutes", PPoPP 2024), so that they cost one update. With h_f and e_f of frame f (its
+signed H and its mean |error|) and R of one frame, `REDUCTIONS` has ::
 
     "mean"      H = (1/B) Σ h_f     error = (1/B) Σ e_f       R     a batch counts as one frame
     "sum"       H = Σ h_f           error = Σ e_f             R     the same as "mean" with R/B²

@@ -10,7 +10,7 @@ loss; k = 1 is the best::
 
 Source: Schaul, Glasmachers and Schmidhuber, "High dimensions and heavy tails for natural evolution
 strategies", GECCO 2011; Wierstra et al., JMLR 15, 949 (2014). GPUMD trains its NEP this way (``snes.cu``,
-λ = 50, first σ 0.1), and the loss is NEP's, root mean squares per atom, without its penalty of large weights::
+λ = 50, first σ 0.1); the loss is NEP's, root mean squares per atom, without its penalty of large weights::
 
     L = λ_e RMSE(ΔE/N) + λ_f RMSE(ΔF) + λ_v RMSE(ΔW/N)
 

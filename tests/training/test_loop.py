@@ -46,14 +46,17 @@ def test_rlekf_learns_forces_and_energies(data, tmp_path):
     assert len(potential.evaluate(frames(1)[0]).forces) == 16
 
 
-@pytest.mark.parametrize(
-    "optimizer", [*({"measurement": m} for m in ("signed", "paired", "joint", "matrix")), None]
-)
+@pytest.mark.parametrize("optimizer", [
+    *({"measurement": m} for m in ("signed", "paired", "joint", "matrix")),
+    {"preset": "n2p2", "n_groups": 2}, {"candidates": {"energy": 1.0}, "measurement": "joint"},
+    {"type": "Adam"}, {"type": "SNES", "population": 4},
+], ids=str)  # fmt: skip
 def test_restart_goes_on_with_the_same_bits(data, tmp_path, optimizer):
     tree = settings(data, training={"validation_fraction": 0.2})
-    tree["optimizer"].update(optimizer or {})
-    if optimizer is None:
-        tree["optimizer"] = {"type": "Adam"}
+    if optimizer.get("type", "RLEKF") == "RLEKF":
+        tree["optimizer"].update(optimizer)
+    else:
+        tree["optimizer"] = optimizer
     whole = run_all(tree, tmp_path / "whole")
     steps = iter(range(100))
     run_all(tree, tmp_path / "cut", stop=lambda: next(steps) == 6)

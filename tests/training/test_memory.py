@@ -72,7 +72,7 @@ def test_the_need_is_what_the_covariance_takes(tmp_path):
 def test_nothing_is_allocated_before(tmp_path, monkeypatch):
     kalmandp.Dataset.write(tmp_path / "morse.h5", frames(3))
     monkeypatch.setattr(memory, "available_memory", lambda: 1000)
-    monkeypatch.setattr("kalmandp.training.loop.KalmanTrainer", None)
+    monkeypatch.setattr("kalmandp.training.optimizers.KalmanTrainer", None)
     with pytest.raises(InputError, match="expected a smaller network"):
         Run(kalmandp.read_input(settings(tmp_path / "morse.h5")), tmp_path / "run")
 
