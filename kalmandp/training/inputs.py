@@ -17,7 +17,7 @@ from kalmandp.errors import FileError, InputError
 from kalmandp.training import keys
 from kalmandp.training.checks import SectionReader, choice, show
 from kalmandp.training.noise import BlockNoise
-from kalmandp.training.presets import PRESETS, AdamChoices, resolve, resolve_adam
+from kalmandp.training.presets import AdamChoices, resolve, resolve_adam, stated_type
 from kalmandp.training.settings import (
     KALMAN_TYPES,
     OPTIMIZER_TYPES,
@@ -191,10 +191,7 @@ def _optimizer(read: SectionReader, new, old: dict) -> OptimizerSettings:
     else:
         path, section = "optimizer", read.mapping("optimizer", {} if new is None else new)
         type_path = "optimizer/type"
-    # DeePMD-kit's default is Adam; a preset of a filter names its type
-    named = PRESETS.get(section["preset"]) if isinstance(section.get("preset"), str) else None
-    kind = section.get("type", "Adam" if named is None else named.type)
-    kind = read.value(type_path, kind, choice(*OPTIMIZER_TYPES, "LKF"))
+    kind = read.value(type_path, stated_type(section), choice(*OPTIMIZER_TYPES, "LKF"))
     table = {"LKF": keys.LKF, "Adam": keys.ADAM, "SNES": keys.SNES}.get(kind, keys.KALMAN)
     fields = read.section(path, section, table)
     _gather_prefactors(read, path, fields)

@@ -13,7 +13,7 @@ import numpy as np
 
 from kalmandp.potential.potential import Potential
 from kalmandp.training.device import Gpu, Host
-from kalmandp.training.memory import check_memory, parts_of
+from kalmandp.training.memory import check_generation, check_memory, parts_of
 from kalmandp.training.presets import resolve, resolve_snes
 from kalmandp.training.settings import Settings
 from kalmandp.training.snes import SNESTrainer
@@ -40,13 +40,16 @@ def make_trainer(
     Raises
     ------
     InputError
-        For choices that contradict each other, or a P that does not fit into the free memory.
+        For choices that contradict each other, or a P (or a generation) that does not fit into the free
+        memory.
     """
     o = settings.optimizer
     if o.type == "Adam":
         return AdamTrainer(potential, settings, n_steps, guard=guard)
     if o.type == "SNES":
-        return SNESTrainer(potential, resolve_snes(o), rng, guard=guard)
+        members = resolve_snes(o)
+        check_generation(potential.layout.size, members.population)
+        return SNESTrainer(potential, members, rng, guard=guard)
     choices = resolve(o)
     check_memory(parts_of(potential.layout), choices, device)
     per_epoch = steps_per_epoch * choices.updates_per_step

@@ -12,9 +12,9 @@ from kalmandp.frames.dataset import Dataset
 from kalmandp.potential.potential import Potential
 from kalmandp.training.device import open_device
 from kalmandp.training.measurements import make_sample
-from kalmandp.training.memory import SHARE, covariance_need, parts_of
+from kalmandp.training.memory import SHARE, covariance_need, generation_memory, parts_of
 from kalmandp.training.optimizers import make_trainer
-from kalmandp.training.presets import resolve
+from kalmandp.training.presets import resolve, resolve_snes
 from kalmandp.training.settings import Settings
 
 #: Frames from which the model's form and the time of a step are taken.
@@ -30,8 +30,8 @@ class Plan(NamedTuple):
     ----------
     n_frames : frames to train on;  atoms_per_frame : of those looked at, on average
     type_map, sel : of the model;  sel_note : where a sel of "auto" is an estimate
-    n_weights : N;  block_sizes : of P, empty for Adam
-    memory : bytes of P;  memory_free : bytes that are free now, 0 if that is not known
+    n_weights : N;  block_sizes : of P, empty for Adam and SNES
+    memory : bytes of P, or of a generation of SNES;  memory_free : free now, 0 if that is not known
     steps_per_epoch, n_steps, updates_per_step : of the run
     seconds_per_step : measured, None if it was not
     """
@@ -86,6 +86,8 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
         n_steps = t.n_steps or max(1, round((t.n_epochs or 0) * steps_per_epoch))
         choices = resolve(o) if o.is_kalman else None
         block_sizes, memory = _covariance(potential, choices, place)
+        if o.type == "SNES":
+            memory = generation_memory(potential.layout.size, resolve_snes(o).population)
         estimated = isinstance(m.sel, str) and len(some) < len(data)
         plan = Plan(
             n_frames=n_frames,

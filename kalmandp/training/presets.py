@@ -19,7 +19,9 @@ is 1/√B where P decides it (H P Hᵀ ≫ R), and B√B where the noise does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from kalmandp.errors import InputError
 from kalmandp.training.annealing import Annealing, UnitNoise
@@ -165,6 +167,16 @@ class SnesChoices:
 
 #: SNES's, by name; GPUMD's NEP learns from virials as well.
 SNES_PRESETS = {"default": SnesChoices(), "gpumd": SnesChoices(lambda_v=0.1)}
+
+
+def stated_type(section: Mapping[str, Any]) -> str:
+    """The type of a section ``optimizer``: as stated, or its preset's if that is a filter's, or Adam.
+
+    The last is DeePMD-kit's default.
+    """
+    preset = section.get("preset")
+    own = PRESETS[preset].type if isinstance(preset, str) and preset in PRESETS else "Adam"
+    return section.get("type", own)
 
 
 def resolve_snes(optimizer: OptimizerSettings) -> SnesChoices:

@@ -246,6 +246,7 @@ def test_frames_that_are_known_are_passed_over(data, tmp_path):
     run = Run(kalmandp.read_input(few), tmp_path / "b")
     run.step()
     assert run.feed.position == 1
+    assert_allclose(run.trainer.candidates.rmse("energy"), off[0], rtol=1e-12)  # eV/atom
 
 
 # --- SNES -----------------------------------------------------------------------------------------
@@ -268,8 +269,8 @@ def test_snes_by_hand():
     mean, sigma = search.mean.copy(), search.sigma.copy()
     z = list(search.ask())
     assert_allclose(z[2], mean + sigma * s_kn[2], rtol=1e-15)
-    search.tell([7.0, np.nan, 1.0, 3.0])
-    u_k = utilities(4)[[2, 3, 0, 1]]
+    search.tell([3.0, 7.0, 1.0, np.nan])
+    u_k = utilities(4)[[1, 2, 0, 3]]
     assert_allclose(search.mean, mean + sigma * (u_k @ s_kn), rtol=1e-13)
     eta = (3 + np.log(3)) / (5 * np.sqrt(3))
     assert_allclose(search.sigma, sigma * np.exp(0.5 * eta * (u_k @ (s_kn**2 - 1))), rtol=1e-13)
