@@ -33,7 +33,7 @@ class UnitNoise(BlockNoise):
 
 @dataclass(frozen=True)
 class Annealing:
-    """Factors of R and of the process noise q, by the number of updates made so far.
+    """n2p2's R = 1/η and process noise q, by the number of updates made so far.
 
     Attributes
     ----------

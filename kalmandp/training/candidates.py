@@ -31,7 +31,7 @@ class Selection(NamedTuple):
 
 
 class Candidates:
-    """The running RMSE of energies (eV/atom) and forces (eV/Å), and the choice that follows from it."""
+    """n2p2's choice of what to learn, by a running RMSE of energies (eV/atom) and forces (eV/Å)."""
 
     MEMORY = 0.98
 

@@ -69,7 +69,8 @@ class OnlineTrainer:
         ``OMP_NUM_THREADS`` said when NumPy was imported, and vesin's neighbour search one idle helper.
     **optimizer
         As in the section ``optimizer`` of an input file: ``type``, ``preset``, ``block_size``, ``p0``,
-        ``lam``, ``nu``, ``sigma_e``, ``sigma_f``, ``measurement``, ``covariance_dtype``, ``gate``, …
+        ``lam``, ``nu``, ``sigma_e``, ``sigma_f``, ``measurement``, ``reduction``, ``candidates``,
+        ``covariance_dtype``, ``gate``, …
 
     Attributes
     ----------

@@ -49,7 +49,7 @@ def utilities(population: int) -> np.ndarray:
 
 
 class SNES:
-    """A search for the least of a function of n numbers.
+    """SNES: a search for the least of a function of n numbers.
 
     Parameters
     ----------
