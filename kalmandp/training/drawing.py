@@ -20,10 +20,11 @@ def draw_groups(choices: KalmanChoices, sample: Sample, rng: np.random.Generator
     """
     per_atom = 3 if choices.components else 1
     size_f, first_f = per_atom * np.diff(sample.first_f), per_atom * sample.first_f[:-1]
+    t = min(choices.trials, int(size_f.max()))
     if choices.same_atoms:
-        shared = _draw(choices, int(size_f.min()), rng)
+        shared = _draw(choices, t, int(size_f.min()), rng)
         return [np.concatenate([_shifted(group, o) for o in first_f], axis=1) for group in shared]
-    drawn = [_draw(choices, int(n), rng) for n in size_f]
+    drawn = [_draw(choices, t, int(n), rng) for n in size_f]
     groups = [
         [_shifted(d[g], o) for o, d in zip(first_f, drawn, strict=True) if g < len(d)]
         for g in range(choices.n_groups)
@@ -36,9 +37,9 @@ def as_group(choices: KalmanChoices, targets: np.ndarray) -> np.ndarray:
     return np.stack(np.divmod(targets, 3)) if choices.components else targets
 
 
-def _draw(choices: KalmanChoices, n: int, rng: np.random.Generator) -> list[np.ndarray]:
+def _draw(choices: KalmanChoices, t: int, n: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Groups (t, k) of the n targets of one frame."""
-    y, x, t = choices.n_groups, choices.group_size, choices.trials
+    y, x = choices.n_groups, choices.group_size
     if choices.replacement:
         return list(rng.integers(0, n, size=(t, y, x)).transpose(1, 0, 2))
     drawn = rng.permutation(n)[: t * y * x]

@@ -118,10 +118,10 @@ class Run:
     def _next_batch(self) -> tuple[np.ndarray, measurements.Sample]:
         """The next batch of the feed; or the next whose energy is off enough, the furthest of those tried.
 
-        What is passed over has had its turn in this epoch.
+        What is passed over has had its turn in this epoch, of which no more is tried than there is.
         """
         most, chosen = -1.0, None
-        for _ in range(self.trainer.frame_trials):
+        for _ in range(min(self.trainer.frame_trials, self.feed.steps_per_epoch)):
             numbers = self.feed.next()
             sample = measurements.make_sample(self.potential, *self._frames(numbers))
             surplus = self.trainer.surplus(sample)

@@ -122,8 +122,8 @@ PRESETS = {
         noise=BlockNoise(pref_e=1.0, pref_f=2.0, pref_v=1.0, per_atom=True), replacement=True,
         same_atoms=True, reduction="deepmd",
     ),
-    # n2p2's recommended input, P₀ = 1/ε; its 10 forces per energy are those of 144 atoms. Units: eV and Å, as
-    # n2p2 without normalize_data_set
+    # n2p2's recommended input, P₀ = 1/ε; its 10 forces per energy are those of 144 atoms, and it mixes all of
+    # an epoch's. Units: eV and Å, as n2p2 without normalize_data_set
     "n2p2": KalmanChoices(
         p0=100.0, lam=1.0, nu=1.0, partition="GEKF", block_size=5120, noise=UnitNoise(pref_f=10.0),
         n_groups=10, group_size=1, components=True, candidates=Selection(energy=0.0, force=1.0, trials=3),

@@ -18,6 +18,7 @@ from kalmandp.training import measurements as M
 from kalmandp.training.adam import Schedule
 from kalmandp.training.annealing import Annealing
 from kalmandp.training.candidates import Candidates, Selection
+from kalmandp.training.drawing import draw_groups
 from kalmandp.training.inputs import read_optimizer
 from kalmandp.training.loop import Run
 from kalmandp.training.metrics import evaluate
@@ -215,6 +216,24 @@ def test_the_worst_force_is_found_among_all(start, components):
     assert_allclose(trainer.candidates.rmse("force"), rmse, rtol=1e-12)
 
 
+@pytest.mark.parametrize("replacement", [True, False])
+def test_more_trials_than_there_are_forces(start, replacement):
+    """Frames of two sizes, a number of trials that no memory would hold; each place has one force."""
+    two, one = frames(2, seed=13), frames(1, seed=14)[0]
+    few = {n: getattr(one, n)[:3] for n in ("positions", "types", "forces")}
+    batch = [*two, dataclasses.replace(one, **few, virial=None)]
+    choices = dataclasses.replace(
+        resolve(OptimizerSettings(candidates={"force": 1.0, "trials": 10**15})), replacement=replacement
+    )
+    trainer = trainer_of(start, choices)
+    groups = draw_groups(choices, M.make_sample(start, batch), np.random.default_rng(0))
+    for targets in groups:
+        assert targets.shape[0] == 16 and (targets[0] >= 0).all() and targets.max() < 35
+    drawn = np.concatenate([g.ravel() for g in groups])
+    assert replacement or sorted(drawn[drawn >= 0]) == list(range(35))  # each at most once: all of them
+    trainer.step(M.make_sample(trainer.potential, batch))
+
+
 @pytest.mark.parametrize("measurement", ["signed", "paired", "joint", "matrix"])
 def test_candidates_have_larger_errors(start, measurement):
     """Whatever the measurement: atoms above the RMSE are measured more often than by chance."""
@@ -247,6 +266,11 @@ def test_frames_that_are_known_are_passed_over(data, tmp_path):
     run.step()
     assert run.feed.position == 1
     assert_allclose(run.trainer.candidates.rmse("energy"), off[0], rtol=1e-12)  # eV/atom
+
+    endless = settings(data, optimizer={"candidates": {"energy": 1e9, "force": 0, "trials": 10**15}})
+    run = Run(kalmandp.read_input(endless), tmp_path / "c")
+    run.step()
+    assert run.feed.epoch == 0 and run.feed.position == 12  # an epoch was tried, no more
 
 
 # --- SNES -----------------------------------------------------------------------------------------
