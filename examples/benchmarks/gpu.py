@@ -25,9 +25,9 @@ from kalmandp.errors import KalmanDPError
 from kalmandp.kalman import Part, covariance_memory, partition
 from kalmandp.potential.weights import WeightLayout, initial_weights
 from kalmandp.training.device import Gpu
-from kalmandp.training.loop import KalmanTrainer
 from kalmandp.training.measurements import make_sample
 from kalmandp.training.presets import PRESETS
+from kalmandp.training.trainers import KalmanTrainer
 
 #: Bytes copied to find the bandwidth: far more than any cache holds.
 COPIED = 1 << 30

@@ -192,13 +192,15 @@ def _checkpoint_table(path: str) -> str:
     from kalmandp.potential.architecture import Architecture
     from kalmandp.potential.weights import WeightLayout
     from kalmandp.training.history import COLUMNS
+    from kalmandp.training.presets import stated_type
 
     header = read_checkpoint_header(path)
     a = Architecture(**header.model)
-    optimizer = header.source.get("optimizer", {}).get("type", "Adam")
+    stated = header.source.get("optimizer", {})
+    preset = f", preset {stated['preset']}" if "preset" in stated else ""
     rows = [
         ("checkpoint", f"{path}, {size(Path(path).stat().st_size)}"),
-        ("optimizer", optimizer),
+        ("optimizer", f"{stated_type(stated)}{preset}"),
         ("step", f"{header.step:,}, in epoch {header.epoch + 1}"),
         ("time trained", duration(header.seconds)),
         ("seed", str(header.source.get("seed_used"))),

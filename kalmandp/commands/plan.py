@@ -40,6 +40,8 @@ def _text(plan) -> str:
         rows.append(("blocks of P", f"{len(plan.block_sizes)}, the largest {largest:,}"))
         free = f"; free now: {size(plan.memory_free)}" if plan.memory_free else ""
         rows.append(("memory of P", f"{size(plan.memory)}{free}"))
+    elif plan.memory:
+        rows.append(("memory of a generation", size(plan.memory)))
     rows += [
         ("steps", f"{plan.n_steps:,}, {plan.steps_per_epoch:,} an epoch"),
         ("updates per step", str(plan.updates_per_step)),
@@ -54,9 +56,11 @@ def _text(plan) -> str:
         ]
     text = table(rows)
     if not plan.fits:
+        what, helps = "A generation", "population helps."
+        if plan.block_sizes:
+            what, helps = "P", 'block_size, or optimizer/covariance_dtype "float32", helps.'
         text += (
-            f"\n\nP does not fit: it takes {size(plan.memory)} of the {size(plan.memory_free)} that are "
-            "free, and the rest of a run needs its share. A smaller optimizer/block_size, or "
-            'optimizer/covariance_dtype "float32", helps.'
+            f"\n\n{what} does not fit: it takes {size(plan.memory)} of the {size(plan.memory_free)} that are "
+            f"free, and the rest of a run needs its share. A smaller optimizer/{helps}"
         )
     return text

@@ -31,12 +31,14 @@ class Schedule:
     def learning_rate(self, step: int) -> float:
         """α(t) = α(0)·rate^⌊t/decay_steps⌋."""
         r = self.rate
-        decay_steps = r.decay_steps
-        if decay_steps >= self.n_steps:  # DeePMD-kit's own correction of a decay that never comes
-            decay_steps = 100 if self.n_steps // 10 > 100 else self.n_steps // 100 + 1
+        n_steps, decay_steps = r.stop_step or self.n_steps, r.decay_steps
+        if r.stop_step is not None and step > r.stop_step:
+            return r.stop_lr
+        if decay_steps >= n_steps:  # DeePMD-kit's own correction of a decay that never comes
+            decay_steps = 100 if n_steps // 10 > 100 else n_steps // 100 + 1
         per_decay = r.decay_rate
         if per_decay is None:
-            per_decay = (r.stop_lr / r.start_lr) ** (decay_steps / self.n_steps)
+            per_decay = (r.stop_lr / r.start_lr) ** (decay_steps / n_steps)
         return r.start_lr * per_decay ** (step // decay_steps)
 
     def prefactors(self, step: int) -> tuple[float, float, float]:

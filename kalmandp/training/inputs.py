@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,11 @@ from kalmandp.errors import FileError, InputError
 from kalmandp.training import keys
 from kalmandp.training.checks import SectionReader, choice, show
 from kalmandp.training.noise import BlockNoise
-from kalmandp.training.presets import resolve
+from kalmandp.training.presets import AdamChoices, resolve, resolve_adam, stated_type
 from kalmandp.training.settings import (
     KALMAN_TYPES,
     OPTIMIZER_TYPES,
     LearningRateSettings,
-    LossSettings,
     ModelSettings,
     OptimizerSettings,
     Settings,
@@ -78,7 +78,7 @@ def read_optimizer(section: Mapping[str, Any]) -> OptimizerSettings:
 
     Parameters
     ----------
-    section : its keys and values; without ``type`` it is RLEKF
+    section : its keys and values; without ``type`` it is RLEKF, or what ``preset`` is a preset of
 
     Raises
     ------
@@ -87,9 +87,13 @@ def read_optimizer(section: Mapping[str, Any]) -> OptimizerSettings:
     """
     read = SectionReader("settings")
     _check_tree(read.source, dict(section))
-    optimizer = _optimizer(read, {"type": "RLEKF", **section}, {})
+    own = {} if "preset" in section else {"type": "RLEKF"}
+    optimizer = _optimizer(read, {**own, **section}, {})
     if not optimizer.is_kalman:
         raise read.error("optimizer/type", optimizer.type, f"one of {', '.join(KALMAN_TYPES)}")
+    if (optimizer.candidates or {}).get("energy"):
+        wanted = "no threshold of energies: which frames come is the caller's choice"
+        raise read.error("optimizer/candidates", optimizer.candidates, wanted)
     return optimizer
 
 
@@ -101,13 +105,16 @@ def _settings(read: SectionReader, tree: dict, folder: Path) -> Settings:
     training = read.mapping("training", root["training"])
     old = {name: training.pop(name) for name in keys.OLD_OPTIMIZER if name in training}
     optimizer = _optimizer(read, root.get("optimizer"), old)
-    if optimizer.is_kalman:  # a filter has neither; DeePMD-kit's LKF files state both all the same
+    preset = AdamChoices()
+    if optimizer.type == "Adam":
+        preset = resolve_adam(optimizer)
+    else:  # a filter has neither; DeePMD-kit's LKF files state both all the same
         read.ignored += [name for name in ("loss", "learning_rate") if root.get(name)]
     return Settings(
         model=_model(read, root["model"]),
         optimizer=optimizer,
-        loss=LossSettings(**read.section("loss", root.get("loss", {}), keys.LOSS)),
-        learning_rate=_learning_rate(read, root.get("learning_rate", {})),
+        loss=replace(preset.loss, **read.section("loss", root.get("loss", {}), keys.LOSS)),
+        learning_rate=_learning_rate(read, root.get("learning_rate", {}), preset.learning_rate),
         training=_training(read, training, optimizer, folder),
         source=copy.deepcopy(tree),
         folder=folder,
@@ -184,10 +191,8 @@ def _optimizer(read: SectionReader, new, old: dict) -> OptimizerSettings:
     else:
         path, section = "optimizer", read.mapping("optimizer", {} if new is None else new)
         type_path = "optimizer/type"
-    # DeePMD-kit's default is Adam
-    kind = section.get("type", "Adam")
-    kind = read.value(type_path, kind, choice(*OPTIMIZER_TYPES, "LKF"))
-    table = {"LKF": keys.LKF, "Adam": keys.ADAM}.get(kind, keys.KALMAN)
+    kind = read.value(type_path, stated_type(section), choice(*OPTIMIZER_TYPES, "LKF"))
+    table = {"LKF": keys.LKF, "Adam": keys.ADAM, "SNES": keys.SNES}.get(kind, keys.KALMAN)
     fields = read.section(path, section, table)
     _gather_prefactors(read, path, fields)
     if kind == "LKF":
@@ -229,7 +234,7 @@ def _gather_prefactors(read: SectionReader, path: str, fields: dict[str, Any]) -
         fields[f"pref_{which}"] = (1.0 if start is None else start, 1.0 if limit is None else limit)
 
 
-def _learning_rate(read: SectionReader, value) -> LearningRateSettings:
+def _learning_rate(read: SectionReader, value, preset: LearningRateSettings) -> LearningRateSettings:
     fields = read.section("learning_rate", value, keys.LEARNING_RATE)
     ratio = fields.pop("stop_lr_ratio", None)
     if fields.get("stop_lr") is None:
@@ -238,9 +243,9 @@ def _learning_rate(read: SectionReader, value) -> LearningRateSettings:
         raise InputError(
             f"{read.source}: learning_rate states stop_lr and stop_lr_ratio; expected one of them"
         )
-    rate = LearningRateSettings(**fields)
+    rate = replace(preset, **fields)
     if ratio is not None:
-        rate = LearningRateSettings(**fields, stop_lr=ratio * rate.start_lr)
+        rate = replace(rate, stop_lr=ratio * rate.start_lr)
     if rate.stop_lr > rate.start_lr:
         raise read.error("learning_rate/stop_lr", rate.stop_lr, f"at most start_lr = {rate.start_lr:g}")
     return rate

@@ -12,6 +12,7 @@ from pathlib import PurePath
 
 from kalmandp.errors import InputError
 from kalmandp.potential.activations import NAMES, activation
+from kalmandp.training.candidates import Selection
 from kalmandp.training.checks import (
     Key,
     Unfit,
@@ -28,6 +29,7 @@ from kalmandp.training.checks import (
     sequence,
     text,
 )
+from kalmandp.training.presets import ADAM_PRESETS, PRESETS, REDUCTIONS, SNES_PRESETS
 
 
 def _sel(value):
@@ -87,6 +89,18 @@ def _pair(value):
         return sequence(positive, wanted, length=2)(value)
     try:
         return (positive(value),) * 2
+    except Unfit:
+        raise Unfit(wanted, value) from None
+
+
+def _candidates(value):
+    """{"energy": τ_E, "force": τ_F, "trials": n}, any of them."""
+    wanted = '{"energy": a number ≥ 0, "force": a number ≥ 0, "trials": an integer ≥ 1} (any of them)'
+    if not isinstance(value, dict) or not set(value) <= set(Selection._fields):
+        raise Unfit(wanted, value)
+    checks = {"energy": number(at_least=0.0), "force": number(at_least=0.0), "trials": integer(1)}
+    try:
+        return {name: checks[name](v) for name, v in value.items()}
     except Unfit:
         raise Unfit(wanted, value) from None
 
@@ -216,7 +230,7 @@ LKF = (Key("type", anything, None), Key("kf_blocksize", integer(1), "block_size"
 
 KALMAN = (
     Key("type", anything, None),
-    Key("preset", choice("default", "paper", "deepmd", "matpl"), "preset"),
+    Key("preset", choice(*PRESETS), "preset"),
     Key("block_size", integer(1), "block_size", ("kf_blocksize",)),
     Key("blocks", choice("text", "code"), "blocks"),
     Key("p0", number(above=0.0), "p0"),
@@ -229,6 +243,8 @@ KALMAN = (
     Key("n_groups", integer(1), "n_groups"),
     Key("group_size", integer(1), "group_size"),
     Key("measurement", choice("signed", "joint", "paired", "matrix"), "measurement"),
+    Key("reduction", choice(*REDUCTIONS), "reduction"),
+    Key("candidates", optional(_candidates), "candidates"),
     Key("with_virial", optional(boolean), "with_virial"),
     Key("with_atomic_energies", optional(boolean), "with_atomic_energies"),
     Key("pref_e", _pair, "pref_e"),
@@ -246,12 +262,23 @@ _beta = number(at_least=0.0, at_most=1.0)
 
 ADAM = (
     Key("type", anything, None),
+    Key("preset", choice(*ADAM_PRESETS), "preset"),
     Key("adam_beta1", _beta, "adam_beta1"),
     Key("adam_beta2", _beta, "adam_beta2"),
     fixed("weight_decay", 0.0),
 )
 
 _prefactor = number(at_least=0.0)
+
+SNES = (
+    Key("type", anything, None),
+    Key("preset", choice(*SNES_PRESETS), "preset"),
+    Key("population", integer(2), "population"),
+    Key("sigma0", number(above=0.0), "sigma0"),
+    Key("lambda_e", _prefactor, "lambda_e"),
+    Key("lambda_f", _prefactor, "lambda_f"),
+    Key("lambda_v", _prefactor, "lambda_v"),
+)
 
 LOSS = (
     Key("type", choice("ener"), None),

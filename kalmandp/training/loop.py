@@ -27,13 +27,11 @@ from kalmandp.training.diagnostics import Diagnostics
 from kalmandp.training.gate import LEFT_OUT_FILE
 from kalmandp.training.history import COLUMNS, History, Record
 from kalmandp.training.inputs import read_input
-from kalmandp.training.memory import check_memory, parts_of
 from kalmandp.training.metrics import Metrics, evaluate
-from kalmandp.training.presets import resolve
+from kalmandp.training.optimizers import make_trainer
 from kalmandp.training.settings import Settings
 from kalmandp.training.starting import started_from
 from kalmandp.training.system_feed import make_feed
-from kalmandp.training.trainers import AdamTrainer, KalmanTrainer
 from kalmandp.training.uninterrupted import uninterrupted
 
 NAN = float("nan")
@@ -85,13 +83,10 @@ class Run:
         per_epoch = self.feed.steps_per_epoch
         epochs = t.n_epochs if t.n_epochs is not None else 1.0
         self.n_steps = t.n_steps if t.n_steps is not None else max(1, round(epochs * per_epoch))
-        self.trainer: KalmanTrainer | AdamTrainer
-        if settings.optimizer.is_kalman:
-            choices = resolve(settings.optimizer)
-            check_memory(parts_of(self.potential.layout), choices, self.device)
-            self.trainer = KalmanTrainer(self.potential, choices, self.rng, self.device, guard=uninterrupted)
-        else:
-            self.trainer = AdamTrainer(self.potential, settings, self.n_steps, guard=uninterrupted)
+        self.trainer = make_trainer(
+            settings, self.potential, self.rng, self.device, n_steps=self.n_steps,
+            steps_per_epoch=per_epoch, guard=uninterrupted,
+        )  # fmt: skip
         self.history, self.diagnostics = History(), Diagnostics()
         self.step_number, self.seconds = 0, 0.0
 
@@ -105,11 +100,9 @@ class Run:
         """Learn the next batch; returns it, its errors beforehand on display steps, diagnostics."""
         began = time.perf_counter()
         self._feed_before = self.feed.state()
-        numbers = self.feed.next()
-        items = [self.frames[k] for k in numbers]
-        frames, pairs = [f for f, _ in items], [p for _, p in items]
+        numbers, sample = self._next_batch()
+        frames, pairs = self._frames(numbers)
         before = evaluate(self.potential, frames, pairs) if self._is(self.display_freq) else None
-        sample = measurements.make_sample(self.potential, frames, pairs)
         if self.trainer.gate is not None:
             self.trainer.gate.at_work = self.feed.epoch > 0
         try:
@@ -121,6 +114,28 @@ class Run:
         self._note(numbers, displays)
         self.seconds += time.perf_counter() - began
         return sample, before, diagnostics
+
+    def _next_batch(self) -> tuple[np.ndarray, measurements.Sample]:
+        """The next batch of the feed; or the next whose energy is off enough, the furthest of those tried.
+
+        What is passed over has had its turn in this epoch, of which no more is tried than there is.
+        """
+        most, chosen = -1.0, None
+        for _ in range(min(self.trainer.frame_trials, self.feed.steps_per_epoch)):
+            numbers = self.feed.next()
+            sample = measurements.make_sample(self.potential, *self._frames(numbers))
+            surplus = self.trainer.surplus(sample)
+            if surplus > most:
+                most, chosen = surplus, (numbers, sample)
+            if surplus > 1.0:
+                break
+        assert chosen is not None  # one frame at least was tried, and no surplus is below zero
+        return chosen
+
+    def _frames(self, numbers: np.ndarray) -> tuple[list, list]:
+        """Frames by their numbers, and their pairs."""
+        items = [self.frames[k] for k in numbers]
+        return [f for f, _ in items], [p for _, p in items]
 
     def _note(self, numbers: np.ndarray, displays: bool) -> None:
         """Keep what the updates of a step did, and which frames the gate left out."""

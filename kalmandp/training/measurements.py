@@ -131,13 +131,16 @@ def force_signed(
 
     Algorithm 2, l. 4 and 5, by Algorithm 1, l. 6 and 7: with s = sign(F − F̂) over n = 3·len(atoms)
     components, error = (1/n) Σ|F − F̂|,  H = ∂/∂w (1/n) Σ s F̂ = ∂(c·F̂)/∂w,  c = s/n.
+
+    ``atoms`` of shape (2, k) are k atoms and the axis of each: n = k single components.
     """
     now = predict(potential, sample) if now is None else now
     xp = namespace(now.F_ic)
     atoms = xp.asarray(atoms)
-    error_ac = errors(sample, "forces", now.F_ic)[atoms]
+    where = atoms if atoms.ndim == 1 else (atoms[0], atoms[1])
+    error_ac = errors(sample, "forces", now.F_ic)[where]
     c_ic = xp.zeros((sample.n_atoms, 3))
-    xp.add.at(c_ic, atoms, signs(error_ac) / error_ac.size)
+    xp.add.at(c_ic, where, signs(error_ac) / error_ac.size)
     H_w = _tangent_gradient(potential, sample, now, force_direction(sample.environment, c_ic))
     R = noise.force(sample.n_atoms // len(sample.frames), n_blocks)
     return Measurement("force", H_w[None], abs(error_ac).mean()[None], np.array([R]), ("force",))
@@ -186,14 +189,14 @@ SIGNED = {
 
 
 def joint(
-    potential: Potential, sample: Sample, groups, noise, n_blocks: int, order
+    potential: Potential, sample: Sample, groups, noise, n_blocks: int, order, now=None
 ) -> Measurement:
     """The signed numbers of a frame from one prediction, for one update with a small matrix S.
 
     The same measurements as the paper's sequence, in the same number; the sequence predicts anew
     before each, this one reads P once for all of them.
     """
-    now = predict(potential, sample)
+    now = predict(potential, sample) if now is None else now
     parts = []
     for kind in order:
         if kind == "force":
@@ -246,13 +249,13 @@ def combine(measurements) -> Measurement:
 
 def matrix(
     potential: Potential, sample: Sample, atoms, noise, n_blocks: int, *, virial: bool,
-    atomic_energy: bool = False,
+    atomic_energy: bool = False, now=None,
 ) -> Measurement:  # fmt: skip
     """Energies of all frames, each force component of ``atoms``, and the virials, in one update.
 
     With ``atomic_energy`` the energies of ``atoms`` too, each a number of its own.
     """
-    now = predict(potential, sample)
+    now = predict(potential, sample) if now is None else now
     per_frame = sample.n_atoms // len(sample.frames)
     H, error, R, kinds = [], [], [], ["energy"] * len(sample.frames) + ["force"] * (3 * len(atoms))
     xp = namespace(now.E_f)

@@ -54,6 +54,27 @@ def covariance_need(
     return CovarianceNeed(blocks, memory(blocks, choices))
 
 
+def check_generation(n_weights: int, population: int) -> None:
+    """Refuse a generation of SNES that does not fit into the free memory of the processor.
+
+    Raises
+    ------
+    InputError
+        It names what the generation needs and what is free.
+    """
+    free, need = available_memory(), generation_memory(n_weights, population)
+    if free and need > SHARE * free:
+        raise InputError(
+            f"{population} members of {n_weights:,} weights need {_gib(need)} and {_gib(free)} of memory are "
+            f"free, of which they may take {SHARE:.0%}; expected a smaller optimizer/population"
+        )
+
+
+def generation_memory(n_weights: int, population: int) -> int:
+    """Bytes of a generation of `training.snes`: what was drawn for each member, float64."""
+    return 8 * n_weights * population
+
+
 def check_memory(parts: Sequence[Part], choices: KalmanChoices, place: Place | None = None) -> None:
     """Refuse a P that does not fit into the free memory, with what would.
 

@@ -69,7 +69,8 @@ class OnlineTrainer:
         ``OMP_NUM_THREADS`` said when NumPy was imported, and vesin's neighbour search one idle helper.
     **optimizer
         As in the section ``optimizer`` of an input file: ``type``, ``preset``, ``block_size``, ``p0``,
-        ``lam``, ``nu``, ``sigma_e``, ``sigma_f``, ``measurement``, ``covariance_dtype``, ``gate``, …
+        ``lam``, ``nu``, ``sigma_e``, ``sigma_f``, ``measurement``, ``reduction``, ``candidates``,
+        ``covariance_dtype``, ``gate``, …
 
     Attributes
     ----------
@@ -250,7 +251,7 @@ class OnlineTrainer:
         Parameters
         ----------
         measurement : from `measure`, or `measurements.combine` of several
-        n_frames : B, of how many frames it is the mean (only preset "deepmd" asks: H·B, error·√B)
+        n_frames : B, of how many frames it is the mean, for ``reduction`` "sum" and "deepmd"
 
         Returns
         -------
@@ -346,5 +347,6 @@ class OnlineTrainer:
 
 
 def _stated(settings: OptimizerSettings) -> list[dataclasses.Field]:
-    """The fields that are not at their defaults: what was asked for, to be asked for again."""
-    return [f for f in dataclasses.fields(settings) if getattr(settings, f.name) != f.default]
+    """The type, and the fields that are not at their defaults: what was asked for, to be asked for again."""
+    stated = lambda f: f.name == "type" or getattr(settings, f.name) != f.default
+    return [f for f in dataclasses.fields(settings) if stated(f)]

@@ -12,10 +12,10 @@ from kalmandp.frames.dataset import Dataset
 from kalmandp.potential.potential import Potential
 from kalmandp.training.device import open_device
 from kalmandp.training.measurements import make_sample
-from kalmandp.training.memory import SHARE, covariance_need, parts_of
-from kalmandp.training.presets import resolve
+from kalmandp.training.memory import SHARE, covariance_need, generation_memory, parts_of
+from kalmandp.training.optimizers import make_trainer
+from kalmandp.training.presets import resolve, resolve_snes
 from kalmandp.training.settings import Settings
-from kalmandp.training.trainers import AdamTrainer, KalmanTrainer
 
 #: Frames from which the model's form and the time of a step are taken.
 SOME_FRAMES = 8
@@ -30,8 +30,8 @@ class Plan(NamedTuple):
     ----------
     n_frames : frames to train on;  atoms_per_frame : of those looked at, on average
     type_map, sel : of the model;  sel_note : where a sel of "auto" is an estimate
-    n_weights : N;  block_sizes : of P, empty for Adam
-    memory : bytes of P;  memory_free : bytes that are free now, 0 if that is not known
+    n_weights : N;  block_sizes : of P, empty for Adam and SNES
+    memory : bytes of P, or of a generation of SNES;  memory_free : free now, 0 if that is not known
     steps_per_epoch, n_steps, updates_per_step : of the run
     seconds_per_step : measured, None if it was not
     """
@@ -86,6 +86,8 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
         n_steps = t.n_steps or max(1, round((t.n_epochs or 0) * steps_per_epoch))
         choices = resolve(o) if o.is_kalman else None
         block_sizes, memory = _covariance(potential, choices, place)
+        if o.type == "SNES":
+            memory = generation_memory(potential.layout.size, resolve_snes(o).population)
         estimated = isinstance(m.sel, str) and len(some) < len(data)
         plan = Plan(
             n_frames=n_frames,
@@ -93,22 +95,21 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
             type_map=potential.type_map,
             sel=potential.architecture.sel,
             sel_note=f" ({m.sel}, from {len(some)} frames)" if estimated else "",
-            optimizer=f"{o.type}, preset {o.preset}" if o.is_kalman else o.type,
+            optimizer=f"{o.type}, preset {o.preset}" if (o.type, o.preset) != ("Adam", "default") else o.type,
             n_weights=potential.layout.size,
             block_sizes=block_sizes,
             memory=memory,
             memory_free=place.free_bytes(),
             steps_per_epoch=steps_per_epoch,
             n_steps=n_steps,
-            updates_per_step=1 if choices is None else _updates(choices),
+            updates_per_step=1 if choices is None else choices.updates_per_step,
             seconds_per_step=None,
         )
         if timing and plan.fits:
-            trainer: AdamTrainer | KalmanTrainer
-            if choices is None:
-                trainer = AdamTrainer(potential, settings, n_steps)
-            else:
-                trainer = KalmanTrainer(potential, choices, np.random.default_rng(0), place)
+            trainer = make_trainer(
+                settings, potential, np.random.default_rng(0), place, n_steps=n_steps,
+                steps_per_epoch=steps_per_epoch,
+            )  # fmt: skip
             frames = [some[k % len(some)] for k in range(batch)]
             seconds = _time(lambda: trainer.step(make_sample(potential, frames)))
             plan = plan._replace(seconds_per_step=seconds)
@@ -129,13 +130,6 @@ def _covariance(potential, choices, place) -> tuple[tuple[int, ...], int]:
         return (), 0
     need = covariance_need(parts_of(potential.layout), choices, place)
     return need.blocks.sizes, need.memory
-
-
-def _updates(choices) -> int:
-    """Kalman updates per frame, for a frame with atoms enough for all groups."""
-    groups = choices.n_groups
-    signed = sum(groups if kind == "force" else 1 for kind in choices.order)
-    return {"signed": signed, "paired": groups}.get(choices.measurement, 1)
 
 
 def _time(step: Callable[[], object]) -> float:

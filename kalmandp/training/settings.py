@@ -10,9 +10,9 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: Optimizers that are partitions of one Kalman filter, and the one that is not.
+#: Optimizers that are partitions of one Kalman filter, and those that are not.
 KALMAN_TYPES = ("RLEKF", "LEKF", "SEKF", "GEKF")
-OPTIMIZER_TYPES = (*KALMAN_TYPES, "Adam")
+OPTIMIZER_TYPES = (*KALMAN_TYPES, "Adam", "SNES")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class OptimizerSettings:
     Attributes
     ----------
     type : one of `OPTIMIZER_TYPES`; DeePMD-kit's LKF is RLEKF with preset "deepmd"
-    preset : "default", "paper", "deepmd" or "matpl"
+    preset : a name of `training.presets`: PRESETS, ADAM_PRESETS or SNES_PRESETS, by the type
     block_size : N_b, the largest block of P
     blocks : what becomes of the remainder of a layer larger than N_b: "text" gathers it with the
         layers after it, as the paper says; "code" leaves it alone, as the published codes do
@@ -85,6 +85,8 @@ class OptimizerSettings:
         component a number of its own, one update)
     with_virial : use virials; None means where the data have them and the preset asks for it
     with_atomic_energies : learn from energies of single atoms, where a calculation has divided E so
+    reduction : of a batch of frames to one update, see `presets.REDUCTIONS`
+    candidates : thresholds and trials of the selection of update candidates (`training.candidates`)
     pref_e, pref_f : (start, limit) prefactors of energy and force
     covariance : "tiled" (half of each block) or "dense"
     covariance_dtype : "float64" or "float32"
@@ -95,6 +97,8 @@ class OptimizerSettings:
     checkpoint_dtype : "float32" to store P rounded to that in checkpoints; a restart then no longer goes
         on with the same bits
     adam_beta1, adam_beta2 : Adam's own
+    population, sigma0 : SNES's own: members of a generation, σ of the weights in the first one
+    lambda_e, lambda_f, lambda_v : SNES's weights of the RMSE of energy, force and virial in its loss
     """
 
     type: str = "RLEKF"
@@ -113,6 +117,8 @@ class OptimizerSettings:
     measurement: str | None = None
     with_virial: bool | None = None
     with_atomic_energies: bool | None = None
+    reduction: str | None = None
+    candidates: dict | None = None
     pref_e: tuple[float, float] | None = None
     pref_f: tuple[float, float] | None = None
     covariance: str | None = None
@@ -123,6 +129,11 @@ class OptimizerSettings:
     checkpoint_dtype: str | None = None
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
+    population: int | None = None
+    sigma0: float | None = None
+    lambda_e: float | None = None
+    lambda_f: float | None = None
+    lambda_v: float | None = None
 
     @property
     def is_kalman(self) -> bool:
@@ -145,7 +156,8 @@ class LossSettings:
 class LearningRateSettings:
     """The section ``learning_rate`` (Adam's): α(t) = start_lr · decay_rate^⌊t / decay_steps⌋.
 
-    Without ``decay_rate`` it is chosen so that α reaches ``stop_lr`` at the last step.
+    Without ``decay_rate`` it is chosen so that α reaches ``stop_lr`` at the last step, or at ``stop_step``,
+    after which it stays (MatPL's 1,000,000, whatever the length of the run).
     """
 
     type: str = "exp"
@@ -153,6 +165,7 @@ class LearningRateSettings:
     stop_lr: float = 1e-8
     decay_steps: int = 5000
     decay_rate: float | None = None
+    stop_step: int | None = None
 
 
 @dataclass(frozen=True)

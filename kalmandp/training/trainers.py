@@ -15,12 +15,14 @@ from kalmandp.kalman.filter import UpdateInfo
 from kalmandp.potential.potential import Potential
 from kalmandp.training import measurements
 from kalmandp.training.adam import Adam, Schedule, loss_gradient
+from kalmandp.training.candidates import Candidates
 from kalmandp.training.device import Gpu, Host
 from kalmandp.training.diagnostics import Update, innovations
+from kalmandp.training.drawing import as_group, draw_groups
 from kalmandp.training.gate import Gate, Refusal
 from kalmandp.training.memory import parts_of
 from kalmandp.training.noise import AdaptiveNoise
-from kalmandp.training.presets import KalmanChoices
+from kalmandp.training.presets import REDUCTIONS, KalmanChoices
 from kalmandp.training.settings import Settings
 
 #: Something that goes around every update; `uninterrupted` in a `loop.Run`.
@@ -37,16 +39,30 @@ class KalmanTrainer:
     rng : draws the atoms
     device : where P is and updates are made, by default the processor
     guard : called for a context that each update is made in; by default nothing is around it
+    per_epoch : updates of an epoch, for noise that is annealed by epochs
+
+    Raises
+    ------
+    InputError
+        If the noise is annealed by epochs and nobody says how long one is.
     """
 
     def __init__(
         self, potential: Potential, choices: KalmanChoices, rng: np.random.Generator,
         device: Host | Gpu | None = None, guard: Guard = contextlib.nullcontext,
+        per_epoch: float | None = None,
     ):  # fmt: skip
         self.potential, self.choices, self.rng, self.guard = potential, choices, rng, guard
         self.device = Host() if device is None else device
         self.gate = None if choices.gate is None else Gate(choices.gate)
         self.adaptive = AdaptiveNoise(choices.adapt) if choices.adapt else None
+        self.candidates = None if choices.candidates is None else Candidates(choices.candidates)
+        self.per_epoch = per_epoch
+        if choices.annealing is not None and per_epoch is None:
+            raise InputError(
+                'the preset "n2p2" anneals its noise by epochs, which frames that come one by one do not '
+                'have; expected another, "n2p2-fading" for its filter with fading memory'
+            )
         #: since the last `step` (or `measure`) began: what each update did, why it was left out if it was
         self.log: list[tuple[Update, Refusal | None]] = []
         #: kind_q and noise_q of updates that were not waited for
@@ -83,23 +99,26 @@ class KalmanTrainer:
         if choices.measurement == "signed":
             yield from self._signed(sample, rng)
             return
-        groups = self._draw(sample, rng)
+        groups = draw_groups(choices, sample, rng)
         if choices.measurement == "paired":
             # a force update alone would move the energy: P, cut into blocks, has forgotten that the
             # blocks' shares of the energy must add up; measured along, the energy holds them to it
             for group in groups:
                 yield self._joint(sample, [group])._replace(kind="paired")
         elif choices.measurement == "matrix":
+            now = measurements.predict(self.potential, sample)
             yield measurements.matrix(
-                self.potential, sample, np.concatenate(groups), choices.noise, self.n_blocks,
-                virial="virial" in choices.order, atomic_energy="atomic_energy" in choices.order,
+                self.potential, sample, np.concatenate([self._chosen(g, sample, now) for g in groups]),
+                choices.noise, self.n_blocks, virial="virial" in choices.order,
+                atomic_energy="atomic_energy" in choices.order, now=now,
             )  # fmt: skip
         else:
             yield self._joint(sample, groups)
 
     def _joint(self, sample, groups) -> measurements.Measurement:
-        c = self.choices
-        return measurements.joint(self.potential, sample, groups, c.noise, self.n_blocks, c.order)
+        c, now = self.choices, measurements.predict(self.potential, sample)
+        chosen = [self._chosen(group, sample, now) for group in groups]
+        return measurements.joint(self.potential, sample, chosen, c.noise, self.n_blocks, c.order, now)
 
     @property
     def n_blocks(self) -> int:
@@ -110,39 +129,50 @@ class KalmanTrainer:
         p, noise, L = self.potential, self.choices.noise, self.n_blocks
         for kind in self.choices.order:
             if kind == "force":
-                for atoms in self._draw(sample, rng):
-                    yield measurements.force_signed(p, sample, atoms, noise, L)
+                for group in draw_groups(self.choices, sample, rng):
+                    now = measurements.predict(p, sample)
+                    yield measurements.force_signed(
+                        p, sample, self._chosen(group, sample, now), noise, L, now
+                    )
             else:
                 yield measurements.SIGNED[kind](p, sample, noise, L)
 
-    def _draw(self, sample, rng) -> list[np.ndarray]:
-        """y groups of x atoms of each frame, as indices into the sample.
+    def _chosen(self, group: np.ndarray, sample, now: measurements.Prediction) -> np.ndarray:
+        """The forces that a drawn group (t, k) measures: the first of its targets, or the candidates."""
+        if self.choices.trials == 1 or self.candidates is None:
+            return as_group(self.choices, group[0])
+        error_ic = to_numpy(measurements.errors(sample, "forces", now.F_ic))
+        self.candidates.see("force", error_ic)
+        size = np.abs(error_ic).ravel() if self.choices.components else np.sqrt((error_ic**2).mean(1))
+        chosen = self.candidates.choose(np.where(group < 0, -1.0, size[group]))
+        return as_group(self.choices, group[chosen, np.arange(group.shape[1])])
 
-        Without replacement a small frame gives fewer or smaller groups. DeePMD-kit's batch takes the
-        same atoms of all its frames, which have the same size.
-        """
-        y, x = self.choices.n_groups, self.choices.group_size
-        sizes, first = np.diff(sample.first_f), sample.first_f[:-1]
-        if self.choices.batch_sum:
-            shared = rng.integers(0, sizes.min(), size=(y, x))
-            return [np.concatenate([o + group for o in first]) for group in shared]
-        drawn = [self._draw_from(n, rng) for n in sizes]
-        groups = [[o + d[g] for o, d in zip(first, drawn, strict=True) if g < len(d)] for g in range(y)]
-        return [np.concatenate(group) for group in groups if group]
+    @property
+    def frame_trials(self) -> int:
+        """Batches to try until one has some `surplus`; 1 to take what comes."""
+        selection = self.choices.candidates
+        return selection.trials if selection is not None and selection.energy else 1
 
-    def _draw_from(self, n_atoms: int, rng) -> list[np.ndarray]:
-        y, x = self.choices.n_groups, self.choices.group_size
-        if self.choices.replacement:
-            return list(rng.integers(0, n_atoms, size=(y, x)))
-        drawn = rng.permutation(n_atoms)[: y * x]
-        return [g for g in np.array_split(drawn, min(y, len(drawn))) if len(g)]
+    def surplus(self, sample: measurements.Sample) -> float:
+        """|ΔE|/N of a batch in units of its threshold (`training.candidates`)."""
+        if self.candidates is None or not self.candidates.selection.energy:
+            return np.inf
+        now = measurements.predict(self.potential, sample, forces=False)
+        error_f = to_numpy(measurements.errors(sample, "energy", now.E_f)) / np.diff(sample.first_f)
+        self.candidates.see("energy", error_f)
+        threshold = self.candidates.selection.energy * self.candidates.rmse("energy")
+        return float(np.sqrt(np.mean(error_f**2)) / threshold) if threshold else np.inf
 
     def update(self, m: measurements.Measurement, n_frames: int = 1):
         """One Kalman update with a measurement that is a mean over ``n_frames`` frames."""
-        H, error = m.H_qw, m.error_q
-        if self.choices.batch_sum and n_frames > 1:
-            H, error = n_frames * H, np.sqrt(n_frames) * error
-        noise_q = m.noise_q if self.adaptive is None else self.adaptive.noise(m.kind_q, m.noise_q, error)
+        a, b = (float(n_frames) ** power for power in REDUCTIONS[self.choices.reduction])
+        H, error = (m.H_qw, m.error_q) if n_frames == 1 else (a * m.H_qw, b * m.error_q)
+        noise_q, scaled_q = m.noise_q, b * b * m.noise_q  # of the mean's error, and of the error as it is
+        if self.adaptive is not None:
+            noise_q = self.adaptive.noise(m.kind_q, noise_q, m.error_q)
+        if (annealing := self.choices.annealing) is not None and self.per_epoch is not None:
+            noise_q = annealing.measurement(self.updates, self.per_epoch) * noise_q
+            self.filter.process_noise = annealing.process(self.updates, self.per_epoch)
         gate, refusal = self.gate, None
 
         def accept(error_q, S_qq) -> bool:
@@ -154,9 +184,9 @@ class KalmanTrainer:
             asked = None if gate is None else accept
             info = self.device.take_in(self.filter, self.potential, H, error, noise_q, asked)
         if info is None:
-            self._enqueued.append((m.kind_q, m.noise_q))
+            self._enqueued.append((m.kind_q, scaled_q))
         else:
-            self._note(self.updates, m.kind_q, m.noise_q, to_numpy(error), info, refusal)
+            self._note(self.updates, m.kind_q, scaled_q, to_numpy(error), info, refusal)
         return info
 
     def settle(self):
@@ -183,7 +213,9 @@ class KalmanTrainer:
 
     def state(self) -> dict:
         state = self.filter.state(copy=False)
-        return state if self.adaptive is None else {**state, **self.adaptive.state()}
+        for part in (self.adaptive, self.candidates):
+            state |= {} if part is None else part.state()
+        return state
 
     def restore(self, state: dict) -> None:
         blocks = self.filter.blocks
@@ -191,8 +223,9 @@ class KalmanTrainer:
             raise InputError(
                 "the input's optimizer cuts P into other blocks than the checkpoint's; expected the same"
             )
-        if self.adaptive is not None:
-            self.adaptive.restore(state)
+        for part in (self.adaptive, self.candidates):
+            if part is not None:
+                part.restore(state)
         dtype = self.filter.covariance.dtype
         del self.filter  # or there would be two P in memory
         self.filter = self.device.restored(state)
@@ -204,10 +237,16 @@ class KalmanTrainer:
             )
 
 
+def takes_what_comes(sample: measurements.Sample) -> float:
+    """The `KalmanTrainer.surplus` of an optimizer that selects no frames."""
+    return np.inf
+
+
 class AdamTrainer:
     """The baseline behind the same interface: one Adam step per sample."""
 
     lam, gate, log = float("nan"), None, ()
+    frame_trials, surplus = 1, staticmethod(takes_what_comes)
 
     def __init__(
         self, potential: Potential, settings: Settings, n_steps: int, guard: Guard = contextlib.nullcontext

@@ -53,6 +53,7 @@ def weights_after(input_tree, output, device, **options):
     {}, {"measurement": "signed", "with_virial": True}, {"measurement": "joint", "with_virial": True},
     {"measurement": "matrix", "n_groups": 1, "group_size": 1, "with_virial": True},
     {"preset": "deepmd"}, {"covariance_dtype": "float32"},
+    {"preset": "n2p2", "n_groups": 2, "reduction": "sum"},
 ])  # fmt: skip
 def test_a_run_equals_that_on_the_processor(data, tmp_path, optimizer):
     """Every measurement, batches of two frames side by side, both precisions of P."""
@@ -68,11 +69,12 @@ def test_a_run_equals_that_on_the_processor(data, tmp_path, optimizer):
 
 
 def test_adam_and_the_reference_functions_run_there_too(data, tmp_path):
-    """Adam on the fused engine; RLEKF on the reference functions, which kinked embeddings need."""
-    adam, kinked = tree(data), tree(data)
+    """Adam and SNES on the fused engine; RLEKF on the reference functions, which kinked embeddings need."""
+    adam, snes, kinked = tree(data), tree(data), tree(data)
     adam["optimizer"] = {"type": "Adam"}
+    snes["optimizer"] = {"type": "SNES", "population": 3}
     kinked["model"]["descriptor"]["activation_function"] = "relu"
-    for name, input_tree in (("adam", adam), ("kinked", kinked)):
+    for name, input_tree in (("adam", adam), ("snes", snes), ("kinked", kinked)):
         host, _ = weights_after(input_tree, tmp_path / f"{name} host", "cpu")
         gpu, _ = weights_after(input_tree, tmp_path / f"{name} gpu", on_device.emulated())
         assert_allclose(gpu, host, rtol=0, atol=RTOL * np.abs(host).max())

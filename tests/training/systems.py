@@ -6,6 +6,8 @@ import numpy as np
 
 from kalmandp.frames.frame import Frame
 from kalmandp.frames.neighbours import neighbour_pairs
+from kalmandp.potential.potential import Potential
+from kalmandp.training.trainers import KalmanTrainer
 
 #: Depth (eV) and distance (Å) of the Morse wells A–A, A–B, B–B; their stiffness (1/Å) and cut-off (Å).
 DEPTH = np.array([[0.30, 0.50], [0.50, 0.20]])
@@ -71,3 +73,17 @@ def settings(data, **changes) -> dict:
     for section, values in changes.items():
         tree.setdefault(section, {}).update(values)
     return tree
+
+
+def small_potential(seed=2):
+    """A potential of the two species, with random weights."""
+    return Potential.create(
+        ("A", "B"), rcut=4.2, rcut_smth=1.0, frames=frames(4), rng=np.random.default_rng(seed),
+        embedding=(4, 6), axis_neuron=2, fitting=(6,),
+    )  # fmt: skip
+
+
+def kalman_trainer(start, choices, per_epoch=None) -> KalmanTrainer:
+    """A trainer of a copy of ``start``."""
+    rng = np.random.default_rng(0)
+    return KalmanTrainer(start.with_engine(None), choices, rng, per_epoch=per_epoch)

@@ -22,8 +22,16 @@ CASES = {
         "optimizer": {"type": "RLEKF", "preset": "deepmd", "block_size": 2048},
         "training": {"training_data": {"batch_size": 2}},
     },
+    "n2p2 and a sum of 2": {
+        "optimizer": {
+            "type": "RLEKF", "preset": "n2p2", "block_size": 2048, "n_groups": 2, "reduction": "sum",
+            "candidates": {"energy": 1.0},
+        },
+        "training": {"training_data": {"batch_size": 2}},
+    },
+    "SNES": {"optimizer": {"type": "SNES", "population": 4}},
     "Adam": {"optimizer": {"type": "Adam"}, "training": {"training_data": {"batch_size": 2}}},
-}
+}  # fmt: skip
 
 PROGRAM = """
 import hashlib, json, sys, threading

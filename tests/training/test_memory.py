@@ -17,6 +17,7 @@ from kalmandp.kalman.blocks import Part
 from kalmandp.training import memory
 from kalmandp.training.loop import Run
 from kalmandp.training.memory import available_memory, check_memory, covariance_need
+from kalmandp.training.plan import make_plan
 from kalmandp.training.presets import resolve
 from kalmandp.training.settings import OptimizerSettings
 
@@ -72,9 +73,22 @@ def test_the_need_is_what_the_covariance_takes(tmp_path):
 def test_nothing_is_allocated_before(tmp_path, monkeypatch):
     kalmandp.Dataset.write(tmp_path / "morse.h5", frames(3))
     monkeypatch.setattr(memory, "available_memory", lambda: 1000)
-    monkeypatch.setattr("kalmandp.training.loop.KalmanTrainer", None)
+    monkeypatch.setattr("kalmandp.training.optimizers.KalmanTrainer", None)
     with pytest.raises(InputError, match="expected a smaller network"):
         Run(kalmandp.read_input(settings(tmp_path / "morse.h5")), tmp_path / "run")
+
+
+def test_a_generation_that_does_not_fit_is_refused(tmp_path, monkeypatch):
+    """50 members of 8·N bytes; a population that fits is planned with what it takes."""
+    kalmandp.Dataset.write(tmp_path / "morse.h5", frames(3))
+    tree = settings(tmp_path / "morse.h5")
+    tree["optimizer"] = {"type": "SNES"}
+    plan = make_plan(kalmandp.read_input(tree), timing=False)
+    assert plan.memory == 50 * 8 * plan.n_weights
+    monkeypatch.setattr(memory, "available_memory", lambda: plan.memory)
+    assert not make_plan(kalmandp.read_input(tree)).fits
+    with pytest.raises(InputError, match="expected a smaller optimizer/population"):
+        Run(kalmandp.read_input(tree), tmp_path / "run")
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="this system has no /proc")

@@ -10,7 +10,6 @@ from kalmandp import RLEKF, Frame, Potential
 from kalmandp.frames.neighbours import neighbour_pairs
 from kalmandp.frames.verlet import VerletList
 from kalmandp.potential.jacobian import force_direction
-from kalmandp.training.loop import AdamTrainer, KalmanTrainer
 from kalmandp.training.measurements import make_sample
 from kalmandp.training.presets import PRESETS
 from kalmandp.training.settings import (
@@ -21,6 +20,7 @@ from kalmandp.training.settings import (
     Settings,
     TrainingSettings,
 )
+from kalmandp.training.trainers import AdamTrainer, KalmanTrainer
 
 from .bars import OURS
 from .turns import Clock, clock
