@@ -13,8 +13,9 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from kalmandp.errors import KalmanDPError, require
 from runs import Study, find_systems, optimizer
+
+from kalmandp.errors import KalmanDPError, require
 
 PARTS = ("table1", "fig2", "fig3", "fig4", "fig5", "theorem1", "cost", "width", "noise", "speed")
 

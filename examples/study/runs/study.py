@@ -17,7 +17,7 @@ from .unit import PAPER_NETWORK, Network, Unit
 
 #: A first guess of the seconds of a step, corrected while the queue runs: per weight of the model for the
 #: filter, and per atom for either.
-FILTER_SECONDS, ADAM_SECONDS, ATOM_SECONDS = 1.5e-5, 1e-6, 2e-4
+FILTER_SECONDS, ADAM_SECONDS, ATOM_SECONDS = 8e-6, 5e-8, 1e-4
 
 
 @dataclass
@@ -49,6 +49,13 @@ class Study:
     def network(self) -> Network:
         """The paper's network; a small one with ``--smoke``."""
         return Network((4, 8), 2, (8, 8), 4.0) if self.smoke else PAPER_NETWORK
+
+    @property
+    def length(self) -> str:
+        """Of the runs, in words."""
+        if self.smoke:
+            return "12 frames of a smoke test"
+        return f"{self.frames} frames" if self.frames else f"{self.epochs:g} epochs"
 
     def system(self, *preferred: str) -> System | None:
         """The first preferred system that has data, else the first of all; None if there is none."""

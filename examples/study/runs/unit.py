@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,8 @@ class Unit:
         """What must be the same for a result to be this run's: settings as resolved, and the data's bytes."""
         settings = read_input(self.input())
         choices = resolve(settings.optimizer) if settings.optimizer.is_kalman else settings.optimizer
-        of = asdict(self) | {"train": digest(self.train), "test": digest(self.test)}
-        return of | {"choices": repr(choices), "optimizer": self.key.partition("/")[2]}
+        data = {"train": digest(self.train), "test": digest(self.test)}
+        return {**stated(self), **data, "optimizer": self.key.partition("/")[2], "choices": stated(choices)}
 
 
 def unit_from(tree: dict) -> Unit:
@@ -123,6 +124,26 @@ def unit_from(tree: dict) -> Unit:
     return Unit(**{**tree, "network": Network(**{**network, **nets}), "init": Init(**init) if init else None})
 
 
+def stated(choices) -> dict[str, Any]:
+    """The kind and the fields of a dataclass that are not at their defaults.
+
+    So a field that is added to it later, at its default, leaves what was made before as it is.
+    """
+    found = {"kind": type(choices).__name__}
+    for f in fields(choices):
+        value = getattr(choices, f.name)
+        if f.default is MISSING or value != f.default:
+            found[f.name] = stated(value) if is_dataclass(value) else value
+    return found
+
+
 def digest(path) -> str:
     """The first digits of a file's SHA-256."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    path = Path(path)
+    now = path.stat()
+    return _digest(path, now.st_size, now.st_mtime_ns)
+
+
+@lru_cache
+def _digest(path: Path, size: int, changed: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
