@@ -58,7 +58,7 @@ class Init:
 
     @property
     def name(self) -> str:
-        return f"{self.what}~N({self.mean:g},{self.deviation:g})"
+        return f"{self.what}-N{self.mean:g}-{self.deviation:g}"
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ class Unit:
         base = self.optimizer.removesuffix(f"-{self.epochs:g}") if self.epochs is not None else self.optimizer
         length = f"{self.epochs:g}epochs" if self.frames is None else f"{self.frames}frames"
         parts = [base, *([] if self.network == PAPER_NETWORK else [self.network.name]), length]
-        return f"{self.system}/{'_'.join(parts)}_seed{self.seed}" + (f"_{self.init.name}" if self.init else "")
+        tail = f"_{self.init.name}" if self.init else ""
+        return f"{self.system}/{_plain('_'.join(parts))}_seed{self.seed}{tail}"
 
     @property
     def is_kalman(self) -> bool:
@@ -122,6 +123,11 @@ def unit_from(tree: dict) -> Unit:
     network, init = tree["network"], tree["init"]
     nets = {name: tuple(network[name]) for name in ("embedding", "fitting")}
     return Unit(**{**tree, "network": Network(**{**network, **nets}), "init": Init(**init) if init else None})
+
+
+def _plain(name: str) -> str:
+    """A name for a folder: what is no letter, digit or one of "-._" becomes a hyphen."""
+    return "".join(c if c.isalnum() or c in "-._" else "-" for c in name)
 
 
 def stated(choices) -> dict[str, Any]:
