@@ -28,7 +28,9 @@ def report(study: Study) -> None:
     for size, r in results.items():
         blocks = r.facts["blocks"]
         errors = [
-            markdown.number(1e3 * curves.at_frames(r, kind, frames)) for frames in AT for kind in ("energy", "force")
+            markdown.number(1e3 * curves.at_frames(r, kind, frames))
+            for frames in AT
+            for kind in ("energy", "force")
         ]
         rows.append([f"{size:,}", str(len(blocks)), markdown.number(_gigabytes(blocks)),
                      markdown.number(1e3 * _per_update(r)), *errors])  # fmt: skip
@@ -56,7 +58,11 @@ def _draw(study: Study, results) -> None:
     sizes = list(results)
     panels = (
         ("Seconds per update", [_per_update(r) for r in results.values()], "s"),
-        ("Energy at the end", [1e3 * r.final["energy_test"] for r in results.values()], "test RMSE (meV/atom)"),
+        (
+            "Energy at the end",
+            [1e3 * r.final["energy_test"] for r in results.values()],
+            "test RMSE (meV/atom)",
+        ),
         ("Force at the end", [1e3 * r.final["force_test"] for r in results.values()], "test RMSE (meV/Å)"),
     )
     for ax, (title, values, unit) in zip(axes[0], panels, strict=True):

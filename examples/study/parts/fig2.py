@@ -73,7 +73,9 @@ def _draw(study: Study, found) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.6, 3.9), layout="constrained", facecolor="white")
-    axes = figure.subplot_mosaic([["energy", "GEKF", "SEKF"], ["force", "LEKF", "RLEKF"]], width_ratios=(1.5, 1, 1))
+    axes = figure.subplot_mosaic(
+        [["energy", "GEKF", "SEKF"], ["force", "LEKF", "RLEKF"]], width_ratios=(1.5, 1, 1)
+    )
     for kind, unit in KINDS:
         ax = axes[kind]
         drawn = ax.boxplot([_values(r, kind) for r in found.values()], widths=0.5, patch_artist=True,
@@ -94,7 +96,9 @@ def _draw(study: Study, found) -> None:
         if picture is None:
             ax.text(0.5, 0.5, "not finished", ha="center", transform=ax.transAxes, fontsize=8)
             continue
-        image = ax.imshow(np.where(picture > 0, picture, np.nan), norm=norm, cmap="cividis", interpolation="nearest")
+        image = ax.imshow(
+            np.where(picture > 0, picture, np.nan), norm=norm, cmap="cividis", interpolation="nearest"
+        )
     if image is not None:
         bar = figure.colorbar(image, ax=[axes["SEKF"], axes["RLEKF"]], shrink=0.7)
         bar.set_label("largest |P| in a cell", fontsize=8)

@@ -65,7 +65,8 @@ def _panel(ax, system: str, kind: str, values: np.ndarray) -> None:
     figures.dress(ax, system, size=8)
     unit = "meV/atom" if kind == "energy" else "meV/Å"
     ax.text(0.05, 0.93, f"{number(float(np.sqrt(np.mean(error * error))))} {unit}", transform=ax.transAxes,
-            fontsize=7.5, va="top", color=figures.INK)  # fmt: skip
+            fontsize=7.5, va="top", color=figures.INK,
+            bbox={"facecolor": "white", "alpha": 0.7, "pad": 0.5, "lw": 0})  # fmt: skip
     from matplotlib.ticker import MaxNLocator
 
     for axis in (ax.xaxis, ax.yaxis):

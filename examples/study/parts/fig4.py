@@ -25,20 +25,38 @@ def units(study: Study) -> list[Unit]:
 
 
 def ratios(study: Study, filter_name: str, kind: str) -> dict[str, dict[str, Span]]:
-    """Cost of Adam over that of a filter, by system and `COSTS`; systems without both runs are left out."""
+    """Cost of Adam over that of a filter, by system and `COSTS`; medians over the seeds.
+
+    Systems on which no seed has finished both the filter and Adam are left out.
+    """
     found = {}
-    adams = [name for name in study.optimizers if not optimizer(name).is_kalman]
     for system in study.systems:
-        of = {name: study.result(study.unit(system, name)) for name in (filter_name, *adams)}
-        theirs = {name: of[name] for name in adams if of[name] is not None}
-        if of[filter_name] is None or "adam" not in theirs:
-            continue
-        limit = curves.baseline([of[filter_name], theirs["adam"]], kind, paper.BASELINE)
-        clock = lambda name, system=system: speed.seconds_per_step(study, system.name, name)
-        reached = {n: curves.reached(r, kind, limit, clock(n)) for n, r in (theirs | {filter_name: of[filter_name]}).items()}
-        slow = curves.soonest([reached[name] for name in theirs])
-        found[system.name] = {cost: curves.ratio(slow[cost], reached[filter_name][cost]) for cost in COSTS}
+        seeds = [_of_seed(study, system, filter_name, kind, seed) for seed in range(1, study.seeds + 1)]
+        known = [of for of in seeds if of is not None]
+        if known:
+            found[system.name] = {cost: curves.median([of[cost] for of in known]) for cost in COSTS}
     return found
+
+
+def _of_seed(study: Study, system, filter_name: str, kind: str, seed: int) -> dict[str, Span] | None:
+    """The ratios of one seed; None if the filter's run or Adam's is not finished."""
+    adams = [name for name in study.optimizers if not optimizer(name).is_kalman]
+    found = {name: study.result(study.unit(system, name, seed)) for name in (filter_name, *adams)}
+    results = {name: result for name, result in found.items() if result is not None}
+    if filter_name not in results or "adam" not in results:
+        return None
+    limit = curves.baseline([results[filter_name], results["adam"]], kind, paper.BASELINE)
+    clocks = _clocks(study, system.name, results)
+    cost_of = {name: curves.reached(r, kind, limit, clocks[name]) for name, r in results.items()}
+    fast = cost_of.pop(filter_name)
+    slow = curves.soonest(list(cost_of.values()))
+    return {cost: curves.ratio(slow[cost], fast[cost]) for cost in COSTS}
+
+
+def _clocks(study: Study, system: str, names) -> dict[str, float | None]:
+    """Seconds per step of these optimizers; None for all unless all were measured: like meets like."""
+    seconds = {name: speed.seconds_per_step(study, system, name) for name in names}
+    return dict.fromkeys(names) if None in seconds.values() else seconds
 
 
 def report(study: Study) -> None:
@@ -57,16 +75,18 @@ def report(study: Study) -> None:
 
 
 def _heading(study: Study) -> str:
-    clock = (
-        "seconds per step as `speed` measured them, times the steps" if speed.measured(study)
-        else "the runs' own seconds (the part `speed` has not been run: other work on the machine is in them)"
-    )  # fmt: skip
+    own = [
+        s.name for s in study.systems if _clocks(study, s.name, study.optimizers)[study.optimizers[0]] is None
+    ]
+    clock = "steps times seconds per step as the part `speed` measured them"
+    if own:
+        clock += f"; for {', '.join(own)} the runs' own seconds, which other work on the machine is part of"
     adams = ", ".join(name for name in study.optimizers if not optimizer(name).is_kalman)
     return (
         f"# Fig. 4: how many times as much Adam needs to reach {paper.BASELINE} × the better test RMSE\n\n"
-        f"Baseline of the runs of {study.length}. Adam: {adams}; the first to reach it counts, \"> x\" where none "
-        f"does. Wall-clock: {clock}. The paper has for copper's energy epochs × {paper.CLAIMED_CU[0]}, "
-        f"wall-clock × {paper.CLAIMED_CU[1]}."
+        f"Baseline of the runs of {study.length}. Adam: {adams}; the first to reach it counts, "
+        f'"> x" where none does. Wall-clock: {clock}. '
+        f"The paper has {paper.CLAIMED_CU[0]} in epochs and {paper.CLAIMED_CU[1]} in wall-clock for copper."
     )
 
 
@@ -85,20 +105,23 @@ def _draw(study: Study, name: str, by_kind) -> None:
         for n, (cost, colour) in enumerate(zip(COSTS, figures.COLOURS, strict=False)):
             spans = [by_kind[kind][system][cost] for system in systems]
             places = [k + 0.27 * (n - 1) for k in range(len(systems))]
-            ax.bar(places, [_height(s) for s in spans], 0.25, color=colour, label=TITLES[cost])
+            ax.bar(places, [_height(s) - 1 for s in spans], 0.25, bottom=1, color=colour, label=TITLES[cost])
             for x, span in zip(places, spans, strict=True):
                 _mark(ax, x, span, colour)
         ax.axhline(1.0, color=figures.INK, lw=0.8)
         ax.set_yscale("log")
-        ax.set_ylim(bottom=min(0.5, ax.get_ylim()[0]))
+        low, high = (
+            pick(_height(s[c]) for s in by_kind[kind].values() for c in COSTS) for pick in (min, max)
+        )
+        ax.set_ylim(min(0.5, low / 2), 2 * max(high, 2))
         ax.set_xticks(range(len(systems)), systems)
         figures.dress(ax, f"{kind.capitalize()}: Adam's cost over that of RLEKF ({name})", "", "ratio")
-        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        figures.plain_ticks(ax.yaxis)
         ax.grid(visible=False, axis="x")
         ax.margins(x=0.02)
     axes[0, 0].legend(frameon=False, ncols=3, fontsize=8, loc="upper right", bbox_to_anchor=(1.0, 1.22))
-    axes[1, 0].set_xlabel("↑ Adam did not reach the baseline: at least this;  ↓ the filter did not: at most this",
-                          fontsize=8, color=figures.NOTE)  # fmt: skip
+    words = "↑ Adam did not reach the baseline: at least this;  ↓ the filter did not: at most this"
+    axes[1, 0].set_xlabel(words, fontsize=8, color=figures.NOTE)
     figures.save(figure, study.figure("fig4"))
 
 
@@ -110,6 +133,6 @@ def _height(span: Span) -> float:
 def _mark(ax, x: float, span: Span, colour: str) -> None:
     """An arrow on a bar that is only a bound."""
     if not span.is_known:
-        sign = "↑" if span.low > 0 else "↓"
-        ax.annotate(sign, (x, _height(span)), xytext=(0, 1), textcoords="offset points", ha="center",
-                    va="bottom", fontsize=8, color=colour)  # fmt: skip
+        sign, up = ("↑" if span.low > 0 else "↓"), _height(span) >= 1
+        ax.annotate(sign, (x, _height(span)), xytext=(0, 1 if up else -1), textcoords="offset points",
+                    ha="center", va="bottom" if up else "top", fontsize=8, color=colour)  # fmt: skip

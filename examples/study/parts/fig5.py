@@ -73,12 +73,16 @@ def _draw(study: Study, names, found) -> None:
                     continue
                 x, y = (1e3 * result.final[f"{k}_test"] for k in ("energy", "force"))
                 usual = point == POINTS[what][0]
-                ax.plot(x, y, "*" if usual else marker, ms=13 if usual else 6, color=colour, mec="white", mew=0.6,
-                        zorder=3)  # fmt: skip
+                shape = {"marker": "*", "ms": 13} if usual else {"marker": marker, "ms": 6}
+                ax.plot(x, y, color=colour, mec="white", mew=0.6, zorder=3, **shape)
                 ax.annotate(f"{point[0]:g}, {point[1]:g}", (x, y), xytext=(5, 3), textcoords="offset points",
                             fontsize=6.5, color=figures.NOTE)  # fmt: skip
         ax.set(xscale="log", yscale="log")
-        figures.dress(ax, name, "energy, test RMSE (meV/atom)", "force, test RMSE (meV/Å)" if name == names[0] else "")
+        for axis in (ax.xaxis, ax.yaxis):
+            figures.plain_ticks(axis)
+        figures.dress(
+            ax, name, "energy, test RMSE (meV/atom)", "force, test RMSE (meV/Å)" if name == names[0] else ""
+        )
     axes[0, 0].plot([], [], "o", color=figures.BLUE, label="skip factors ~ N(μ, σ²)")
     axes[0, 0].plot([], [], "s", color=figures.ORANGE, label="matrices ~ N(μ, σ²)/√(n_in+n_out)")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)

@@ -71,16 +71,21 @@ def _summary(study: Study, found) -> list[str]:
         for name in _names(study)[1:]:
             cells = []
             for k in marks:
-                ratios = [
-                    curves.at_frames(found[s.name, name], kind, k) / curves.at_frames(found[s.name, "default"], kind, k)
-                    for s in study.systems if (s.name, name) in found and (s.name, "default") in found
-                ]  # fmt: skip
+                at = lambda system, name, k=k, kind=kind: curves.at_frames(found[system, name], kind, k)
+                both = [s.name for s in study.systems if {(s.name, name), (s.name, "default")} <= set(found)]
+                ratios = [at(system, name) / at(system, "default") for system in both]
                 known = [r for r in ratios if np.isfinite(r)]
                 worse = sum(r > 1 for r in known)
-                cells.append(f"{np.exp(np.mean(np.log(known))):.2f} ({worse}/{len(known)})" if known else markdown.MISSING)
+                cells.append(
+                    f"{np.exp(np.mean(np.log(known))):.2f} ({worse}/{len(known)})"
+                    if known
+                    else markdown.MISSING
+                )
             rows.append([name, *cells])
-        lines += [f"## {kind.capitalize()}: error over the default's, geometric mean (systems on which it is worse)", "",
-                  markdown.table(["settings", *(f"{k} frames" for k in marks)], rows), ""]  # fmt: skip
+        title = (
+            f"## {kind.capitalize()}: error over the default's, geometric mean (systems where it is worse)"
+        )
+        lines += [title, "", markdown.table(["settings", *(f"{k} frames" for k in marks)], rows), ""]
     return lines
 
 
@@ -96,11 +101,19 @@ def _draw(study: Study, found) -> None:
         for n, name in enumerate(_names(study)):
             if (r := found.get((system, name))) is None:
                 continue
-            style = {"color": figures.COLOURS[n % 6], "lw": 2.2 if n == 0 else 1.0, "zorder": 3 if n == 0 else 2}
+            style = {
+                "color": figures.COLOURS[n % 6],
+                "lw": 2.2 if n == 0 else 1.0,
+                "zorder": 3 if n == 0 else 2,
+            }
             ax.plot(r.curve["step"], 1e3 * r.curve["force"], "-" if n < 6 else "--", label=name, **style)
         ax.set(xscale="log", yscale="log")
+        for axis in (ax.xaxis, ax.yaxis):
+            figures.plain_ticks(axis)
         figures.dress(ax, system, size=8)
     figure.supxlabel("frames", fontsize=9)
     figure.supylabel("force, test RMSE (meV/Å)", fontsize=9)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=7)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=7
+    )
     figures.save(figure, study.figure("noise"))

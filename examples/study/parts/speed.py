@@ -99,7 +99,9 @@ def report(study: Study) -> None:
     for system in study.systems:
         of = known.get(system.name)
         if of is not None:
-            rows.append([system.name] + [markdown.number(1e3 * of[n]["seconds"]) if n in of else "–" for n in names])
+            rows.append(
+                [system.name] + [markdown.number(1e3 * of[n]["seconds"]) if n in of else "–" for n in names]
+            )
     missing = [system.name for system in study.systems if system.name not in known]
     text = "# Milliseconds per step (one frame), one process, median of windows that take turns\n\n"
     text += markdown.table(["system", *names], rows) if rows else "Nothing measured yet."

@@ -39,9 +39,9 @@ def _heading(study: Study) -> str:
     seeds = f"; medians of {study.seeds} seeds" if study.seeds > 1 else ""
     return (
         f"# Table 1: RMSE after {study.length}, meV/atom and meV/Å\n\n"
-        f"Ours: {' / '.join(study.optimizers)}{seeds}. Our thirteen data sets have some 100 snapshots each with "
-        "labels by GFN1-xTB. The paper (RLEKF / Adam) has 1,000 to 7,000 with labels by PWmat's DFT: its numbers "
-        "are for comparison of the two optimizers, not of the errors themselves."
+        f"Ours: {' / '.join(study.optimizers)}{seeds}. Our thirteen data sets have some 100 snapshots each, "
+        "labels by GFN1-xTB. The paper (RLEKF / Adam) has 1,000 to 7,000, labels by PWmat (DFT): compare "
+        "optimizer with optimizer, not our errors with the paper's."
     )
 
 
@@ -78,7 +78,10 @@ def _score(study: Study, ours) -> list[str]:
             continue
         both = [(e[name], e[adam]) for e in ours.values() if e[name] and e[adam]]
         energy, force = (sum(a[c] < b[c] for a, b in both) for c in ("energy_test", "force_test"))
-        lines.append(f"{name} against {adam}: better energy on {energy} of {len(both)}, better force on {force} of {len(both)} (test).")
+        lines.append(
+            f"{name} against {adam}: better energy on {energy} of {len(both)}, better force on {force} of "
+            f"{len(both)} (test)."
+        )
     lines.append(
         f"The paper's table, counted the same way: energy {paper.wins('energy_test')}, force "
         f"{paper.wins('force_test')} of 13 (its text: {paper.CLAIMED_ENERGY} and {paper.CLAIMED_FORCE})."
@@ -87,7 +90,12 @@ def _score(study: Study, ours) -> list[str]:
 
 
 def _missing(study: Study, ours) -> list[str]:
-    lines = [f"Not finished: {system} with {name}." for system, of in ours.items() for name, e in of.items() if e is None]
+    lines = [
+        f"Not finished: {system} with {name}."
+        for system, of in ours.items()
+        for name, e in of.items()
+        if e is None
+    ]
     if study.missing:
         lines.append(f"No data: {', '.join(study.missing)}.")
     return ["", *lines] if lines else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from runs import Result, Study, Unit, figures, markdown
 
@@ -38,8 +40,8 @@ def report(study: Study) -> None:
     header = ["settings", "updates", "λ₁", "ν", "S(t) at the end", "slope of |εK|", "slope of |K|"]
     text = (
         f"# Theorem 1 on {study.system('Cu').name}: d log |ε·K| / d log t\n\n"
-        f"Fitted from update {FIRST:,} on (or the last half). The theorem says −1 once S(t) grows as t; while S(t) "
-        "has not (λ still below 1) it is flatter.\n\n"
+        f"Fitted from update {FIRST:,} on (or the last half). The theorem says −1 once S(t) grows as t; "
+        "while λ is still below 1 it grows more slowly.\n\n"
     )
     study.table("theorem1", text + markdown.table(header, rows))
     _draw(study, found)
@@ -64,7 +66,7 @@ def _slope(t: np.ndarray, values: np.ndarray) -> float:
 def _binned(t: np.ndarray, values: np.ndarray, first: float, bins: int):
     """Medians of values in bins even in log t."""
     edges = np.geomspace(first, t[-1] + 1, bins + 1)
-    inside = [(t >= low) & (t < high) & (values > 0) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    inside = [(t >= low) & (t < high) & (values > 0) for low, high in pairwise(edges)]
     inside = [mask for mask in inside if mask.any()]
     return np.array([np.median(t[m]) for m in inside]), np.array([np.median(values[m]) for m in inside])
 
@@ -74,7 +76,9 @@ def _draw(study: Study, found) -> None:
     for ax, (name, result) in zip(axes[0], found.items(), strict=True):
         t, step = _steps(result)
         lam, nu = _factors(result)
-        ax.plot(t, step, ".", ms=1.5, color=figures.GREY, alpha=0.4, rasterized=True, label="|ε·K| of each update")
+        ax.plot(
+            t, step, ".", ms=1.5, color=figures.GREY, alpha=0.4, rasterized=True, label="|ε·K| of each update"
+        )
         middle = _binned(t, step, 1, 40)
         ax.plot(*middle, color=figures.BLUE, lw=1.8, label="median")
         grid = np.unique(np.geomspace(1, t[-1], 40).astype(int))
@@ -88,5 +92,3 @@ def _draw(study: Study, found) -> None:
         figures.dress(ax, f"{name}: {lam_nu}", "update t", "|ε·K|" if ax is axes[0, 0] else "")
     axes[0, -1].legend(frameon=False, fontsize=7.5, loc="lower left")
     figures.save(figure, study.figure("theorem1"))
-
-

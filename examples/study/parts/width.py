@@ -93,6 +93,14 @@ def _draw(study: Study, names, found) -> None:
                         ax.plot(*zip(*points, strict=True), marker + "-", color=colour, lw=1.2, ms=5,
                                 label=f"{name}, {question}")  # fmt: skip
             ax.set(xscale="log", yscale="log")
+            for axis in (ax.xaxis, ax.yaxis):
+                figures.plain_ticks(axis)
             figures.dress(ax, f"{system}: {kind}", "weights", f"test RMSE ({unit})")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=8,
+    )
     figures.save(figure, study.figure("width"))

@@ -7,5 +7,6 @@ from .systems import System, find_systems
 from .unit import Init, Network, Unit
 
 __all__ = [
-    "Init", "Network", "Optimizer", "Result", "Study", "System", "Unit", "find_systems", "optimizer", "with_keys",
+    "Init", "Network", "Optimizer", "Result", "Study", "System", "Unit", "find_systems", "optimizer",
+    "with_keys",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What each part was last asked for, so that a report needs no options: ``asked.json`` in the study's folder."""
+"""What each part was asked for, so that a report needs no options: ``asked.json`` in the study's folder."""
 
 from __future__ import annotations
 

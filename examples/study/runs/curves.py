@@ -45,7 +45,9 @@ def baseline(results: list[Result], kind: str, factor: float) -> float:
     return factor * min(result.final[f"{kind}_test"] for result in results)
 
 
-def reached(result: Result, kind: str, limit: float, seconds_per_step: float | None = None) -> dict[str, Span]:
+def reached(
+    result: Result, kind: str, limit: float, seconds_per_step: float | None = None
+) -> dict[str, Span]:
     """What the run had cost when its test RMSE was first at or below ``limit``, by `COSTS`.
 
     Parameters

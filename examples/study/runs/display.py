@@ -64,7 +64,10 @@ class Display:
             slot.job = slot.job._replace(steps=event["steps"])
             self._learn(slot)
         else:
-            E, F = (1e3 * (event[kind] if event[kind] is not None else float("nan")) for kind in ("energy", "force"))
+            E, F = (
+                1e3 * (event[kind] if event[kind] is not None else float("nan"))
+                for kind in ("energy", "force")
+            )
             slot.errors = f"E {E:.3g} F {F:.3g}"
         self.tick()
 
@@ -73,7 +76,9 @@ class Display:
         self.n_done += done
         self.failed += not done
         if done:
-            self.say(f"{slot.job.unit.key}  {slot.errors}  ({self.n_done}/{len(self.jobs)}, {self.left_words()})")
+            self.say(
+                f"{slot.job.unit.key}  {slot.errors}  ({self.n_done}/{len(self.jobs)}, {self.left_words()})"
+            )
 
     def _learn(self, slot: _Slot) -> None:
         """Seconds seen and seconds expected for the steps of this kind of run."""
@@ -112,7 +117,8 @@ class Display:
         self.shown = now
         left, elapsed = self.seconds_left(), now - self.began
         running = "  ".join(
-            f"{slot.job.unit.key} {slot.step}/{slot.job.steps} {slot.errors}".strip() for slot in self.slots.values()
+            f"{slot.job.unit.key} {slot.step}/{slot.job.steps} {slot.errors}".strip()
+            for slot in self.slots.values()
         )
         words = f"{self.n_done}/{len(self.jobs)} runs, {duration(left)} left  {running}"
         if self.bar is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from kalmandp.errors import MissingPackage
 from kalmandp.files import naming, replacing
 from kalmandp.plots import BLUE, GREY, INK, NOTE, ORANGE
@@ -11,7 +13,20 @@ from kalmandp.plots import BLUE, GREY, INK, NOTE, ORANGE
 GREEN, PURPLE, SKY = "#009E73", "#AA4499", "#56B4E9"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, GREY)
 
-__all__ = ["BLUE", "COLOURS", "GREEN", "GREY", "INK", "NOTE", "ORANGE", "PURPLE", "dress", "panels", "save"]
+__all__ = [
+    "BLUE",
+    "COLOURS",
+    "GREEN",
+    "GREY",
+    "INK",
+    "NOTE",
+    "ORANGE",
+    "PURPLE",
+    "dress",
+    "panels",
+    "plain_ticks",
+    "save",
+]
 
 
 def panels(rows: int, columns: int, width: float = 7.6, height: float = 2.7, **options):
@@ -35,6 +50,20 @@ def dress(ax, title: str = "", x: str = "", y: str = "", size: float = 9) -> Non
     ax.spines[["left", "bottom"]].set(linewidth=0.8, color=INK)
     ax.grid(which="major", color="#E8E8E8", lw=0.6)
     ax.set_axisbelow(True)
+
+
+def plain_ticks(axis) -> None:
+    """Plain numbers on a logarithmic axis, also between the decades where it spans few of them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    decades = np.log10(high / low) if 0 < low < high else 1.0
+    steps = (1.0, 2.0, 5.0) if decades < 2.5 else (1.0,)
+    if decades < 0.6:
+        steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+    axis.set_major_locator(LogLocator(base=10, subs=steps))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save(figure, path: Path) -> Path:

@@ -23,8 +23,14 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     lines = [header, *rows]
     widths = [max(len(line[c]) for line in lines) for c in range(len(header))]
     right = [c > 0 for c in range(len(header))]
-    put = lambda line: "| " + " | ".join(
-        cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(line, widths, right, strict=True)
-    ) + " |"
-    rule = "|" + "|".join("-" * (w + 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True)) + "|"
+    put = lambda line: (
+        "| "
+        + " | ".join(
+            cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(line, widths, right, strict=True)
+        )
+        + " |"
+    )
+    rule = (
+        "|" + "|".join("-" * (w + 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True)) + "|"
+    )
     return "\n".join([put(header), rule, *(put(line) for line in rows)])

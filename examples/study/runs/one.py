@@ -25,7 +25,7 @@ from .unit import Init, Unit
 EPOCHS = (1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9, 10)
 GROWTH = 1.07
 #: … and numbers of frames at which they are looked at too.
-FRAMES = (25, 50, 100, 200, 400, 800, 1600, 3200)
+FRAMES = (5, 12, 25, 50, 100, 200, 400, 800, 1600, 3200)
 #: Seconds between checkpoints: P takes some to write.
 SAVE_EVERY = 600.0
 #: A picture of P is kept for networks of at most so many weights, this many cells across.
@@ -40,7 +40,7 @@ def schedule(per_epoch: int, n_steps: int) -> set[int]:
     Examples
     --------
     >>> sorted(schedule(80, 240))
-    [10, 20, 25, 30, 40, 50, 60, 80, 100, 120, 160, 200, 240]
+    [5, 10, 12, 20, 25, 30, 40, 50, 60, 80, 100, 120, 160, 200, 240]
     """
     epochs, last = list(EPOCHS), n_steps / per_epoch
     while epochs[-1] < last:
@@ -95,7 +95,7 @@ def _started(unit: Unit, settings) -> Potential:
 
 
 def redrawn(potential: Potential, init: Init, rng: np.random.Generator) -> np.ndarray:
-    """Weights (N,) with those of one kind drawn anew: w ~ N(μ, σ²), matrices in units of 1/√(n_in + n_out)."""
+    """Weights (N,) with those of one kind drawn anew, w ~ N(μ, σ²); matrices times 1/√(n_in + n_out)."""
     w = np.array(potential.weights)
     for tensor in potential.layout.tensors:
         if tensor.kind == init.what:

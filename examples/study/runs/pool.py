@@ -81,9 +81,7 @@ class _Worker:
             pass
 
 
-def work_off(
-    jobs: list[Job], folder: Path, processes: int, threads: int, display: Display
-) -> Outcome:
+def work_off(jobs: list[Job], folder: Path, processes: int, threads: int, display: Display) -> Outcome:
     """Carry out jobs in this order, ``processes`` at a time with ``threads`` each.
 
     An error of one is kept and the others go on. Ctrl-C (or SIGTERM) lets each process finish its step and

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from kalmandp import Dataset
@@ -97,8 +98,9 @@ class Study:
         with Dataset(unit.train) as data:
             n_frames, n_atoms, n_types = len(data), data.natoms(0), len(data.type_map)
         steps = unit.frames if unit.frames is not None else max(1, round(unit.epochs * n_frames))
-        e, f, m = unit.network.embedding, unit.network.fitting, unit.network.axis_neuron
-        weights = n_types * (sum(a * b for a, b in zip((1, *e), e)) + sum(a * b for a, b in zip((e[-1] * m, *f), f)))  # noqa: B905
+        net = unit.network
+        nets = ((1, *net.embedding), (net.embedding[-1] * net.axis_neuron, *net.fitting))
+        weights = n_types * sum(a * b for widths in nets for a, b in pairwise(widths))
         per_weight = FILTER_SECONDS if unit.is_kalman else ADAM_SECONDS
         seconds = per_weight * weights + ATOM_SECONDS * n_atoms * (4 if unit.is_kalman else 1)
         return Job(unit, self.folder_of(unit), steps, seconds)

@@ -56,7 +56,9 @@ def read_stated(text: str) -> System:
     name, equals, files = text.partition("=")
     train, comma, test = files.partition(",")
     if not (equals and comma and name.replace("-", "").replace("_", "").isalnum()):
-        raise InputError(f"--data is {text!r}; expected NAME=train.h5,test.h5 with a name of letters and digits")
+        raise InputError(
+            f"--data is {text!r}; expected NAME=train.h5,test.h5 with a name of letters and digits"
+        )
     system = System(name, Path(train).resolve(), Path(test).resolve())
     for path in (system.train, system.test):
         if not path.is_file():

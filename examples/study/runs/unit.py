@@ -27,7 +27,7 @@ class Network:
 
     @property
     def name(self) -> str:
-        """"e25x25x25-m16-f50x50x50", with the cut-off where it is not 6 Å, "-dt" with resnet_dt."""
+        """ "e25x25x25-m16-f50x50x50", with the cut-off where it is not 6 Å, "-dt" with resnet_dt."""
         widths = ["x".join(map(str, net)) for net in (self.embedding, self.fitting)]
         tail = f"-r{self.rcut:g}" if self.rcut != 6.0 else ""
         return f"e{widths[0]}-m{self.axis_neuron}-f{widths[1]}{tail}{'-dt' if self.resnet_dt else ''}"
