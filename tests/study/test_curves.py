@@ -57,6 +57,15 @@ def test_a_baseline_never_reached_gives_a_bound(study):
     assert str(curves.ratio(costs[0], costs[0])) == "–"
 
 
+def test_a_touch_does_not_count_but_at_the_end(study):
+    errors = np.array([3.0, 1.0, 3.0, 1.0, 1.0, 3.0, 3.0, 1.0])
+    swings = lambda n: curve(study, lambda t: errors[t.astype(int) - 1], steps=n)
+    at = lambda n, **hold: study.curves.reached(swings(n), "energy", 1.0, **hold)["seconds"]
+    assert at(8) == (4.0, 4.0) and at(8, hold=1) == (2.0, 2.0)
+    assert at(8, hold=3) == (8.0, 8.0)  # the run's last evaluation
+    assert at(3) == (3.0, INF) and at(2) == (2.0, 2.0)
+
+
 def test_of_several_schedules_the_first_there_counts(study):
     curves = study.curves
     short, long = curve(study, lambda t: 2 - t / 16), curve(study, lambda t: 2 - t / 64, steps=80)

@@ -24,21 +24,23 @@ def units(study: Study) -> list[Unit]:
     return table1.units(study)
 
 
-def ratios(study: Study, filter_name: str, kind: str) -> dict[str, dict[str, Span]]:
+def ratios(study: Study, filter_name: str, kind: str, hold: int = curves.HOLD) -> dict[str, dict[str, Span]]:
     """Cost of Adam over that of a filter, by system and `COSTS`; medians over the seeds.
 
     Systems on which no seed has finished both the filter and Adam are left out.
     """
     found = {}
     for system in study.systems:
-        seeds = [_of_seed(study, system, filter_name, kind, seed) for seed in range(1, study.seeds + 1)]
+        seeds = [_of_seed(study, system, filter_name, kind, seed, hold) for seed in range(1, study.seeds + 1)]
         known = [of for of in seeds if of is not None]
         if known:
             found[system.name] = {cost: curves.median([of[cost] for of in known]) for cost in COSTS}
     return found
 
 
-def _of_seed(study: Study, system, filter_name: str, kind: str, seed: int) -> dict[str, Span] | None:
+def _of_seed(
+    study: Study, system, filter_name: str, kind: str, seed: int, hold: int
+) -> dict[str, Span] | None:
     """The ratios of one seed; None if the filter's run or Adam's is not finished."""
     adams = [name for name in study.optimizers if not optimizer(name).is_kalman]
     found = {name: study.result(study.unit(system, name, seed)) for name in (filter_name, *adams)}
@@ -47,7 +49,7 @@ def _of_seed(study: Study, system, filter_name: str, kind: str, seed: int) -> di
         return None
     limit = curves.baseline([results[filter_name], results["adam"]], kind, paper.BASELINE)
     clocks = _clocks(study, system.name, results)
-    cost_of = {name: curves.reached(r, kind, limit, clocks[name]) for name, r in results.items()}
+    cost_of = {name: curves.reached(r, kind, limit, clocks[name], hold) for name, r in results.items()}
     fast = cost_of.pop(filter_name)
     slow = curves.soonest(list(cost_of.values()))
     return {cost: curves.ratio(slow[cost], fast[cost]) for cost in COSTS}
@@ -68,7 +70,8 @@ def report(study: Study) -> None:
         if not by_kind["force"]:
             parts.append(f"\n{name}: no system has finished runs of it and of adam.")
             continue
-        parts += ["", f"## {name}", "", _table(by_kind)]
+        touched = {kind: ratios(study, name, kind, hold=1) for kind in KINDS}
+        parts += ["", f"## {name}", "", _table(by_kind, touched)]
         if name == filters[0]:
             _draw(study, name, by_kind)
     study.table("fig4", "\n".join(parts))
@@ -90,12 +93,17 @@ def _heading(study: Study) -> str:
     )
 
 
-def _table(by_kind) -> str:
+def _table(by_kind, touched) -> str:
+    """A line for each system, the medians, and the medians at the first touch of the baseline."""
     header = ["system"] + [f"{kind}, {TITLES[cost]}" for kind in KINDS for cost in COSTS]
     names = list(by_kind["force"])
     rows = [[name] + [str(by_kind[kind][name][cost]) for kind in KINDS for cost in COSTS] for name in names]
-    middle = [str(curves.median([of[cost] for of in by_kind[k].values()])) for k in KINDS for cost in COSTS]
-    return markdown.table(header, [*rows, ["median", *middle]])
+    middle = lambda of: [
+        str(curves.median([s[cost] for s in of[k].values()])) for k in KINDS for cost in COSTS
+    ]
+    return markdown.table(
+        header, [*rows, ["median", *middle(by_kind)], ["median, first touch", *middle(touched)]]
+    )
 
 
 def _draw(study: Study, name: str, by_kind) -> None:

@@ -1,4 +1,4 @@
-"""Theorem 1 seen: the step |ε·K| of every update against t, beside 1/S(t), which tends to 1/t."""
+"""Theorem 1 seen: the step ‖ε·K‖ of every update against t, beside 1/S(t), which tends to 1/t."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def report(study: Study) -> None:
         lam, nu = _factors(result)
         S = effective_measurements(int(t[-1]), lam, nu)
         rows.append([name, f"{int(t[-1]):,}", f"{lam:g}", f"{nu:g}", f"{S:,.0f}", *slopes])
-    header = ["settings", "updates", "λ₁", "ν", "S(t) at the end", "slope of |εK|", "slope of |K|"]
+    header = ["settings", "updates", "λ₁", "ν", "S(t) at the end", "slope of ‖ε·K‖", "slope of ‖K‖"]
     text = (
-        f"# Theorem 1 on {study.system('Cu').name}: d log |ε·K| / d log t\n\n"
+        f"# Theorem 1 on {study.system('Cu').name}: d log ‖ε·K‖ / d log t\n\n"
         f"Fitted from update {FIRST:,} on (or the last half). The theorem says −1 once S(t) grows as t; "
         "while λ is still below 1 it grows more slowly.\n\n"
     )
@@ -77,7 +77,7 @@ def _draw(study: Study, found) -> None:
         t, step = _steps(result)
         lam, nu = _factors(result)
         ax.plot(
-            t, step, ".", ms=1.5, color=figures.GREY, alpha=0.4, rasterized=True, label="|ε·K| of each update"
+            t, step, ".", ms=1.5, color=figures.GREY, alpha=0.4, rasterized=True, label="‖ε·K‖ of each update"
         )
         middle = _binned(t, step, 1, 40)
         ax.plot(*middle, color=figures.BLUE, lw=1.8, label="median")
@@ -89,6 +89,6 @@ def _draw(study: Study, found) -> None:
         ax.plot(grid, middle[1][at] * middle[0][at] / grid, ":", color=figures.INK, lw=1.2, label="∝ 1/t")
         ax.set(xscale="log", yscale="log", ylim=(np.percentile(step[step > 0], 0.1), 3 * step.max()))
         lam_nu = f"λ₁ = {lam:g}, ν = {nu:g}"
-        figures.dress(ax, f"{name}: {lam_nu}", "update t", "|ε·K|" if ax is axes[0, 0] else "")
+        figures.dress(ax, f"{name}: {lam_nu}", "update t", "‖ε·K‖" if ax is axes[0, 0] else "")
     axes[0, -1].legend(frameon=False, fontsize=7.5, loc="lower left")
     figures.save(figure, study.figure("theorem1"))

@@ -15,6 +15,9 @@ from .results import Result
 
 #: Columns of a curve that a run may be charged in.
 COSTS = ("epoch", "updates", "seconds")
+#: A baseline is reached where so many evaluations in a row are at or below it: an energy error that swings
+#: about zero touches any baseline by chance.
+HOLD = 2
 
 
 class Span(NamedTuple):
@@ -46,9 +49,11 @@ def baseline(results: list[Result], kind: str, factor: float) -> float:
 
 
 def reached(
-    result: Result, kind: str, limit: float, seconds_per_step: float | None = None
+    result: Result, kind: str, limit: float, seconds_per_step: float | None = None, hold: int = HOLD
 ) -> dict[str, Span]:
-    """What the run had cost when its test RMSE was first at or below ``limit``, by `COSTS`.
+    """What the run had cost when its test RMSE came to ``limit`` or below, by `COSTS`.
+
+    That is the first of ``hold`` evaluations in a row at or below it; at the run's end fewer will do.
 
     Parameters
     ----------
@@ -56,11 +61,13 @@ def reached(
     kind : "energy" or "force"
     limit : eV/atom or eV/Å
     seconds_per_step : as measured by themselves; by default the run's own clock counts
+    hold : 1 for the first touch
     """
     curve = dict(result.curve)
     if seconds_per_step is not None:
         curve["seconds"] = seconds_per_step * curve["step"]
-    below = np.flatnonzero(curve[kind] <= limit)
+    is_below = curve[kind] <= limit
+    below = [k for k in range(len(is_below)) if is_below[k : k + hold].all()]
     if len(below):
         return {name: Span(float(curve[name][below[0]]), float(curve[name][below[0]])) for name in COSTS}
     return {name: Span(float(curve[name][-1]), np.inf) for name in COSTS}
