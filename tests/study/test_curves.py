@@ -102,6 +102,7 @@ def test_names_of_optimizers(study):
         ("mine={p0}", "JSON"),
         ('mine={"p_0": 1}', "p_0"),
         ("m=[1]", "object"),
+        ("paper={}", "paper"),
     ):
         with pytest.raises(InputError, match=words):
             of(name)
@@ -170,6 +171,22 @@ def test_initial_weights_are_drawn_by_the_study(study, data):
                 # five standard errors of the mean and of the deviation
                 assert abs(scaled.mean() - 0.5) < 5 * 2 / np.sqrt(t.size)
                 assert abs(scaled.std() - 2) < 5 * 2 / np.sqrt(2 * t.size)
+
+
+def test_time_left_is_estimated_from_what_was_seen(study, tmp_path):
+    """Two runs of ten steps: the first takes twice as long as was expected, and so will the second."""
+    from io import StringIO
+
+    system = study.systems.System("A", tmp_path, tmp_path)
+    a_study = study.study.Study(tmp_path, [system])
+    jobs = [study.pool.Job(a_study.unit(system, "default", seed), tmp_path, 10, 3.0) for seed in (1, 2)]
+    display = study.display.Display(jobs, 1, stream=StringIO())
+    assert display.seconds_left() == 2 * 10 * 3.0
+    display.begin(0, jobs[0])
+    display.told(0, {"step": 1, "steps": 10})
+    display.seen[display._kind(jobs[0])] = (24.0, 4 * 3.0)  # four more steps in 24 s
+    display.slots[0].step = 5
+    assert display.seconds_left() == 2 * (5 * 3.0 + 10 * 3.0)
 
 
 def test_a_coarse_picture_of_P(study):

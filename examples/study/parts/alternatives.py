@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runs import Optimizer, optimizer, with_keys
+from runs import Optimizer, Study, optimizer, with_keys
 
 ALTERNATIVES: dict[str, dict] = {
     "fixed R": {"adapt": 0.0},
@@ -19,8 +19,9 @@ ALTERNATIVES: dict[str, dict] = {
 PRESETS = ("paper", "deepmd", "matpl")
 
 
-def alternatives(few: bool = False) -> list[Optimizer]:
-    """The default first, then presets and alternatives; ``few`` of them for a smoke test."""
+def alternatives(study: Study) -> list[Optimizer]:
+    """The default first, then presets, alternatives and those that the study was given with their keys."""
     changed = [with_keys(name, keys) for name, keys in ALTERNATIVES.items()]
-    every = [optimizer("default"), *(optimizer(name) for name in PRESETS), *changed]
-    return every[:2] if few else every
+    own = [optimizer(name) for name in study.optimizers if "=" in name]
+    known = [optimizer("default"), *(optimizer(name) for name in PRESETS), *changed]
+    return [*(known[:2] if study.smoke else known), *own]

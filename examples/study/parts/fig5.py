@@ -65,7 +65,7 @@ def report(study: Study) -> None:
 
 def _draw(study: Study, names, found) -> None:
     """Force error against energy error, a point each; the usual initial weights are stars."""
-    figure, axes = figures.panels(1, len(names), height=3.1, sharex=True, sharey=True)
+    figure, axes = figures.panels(1, len(names), height=3.1)
     for ax, name in zip(axes[0], names, strict=True):
         for what, marker, colour in (("idt", "o", figures.BLUE), ("W", "s", figures.ORANGE)):
             for (kind, point, by), result in found.items():
@@ -78,8 +78,9 @@ def _draw(study: Study, names, found) -> None:
                 ax.annotate(f"{point[0]:g}, {point[1]:g}", (x, y), xytext=(5, 3), textcoords="offset points",
                             fontsize=6.5, color=figures.NOTE)  # fmt: skip
         ax.set(xscale="log", yscale="log")
+        ax.margins(0.2)
         for axis in (ax.xaxis, ax.yaxis):
-            figures.plain_ticks(axis)
+            figures.plain_ticks(axis, room=0.6)
         figures.dress(
             ax, name, "energy, test RMSE (meV/atom)", "force, test RMSE (meV/Å)" if name == names[0] else ""
         )

@@ -22,14 +22,14 @@ def _unit(study: Study, system, which) -> Unit:
 
 def units(study: Study) -> list[Unit]:
     """Every system with every alternative."""
-    return [_unit(study, system, o) for system in study.systems for o in alternatives(study.smoke)]
+    return [_unit(study, system, o) for system in study.systems for o in alternatives(study)]
 
 
 def report(study: Study) -> None:
-    """Write tables/noise.md and figures/noise.png."""
+    """Write tables/noise.md and figures/noise_energy.png, noise_force.png."""
     found = {
         (s.name, o.name): r
-        for s in study.systems for o in alternatives(study.smoke)
+        for s in study.systems for o in alternatives(study)
         if (r := study.result(_unit(study, s, o))) is not None
     }  # fmt: skip
     if not found:
@@ -39,11 +39,12 @@ def report(study: Study) -> None:
     for kind, unit in KINDS:
         text += ["", f"## {kind.capitalize()}, {unit}, system by system", "", _table(study, found, kind)]
     study.table("noise", "\n".join([*text, "", *_summary(study, found)]))
-    _draw(study, found)
+    for kind, unit in KINDS:
+        _draw(study, found, kind, unit)
 
 
 def _names(study: Study) -> list[str]:
-    return [o.name for o in alternatives(study.smoke)]
+    return [o.name for o in alternatives(study)]
 
 
 def _marks(found) -> list[int]:
@@ -89,8 +90,8 @@ def _summary(study: Study, found) -> list[str]:
     return lines
 
 
-def _draw(study: Study, found) -> None:
-    """Force error against frames, a panel for each system: the default thick, the others thin."""
+def _draw(study: Study, found, kind: str, unit: str) -> None:
+    """Error against frames, a panel for each system: the default thick, the others thin."""
     systems = [s.name for s in study.systems if any(key[0] == s.name for key in found)]
     columns = min(4, len(systems))
     rows = -(-len(systems) // columns)
@@ -106,14 +107,14 @@ def _draw(study: Study, found) -> None:
                 "lw": 2.2 if n == 0 else 1.0,
                 "zorder": 3 if n == 0 else 2,
             }
-            ax.plot(r.curve["step"], 1e3 * r.curve["force"], "-" if n < 6 else "--", label=name, **style)
+            ax.plot(r.curve["step"], 1e3 * r.curve[kind], "-" if n < 6 else "--", label=name, **style)
         ax.set(xscale="log", yscale="log")
-        for axis in (ax.xaxis, ax.yaxis):
-            figures.plain_ticks(axis)
+        figures.plain_ticks(ax.xaxis, room=0.4)
+        figures.plain_ticks(ax.yaxis)
         figures.dress(ax, system, size=8)
     figure.supxlabel("frames", fontsize=9)
-    figure.supylabel("force, test RMSE (meV/Å)", fontsize=9)
+    figure.supylabel(f"{kind}, test RMSE ({unit})", fontsize=9)
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=7
     )
-    figures.save(figure, study.figure("noise"))
+    figures.save(figure, study.figure(f"noise_{kind}"))

@@ -6,8 +6,12 @@ import numpy as np
 import paper
 from runs import Result, Study, Unit, markdown
 
-COLUMNS = ("energy_train", "energy_test", "force_train", "force_test")
-TITLES = ("energy, train", "energy, test", "force, train", "force, test")
+TITLES = {
+    "energy_test": "Energy, test frames, meV/atom",
+    "force_test": "Force, test frames, meV/Å",
+    "energy_train": "Energy, training frames, meV/atom",
+    "force_train": "Force, training frames, meV/Å",
+}
 
 
 def units(study: Study) -> list[Unit]:
@@ -24,39 +28,39 @@ def errors(study: Study, system, name: str) -> dict[str, float] | None:
     results: list[Result] = [r for r in found if r is not None]
     if not results:
         return None
-    return {column: 1e3 * float(np.median([r.final[column] for r in results])) for column in COLUMNS}
+    return {column: 1e3 * float(np.median([r.final[column] for r in results])) for column in TITLES}
 
 
 def report(study: Study) -> None:
-    """Write tables/table1.md."""
+    """Write tables/table1.md: a table for each kind of error, the test frames first."""
     ours = {s.name: {name: errors(study, s, name) for name in study.optimizers} for s in study.systems}
-    names = list(ours)
-    text = [_heading(study), "", _table(study, names, ours), "", *_score(study, ours), *_missing(study, ours)]
-    study.table("table1", "\n".join(text))
+    parts = [_heading(study), "", *_score(study, ours)]
+    for column, title in TITLES.items():
+        parts += ["", f"## {title}", "", _table(study, column, ours)]
+    study.table("table1", "\n".join([*parts, *_missing(study, ours)]))
 
 
 def _heading(study: Study) -> str:
     seeds = f"; medians of {study.seeds} seeds" if study.seeds > 1 else ""
     return (
         f"# Table 1: RMSE after {study.length}, meV/atom and meV/Å\n\n"
-        f"Ours: {' / '.join(study.optimizers)}{seeds}. Our thirteen data sets have some 100 snapshots each, "
+        f"Ours: {' / '.join(study.labels)}{seeds}. Our thirteen data sets have some 100 snapshots each, "
         "labels by GFN1-xTB. The paper (RLEKF / Adam) has 1,000 to 7,000, labels by PWmat (DFT): compare "
         "optimizer with optimizer, not our errors with the paper's."
     )
 
 
-def _table(study: Study, names, ours) -> str:
-    header = ["system", "frames"] + [f"{t} {who}" for t in TITLES for who in ("ours", "paper")]
+def _table(study: Study, column: str, ours) -> str:
+    """A line for each system; the best of ours is bold."""
+    header = ["system", "frames", *study.labels, "paper: RLEKF", "paper: Adam"]
     rows = []
     for system in study.systems:
-        row = [system.name, _frames(study, system)]
-        for column in COLUMNS:
-            values = [ours[system.name][n] for n in study.optimizers]
-            row.append(" / ".join(markdown.number(v[column] if v else None) for v in values))
-            printed = paper.TABLE_1.get(system.name)
-            pair = getattr(printed, column) if printed else None
-            row.append(" / ".join(markdown.number(v) for v in pair) if pair else markdown.MISSING)
-        rows.append(row)
+        values = [e[column] if e else float("nan") for e in ours[system.name].values()]
+        best = min((v for v in values if np.isfinite(v)), default=None)
+        cells = [f"**{markdown.number(v)}**" if v == best else markdown.number(v) for v in values]
+        printed = paper.TABLE_1.get(system.name)
+        pair = getattr(printed, column) if printed else (None, None)
+        rows.append([system.name, _frames(study, system), *cells, *(markdown.number(v) for v in pair)])
     return markdown.table(header, rows)
 
 

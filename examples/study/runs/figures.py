@@ -52,12 +52,15 @@ def dress(ax, title: str = "", x: str = "", y: str = "", size: float = 9) -> Non
     ax.set_axisbelow(True)
 
 
-def plain_ticks(axis) -> None:
-    """Plain numbers on a logarithmic axis, also between the decades where it spans few of them."""
+def plain_ticks(axis, room: float = 1.0) -> None:
+    """Plain numbers on a logarithmic axis, also between the decades where it spans few of them.
+
+    In a panel with less ``room`` than usual there are fewer.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axis.get_view_interval()
-    decades = np.log10(high / low) if 0 < low < high else 1.0
+    decades = np.log10(high / low) / room if 0 < low < high else 1.0
     steps = (1.0, 2.0, 5.0) if decades < 2.5 else (1.0,)
     if decades < 0.6:
         steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)

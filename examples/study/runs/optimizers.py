@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
-from kalmandp.errors import InputError
+from kalmandp.errors import InputError, require
 from kalmandp.training.inputs import read_optimizer
 from kalmandp.training.presets import PRESETS
 
@@ -54,6 +54,8 @@ def optimizer(name: str) -> Optimizer:
     """
     label, equals, keys = name.partition("=")
     if equals:
+        taken = label in ("adam", *PRESETS) or label.upper() in PARTITIONS
+        require(not taken, "the name of an optimizer with keys", repr(label), "one that is not in use")
         return with_keys(label, _json(label, keys))
     base, epochs = _split(name)
     if base == "adam":

@@ -52,6 +52,11 @@ class Study:
         return Network((4, 8), 2, (8, 8), 4.0) if self.smoke else PAPER_NETWORK
 
     @property
+    def labels(self) -> list[str]:
+        """Names of the optimizers, without the keys that some are given with."""
+        return [optimizer(name).name for name in self.optimizers]
+
+    @property
     def length(self) -> str:
         """Of the runs, in words."""
         if self.smoke:
