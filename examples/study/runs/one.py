@@ -155,10 +155,12 @@ def _finish(unit: Unit, identity, run: Run, test: _Kept, cpu: float | None, fold
 
 
 def _finals(train: Metrics, test: Metrics) -> dict[str, float]:
+    """RMSE by "energy_train" …, mean absolute errors by "energy_mae_train" …"""
     return {
-        f"{kind}_{part}": getattr(errors, f"{kind}_rmse")
+        f"{kind}{name}_{part}": getattr(errors, f"{kind}_{measure}")
         for part, errors in (("train", train), ("test", test))
         for kind in ("energy", "force")
+        for name, measure in (("", "rmse"), ("_mae", "mae"))
     }
 
 

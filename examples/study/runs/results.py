@@ -23,7 +23,8 @@ CURVE = ("step", "epoch", "updates", "seconds", "energy", "force")
 class Result(NamedTuple):
     """What a finished run left.
 
-    curve : columns of `CURVE`; final : RMSE "energy_train", "energy_test", "force_train", "force_test"
+    curve : columns of `CURVE`; final : RMSE "energy_train", "energy_test", "force_train", "force_test"; mean
+        absolute errors "energy_mae_train" …
     facts : n_weights, n_blocks, n_train, n_test, n_atoms, steps, updates, seconds, cpu_per_step, …
     """
 
