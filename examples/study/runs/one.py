@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -148,6 +149,7 @@ def _finish(unit: Unit, identity, run: Run, test: _Kept, cpu: float | None, fold
         "n_weights": run.potential.layout.size, "blocks": list(blocks), "n_train": len(run.data),
         "n_test": len(test.frames), "n_atoms": len(test.frames[0]), "steps": run.n_steps,
         "updates": run.trainer.updates, "seconds": run.seconds, "cpu_per_step": cpu,
+        "threads": int(os.environ.get("NUMBA_NUM_THREADS", 0)),
         "rms_force": train.rms_force, "versions": versions(),
     }  # fmt: skip
     write_json(folder / RESULT, {"unit": identity, "curve": history, "final": final, "facts": facts})
