@@ -48,17 +48,36 @@ def _of_seed(
     if filter_name not in results or "adam" not in results:
         return None
     limit = curves.baseline([results[filter_name], results["adam"]], kind, paper.BASELINE)
-    clocks = _clocks(study, system.name, results)
+    _, clocks = _clocks(study, system.name, results)
     cost_of = {name: curves.reached(r, kind, limit, clocks[name], hold) for name, r in results.items()}
     fast = cost_of.pop(filter_name)
     slow = curves.soonest(list(cost_of.values()))
     return {cost: curves.ratio(slow[cost], fast[cost]) for cost in COSTS}
 
 
-def _clocks(study: Study, system: str, names) -> dict[str, float | None]:
-    """Seconds per step of these optimizers; None for all unless all were measured: like meets like."""
-    seconds = {name: speed.seconds_per_step(study, system, name) for name in names}
-    return dict.fromkeys(names) if None in seconds.values() else seconds
+def _clocks(study: Study, system: str, results) -> tuple[str, dict[str, float | None]]:
+    """Where seconds per step of these runs come from, and what they are: the same source for all of them.
+
+    First choice are those of the part `speed`; then the runs' own processor time, if they had one thread; then
+    their own clock (None).
+    """
+    measured = {name: speed.seconds_per_step(study, system, name) for name in results}
+    if None not in measured.values():
+        return "speed", measured
+    own = {
+        name: r.facts["cpu_per_step"] if r.facts.get("threads") == 1 else None for name, r in results.items()
+    }
+    if None not in own.values():
+        return "processor", own
+    return "clock", dict.fromkeys(results)
+
+
+#: Words for the sources of seconds.
+SOURCES = {
+    "speed": "steps × seconds per step as the part `speed` measured them",
+    "processor": "steps × the runs' own processor time per step, one thread (the part `speed` was not run)",
+    "clock": "the runs' own clock, which other work on the machine is part of",
+}
 
 
 def report(study: Study) -> None:
@@ -78,12 +97,13 @@ def report(study: Study) -> None:
 
 
 def _heading(study: Study) -> str:
-    own = [
-        s.name for s in study.systems if _clocks(study, s.name, study.optimizers)[study.optimizers[0]] is None
-    ]
-    clock = "steps times seconds per step as the part `speed` measured them"
-    if own:
-        clock += f"; for {', '.join(own)} the runs' own seconds, which other work on the machine is part of"
+    sources: dict[str, list[str]] = {}
+    for system in study.systems:
+        found = {name: study.result(study.unit(system, name)) for name in study.optimizers}
+        known = {name: r for name, r in found.items() if r is not None}
+        if known:
+            sources.setdefault(_clocks(study, system.name, known)[0], []).append(system.name)
+    clock = "; ".join(f"{SOURCES[source]} ({', '.join(names)})" for source, names in sources.items())
     adams = ", ".join(name for name in study.optimizers if not optimizer(name).is_kalman)
     return (
         f"# Fig. 4: how many times as much Adam needs to reach {paper.BASELINE} × the better test RMSE\n\n"
