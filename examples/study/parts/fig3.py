@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from runs import Study, Unit, figures, optimizer
 from runs.markdown import number
@@ -35,12 +33,8 @@ def report(study: Study) -> None:
 
 def _draw(study: Study, name: str, kind: str, pairs: dict[str, np.ndarray]) -> None:
     """A grid of panels; energies in meV/atom about their mean, force components in eV/Å."""
-    columns = min(5, len(pairs))
-    rows = math.ceil(len(pairs) / columns)
-    figure, axes = figures.panels(rows, columns, width=1.75 * columns + 0.3, height=1.85)
-    for ax in axes.ravel()[len(pairs) :]:
-        ax.set_visible(False)
-    for ax, (system, values) in zip(axes.ravel(), pairs.items(), strict=False):
+    figure, axes = figures.grid(len(pairs), 5, width=1.75, height=1.85)
+    for ax, (system, values) in zip(axes, pairs.items(), strict=False):
         values = values[np.isfinite(values).all(axis=1)]
         if kind == "energy":
             values = 1e3 * (values - values[:, 0].mean())

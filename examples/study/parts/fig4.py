@@ -58,7 +58,7 @@ def _of_seed(
 def _clocks(study: Study, system: str, results) -> tuple[str, dict[str, float | None]]:
     """Where seconds per step of these runs come from, and what they are: the same source for all of them.
 
-    First choice are those of the part `speed`; then the runs' own processor time, if they had one thread; then
+    First those of the part `speed`; then the runs' own processor time, if they had one thread; then
     their own clock (None).
     """
     measured = {name: speed.seconds_per_step(study, system, name) for name in results}

@@ -93,12 +93,8 @@ def _summary(study: Study, found) -> list[str]:
 def _draw(study: Study, found, kind: str, unit: str) -> None:
     """Error against frames, a panel for each system: the default thick, the others thin."""
     systems = [s.name for s in study.systems if any(key[0] == s.name for key in found)]
-    columns = min(4, len(systems))
-    rows = -(-len(systems) // columns)
-    figure, axes = figures.panels(rows, columns, width=1.9 * columns + 1.6, height=2.0)
-    for ax in axes.ravel()[len(systems) :]:
-        ax.set_visible(False)
-    for ax, system in zip(axes.ravel(), systems, strict=False):
+    figure, axes = figures.grid(len(systems), 4, width=1.9, beside=1.6)
+    for ax, system in zip(axes, systems, strict=False):
         for n, name in enumerate(_names(study)):
             if (r := found.get((system, name))) is None:
                 continue
@@ -114,7 +110,5 @@ def _draw(study: Study, found, kind: str, unit: str) -> None:
         figures.dress(ax, system, size=8)
     figure.supxlabel("frames", fontsize=9)
     figure.supylabel(f"{kind}, test RMSE ({unit})", fontsize=9)
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=7
-    )
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=7)
     figures.save(figure, study.figure(f"noise_{kind}"))

@@ -135,11 +135,18 @@ def _ended(job: Job, event: dict, worker: _Worker, outcome: Outcome, display: Di
     if event["end"] == "done":
         outcome.done.append(key)
     else:
-        code = worker.process.poll()
-        words = event.get("words") or f"its process ended ({code}); see {log}"
+        words = event.get("words") or f"its process ended ({_code(worker)}); see {log}"
         outcome.failed[key] = words
         display.say(f"{key} failed: {words}")
     display.ended(worker.number, done=event["end"] == "done")
+
+
+def _code(worker: _Worker) -> str:
+    """How a process that is gone ended: −9 is a kill, by a user or for want of memory."""
+    try:
+        return f"code {worker.process.wait(10)}"
+    except subprocess.TimeoutExpired:
+        return "its output closed"
 
 
 def _stop(workers: list[_Worker]) -> None:
