@@ -1,0 +1,27 @@
+"""The settings that stand beside the default in the part ``noise``: keys of the input's section optimizer."""
+
+from __future__ import annotations
+
+from runs import Optimizer, Study, optimizer, with_keys
+
+ALTERNATIVES: dict[str, dict] = {
+    "fixed R": {"adapt": 0.0},
+    "σ_E × 5": {"sigma_e": 0.005},
+    "σ_F × 3": {"sigma_f": 0.1},
+    "σ_E ÷ 3, σ_F ÷ 3": {"sigma_e": 0.0003, "sigma_f": 0.01},
+    "P₀ 0.01": {"p0": 0.01},
+    "λ₁ 0.98, ν 0.9987": {"lam": 0.98, "nu": 0.9987},
+    "signed": {"measurement": "signed"},
+    "joint": {"measurement": "joint"},
+    "matrix": {"measurement": "matrix"},
+}
+#: Presets beside them: the paper's Algorithm 1 and the public codes.
+PRESETS = ("paper", "deepmd", "matpl")
+
+
+def alternatives(study: Study) -> list[Optimizer]:
+    """The default first, then presets, alternatives and those that the study was given with their keys."""
+    changed = [with_keys(name, keys) for name, keys in ALTERNATIVES.items()]
+    own = [optimizer(name) for name in study.optimizers if "=" in name]
+    known = [optimizer("default"), *(optimizer(name) for name in PRESETS), *changed]
+    return [*(known[:2] if study.smoke else known), *own]
