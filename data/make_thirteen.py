@@ -385,6 +385,7 @@ def examine(system: System, found: list[dict[str, np.ndarray]]) -> dict[str, flo
 def frames_of(system: System, found: list[dict[str, np.ndarray]], part: str):
     """Yield the Frames of the former (train) or latter (test) part of each trajectory."""
     from ase.data import chemical_symbols
+
     from kalmandp import Frame
 
     for number, rows in enumerate(found):

@@ -6,7 +6,7 @@ blocks only when a window of measured numbers is over::
 
     P = s (diag(A_1, …, A_L) − UᵀU)              U (k, N), k ≤ WINDOW
 
-Within the window this is the P of the global filter (GEKF) that began with the blocks A, exactly. At its end::
+Within the window this is the P of the global filter (GEKF) that began with the blocks A. At its end::
 
     A_l ← s (A_l − U_lᵀ U_l),   U ← nothing,   s ← 1
 
@@ -37,7 +37,7 @@ def is_over(k: int, m: int) -> bool:
 
 
 class CoupledCovariance:
-    """The reference: `DenseCovariance` for A, and U beside it. Same methods and meaning.
+    """Coupled blocks, the reference: `DenseCovariance` for A, and U beside it. Same methods and meaning.
 
     Parameters
     ----------

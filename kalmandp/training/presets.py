@@ -218,7 +218,7 @@ def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
         "candidates": _candidates(choices.candidates, optimizer.candidates),
         "covariance": optimizer.covariance,
         "covariance_dtype": optimizer.covariance_dtype,
-        "coupled": optimizer.coupled,
+        "coupled": _coupled(choices.coupled, optimizer),
         "adapt": optimizer.adapt,
         "gate": optimizer.gate,
         "checkpoint_dtype": optimizer.checkpoint_dtype,
@@ -271,6 +271,13 @@ def _partition(default: str, optimizer: OptimizerSettings) -> str:
         return optimizer.type
     own = default if default.startswith("RLEKF") else "RLEKF"
     return {"text": "RLEKF", "code": "RLEKF-code", None: own}[optimizer.blocks]
+
+
+def _coupled(default: bool, optimizer: OptimizerSettings) -> bool:
+    """float32 has too few digits for what an energy leaves of its own variance, 10⁻⁹ of it and less."""
+    if optimizer.coupled is not None:
+        return optimizer.coupled
+    return default and optimizer.covariance_dtype != "float32"
 
 
 def _noise(rule, optimizer: OptimizerSettings):

@@ -91,7 +91,7 @@ class OptimizerSettings:
     covariance : "tiled" (half of each block) or "dense"
     covariance_dtype : "float64" or "float32"
     coupled : P keeps what is known of different blocks together for a window (`kalman.coupled`); False
-        for Algorithm 1, which forgets it at every update
+        for Algorithm 1, which forgets it at every update. None: as the preset, with float64 only
     adapt : R follows the errors of late, times this (`training.noise.AdaptiveNoise`); 0 for a fixed R
     gate : leave out measurements this many times as far off as usual (`training.gate`)
     checkpoint_dtype : "float32" to store P rounded to that in checkpoints; a restart then no longer goes

@@ -67,7 +67,8 @@ def test_is_cut_after_the_window(covariance, m):
 @pytest.mark.parametrize("m", [1, 3, 7])
 def test_p_stays_positive_definite(covariance, m):
     """Also where little noise makes every update take nearly all that is known of a direction."""
-    kalman, rng = RLEKF(np.zeros(N), SIZES, P0=100.0, lam=0.999, covariance=covariance), np.random.default_rng(4)
+    rng = np.random.default_rng(4)
+    kalman = RLEKF(np.zeros(N), SIZES, P0=100.0, lam=0.999, covariance=covariance)
     for _ in range(120):
         kalman.update(rng.normal(size=(m, N)), rng.normal(size=m), 1e-6)
         P_ww = kalman.covariance.project(np.eye(N))[0]
