@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from kalmandp.engines import COVARIANCES, find
 from kalmandp.kalman import RLEKF
-from kalmandp.kalman.coupled import WINDOW, is_over
+from kalmandp.kalman.coupled import WINDOW, CoupledCovariance, is_over
 
 COUPLED = ["dense coupled", "tiled coupled"]
+assert find(COVARIANCES, COUPLED[0], "covariance") is CoupledCovariance
 SIZES = (5, 40, 17)
 N = sum(SIZES)
 
