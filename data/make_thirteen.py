@@ -22,7 +22,7 @@ tight-binding method that anyone can install, at the Gamma point of a small cell
 network is trained, and say nothing of copper.
 
 As in the paper the test frames follow the train frames in time, a few fs apart: `kalmandp doctor`
-says so of the first of them, and rightly. The trajectories are short, some 0.2 to 0.5 ps: they
+says so of the first of them, and rightly. The trajectories are short, some 0.1 to 0.4 ps: they
 vibrate about one structure, and their mean temperature, which each file carries, is off by 20 to 50
 K; that of the alloy and of C on Cu is 80 K too high, because the heat of relaxation is not gone.
 
