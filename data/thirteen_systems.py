@@ -62,6 +62,14 @@ class System:
         return self.equilibration + self.stride * (self.snapshots - 1)
 
     @property
+    def plan(self) -> str:
+        """What fixes a trajectory, in words: one made by another plan is not continued."""
+        return (
+            f"{self.cell}; {self.time_step:g} fs, {self.equilibration} steps, then "
+            f"{self.snapshots} snapshots every {self.stride}; started at {self.start:g} K"
+        )
+
+    @property
     def train(self) -> int:
         """How many of a trajectory's snapshots, the former 80 %, are for training."""
         return round(0.8 * self.snapshots)
@@ -69,7 +77,7 @@ class System:
 
 # ---------------------------------------------------------------- cells
 def primitive(symbol: str, lattice: str, a: float, repeat=(3, 3, 3), **more):
-    """A function that repeats the primitive cell."""
+    """A function that repeats the primitive cell, or the cubic one."""
 
     def build(_rng):
         from ase.build import bulk
@@ -115,16 +123,16 @@ def lithium(_rng) -> list[Atoms]:
 
 
 def alloy(rng: np.random.Generator) -> list[Atoms]:
-    """Mg6 Al15 Cu6 on the sites of an FCC lattice, drawn without replacement.
+    """Mg7 Al18 Cu7 on the sites of 2 x 2 x 2 cubic FCC cells, drawn without replacement.
 
     Its lattice constant is that of the mean atomic volume (Zen): 23.24 Å³ of Mg, 16.61 of Al,
     11.81 of Cu.
     """
     from ase.build import bulk
 
-    numbers = np.repeat([12, 13, 29], [6, 15, 6])
-    a = (4 * np.repeat([23.24, 16.61, 11.81], [6, 15, 6]).mean()) ** (1 / 3)
-    atoms = bulk("Al", "fcc", a) * (3, 3, 3)
+    numbers = np.repeat([12, 13, 29], [7, 18, 7])
+    a = (4 * np.repeat([23.24, 16.61, 11.81], [7, 18, 7]).mean()) ** (1 / 3)
+    atoms = bulk("Al", "fcc", a, cubic=True) * (2, 2, 2)
     atoms.numbers = rng.permutation(numbers)
     return [atoms]
 
@@ -182,9 +190,7 @@ def sulphur(_rng) -> list[Atoms]:
         (0.21405, 0.15761, 0.37947),
     ]
     cell = [10.4646, 12.8660, 24.4860, 90, 90, 90]
-    found = crystal(
-        "SSSS", sites, spacegroup=70, setting=2, cellpar=cell, primitive_cell=True
-    )
+    found = crystal("SSSS", sites, spacegroup=70, setting=2, cellpar=cell, primitive_cell=True)
     return [found]
 
 
@@ -212,37 +218,38 @@ SYSTEMS: tuple[System, ...] = (
            graphene, 1.0, 150, 3, 120),
     System("Ag", "FCC", 2015, "2.5-3", ("Ag",),
            "27 atoms, 3 x 3 x 3 primitive FCC cells, a = 4.085 Å",
-           primitive("Ag", "fcc", 4.085), 5.0, 30, 1, 100),
+           primitive("Ag", "fcc", 4.085), 5.0, 25, 1, 80),
     System("Mg", "HCP", 4000, "0.5-2", ("Mg",),
            "36 atoms, 3 x 3 x 2 primitive HCP cells, a = 3.209 Å, c = 5.211 Å",
-           primitive("Mg", "hcp", 3.209, (3, 3, 2), c=5.211), 4.0, 30, 1, 100),
+           primitive("Mg", "hcp", 3.209, (3, 3, 2), c=5.211), 4.0, 25, 1, 80),
     System("NaCl", "FCC", 3193, "2-3.5", ("Na", "Cl"),
            "32 atoms of rocksalt, cell vectors a(-1, 1, 1) and permutations, a = 5.640 Å",
            body_centred("NaCl", "rocksalt", 5.640), 4.0, 30, 1, 100),
     System("Li", "BCC,FCC,HCP", 2494, "0.5", ("Li",),
-           "three trajectories of 30 snapshots: BCC (27 atoms, a = 3.51 Å), FCC (27) and HCP (36) "
+           "three trajectories of 25 snapshots: BCC (27 atoms, a = 3.51 Å), FCC (27) and HCP (36) "
            "at the same volume per atom",
-           lithium, 4.0, 30, 1, 30),
+           lithium, 4.0, 25, 1, 25),
     System("Al", "FCC", 4000, "2-3.5", ("Al",),
-           "27 atoms, 3 x 3 x 3 primitive FCC cells, a = 4.050 Å",
-           primitive("Al", "fcc", 4.050), 4.0, 25, 1, 60),
+           "32 atoms, 2 x 2 x 2 cubic FCC cells, a = 4.050 Å (that of 3 x 3 x 3 primitive cells is "
+           "unstable with this method at the Gamma point)",
+           primitive("Al", "fcc", 4.050, (2, 2, 2), cubic=True), 4.0, 18, 1, 40),
     System("MgAlCu", "Alloy", 2530, "3", ("Mg", "Al", "Cu"),
-           "27 atoms, Mg6 Al15 Cu6 at random on 3 x 3 x 3 primitive FCC cells, a = 4.08 Å by "
+           "32 atoms, Mg7 Al18 Cu7 at random on 2 x 2 x 2 cubic FCC cells, a = 4.08 Å by "
            "mean atomic volume",
-           alloy, 4.0, 40, 1, 60, start=300.0),
+           alloy, 4.0, 30, 1, 45, start=300.0),
     System("H2O", "Liquid", 4000, "0.5", ("O", "H"),
            "16 molecules at 0.997 g/cm³, started from TIP3P water",
-           water, 0.5, 150, 3, 100, start=300.0),
+           water, 0.5, 120, 3, 80, start=300.0),
     System("S", "S8", 7000, "3-5", ("S",),
            "32 atoms, the primitive cell of alpha-S8 with four rings (Fddd, "
            "a, b, c = 10.4646, 12.8660, 24.4860 Å)",
-           sulphur, 3.0, 30, 1, 80),
+           sulphur, 3.0, 30, 1, 70),
     System("CuO", "FCC", 1000, "3", ("Cu", "O"),
            "32 atoms of rocksalt, cell vectors a(-1, 1, 1) and permutations, a = 4.24 Å",
-           body_centred("CuO", "rocksalt", 4.24), 3.0, 30, 1, 80),
+           body_centred("CuO", "rocksalt", 4.24), 3.0, 30, 1, 60),
     System("CuC", "SA", 2000, "3-3.2", ("Cu", "C"),
            "Cu(111), three layers of 3 x 3 (27 Cu) with three C atoms, 12 Å of vacuum",
-           carbon_on_copper, 2.0, 50, 1, 100, start=300.0),
+           carbon_on_copper, 2.0, 50, 1, 80, start=300.0),
 )  # fmt: skip
 
 BY_NAME: dict[str, System] = {system.name: system for system in SYSTEMS}
