@@ -147,7 +147,7 @@ def _finish(unit: Unit, identity, run: Run, test: _Kept, cpu: float | None, fold
     run.potential.save(folder / run.settings.training.model_file)
     names = ("step", "epoch", "updates", "seconds", "valid_e", "valid_f")
     history = {name: run.history[column].tolist() for name, column in zip(CURVE, names, strict=True)}
-    blocks = run.trainer.filter.blocks.sizes if unit.is_kalman else ()
+    blocks = run.trainer.filter.blocks.sizes if hasattr(run.trainer, "filter") else ()
     facts = {
         "n_weights": run.potential.layout.size, "blocks": list(blocks), "n_train": len(run.data),
         "n_test": len(test.frames), "n_atoms": len(test.frames[0]), "steps": run.n_steps,
