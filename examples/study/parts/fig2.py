@@ -1,8 +1,8 @@
 """Fig. 2: the partitions GEKF, SEKF, LEKF, RLEKF: boxplots of test errors over seeds, and P itself.
 
-GEKF's P of the paper's network (26,551 weights for one element) takes 2.8 GB, so the partitions are compared
-on a smaller network with a smaller N_b: [16, 16, 16], M‹ = 8, [32, 32, 32] (6,850 weights), N_b = 2,048, which
-cuts the first layer of the fitting net in pieces as the paper's does. Settings: the preset "paper".
+GEKF's P of the paper's network (26,551 weights for one element) takes 2.8 GB, so the partitions are
+compared on a smaller one, [16, 16, 16], M‹ = 8, [32, 32, 32] (6,850 weights), with N_b = 2,048, which cuts
+the first layer of the fitting net in pieces as the paper's does. Settings: the preset "paper".
 """
 
 from __future__ import annotations
