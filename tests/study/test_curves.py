@@ -128,6 +128,20 @@ def test_keys_and_identities(study, data, tmp_path):
         study.systems.find_systems(None, None, ["A=nothing.h5,nothing.h5"])
 
 
+def test_every_part_asks_for_runs_that_the_package_accepts(study, data, tmp_path):
+    """Each key stands for one run: settings are resolved, and no two different runs share a folder."""
+    systems, _ = study.systems.find_systems(["A", "B"], tmp_path, data)
+    a_study = study.study.Study(tmp_path, systems, optimizers=("default", "paper", "adam", "adam-300"))
+    known: dict[str, dict] = {}
+    for name in study.command.PARTS:
+        units = getattr(study, name).units(a_study)
+        assert units or name == "speed"
+        for unit in units:
+            identity = study.results.plain(unit.identity())
+            assert known.setdefault(unit.key, identity) == identity
+    assert len(known) > 100
+
+
 def test_what_was_asked_adds_up(study, tmp_path):
     asked = study.asked
     asked.note(tmp_path, ["table1"], {"systems": ["Cu"], "optimizers": ["default"], "seeds": 2})

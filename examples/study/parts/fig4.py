@@ -48,14 +48,14 @@ def _of_seed(
     if filter_name not in results or "adam" not in results:
         return None
     limit = curves.baseline([results[filter_name], results["adam"]], kind, paper.BASELINE)
-    _, clocks = _clocks(study, system.name, results)
+    _, clocks = seconds(study, system.name, results)
     cost_of = {name: curves.reached(r, kind, limit, clocks[name], hold) for name, r in results.items()}
     fast = cost_of.pop(filter_name)
     slow = curves.soonest(list(cost_of.values()))
     return {cost: curves.ratio(slow[cost], fast[cost]) for cost in COSTS}
 
 
-def _clocks(study: Study, system: str, results) -> tuple[str, dict[str, float | None]]:
+def seconds(study: Study, system: str, results) -> tuple[str, dict[str, float | None]]:
     """Where seconds per step of these runs come from, and what they are: the same source for all of them.
 
     First those of the part `speed`; then the runs' own processor time, if they had one thread; then
@@ -102,7 +102,7 @@ def _heading(study: Study) -> str:
         found = {name: study.result(study.unit(system, name)) for name in study.optimizers}
         known = {name: r for name, r in found.items() if r is not None}
         if known:
-            sources.setdefault(_clocks(study, system.name, known)[0], []).append(system.name)
+            sources.setdefault(seconds(study, system.name, known)[0], []).append(system.name)
     clock = "; ".join(f"{SOURCES[source]} ({', '.join(names)})" for source, names in sources.items())
     adams = ", ".join(name for name in study.optimizers if not optimizer(name).is_kalman)
     return (

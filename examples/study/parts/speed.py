@@ -16,6 +16,8 @@ from runs import Study, System, Unit, markdown, optimizer
 from runs.one import open_run
 from runs.results import read_json, write_json
 
+from kalmandp.errors import KalmanDPError
+
 #: Windows of each optimizer, and how long one should be, seconds.
 WINDOWS, LENGTH = 7, 0.5
 #: Steps before the first window: they compile, find neighbours and fill memory.
@@ -38,32 +40,37 @@ def measure(study: Study) -> None:
             continue
         known[system.name] = done | _turns(study, system, names)
         write_json(path, known)
-        took = ", ".join(f"{name} {1e3 * known[system.name][name]['seconds']:.4g} ms" for name in names)
+        took = ", ".join(f"{name} {1e3 * of['seconds']:.4g} ms" for name, of in known[system.name].items())
         print(f"speed of {system.name}: {took}", flush=True)
 
 
 def _turns(study: Study, system: System, names: list[str]) -> dict[str, dict]:
-    """Median seconds per step of the optimizers on one system."""
+    """Median seconds per step of the optimizers on one system; one that fails is told and left out."""
     length, windows = (0.02, 2) if study.smoke else (LENGTH, WINDOWS)
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    runs, counts = {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        runs = {}
-        for name in names:
-            place = Path(folder) / name
-            runs[name] = open_run(study.unit(system, name, frames=10**9, epochs=None), place)
-        counts = {name: _count(run, length) for name, run in runs.items()}
-        taken: dict[str, list[float]] = {name: [] for name in names}
-        for _ in range(windows):
-            for name, run in runs.items():
-                taken[name].append(_clock(run, counts[name]))
-        return {
-            name: {
-                "seconds": float(np.median(taken[name])), "windows": taken[name], "steps": counts[name],
-                "updates_per_step": run.trainer.updates / run.step_number,
-                "threads": int(os.environ.get("NUMBA_NUM_THREADS", os.cpu_count() or 1)),
-                "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-            }
-            for name, run in runs.items()
-        }  # fmt: skip
+        for turn in range(windows + 1):
+            for name in list(taken):
+                try:
+                    if turn == 0:
+                        unit = study.unit(system, name, frames=10**9, epochs=None)
+                        runs[name] = open_run(unit, Path(folder) / name)
+                        counts[name] = _count(runs[name], length)
+                    else:
+                        taken[name].append(_clock(runs[name], counts[name]))
+                except KalmanDPError as error:
+                    print(f"speed of {system.name}, {name}: {error}", flush=True)
+                    del taken[name]
+    return {
+        name: {
+            "seconds": float(np.median(seconds)), "windows": seconds, "steps": counts[name],
+            "updates_per_step": runs[name].trainer.updates / runs[name].step_number,
+            "threads": int(os.environ.get("NUMBA_NUM_THREADS", os.cpu_count() or 1)),
+            "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        }
+        for name, seconds in taken.items()
+    }  # fmt: skip
 
 
 def _count(run, length: float) -> int:

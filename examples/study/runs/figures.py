@@ -23,6 +23,7 @@ __all__ = [
     "ORANGE",
     "PURPLE",
     "dress",
+    "grid",
     "panels",
     "plain_ticks",
     "save",
@@ -37,6 +38,16 @@ def panels(rows: int, columns: int, width: float = 7.6, height: float = 2.7, **o
         raise MissingPackage("matplotlib", "plot", "drawing a figure") from None
     figure = Figure(figsize=(width, height * rows), layout="constrained", facecolor="white")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def grid(n: int, columns: int, width: float = 1.9, height: float = 2.0, beside: float = 0.3):
+    """A figure of n small panels in rows of ``columns``, and those panels; ``beside`` inches for a legend."""
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    figure, axes = panels(rows, columns, width=width * columns + beside, height=height)
+    for ax in axes.ravel()[n:]:
+        ax.set_visible(False)
+    return figure, axes.ravel()[:n]
 
 
 def dress(ax, title: str = "", x: str = "", y: str = "", size: float = 9) -> None:

@@ -27,6 +27,8 @@ EPOCHS = (1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7,
 GROWTH = 1.07
 #: … and numbers of frames at which they are looked at too.
 FRAMES = (5, 12, 25, 50, 100, 200, 400, 800, 1600, 3200)
+#: Steps whose processor time is not counted: they compile, and find neighbours.
+WARM_UP = 3
 #: Seconds between checkpoints: P takes some to write.
 SAVE_EVERY = 600.0
 #: A picture of P is kept for networks of at most so many weights, this many cells across.
@@ -117,11 +119,12 @@ class _Kept:
 def _train(run: Run, test: _Kept, tell: Tell, stop) -> float | None:
     """The steps that are left, with the curve in the run's history; CPU seconds per step, None if few."""
     due = schedule(run.feed.steps_per_epoch, run.n_steps)
-    first, cpu, saved = run.step_number, 0.0, time.monotonic()
+    taken: list[float] = []
+    saved = time.monotonic()
     while run.step_number < run.n_steps and not stop():
         began = time.process_time()
         run.step()
-        cpu += time.process_time() - began
+        taken.append(time.process_time() - began)
         if run.step_number in due:
             errors = evaluate(run.potential, test.frames, test.pairs)
             run.history.add(run.record("display", valid=errors))
@@ -130,8 +133,8 @@ def _train(run: Run, test: _Kept, tell: Tell, stop) -> float | None:
         if time.monotonic() - saved > SAVE_EVERY:
             run.checkpoint()
             saved = time.monotonic()
-    done = run.step_number - first
-    return cpu / done if done >= min(20, run.n_steps) else None
+    counted = taken[WARM_UP:]
+    return sum(counted) / len(counted) if counted else None
 
 
 def _finish(unit: Unit, identity, run: Run, test: _Kept, cpu: float | None, folder: Path) -> None:
@@ -144,7 +147,7 @@ def _finish(unit: Unit, identity, run: Run, test: _Kept, cpu: float | None, fold
     run.potential.save(folder / run.settings.training.model_file)
     names = ("step", "epoch", "updates", "seconds", "valid_e", "valid_f")
     history = {name: run.history[column].tolist() for name, column in zip(CURVE, names, strict=True)}
-    blocks = run.trainer.filter.blocks.sizes if unit.is_kalman else ()
+    blocks = run.trainer.filter.blocks.sizes if hasattr(run.trainer, "filter") else ()
     facts = {
         "n_weights": run.potential.layout.size, "blocks": list(blocks), "n_train": len(run.data),
         "n_test": len(test.frames), "n_atoms": len(test.frames[0]), "steps": run.n_steps,

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from kalmandp.errors import InputError, require
 from kalmandp.training.inputs import read_optimizer
 from kalmandp.training.presets import PRESETS
+from kalmandp.training.settings import KALMAN_TYPES, OPTIMIZER_TYPES
 
 #: Adam's learning rate and loss: DeePMD-kit's defaults, as its water example has them.
 ADAM = {
@@ -36,7 +37,7 @@ class Optimizer(NamedTuple):
 
     @property
     def is_kalman(self) -> bool:
-        return self.sections["optimizer"]["type"] != "Adam"
+        return self.sections["optimizer"]["type"] in KALMAN_TYPES
 
     @property
     def base(self) -> str:
@@ -54,7 +55,7 @@ def optimizer(name: str) -> Optimizer:
     """
     label, equals, keys = name.partition("=")
     if equals:
-        taken = label in ("adam", *PRESETS) or label.upper() in PARTITIONS
+        taken = label in ("adam", *PRESETS) or label.upper() in OPTIMIZER_TYPES
         require(not taken, "the name of an optimizer with keys", repr(label), "one that is not in use")
         return with_keys(label, _json(label, keys))
     base, epochs = _split(name)
@@ -62,7 +63,7 @@ def optimizer(name: str) -> Optimizer:
         return Optimizer(name, ADAM, epochs)
     if base in PRESETS:
         return Optimizer(name, {"optimizer": {"type": "RLEKF", "preset": base}}, epochs)
-    if base.upper() in PARTITIONS:
+    if base.upper() in OPTIMIZER_TYPES:
         return Optimizer(name, {"optimizer": {"type": base.upper()}}, epochs)
     wanted = ", ".join(["adam", *PRESETS, *(p.lower() for p in PARTITIONS)])
     raise InputError(f"--optimizers has {name!r}; expected {wanted}, NAME-EPOCHS, or NAME={{JSON keys}}")

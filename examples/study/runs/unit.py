@@ -10,6 +10,7 @@ from typing import Any
 
 from kalmandp import read_input
 from kalmandp.training.presets import resolve
+from kalmandp.training.settings import KALMAN_TYPES
 
 #: Steps that never come: lines of the curve and checkpoints are made when the study wants them.
 NEVER = 1_000_000_000
@@ -96,7 +97,7 @@ class Unit:
 
     @property
     def is_kalman(self) -> bool:
-        return self.sections["optimizer"]["type"] != "Adam"
+        return self.sections["optimizer"]["type"] in KALMAN_TYPES
 
     def input(self) -> dict[str, Any]:
         """The input of the package for this run."""
