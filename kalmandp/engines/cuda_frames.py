@@ -1,7 +1,7 @@
 """Frames on the device: atoms and pairs, uploaded once, kept, and put side by side without the host.
 
-Neighbours are found by the host (`frames.neighbours`), once for a frame of a run; what is uploaded is checked
-already, so that nothing on the device has to be asked.
+A frame's atoms are uploaded and its neighbours found on the device (`cuda_neighbours`), once for a run. The
+host waits there, for how many pairs there are; from then on nothing on the device has to be asked.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kalmandp.engines.cuda_launch import THREADS, Device, blocks_for
+from kalmandp.engines.cuda_neighbours import Search
 from kalmandp.frames.frame import Frame
 from kalmandp.frames.kept import KeptFrames
-from kalmandp.frames.neighbours import neighbour_pairs
 from kalmandp.potential.environment import check_sel, pair_kinds
 
 #: Share of the device's free memory that `device_frames` may fill.
@@ -55,22 +55,31 @@ def upload(device: Device, architecture, frame: Frame, pairs=None) -> DevicePair
     device : of the engine
     architecture : its cut-off, sel and excluded types are applied here
     frame : Frame
-    pairs : its `Pairs`, if they are known
+    pairs : its `Pairs`, if the host knows them; otherwise they are found on the device
 
     Raises
     ------
     InputError
         For overlapping atoms, unknown species, more neighbours than ``sel``.
     """
-    a = architecture
+    a, xp = architecture, device.xp
     frame = frame.with_type_map(a.type_map)
-    pairs = neighbour_pairs(frame, a.rcut) if pairs is None else pairs
-    check_sel(a, frame, pairs)
-    excluded_v = pair_kinds(a).excluded_v
-    keep = ~excluded_v[frame.types[pairs.i_p] * a.n_types + frame.types[pairs.j_p]]
-    put = lambda values: device.xp.asarray(np.asarray(values, dtype=np.int32))
-    r_pc = device.xp.asarray(np.asarray(pairs.r_pc[keep], dtype=np.float64))
-    return from_arrays(device, a.n_types, put(frame.types), put(pairs.i_p[keep]), put(pairs.j_p[keep]), r_pc)
+    excluded_tt = pair_kinds(a).excluded_v.reshape(a.n_types, a.n_types)
+    put = lambda values: xp.asarray(np.asarray(values, dtype=np.int32))
+    types_i = put(frame.types)
+    if pairs is None:
+        search = Search(device, frame, a.rcut, types_i, a.sel, excluded_tt)
+        search.check(lambda found: check_sel(a, frame, found))
+        first_i, i_p, j_p, _, r_pc, closest = search.pairs()
+    else:
+        check_sel(a, frame, pairs)
+        keep = ~excluded_tt[frame.types[pairs.i_p], frame.types[pairs.j_p]]
+        r_pc = np.asarray(pairs.r_pc[keep], dtype=np.float64)
+        first_i = put(np.searchsorted(pairs.i_p[keep], np.arange(len(frame) + 1)))
+        closest = float(np.sqrt((r_pc * r_pc).sum(-1).min())) if len(r_pc) else np.inf
+        i_p, j_p, r_pc = put(pairs.i_p[keep]), put(pairs.j_p[keep]), xp.asarray(r_pc)
+    atoms_t = tuple(put(np.nonzero(frame.types == t)[0]) for t in range(a.n_types))
+    return _one_frame(device, types_i, first_i, i_p, j_p, r_pc, atoms_t, closest)
 
 
 def from_arrays(device: Device, n_types: int, types_i, i_p, j_p, r_pc) -> DevicePairs:
@@ -86,16 +95,22 @@ def from_arrays(device: Device, n_types: int, types_i, i_p, j_p, r_pc) -> Device
 
     Notes
     -----
-    Nothing is checked: not that ``sel`` suffices, and pairs of excluded types have to be left out.
+    Nothing is checked: not that ``sel`` suffices, and pairs of excluded types have to be left out. The host
+    waits for the number of atoms of each type, and for the shortest distance.
     """
-    xp, n, n_p = device.xp, len(types_i), len(i_p)
+    xp, n = device.xp, len(types_i)
     first_i = xp.searchsorted(i_p, xp.arange(n + 1, dtype=np.int32)).astype(np.int32)
+    atoms_t = tuple(xp.nonzero(types_i == t)[0].astype(np.int32) for t in range(n_types))
+    closest = float(xp.sqrt((r_pc * r_pc).sum(-1).min())) if len(i_p) else np.inf
+    return _one_frame(device, types_i, first_i, i_p, j_p, r_pc, atoms_t, closest)
+
+
+def _one_frame(device: Device, types_i, first_i, i_p, j_p, r_pc, atoms_t, closest: float) -> DevicePairs:
+    xp, n, n_p = device.xp, len(types_i), len(i_p)
     back_p = xp.empty(n_p, np.int32)
     device.functions("environment.cu").match_back(
         blocks_for(n_p), THREADS, first_i, i_p, j_p, r_pc, n_p, back_p
     )
-    atoms_t = tuple(xp.nonzero(types_i == t)[0].astype(np.int32) for t in range(n_types))
-    closest = float(xp.sqrt((r_pc * r_pc).sum(-1).min())) if n_p else np.inf
     first_f = xp.asarray(np.array([0, n], dtype=np.int32))
     none = xp.zeros(n, np.int32)
     return DevicePairs(types_i, none, first_i, i_p, j_p, r_pc, back_p, atoms_t, first_f, (n,), closest)

@@ -180,17 +180,19 @@ def _no_device(why: str) -> str:
     )
 
 
-def check_memory(device: Device, n_bytes: int, what: str) -> None:
-    """Refuse what cannot fit before anything is allocated.
+def check_memory(
+    device: Device, n_bytes: int, what: str,
+    helps: str = 'A smaller optimizer/block_size, or optimizer/covariance_dtype "float32",',
+) -> None:  # fmt: skip
+    """Refuse what cannot fit before anything is allocated; ``helps`` is what would make it smaller.
 
     Raises
     ------
     InputError
-        With both sizes, and what makes the array smaller.
+        With both sizes.
     """
     free = device.free_bytes()
     if free and n_bytes > free:
         raise InputError(
-            f"{what} takes {n_bytes / 2**30:.2f} GiB; the GPU has {free / 2**30:.2f} GiB free. A smaller "
-            'optimizer/block_size, or optimizer/covariance_dtype "float32", helps'
+            f"{what} takes {n_bytes / 2**30:.2f} GiB; the GPU has {free / 2**30:.2f} GiB free. {helps} helps"
         )

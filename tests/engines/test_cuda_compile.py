@@ -15,6 +15,7 @@ ARCHITECTURES = ("80", "90", "100")
 #: Every source with every set of constants that the engines compile it with.
 SOURCES = [
     ("environment.cu", {}),
+    ("neighbours.cu", {}),
     ("potential.cu", {}),
     ("network.cu", {}),
     ("filter.cu", {}),
