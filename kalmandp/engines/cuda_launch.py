@@ -122,9 +122,10 @@ OPTIONS = ("-std=c++17",)
 def source(file: str, **constants: Any) -> str:
     """The text of ``file`` after the constants that it shares with the reference, and its helpers."""
     folder = resources.files("kalmandp.engines") / "cuda"
+    headers = ["device.cuh", *(["tiles.cuh"] if "REAL" in constants else [])]
     parts = [f"#define {name} {value}" for name, value in constants.items()]
-    parts += [shared_constants(), (folder / "device.cuh").read_text(encoding="utf-8")]
-    return "\n".join([*parts, (folder / file).read_text(encoding="utf-8")])
+    texts = [(folder / name).read_text(encoding="utf-8") for name in (*headers, file)]
+    return "\n".join([*parts, shared_constants(), *texts])
 
 
 def shared_constants() -> str:

@@ -12,7 +12,8 @@ from filter_checks import CHECKS, random_updates
 from numpy.testing import assert_allclose
 from textbook import bits
 
-from kalmandp.engines.cuda_covariance import CudaCovariance
+from kalmandp.engines import cuda_plan
+from kalmandp.engines.cuda_covariance import NARROW, PANELS, CudaCovariance, panels
 from kalmandp.engines.cuda_filter import CudaRLEKF, for_the_host
 from kalmandp.errors import FilterError, InputError
 from kalmandp.kalman import RLEKF, Blocks
@@ -56,12 +57,27 @@ def compare(kalman, twin, rtol):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize(("blocks", "m", "updates"), [(ODD, 1, 35), (ODD, 5, 8), (ODD, 39, 2), (LONG, 2, 2)])
+@pytest.mark.parametrize(
+    ("blocks", "m", "updates"),
+    [(ODD, 1, 35), (ODD, 5, 8), (ODD, 13, 3), (ODD, 39, 2), (LONG, 2, 2), (LONG, 60, 1)],
+)
 def test_twin(dtype, blocks, m, updates):
     """One, several and many right-hand sides; pending columns, folds, more numbers than pending columns."""
     kalman, twin = pair(blocks, dtype, process_noise=1e-3 if m == 5 else 0.0)
     run_both(kalman, twin, m, updates)
     compare(kalman, twin, RTOL[dtype])
+
+
+def test_many_right_hand_sides_in_several_strips(monkeypatch):
+    """Rows of tiles in pieces; and panels that add up to any number, the last with room to spare."""
+    monkeypatch.setattr(cuda_plan, "WIDE_STRIP", 128)
+    kalman, twin = pair(Blocks((330, 70)))
+    run_both(kalman, twin, 20, 2)
+    compare(kalman, twin, RTOL["float64"])
+    for m in range(1, 200):
+        *full, last = panels(m)
+        assert sum(full) < m <= sum(full) + last and set(panels(m)) <= set(PANELS)
+        assert len(full) == 0 or m > NARROW
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -112,12 +128,22 @@ class FoldsOnce(CudaCovariance):
         self._n_pending = n // 2
 
 
-@pytest.mark.parametrize("mistake", [NoScale, FoldsOnce])
-def test_planted_mistakes_are_found(mistake):
+class HalfTheRows(CudaCovariance):
+    """Many right-hand sides with the strips of the lower half, as if nothing stood above the diagonal."""
+
+    def _make(self, *arguments):
+        super()._make(*arguments)
+        self._tables = self._tables._replace(
+            wide_strips=self._tables.strips, first_wide=self._tables.first_strip
+        )
+
+
+@pytest.mark.parametrize(("mistake", "m"), [(NoScale, 5), (FoldsOnce, 5), (HalfTheRows, 20)])
+def test_planted_mistakes_are_found(mistake, m):
     kalman, twin = pair(Blocks((70, 1)))
     twin.covariance = mistake(twin.blocks, device=twin.device)
     with pytest.raises((AssertionError, FilterError)):
-        run_both(kalman, twin, 5, 9)
+        run_both(kalman, twin, m, 9)
         compare(kalman, twin, RTOL["float64"])
 
 
@@ -127,8 +153,9 @@ def test_no_race_between_threads_or_blocks(order):
     states = []
     for device in (on_device.emulated(), on_device.emulated(order=order)):
         _, twin = pair(ODD, device=device)
-        for H, error, R in random_updates(ODD.n_weights, 5, 7):
-            twin.update(device.xp.asarray(H), error, R)
+        for m, updates in ((5, 7), (20, 1)):
+            for H, error, R in random_updates(ODD.n_weights, m, updates):
+                twin.update(device.xp.asarray(H), error, R)
         states.append(bits(twin))
     assert states[0] == states[1]
 

@@ -54,7 +54,7 @@ def test_the_papers_network_and_many_frames(gpu, name):
     test_parity.check(name, Case(rng, a, some[0]), some, device=gpu)
 
 
-@pytest.mark.parametrize("m", [*PANELS, 5, 13, 39])
+@pytest.mark.parametrize("m", [*PANELS, 5, 13, 39, 79])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_covariance(gpu, dtype, m):
     kalman, twin = covariance_tests.pair(BLOCKS, dtype, gpu)
