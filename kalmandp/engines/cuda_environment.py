@@ -12,6 +12,7 @@ import numpy as np
 
 from kalmandp.engines.cuda_frames import DevicePairs, joined, upload
 from kalmandp.engines.cuda_launch import THREADS, Device, blocks_for
+from kalmandp.engines.cuda_sort import order_of_keys
 from kalmandp.engines.table import TableGrid
 from kalmandp.frames.frame import Frame
 from kalmandp.potential.environment import pair_kinds, raw_environment, virtual_rows
@@ -136,14 +137,13 @@ class EnvironmentMaker:
             self._e.buckets(
                 blocks_for(n_p), THREADS, env.net_p, env.Rt_pk, n_p, grid.step, grid.start, n_nodes, bucket_p
             )
-            order_p = xp.argsort(bucket_p, kind="stable")
-            bucket_first = xp.searchsorted(bucket_p[order_p], xp.arange(n_buckets + 1, dtype=np.int32))
+            order_p, bucket_first = order_of_keys(self.device, bucket_p, n_buckets)
             chunks = (bucket_first[1:] - bucket_first[:-1] + CHUNK - 1) // CHUNK
-            chunk_first = xp.concatenate([xp.zeros(1, chunks.dtype), xp.cumsum(chunks)])
+            chunk_first = xp.zeros(n_buckets + 1, np.int32)
+            chunk_first[1:] = xp.cumsum(chunks, dtype=np.int32)
             # ⌈n/c⌉ summed over at most min(n_p, buckets) buckets that are not empty
             most = n_p // CHUNK + min(n_p, n_buckets)
-            tables = (x.astype(np.int32) for x in (order_p, bucket_first, chunk_first))
-            env.kept[grid] = Places(grid, *tables, most)
+            env.kept[grid] = Places(grid, order_p, bucket_first, chunk_first, most)
         return env.kept[grid]
 
 

@@ -156,19 +156,18 @@ class CudaRLEKF(RLEKF):
             return []
         journal, self._journal = self._journal, []
         covariance: Any = self.covariance
-        status = int(to_numpy(covariance.status)[0])
-        if status:
-            value, q = to_numpy(self._detail).tolist()
-            failed = journal[int(to_numpy(self._done)[0])]
-            covariance.counters, self.lam, self.updates = failed.counters, failed.lam, failed.updates
-            m = len(failed.error_q)
-            covariance.status[...] = 0
-            self._done[...] = 0
-            raise FilterError(FAILURES[status].format(value=value, q=int(q), m=m))
-        self._done[...] = 0
         # all figures in one transfer
+        flags = (flag.astype(np.float64) for flag in (covariance.status, self._done))
         arrays = [a for u in journal for a in (u.S_qq.ravel(), u.error_q, u.nis, u.squares)]
-        figures = to_numpy(self.device.xp.concatenate(arrays))
+        figures = to_numpy(self.device.xp.concatenate([*flags, self._detail, *arrays]))
+        (status, n_done, value, q), figures = figures[:4].tolist(), figures[4:]
+        self._done[...] = 0
+        if status:
+            failed = journal[int(n_done)]
+            covariance.counters, self.lam, self.updates = failed.counters, failed.lam, failed.updates
+            covariance.status[...] = 0
+            m = len(failed.error_q)
+            raise FilterError(FAILURES[int(status)].format(value=value, q=int(q), m=m))
         done, at = [], 0
         for u in journal:
             m = len(u.error_q)

@@ -12,6 +12,7 @@ import numpy as np
 
 from kalmandp.arrays import to_numpy
 from kalmandp.engines.cuda_launch import THREADS, WARP, CupyDevice, Device, blocks_for, check_memory
+from kalmandp.engines.cuda_sort import order_of_keys
 from kalmandp.frames.frame import OVERLAP, Frame
 from kalmandp.frames.neighbours import Pairs, check_extent, check_overlap, checked_cutoff, close_gaps
 
@@ -145,9 +146,7 @@ class Search:
         geometry, bins = put(grid.geometry), xp.asarray(grid.bins)
         bin_i, fold_id = xp.empty(n, np.int32), xp.empty((n, 3), np.int32)
         self._f.place_atoms(blocks_for(n), THREADS, points_ic, n, geometry, bins, bin_i, fold_id)
-        order_n = xp.argsort(bin_i, kind="stable")
-        first_b = xp.searchsorted(bin_i[order_n], xp.arange(grid.n_bins + 1, dtype=np.int32))
-        sorted_ = order_n.astype(np.int32), first_b.astype(np.int32)
+        sorted_ = order_of_keys(self.device, bin_i, grid.n_bins)
         self._atoms = (self._x_ic, self._types_i, n, geometry, bins, bin_i, fold_id, *sorted_, self.cutoff)
 
     def _count(self, sel_t) -> None:

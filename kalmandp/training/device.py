@@ -111,12 +111,23 @@ class Gpu:
         return kalman.settle()
 
     def memory(self, blocks: Blocks, choices) -> int:
+        """Bytes of P and its work space, and of H and K of an update."""
         from kalmandp.engines.cuda_covariance import CudaCovariance
 
-        return CudaCovariance.needs(blocks, choices.covariance_dtype, m=2)
+        m = _numbers(choices)
+        return CudaCovariance.needs(blocks, choices.covariance_dtype, m) + 16 * m * blocks.n_weights
 
     def free_bytes(self) -> int:
         return self.device.free_bytes()
+
+
+def _numbers(choices) -> int:
+    """The most numbers m of one update on a frame, as `trainers.KalmanTrainer` measures it."""
+    groups, atoms = choices.n_groups, choices.n_groups * choices.group_size
+    if choices.measurement != "matrix":
+        return {"signed": 1, "paired": 2}.get(choices.measurement, groups + len(choices.order) - 1)
+    each = {"energy": 1, "atomic_energy": atoms, "force": 3 * atoms, "virial": 6}
+    return sum(each[kind] for kind in choices.order)
 
 
 def device_of(potential: Potential) -> Host | Gpu:

@@ -16,6 +16,7 @@ ARCHITECTURES = ("80", "90", "100")
 SOURCES = [
     ("environment.cu", {}),
     ("neighbours.cu", {}),
+    ("sort.cu", {}),
     ("potential.cu", {}),
     ("network.cu", {}),
     ("filter.cu", {}),

@@ -7,12 +7,13 @@ import itertools
 import numpy as np
 import on_device
 import pytest
-from cuda_emulator import BACKWARD, SHUFFLED, strict_arrays
+from cuda_emulator import BACKWARD, FORWARD, SHUFFLED, strict_arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kalmandp.engines import NEIGHBOUR_SEARCHES, find
 from kalmandp.engines.cuda_frames import upload
 from kalmandp.engines.cuda_neighbours import Search, search_grid
+from kalmandp.engines.cuda_sort import order_of_keys
 from kalmandp.errors import InputError
 from kalmandp.frames import neighbours as on_the_host
 from kalmandp.frames.frame import Frame
@@ -98,6 +99,17 @@ def test_a_grid_has_no_more_bins_than_the_atoms_need():
     sparse = Frame(np.random.default_rng(0).uniform(0, 400, (20, 3)), [0] * 20, ("A",))
     assert search_grid(sparse, sparse.positions, 2.0).n_bins <= 8 * 20 + 27
     same(sparse, 60.0)
+
+
+@pytest.mark.parametrize("order", [FORWARD, BACKWARD, SHUFFLED])
+@pytest.mark.parametrize(("n", "n_keys"), [(0, 3), (5, 1), (2500, 7), (3000, 4000)])
+def test_keys_are_sorted_and_keep_their_order(n, n_keys, order):
+    device = on_device.emulated(order=order)
+    keys = np.random.default_rng(n).integers(0, n_keys, n).astype(np.int32)
+    keys[: n // 3] = n_keys - 1  # one that has more than a chunk
+    found, first = order_of_keys(device, device.xp.asarray(keys), n_keys)
+    assert_array_equal(found.get(), np.argsort(keys, kind="stable"))
+    assert_array_equal(first.get(), np.searchsorted(np.sort(keys), np.arange(n_keys + 1)))
 
 
 @pytest.mark.parametrize("order", [BACKWARD, SHUFFLED])
