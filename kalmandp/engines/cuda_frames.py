@@ -117,35 +117,42 @@ def _one_frame(device: Device, types_i, first_i, i_p, j_p, r_pc, atoms_t, closes
 
 
 def joined(xp, n_types: int, parts: list[DevicePairs]) -> DevicePairs:
-    """Frames side by side: numbers of atoms and pairs are shifted, on the device."""
+    """Frames side by side, each part one frame: numbers of atoms and pairs are shifted, on the device.
+
+    The launches are as many for a hundred frames as for two.
+    """
     if len(parts) == 1:
         return parts[0]
-    sizes = tuple(n for part in parts for n in part.sizes)
-    atom = np.cumsum([0, *(len(p.types_i) for p in parts)]).tolist()
-    pair = np.cumsum([0, *(len(p.i_p) for p in parts)]).tolist()
-    frame = np.cumsum([0, *(len(p.sizes) for p in parts)]).tolist()
-    join = lambda arrays: xp.concatenate(list(arrays)) if parts else xp.zeros(0, np.int32)
-    shifted = lambda name, first: join(
-        getattr(p, name) + np.int32(o) for p, o in zip(parts, first[:-1], strict=True)
-    )
-    last = lambda n: xp.full(1, n, dtype=np.int32)
-    starts = lambda name, first, end: xp.concatenate([
-        *(getattr(p, name)[:-1] + np.int32(o) for p, o in zip(parts, first[:-1], strict=True)), last(end)
-    ])  # fmt: skip
+    int32 = lambda values: xp.asarray(np.asarray(values, dtype=np.int32))
+    join = lambda arrays: xp.concatenate(arrays) if arrays else xp.zeros(0, np.int32)
+    starts = lambda lengths: np.cumsum([0, *lengths])
+
+    def frame_of(start):
+        """Which frame each of the joined things is from, given where frames start."""
+        things = xp.arange(int(start[-1]), dtype=np.int32)
+        return xp.searchsorted(int32(start[1:]), things, side="right").astype(np.int32)
+
+    of = lambda name: join([getattr(p, name) for p in parts])
+    atom, pair = starts([len(p.types_i) for p in parts]), starts([len(p.i_p) for p in parts])
+    atom_f, pair_f, frame_i, frame_p = int32(atom), int32(pair), frame_of(atom), frame_of(pair)
+    first_i = xp.empty(int(atom[-1]) + 1, np.int32)
+    first_i[:-1] = join([p.first_i[:-1] for p in parts]) + pair_f[frame_i]
+    first_i[-1:] = pair_f[-1:]
+    atoms_t = []
+    for t in range(n_types):
+        atoms = [p.atoms_t[t] for p in parts]
+        atoms_t.append(join(atoms) + atom_f[frame_of(starts(map(len, atoms)))])
     return DevicePairs(
-        types_i=join(p.types_i for p in parts),
-        frame_i=shifted("frame_i", frame),
-        first_i=starts("first_i", pair, pair[-1]),
-        i_p=shifted("i_p", atom),
-        j_p=shifted("j_p", atom),
-        r_pc=xp.concatenate([p.r_pc for p in parts]) if parts else xp.zeros((0, 3)),
-        back_p=shifted("back_p", pair),
-        atoms_t=tuple(
-            join(p.atoms_t[t] + np.int32(o) for p, o in zip(parts, atom[:-1], strict=True))
-            for t in range(n_types)
-        ),
-        first_f=starts("first_f", atom, atom[-1]),
-        sizes=sizes,
+        types_i=of("types_i"),
+        frame_i=frame_i,
+        first_i=first_i,
+        i_p=of("i_p") + atom_f[frame_p],
+        j_p=of("j_p") + atom_f[frame_p],
+        r_pc=of("r_pc") if parts else xp.zeros((0, 3)),
+        back_p=of("back_p") + pair_f[frame_p],
+        atoms_t=tuple(atoms_t),
+        first_f=atom_f,
+        sizes=tuple(len(p.types_i) for p in parts),
         closest=min((p.closest for p in parts), default=np.inf),
     )
 

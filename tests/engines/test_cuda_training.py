@@ -8,13 +8,15 @@ import on_device
 import pytest
 from cuda_emulator import strict_arrays
 from numpy.testing import assert_allclose
-from systems import frames, settings
+from systems import frames, label, settings
 
 import kalmandp
 from kalmandp.errors import FilterError, InputError
+from kalmandp.frames.frame import Frame
 from kalmandp.training.gate import Refusal
 from kalmandp.training.inputs import read_input
 from kalmandp.training.loop import Run, train
+from kalmandp.training.metrics import evaluate
 
 #: The device adds up in another order; a run amplifies rounding from update to update.
 RTOL = 1e-8
@@ -65,6 +67,34 @@ def test_a_run_equals_that_on_the_processor(data, tmp_path, optimizer):
     tolerance = 1e-5 if optimizer.get("covariance_dtype") == "float32" else RTOL
     assert_allclose(gpu, host, rtol=0, atol=tolerance * np.abs(host).max())
     assert on_gpu.updates == on_host.updates and on_gpu.lam == on_host.lam
+
+
+@pytest.fixture(scope="module")
+def many_sizes(tmp_path_factory):
+    """Crystals of 16 atoms, pieces of them without a cell, a pair, and one atom alone."""
+    whole = frames(6)
+    piece = lambda f, n: label(Frame(f.positions[:n], f.types[:n], f.type_map, source=f"{n} of {f.source}"))
+    path = tmp_path_factory.mktemp("data") / "sizes.h5"
+    sizes = zip(whole, (16, 9, 16, 5, 2, 1), strict=True)
+    kalmandp.Dataset.write(path, [f if n == 16 else piece(f, n) for f, n in sizes])
+    return path
+
+
+@pytest.mark.parametrize("optimizer", [{}, {"measurement": "signed"}])
+def test_batches_of_frames_of_different_sizes(many_sizes, tmp_path, optimizer):
+    """All in one launch: the batch that has one atom, and the one that has sixteen."""
+    input_tree = tree(many_sizes, optimizer=optimizer)
+    input_tree["training"]["training_data"]["batch_size"] = 3
+    host, _ = weights_after(input_tree, tmp_path / "host", "cpu")
+    device = on_device.emulated()
+    gpu, _ = weights_after(input_tree, tmp_path / "gpu", device)
+    assert_allclose(gpu, host, rtol=0, atol=RTOL * np.abs(host).max())
+    data = kalmandp.Dataset(many_sizes)
+    at = lambda place: kalmandp.Potential.load(tmp_path / "host" / "model.dp", device=place)
+    on_host, there = evaluate(at("cpu"), data), evaluate(at(device := on_device.emulated()), data)
+    assert_allclose(there, on_host, rtol=1e-9)
+    # the frames side by side, not one after another
+    assert device.launched.count("pair_gradient") == device.launched.count("moments") == 1
 
 
 def test_adam_and_the_reference_functions_run_there_too(data, tmp_path):
