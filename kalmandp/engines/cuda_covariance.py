@@ -10,8 +10,15 @@ every tile once and uses it twice, as it stands and transposed; up to eight righ
 More of them go through P as a matrix product, 16, 32 or 64 at a time, which reads each tile twice
 (project_wide.cu).
 
-Every block of P has tiles, strips and sums of its own, and blocks meet only in H P Hᵀ (m × m): a place
-for several devices is the plan, whose rows would then say which device holds a block.
+Several devices. Blocks meet in one place only, H P Hᵀ = Σ_l H_l P_l H_lᵀ (m × m). So a `CudaCovariance` of
+some of the blocks may live on a device of its own, and one update on all of them is::
+
+    K_d, HPH_d = P_d.project(H_d)         on each device d, with the columns of H that are its blocks'
+    S = λ R + Σ_d HPH_d = C Cᵀ            m² numbers from each device, in the order of the devices
+    G_d = P_d.whiten(K_d, C);   w_d ← w_d + G_dᵀ C⁻¹ error;   P_d.downdate(G_d, λ)
+
+Nothing else of P crosses between devices: no N × m array, no tile. H is made where the potential is, and its
+columns sent. This is what remains to be written for several GPUs, and the filter is where it goes.
 
 Letters: t tile of w (T weights, the last of a block padded with zeros); T, k, q, w as elsewhere.
 """

@@ -30,6 +30,10 @@ class Host:
         a = potential.architecture
         return with_pairs(data, a.rcut, a.type_map)
 
+    def frames_memory(self, potential: Potential, frames) -> int:
+        """Bytes that these frames take where the run keeps them; 0 where it does not matter."""
+        return 0
+
     def filter(self, potential: Potential, blocks: Blocks, choices) -> RLEKF:
         """The filter that begins with the potential's weights."""
         return RLEKF(
@@ -75,6 +79,11 @@ class Gpu:
     def frames(self, data, potential: Potential):
         fused = hasattr(potential.engine, "upload")
         return device_frames(data, potential.engine) if fused else Host().frames(data, potential)
+
+    def frames_memory(self, potential: Potential, frames) -> int:
+        """Bytes of the atoms and pairs of these frames on the device."""
+        upload = getattr(potential.engine, "upload", None)
+        return 0 if upload is None else sum(upload(frame).nbytes for frame in frames)
 
     def filter(self, potential: Potential, blocks: Blocks, choices):
         from kalmandp.engines.cuda_filter import CudaRLEKF

@@ -160,6 +160,33 @@ def test_no_race_between_threads_or_blocks(order):
     assert states[0] == states[1]
 
 
+def test_blocks_may_live_on_different_devices():
+    """The seam for several GPUs: the update of the module's docstring, with m × m numbers exchanged."""
+    kalman, _ = pair(ODD)
+    sizes = ODD.sizes[:2], ODD.sizes[2:]
+    parts = [CudaCovariance(Blocks(some), device=on_device.emulated()) for some in sizes]
+    cut = sum(sizes[0])
+    weights, lam = kalman.weights.copy(), kalman.lam
+    for m in (3, 12):
+        for H, error, R in random_updates(261, m, 12):
+            projected = [
+                P.project(P.device.xp.asarray(H_d))
+                for P, H_d in zip(parts, np.split(H, [cut], axis=1), strict=True)
+            ]
+            S = lam * R * np.eye(m) + sum(HPH.get() for _, HPH in projected)
+            C = np.linalg.cholesky(S)
+            G = [P.whiten(K, P.device.xp.asarray(C)) for P, (K, _) in zip(parts, projected, strict=True)]
+            weights += np.concatenate([g.get() for g in G], axis=1).T @ np.linalg.solve(C, error)
+            for P, g in zip(parts, G, strict=True):
+                P.downdate(g, lam)
+            lam = kalman.nu * lam + 1 - kalman.nu
+            kalman.update(H, error, R)
+    assert_allclose(weights, kalman.weights, rtol=0, atol=1e-10 * np.abs(weights).max())
+    dense = [P.dense(l).get() for P in parts for l in range(len(P.blocks))]
+    for l, P in enumerate(dense):
+        assert_allclose(P, kalman.covariance.dense(l), rtol=0, atol=1e-10 * np.abs(P).max())
+
+
 def test_updates_are_enqueued_without_waiting():
     kalman, twin = pair(ODD)
     todo = [

@@ -26,6 +26,8 @@ FENCE_BYTE = 0xA5
 #: Names of what made the host wait for the device, and of what was uploaded.
 waits: list[str] = []
 uploads: list[int] = []
+#: Bytes of each array that was made by `empty` or `zeros`.
+allocated: list[int] = []
 
 
 class ndarray(np.ndarray):
@@ -159,6 +161,7 @@ def empty(shape, dtype=float):
     dtype = np.dtype(dtype)
     shape = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
     n = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    allocated.append(n)
     memory = np.full(n + 2 * FENCE, FENCE_BYTE, np.uint8)
     array = memory[FENCE : FENCE + n].view(dtype).reshape(shape)
     array[...] = np.nan if dtype.kind == "f" else -(2**30) if dtype.kind == "i" else 0
