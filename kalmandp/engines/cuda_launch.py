@@ -56,21 +56,28 @@ class Functions:
         launch = self._launcher(name)
 
         def run(grid: int | tuple[int, int], block: int, *arguments: Any) -> None:
-            grid = (grid, 1) if isinstance(grid, int) else grid
+            grid = (grid, 1) if type(grid) is int else grid
             if all(grid):  # CUDA refuses an empty grid
-                launch(grid, block, tuple(_argument(name, n, a) for n, a in enumerate(arguments)))
+                launch(grid, block, tuple([_argument(name, n, a) for n, a in enumerate(arguments)]))
 
         setattr(self, name, run)
         return run
 
 
+#: How numbers go to a kernel. Looked up by type: an update makes hundreds of launches of many arguments.
+_NUMBERS = {
+    bool: np.int32, int: np.int32, np.int32: np.int32, np.int64: np.int32, float: np.float64,
+    np.float64: np.float64,
+}  # fmt: skip
+
+
 def _argument(kernel: str, number: int, value: Any) -> Any:
     """A Python int as int32, a float as float64; arrays as they are, if they are contiguous."""
-    if isinstance(value, bool | int | np.integer):
-        return np.int32(value)
-    if isinstance(value, float | np.floating):
-        return np.float64(value)
-    require(value.flags.c_contiguous, f"argument {number} of {kernel}", "strided", "a contiguous array")
+    convert = _NUMBERS.get(type(value))
+    if convert is not None:
+        return convert(value)
+    if not value.flags.c_contiguous:
+        require(False, f"argument {number} of {kernel}", "strided", "a contiguous array")
     return value
 
 
