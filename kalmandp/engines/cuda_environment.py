@@ -7,12 +7,14 @@ first array of an environment is made (`pass_bytes`).
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kalmandp.engines.cuda_frames import DevicePairs, joined, upload
 from kalmandp.engines.cuda_launch import THREADS, Device, blocks_for, check_memory
+from kalmandp.engines.cuda_network import CHUNK as ROWS
 from kalmandp.engines.cuda_sort import order_of_keys
 from kalmandp.engines.table import ORDER, TableGrid
 from kalmandp.errors import require
@@ -178,9 +180,12 @@ def pass_bytes(architecture, n_atoms: int, n_p: int) -> int:
     """Bytes that the passes over atoms and pairs take at most, the atoms and pairs themselves left out.
 
     Of an atom: D and its adjoint with their tangents, T likewise, and each layer's input, φ, φ′, φ″ and
-    adjoints. Of a chunk of pairs: what it sends to the ORDER nodes of its bucket. The nodes of the table, a
-    few megabytes, are not counted.
+    adjoints. Of a chunk of pairs: what it sends to the ORDER nodes of its bucket; of a chunk of atoms: its
+    part of a layer's gradient. The nodes of the table, a few megabytes, are not counted.
     """
     a, M = architecture, architecture.embedding[-1]
     of_atom = 5 * a.descriptor_size + 16 * M + 12 * (sum(a.fitting) + 1) + a.n_types**2
-    return BYTES_PER_PAIR * n_p + 8 * n_atoms * of_atom + 8 * ORDER * M * (n_p // CHUNK)
+    widths = a.descriptor_size, *a.fitting, 1
+    largest = max((n_in + 2) * n_out for n_in, n_out in pairwise(widths))
+    chunks = 8 * ORDER * M * (n_p // CHUNK) + 8 * largest * (n_atoms // ROWS + a.n_types)
+    return BYTES_PER_PAIR * n_p + 8 * n_atoms * of_atom + chunks

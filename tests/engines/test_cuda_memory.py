@@ -21,6 +21,7 @@ from kalmandp.engines.cuda_covariance import CudaCovariance, panels
 from kalmandp.engines.cuda_environment import pass_bytes
 from kalmandp.errors import InputError
 from kalmandp.kalman import Blocks
+from kalmandp.potential.weights import WeightLayout
 from kalmandp.training.device import Gpu
 from kalmandp.training.inputs import read_input
 from kalmandp.training.loop import Run
@@ -97,7 +98,7 @@ def test_the_plan_says_what_goes_to_the_device(data):
 
 def potential_engine_of(plan):
     a = kalmandp.Architecture(plan.type_map, 4.2, 1.0, plan.sel)
-    return potential_engine("cuda", a, None, device=on_device.emulated())
+    return potential_engine("cuda", a, WeightLayout(a), device=on_device.emulated())
 
 
 def test_a_batch_that_cannot_fit_is_refused_before_its_first_array():
