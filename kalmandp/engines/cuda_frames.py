@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kalmandp.arrays import to_numpy
 from kalmandp.engines.cuda_launch import THREADS, Device, blocks_for
-from kalmandp.engines.cuda_neighbours import Search
+from kalmandp.engines.cuda_neighbours import Box, Search, search_frame
+from kalmandp.errors import require
 from kalmandp.frames.frame import Frame
 from kalmandp.frames.kept import KeptFrames
+from kalmandp.frames.neighbours import check_extent, neighbour_pairs
 from kalmandp.potential.environment import check_sel, pair_kinds
 
 #: Share of the device's free memory that `device_frames` may fill.
@@ -68,8 +71,9 @@ def upload(device: Device, architecture, frame: Frame, pairs=None) -> DevicePair
     put = lambda values: xp.asarray(np.asarray(values, dtype=np.int32))
     types_i = put(frame.types)
     if pairs is None:
-        search = Search(device, frame, a.rcut, types_i, a.sel, excluded_tt)
-        search.check(lambda found: check_sel(a, frame, found))
+        search = search_frame(device, frame, a.rcut, types_i, sel_t=a.sel, left_out_tt=excluded_tt)
+        if search.wrong:
+            check_sel(a, frame, neighbour_pairs(frame, a.rcut))  # the host says what is wrong
         first_i, i_p, j_p, _, r_pc, closest = search.pairs()
     else:
         check_sel(a, frame, pairs)
@@ -80,6 +84,45 @@ def upload(device: Device, architecture, frame: Frame, pairs=None) -> DevicePair
         i_p, j_p, r_pc = put(pairs.i_p[keep]), put(pairs.j_p[keep]), xp.asarray(r_pc)
     atoms_t = tuple(put(np.nonzero(frame.types == t)[0]) for t in range(a.n_types))
     return _one_frame(device, types_i, first_i, i_p, j_p, r_pc, atoms_t, closest)
+
+
+def from_positions(device: Device, architecture, positions, types, cell=None, pbc=(True, True, True)):
+    """One frame's atoms and pairs, for a host code that has its positions on the device.
+
+    Parameters
+    ----------
+    device : of the engine; its kernels run in the caller's current stream
+    architecture : its cut-off, sel and excluded types are applied here
+    positions : (i, 3) float64, Å, and types : (i,) int32, of the device; types are the architecture's
+    cell : (3, 3) Å of the host, lattice vectors as rows; None for an open system
+    pbc : three booleans, periodic along each vector
+
+    Returns
+    -------
+    DevicePairs, which an engine's ``build`` takes
+
+    Raises
+    ------
+    InputError
+        As `upload`. The positions are brought to the host to say what is wrong with them.
+
+    Notes
+    -----
+    The host waits for the extent of the positions, the number of pairs, and that of atoms of each type.
+    """
+    a, xp = architecture, device.xp
+    form = Frame(np.zeros((0, 3)), [], a.type_map, cell=cell, pbc=pbc)  # checks cell and pbc
+    check_extent(form, a.rcut)
+    types = xp.ascontiguousarray(types, dtype=np.int32)
+    box = Box.around(xp, positions, form.cell, form.pbc) if len(types) else None
+    require(box is None or np.isfinite(box.farthest), "positions", "not finite", "finite numbers of Å")
+    excluded_tt = pair_kinds(a).excluded_v.reshape(a.n_types, a.n_types)
+    search = Search(device, box, positions, types, a.rcut, a.n_types, sel_t=a.sel, left_out_tt=excluded_tt)
+    if search.wrong:
+        frame = Frame(to_numpy(positions), to_numpy(types), a.type_map, cell=cell, pbc=pbc)
+        check_sel(a, frame, neighbour_pairs(frame, a.rcut))
+    first_i, i_p, j_p, _, r_pc, closest = search.pairs()
+    return _one_frame(device, types, first_i, i_p, j_p, r_pc, _by_type(xp, a.n_types, types), closest)
 
 
 def from_arrays(device: Device, n_types: int, types_i, i_p, j_p, r_pc) -> DevicePairs:
@@ -99,10 +142,16 @@ def from_arrays(device: Device, n_types: int, types_i, i_p, j_p, r_pc) -> Device
     waits for the number of atoms of each type, and for the shortest distance.
     """
     xp, n = device.xp, len(types_i)
+    types_i, i_p, j_p = (xp.ascontiguousarray(values, dtype=np.int32) for values in (types_i, i_p, j_p))
+    r_pc = xp.ascontiguousarray(r_pc, dtype=np.float64)
     first_i = xp.searchsorted(i_p, xp.arange(n + 1, dtype=np.int32)).astype(np.int32)
-    atoms_t = tuple(xp.nonzero(types_i == t)[0].astype(np.int32) for t in range(n_types))
     closest = float(xp.sqrt((r_pc * r_pc).sum(-1).min())) if len(i_p) else np.inf
-    return _one_frame(device, types_i, first_i, i_p, j_p, r_pc, atoms_t, closest)
+    return _one_frame(device, types_i, first_i, i_p, j_p, r_pc, _by_type(xp, n_types, types_i), closest)
+
+
+def _by_type(xp, n_types: int, types_i) -> tuple:
+    """The atoms of each type; the host waits for how many there are."""
+    return tuple(xp.nonzero(types_i == t)[0].astype(np.int32) for t in range(n_types))
 
 
 def _one_frame(device: Device, types_i, first_i, i_p, j_p, r_pc, atoms_t, closest: float) -> DevicePairs:

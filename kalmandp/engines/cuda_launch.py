@@ -11,6 +11,16 @@ The same source compiles as C++ (every CUDA word a macro), and a device that run
 is how kernels and engines are held to their references on a machine without a GPU.
 
 Arguments are arrays (C-contiguous), Python ints (``int`` in CUDA) and floats (``double``).
+
+CUDA graphs. Nothing is recorded into one so far. What would have to be true first: a recorded launch repeats
+its arguments, but λ, the scale of P and the number of its pending columns are arguments that change with
+every update, atoms are drawn anew, and each frame has arrays of its own; so these numbers would have to move
+to the device, and a graph be kept for each frame or its arrays copied into fixed places. While recording,
+CuPy's pool may not be asked for what it does not have, and what it gives must outlive the graph; and CuPy
+refuses to record cuBLAS, of which nothing is left on the way of an update of up to eight numbers
+(`cuda_network`). Whether it pays is one measurement: examples/benchmarks/gpu.py prints how long the launches
+of an update take and how long its work. Where the GPU idles for a large part, record first what has no
+changing numbers: the passes of the potential on one frame.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def neighbour_pairs(frame: Frame, cutoff: float) -> Pairs:
         return Pairs(empty, empty, np.zeros((0, 3), np.int32), np.zeros((0, 3)))
     check_extent(frame, cutoff)
     cell = np.zeros((3, 3)) if frame.cell is None else frame.cell
-    points = close_gaps(frame, cutoff)
+    points = _close_gaps(frame, cutoff)
     search = vesin.NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
     try:
         i, j, shift, r = search.compute(points=points, box=cell, periodic=list(frame.pbc), quantities="ijSD")
@@ -239,7 +239,7 @@ def _overlap_message(frame: Frame, i: int, j: int, distance: float) -> str:
     return f"{frame.source}: {whom} are {distance:.3g} Å apart; expected at least {OVERLAP} Å"
 
 
-def close_gaps(frame: Frame, cutoff: float) -> np.ndarray:
+def _close_gaps(frame: Frame, cutoff: float) -> np.ndarray:
     """Positions for the search, long empty stretches along open directions shortened.
 
     The grid of the search covers the whole extent of an open system; one atom that has flown off

@@ -95,11 +95,10 @@ def labels(sample: Sample, name: str) -> np.ndarray:
 
 def errors(sample: Sample, name: str, prediction):
     """Labels of all frames less their prediction, where the prediction is."""
-    xp, kept = namespace(prediction), getattr(sample.environment, "kept", None)
-    if xp is np or kept is None:
-        return labels(sample, name) - prediction
-    if name not in kept:  # uploaded once for all measurements of a sample
-        kept[name] = xp.asarray(labels(sample, name))
+    # on a device they are uploaded once for all measurements of a sample
+    kept = getattr(sample.environment, "kept", {})
+    if name not in kept:
+        kept[name] = namespace(prediction).asarray(labels(sample, name))
     return kept[name] - prediction
 
 

@@ -11,8 +11,8 @@ from cuda_emulator import BACKWARD, FORWARD, SHUFFLED, strict_arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kalmandp.engines import NEIGHBOUR_SEARCHES, find
-from kalmandp.engines.cuda_frames import upload
-from kalmandp.engines.cuda_neighbours import Search, search_grid
+from kalmandp.engines.cuda_frames import from_positions, upload
+from kalmandp.engines.cuda_neighbours import Box, search_frame, search_grid
 from kalmandp.engines.cuda_sort import order_of_keys
 from kalmandp.errors import InputError
 from kalmandp.frames import neighbours as on_the_host
@@ -95,9 +95,13 @@ def test_atoms_on_the_edges_of_bins():
     same(Frame(2.0 * sites - 8.0, np.zeros(64, int), ("A",), cell=8.0 * np.eye(3)), 3.9999)
 
 
+def box_of(frame: Frame) -> Box:
+    return Box.around(np, frame.positions, frame.cell, frame.pbc)
+
+
 def test_a_grid_has_no_more_bins_than_the_atoms_need():
     sparse = Frame(np.random.default_rng(0).uniform(0, 400, (20, 3)), [0] * 20, ("A",))
-    assert search_grid(sparse, sparse.positions, 2.0).n_bins <= 8 * 20 + 27
+    assert search_grid(box_of(sparse), 20, 2.0).n_bins <= 8 * 20 + 27
     same(sparse, 60.0)
 
 
@@ -187,6 +191,31 @@ def test_the_host_waits_once_for_a_frame_and_uploads_its_atoms_alone():
 def test_a_list_that_does_not_fit_is_refused_before_it_is_allocated():
     frame = random_frame(4, 25, 7.0 * np.eye(3))
     device = on_device.emulated(free=10_000)
-    types_i = device.xp.asarray(frame.types)
     with pytest.raises(InputError, match=r"frame: the list of neighbours takes .* shorter cut-off"):
-        Search(device, frame, 3.5, types_i)
+        search_frame(device, frame, 3.5)
+
+
+@pytest.mark.parametrize("pbc", [(True, True, True), (True, False, True), (False, False, False)])
+def test_positions_of_a_host_code_stay_on_the_device(pbc):
+    """The same pairs as those of a frame; nothing but a few numbers comes back."""
+    cell, a = 6.0 * np.eye(3) + 0.5, Architecture(("A", "B"), 3.5, 0.5, (99, 99), exclude_types=((0, 1),))
+    frame, device = random_frame(4, 25, cell, pbc), on_device.emulated()
+    positions, types = device.xp.asarray(frame.positions), device.xp.asarray(frame.types)
+    strict_arrays.waits.clear()
+    found = from_positions(device, a, positions, types, cell, pbc)
+    assert strict_arrays.waits == ["get", "get", "nonzero", "nonzero"]  # extent; pairs; atoms of each type
+    wanted = upload(device, a, frame)
+    for field in ("types_i", "first_i", "i_p", "j_p", "r_pc", "back_p"):
+        assert_array_equal(getattr(found, field).get(), getattr(wanted, field).get(), err_msg=field)
+    assert found.closest == wanted.closest
+    positions[1] = positions[0] + 0.01
+    with pytest.raises(InputError, match=r"atoms 0 and 1 are 0\.0173 Å apart"):
+        from_positions(device, a, positions, types, cell, pbc)
+    positions[1] = np.nan
+    with pytest.raises(InputError, match="positions is not finite"):
+        from_positions(device, a, positions, types, cell, pbc)
+    if any(pbc):
+        with pytest.raises(InputError, match=r"reaches .* of its images"):
+            from_positions(device, a, positions, types, 1e-3 * cell, pbc)
+    none = from_positions(device, a, positions[:0], types[:0], cell, pbc)
+    assert len(none.i_p) == 0 and none.closest == np.inf

@@ -15,13 +15,13 @@ enum { COUNT = 0, REACH = 3, PERIODIC = 6 };
 
 // The bin of each atom, and how many cells it lies from the first one.  a thread per atom
 extern "C" __global__ void place_atoms(
-    const double *points_ic, int n_atoms, const double *geometry, const int *bins, int *bin_i, int *fold_id) {
+    const double *x_ic, int n_atoms, const double *geometry, const int *bins, int *bin_i, int *fold_id) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n_atoms) return;
   int bin = 0;
   for (int d = 0; d < 3; d++) {
     double s = 0;
-    for (int c = 0; c < 3; c++) s = fma(points_ic[3 * i + c], geometry[INVERSE + 3 * c + d], s);
+    for (int c = 0; c < 3; c++) s = fma(x_ic[3 * i + c], geometry[INVERSE + 3 * c + d], s);
     const double fold = bins[PERIODIC + d] ? floor(s) : 0;
     const double u = (s - fold - geometry[LOW + d]) * geometry[DENSITY + d];
     const int b = u < 0 ? 0 : u >= bins[COUNT + d] ? bins[COUNT + d] - 1 : (int)u;
