@@ -150,14 +150,15 @@ def test_planted_mistakes_are_found(mistake, m):
 @pytest.mark.parametrize("order", [BACKWARD, SHUFFLED])
 def test_no_race_between_threads_or_blocks(order):
     """Blocks, and threads between barriers, in another order: the same bits."""
-    states = []
-    for device in (on_device.emulated(), on_device.emulated(order=order)):
-        _, twin = pair(ODD, device=device)
-        for m, updates in ((5, 7), (20, 1)):
-            for H, error, R in random_updates(ODD.n_weights, m, updates):
-                twin.update(device.xp.asarray(H), error, R)
-        states.append(bits(twin))
-    assert states[0] == states[1]
+    for blocks, numbers in ((ODD, ((5, 7), (20, 1))), (LONG, ((1, 2),))):
+        states = []
+        for device in (on_device.emulated(), on_device.emulated(order=order)):
+            _, twin = pair(blocks, device=device)
+            for m, updates in numbers:
+                for H, error, R in random_updates(blocks.n_weights, m, updates):
+                    twin.update(device.xp.asarray(H), error, R)
+            states.append(bits(twin))
+        assert states[0] == states[1]
 
 
 def test_blocks_may_live_on_different_devices():

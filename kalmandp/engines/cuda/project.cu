@@ -1,6 +1,9 @@
 // A x for RHS right-hand sides, 1 to 8, at the price of one read of half of A. Compiled for REAL and RHS.
 
 #define TILE_ROWS (TILE / WARPS)  // of one warp
+// sums of columns lie in turn in two places, if there is room: a warp may then begin with the next tile while
+// those of the last one are added up
+#define PLACES (RHS <= 2 ? 2 : 1)
 
 // y_r += A_rc x_c and y_c += A_rcᵀ x_r: each tile is read once and used twice.
 // A block takes a strip of one tile row; row_sums[strip, q, i], column_sums[tile, q, j].
@@ -15,7 +18,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP) multiply(
   }
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   __shared__ REAL x_r[RHS][TILE];
-  __shared__ REAL columns[WARPS][RHS][TILE];
+  __shared__ REAL columns_of[PLACES][WARPS][RHS][TILE];
   const int *strip = strips + STRIP_COLUMNS * blockIdx.x;
   const int r = strip[STRIP_T];
   const int *row = rows + ROW_COLUMNS * r;
@@ -53,6 +56,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP) multiply(
         }
     }
     if (c == r) break;  // a diagonal tile is stored whole; it is the last of its row
+    REAL(*columns)[RHS][TILE] = columns_of[c % PLACES];
 #pragma unroll
     for (int q = 0; q < RHS; q++)
 #pragma unroll
@@ -63,7 +67,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP) multiply(
       for (int n = 0; n < WARPS; n++) sum += columns[n][x / TILE][x % TILE];
       column_sums[tile * RHS * TILE + x] = sum;
     }
-    __syncthreads();
+    if (PLACES == 1) __syncthreads();
   }
 #pragma unroll
   for (int q = 0; q < RHS; q++)
