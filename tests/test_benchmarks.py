@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
+import shutil
 import sys
 import time
 from importlib import import_module
@@ -17,7 +19,8 @@ from kalmandp.errors import FileError
 from kalmandp.frames.neighbours import neighbour_counts, neighbour_pairs
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples" / "benchmarks"
-NAMES = tuple(f"support.{m}" for m in ("turns", "water", "peer", "bars", "stages")) + ("frame", "growth")
+SUPPORT = ("turns", "water", "peer", "bars", "stages", "gpu_clock", "gpu_runs")
+NAMES = tuple(f"support.{m}" for m in SUPPORT) + ("frame", "growth", "gpu")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,7 @@ def benchmarks():
     sys.path.insert(0, str(FOLDER))
     yield {name.rpartition(".")[2]: import_module(name) for name in NAMES}
     sys.path.remove(str(FOLDER))
-    for name in [m for m in sys.modules if m.partition(".")[0] in ("support", "frame", "growth")]:
+    for name in [m for m in sys.modules if m.partition(".")[0] in ("support", "frame", "growth", "gpu")]:
         del sys.modules[name]
 
 
@@ -127,3 +130,23 @@ def test_records_are_whole(benchmarks, tmp_path):
     turns = benchmarks["turns"]
     turns.write_json(tmp_path / "record.json", {"machine": turns.machine()})
     assert json.loads((tmp_path / "record.json").read_text())["machine"]["cores"] >= 1
+
+
+def test_the_gpus_benchmark_measures_what_it_says(benchmarks, monkeypatch):
+    """On the tests' device: whole cycles of updates, all kernels of a step, a share of all their time."""
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed: the CUDA kernels cannot be run on the host")
+    gpu, runs = benchmarks["gpu"], benchmarks["gpu_runs"]
+    monkeypatch.syspath_prepend(FOLDER.parents[1] / "tests" / "engines")
+    bench = gpu.bench_of(argparse.Namespace(dry_run=True, small=False, rounds=1))
+    bench.network |= {"embedding": (2, 4), "axis_neuron": 2, "fitting": (4,), "rcut": 2.0}
+    rows = runs.updates(bench, copied=1e9, sizes=(1,))
+    assert [row["P"] for row in rows] == ["float64", "float32"]
+    halves = 8 * sum(n * (n + 1) / 2 for n in runs.blocks_of(bench).sizes)
+    assert_allclose(rows[0]["half of P/copy"], halves / (1e-3 * rows[0]["ms"]) / 1e9, rtol=1e-12)
+    table = runs.kernels(bench, runs.SIGNED)
+    assert_allclose(sum(row["share"] for row in table), 1.0)
+    once = {row["kernel"]: row["a step"] for row in table}
+    assert once["project.cu: multiply"] == 5 and once["environment.cu: pair_environment"] == 1
+    (row,) = runs.learning(bench, *gpu.SI64, seconds=60.0, epochs=1, small=True)
+    assert row["frames"] == 1 and row["meV/Å"] > 0

@@ -1,223 +1,161 @@
-"""What a GPU does with a Kalman update and a whole frame, against its own copy bandwidth in the same run.
+"""What a GPU does with a Kalman update, a whole frame and a training, in one run of a few minutes.
 
-    python examples/benchmarks/gpu.py [--small] [--rounds 7] [--json FILE]
+    python examples/benchmarks/gpu.py [--rounds 7] [--seconds 420] [--deepmd-python PYTHON] [--json FILE]
+                                      [--data TRAIN.h5 --test TEST.h5] [--small] [--dry-run]
 
-Four tables: the Kalman update against the bandwidth that a plain copy reaches, half of P counted once;
-whole frames; the kernels of a frame; and how a frame grows with weights, block size, atoms and batch. The
-network is that of the RLEKF paper for two species (N = 53,102), the frames are jittered lattices at the
-density of water. All figures are medians over the rounds. Without a GPU it says so and measures nothing.
+Water, 192 atoms, the RLEKF paper's network (N = 53,102), blocks of P of at most 5120, medians over the
+rounds:
+
+- the Kalman update against the bandwidth of a copy in the same run, half of P counted once;
+- whole steps beside DeePMD-kit's LKF and Adam on the same GPU, if DeePMD-kit (PyTorch) is installed;
+- how long launching takes against the work itself, and the kernels of a step;
+- learning: data/si64 with the settings of examples/silicon, and another data set if one is given;
+- how a step grows with N, N_b, atoms and the batch, and a frame's way to the device.
+
+Parts that would begin after ``--seconds`` are left out, and said to be. Without a GPU nothing is measured;
+``--dry-run`` goes through everything in small, the kernels run by the host, and its figures mean nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import sys
+import tempfile
 import time
-from collections import defaultdict
-from dataclasses import replace
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 
-import numpy as np
+from support import gpu_runs, peer, water
+from support.gpu_clock import GpuClock, HostClock
+from support.gpu_runs import PAIRED, ROOT, SIGNED, Bench, Rows
+from support.stages import ADAM
+from support.turns import machine, medians, take_turns, write_json
 
-from kalmandp import Architecture, Frame, Potential
-from kalmandp.engines.cuda_filter import CudaRLEKF
-from kalmandp.engines.cuda_launch import CupyDevice, Functions
+from kalmandp.engines.cuda_launch import CupyDevice
 from kalmandp.errors import KalmanDPError
-from kalmandp.kalman import Part, covariance_memory, partition
-from kalmandp.potential.weights import WeightLayout, initial_weights
-from kalmandp.training.device import Gpu
-from kalmandp.training.measurements import make_sample
-from kalmandp.training.presets import PRESETS
-from kalmandp.training.trainers import KalmanTrainer
 
-#: Bytes copied to find the bandwidth: far more than any cache holds.
-COPIED = 1 << 30
-DENSITY = 0.1  # atoms per Å³, as in water
+SI64 = ROOT / "data/si64_lda_train.h5", ROOT / "data/si64_lda_test.h5"
+#: Passes through a data set at most, and seconds of training for each.
+EPOCHS, LEARNING_SECONDS = 14, 60.0
 
 
-def lattice_frame(rng: np.random.Generator, n_atoms: int) -> Frame:
-    """A jittered cubic lattice of two species with random labels."""
-    n = round(n_atoms ** (1 / 3) + 0.5)
-    spacing = DENSITY ** (-1 / 3)
-    sites = np.stack(np.meshgrid(*[np.arange(n)] * 3), -1).reshape(-1, 3)[:n_atoms]
-    positions = spacing * sites + rng.uniform(-0.3, 0.3, (n_atoms, 3))
-    return Frame(
-        positions, np.arange(n_atoms) % 3 // 2, ("A", "B"), cell=spacing * n * np.eye(3),
-        energy=-1.0 * n_atoms, forces=rng.normal(size=(n_atoms, 3)),
-    )  # fmt: skip
+def emulated():
+    """The tests' device of g++ and NumPy."""
+    sys.path.insert(0, str(ROOT / "tests/engines"))
+    from cuda_emulator import EmulatedDevice
+
+    return EmulatedDevice()
 
 
-def potential(device, widths=(25, 25, 25), fitting=(50, 50, 50)) -> Potential:
-    """The paper's network, or one with other widths, with random weights and plain statistics."""
-    a = Architecture(("A", "B"), 6.0, 0.5, (200, 200), embedding=widths, axis_neuron=16, fitting=fitting)
-    weights = initial_weights(WeightLayout(a), np.random.default_rng(1))
-    ones = np.ones((2, 4))
-    return Potential(a, weights, davg=0.1 * ones, dstd=ones, bias_atom_e=np.zeros(2), device=device)
+def bench_of(options) -> Bench:
+    """The device and the sizes that the options ask for."""
+    network = {key: water.NETWORK[key] for key in ("embedding", "axis_neuron", "fitting")}
+    if options.dry_run:
+        device = emulated()
+        small = {"embedding": (4, 8), "axis_neuron": 4, "fitting": (6, 6), "rcut": 3.0}
+        return Bench(device, HostClock(device.xp), 1, 200, 24, small, 1 << 16)
+    device = CupyDevice()
+    clock = GpuClock(device.xp)
+    if options.small:
+        return Bench(device, clock, options.rounds, 512, 24, network, 1 << 24)
+    return Bench(device, clock, options.rounds, 5120, 192, network, 1 << 30)
 
 
-class TimedDevice:
-    """A device that notes the time of every kernel, by events in the stream."""
-
-    def __init__(self, device):
-        self.device, self.xp = device, device.xp
-        self.events: list[tuple] = []
-
-    def free_bytes(self) -> int:
-        return self.device.free_bytes()
-
-    def functions(self, file: str, **constants) -> Functions:
-        inner, event = self.device.functions(file, **constants), self.xp.cuda.Event
-
-        def launcher(name: str):
-            kernel = getattr(inner, name)
-
-            def launch(grid, block, arguments):
-                begin, end = event(), event()
-                begin.record()
-                kernel(grid, block, *arguments)
-                end.record()
-                self.events.append((name, begin, end))
-
-            return launch
-
-        return Functions(launcher)
-
-    def milliseconds(self) -> dict[str, list[float]]:
-        self.xp.cuda.get_current_stream().synchronize()
-        out = defaultdict(list)
-        for name, begin, end in self.events:
-            out[name].append(self.xp.cuda.get_elapsed_time(begin, end))
-        self.events.clear()
-        return out
-
-
-def median_seconds(xp, run, count: int, rounds: int) -> float:
-    """Seconds of one of ``count`` calls of ``run``, the stream empty before and after them."""
-    stream, seconds = xp.cuda.get_current_stream(), []
-    for _ in range(rounds + 1):
-        stream.synchronize()
-        began = time.perf_counter()
-        for _ in range(count):
-            run()
-        stream.synchronize()
-        seconds.append((time.perf_counter() - began) / count)
-    return float(np.median(seconds[1:]))
-
-
-def bandwidth(xp, rounds: int, n_bytes: int) -> float:
-    """Bytes per second of a copy on the device, read and written counted."""
-    source = xp.asarray(np.random.default_rng(0).normal(size=n_bytes // 8))
-    target = xp.empty_like(source)
-
-    def copy() -> None:
-        target[...] = source
-
-    return 2 * source.nbytes / median_seconds(xp, copy, 20, rounds)
-
-
-def updates(device, rounds: int, block_size: int, copied: float) -> list[dict]:
-    """Kalman updates of the paper's network: time, and half of P over it against the copy."""
-    layout = potential(device).layout
-    blocks = partition([Part(t.name, t.size, t.layer) for t in layout.tensors], "RLEKF", block_size)
-    rng, rows = np.random.default_rng(2), []
-    for dtype in ("float64", "float32"):
-        halves = covariance_memory(blocks, dtype).halves
-        for m in (1, 2, 5, 72):
-            kalman = CudaRLEKF(np.zeros(layout.size), blocks, dtype=dtype, device=device)
-            H = device.xp.asarray(rng.normal(size=(m, layout.size)) / np.sqrt(layout.size))
-            error = device.xp.asarray(rng.normal(size=m))
-            seconds = median_seconds(
-                device.xp, lambda k=kalman, H=H, e=error: k.enqueue(H, e, 1.0), 32, rounds
-            )
-            kalman.settle()
-            share = halves / seconds / copied
-            rows.append({"P": dtype, "m": m, "ms": 1e3 * seconds, "half of P / copy": share})
-    return rows
-
-
-def frame_seconds(device, rounds: int, frames, n_groups=4, block_size=5120, dtype="float64", **net) -> dict:
-    """A step of RLEKF with the paper's sequence of measurements, and with the default one."""
-    row = {"atoms": sum(map(len, frames)), "frames": len(frames), "N_b": block_size}
-    for preset in ("paper", "default"):
-        choices = replace(PRESETS[preset], block_size=block_size, covariance_dtype=dtype, n_groups=n_groups)
-        model = potential(device, **net)
-        trainer = KalmanTrainer(model, choices, np.random.default_rng(3), Gpu(device))
-        pairs = [model.engine.upload(frame) for frame in frames]
-
-        def step(model=model, trainer=trainer, pairs=pairs) -> None:
-            trainer.step(make_sample(model, frames, pairs))
-
-        row["N"] = model.layout.size
-        row[f"ms ({preset})"] = 1e3 * median_seconds(device.xp, step, 3, rounds)
-    return row
-
-
-def kernels(device, rounds: int, frame: Frame, block_size: int) -> list[dict]:
-    """Time of each kernel in a step, and its share of all kernels; matrix products are cuBLAS's, not here."""
-    timed = TimedDevice(device)
-    frame_seconds(timed, 1, [frame], block_size=block_size)
-    timed.milliseconds()
-    frame_seconds(timed, rounds, [frame], block_size=block_size)
-    spent = timed.milliseconds()
-    total = sum(map(sum, spent.values()))
-    rows = [
-        {
-            "kernel": name,
-            "launches": len(ms),
-            "median µs": 1e3 * float(np.median(ms)),
-            "share": sum(ms) / total,
+def beside_deepmd(bench: Bench, python: str | None, rounds: int) -> Rows:
+    """DeePMD-kit's LKF and Adam steps on the same frame, network and GPU; no rows without DeePMD-kit."""
+    if python is None:
+        python = sys.executable if find_spec("deepmd") and find_spec("torch") else None
+    if python is None:
+        print("\nDeePMD-kit is not installed here, and --deepmd-python names none: it is not measured")
+        return []
+    frame = bench.frame()
+    with tempfile.TemporaryDirectory() as folder, peer.Peer(python, 1, Path(folder), gpu=True) as deepmd:
+        p = water.potential(frame, engine="numpy", **bench.network)
+        clocks = {
+            "DeePMD-kit's LKF step": deepmd.trainer(
+                {"type": "LKF", "kf_blocksize": bench.block_size}, frame, p
+            ).seconds,
+            f"DeePMD-kit's {ADAM}": deepmd.trainer({"type": "Adam"}, frame, p).seconds,
         }
-        for name, ms in spent.items()
-    ]
-    return sorted(rows, key=lambda row: -row["share"])
+        taken = medians(take_turns(clocks, rounds))
+    return [{"step": name, "ms": 1e3 * seconds} for name, seconds in taken.items()]
 
 
-def show(title: str, rows: list[dict]) -> None:
+def parts_of(bench: Bench, options, copied: float) -> dict[str, Callable[[], Rows]]:
+    """What is measured, by title, the most wanted first."""
+    small = options.small or options.dry_run
+    sizes = (1, 2, 5, 20) if small else (1, 2, 5, 8, 16, 32, 64, 79)
+    n_b = [bench.block_size // n for n in (4, 2, 1)]
+    atoms = (24,) if options.dry_run else (24, 192) if small else (192, 648, 1536, 6144)
+    batches, widths = ((1, 2), (6, 8)) if small else ((1, 4, 16), (50, 100, 200))
+    parts = {
+        "Kalman update": lambda: gpu_runs.updates(bench, copied, sizes),
+        "a step": lambda: gpu_runs.frames(bench),
+        "a step by DeePMD-kit": lambda: beside_deepmd(bench, options.deepmd_python, options.rounds),
+        "launches": lambda: gpu_runs.launches(bench),
+        "kernels of a step, signed": lambda: gpu_runs.kernels(bench, SIGNED),
+        "kernels of a step, paired": lambda: gpu_runs.kernels(bench, PAIRED),
+    }
+    data = {"si64": SI64} | ({options.data: (options.data, options.test)} if options.data else {})
+    for name, (train, test) in data.items():
+        parts[f"learning {name}"] = lambda train=train, test=test: gpu_runs.learning(
+            bench, train, test, LEARNING_SECONDS, 1 if small else EPOCHS, small
+        )
+    parts["a frame to the device"] = lambda: gpu_runs.uploads(bench, atoms)
+    for name, xs in (("N", widths), ("N_b", n_b), ("atoms", atoms), ("batch", batches)):
+        parts[f"growth with {name}"] = lambda name=name, xs=xs: gpu_runs.growth(bench, name, xs)
+    return parts
+
+
+def show(title: str, rows: Rows) -> None:
+    """A table with a column for each name of the first row."""
+    width = {name: max(len(name), *(len(text(row[name])) for row in rows)) for name in rows[0]}
     print(f"\n{title}")
-    print("".join(f"{name:>18}" for name in rows[0]))
+    print("  ".join(f"{name:>{width[name]}}" for name in rows[0]))
     for row in rows:
-        print("".join(f"{v:18.3f}" if isinstance(v, float) else f"{v:>18}" for v in row.values()))
+        print("  ".join(f"{text(value):>{width[name]}}" for name, value in row.items()))
+
+
+def text(value) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument(
-        "--small", action="store_true", help="small blocks and few atoms: seconds, not minutes"
-    )
+    parser.add_argument("--seconds", type=float, default=420.0, help="no part begins later than this")
+    parser.add_argument("--deepmd-python", metavar="PYTHON", help="a Python that has DeePMD-kit with PyTorch")
+    parser.add_argument("--data", metavar="TRAIN.h5", help="another data set to learn")
+    parser.add_argument("--test", metavar="TEST.h5", help="its test frames; required with --data")
+    parser.add_argument("--small", action="store_true", help="small sizes: seconds, not minutes")
+    parser.add_argument("--dry-run", action="store_true", help="without a GPU: everything once, in small")
     parser.add_argument("--json", metavar="FILE")
-    arguments = parser.parse_args()
+    options = parser.parse_args()
+    if bool(options.data) != bool(options.test):
+        parser.error("--data and --test belong together")
+    began = time.perf_counter()
     try:
-        device = CupyDevice()
+        bench = bench_of(options)
     except KalmanDPError as error:
         print(f"nothing measured: {error}")
         return
-    small, rounds, rng = arguments.small, arguments.rounds, np.random.default_rng(5)
-    block_size, atoms = (512, 64) if small else (5120, 192)
-    copied = bandwidth(device.xp, rounds, COPIED >> 6 if small else COPIED)
-    name = device.xp.cuda.runtime.getDeviceProperties(device.xp.cuda.Device().id)["name"].decode()
-    print(f"{name}: a copy moves {copied / 1e9:.0f} GB/s, read and written")
-    one = lattice_frame(rng, atoms)
-    grow = lambda **change: frame_seconds(
-        device, rounds, **{"frames": [one], "block_size": block_size, **change}
-    )
-    widths = [(10, 20, 20), (25, 25, 25)] + ([] if small else [(25, 50, 100)])
-    results = {
-        "Kalman update, N = 53,102": updates(device, rounds, block_size, copied),
-        "kernels of whole frames (paper's and default sequence)": kernels(device, rounds, one, block_size),
-        "growth with the weights N": [grow(widths=w) for w in widths],
-        "growth with the block size N_b": [
-            grow(block_size=b) for b in (block_size // 4, block_size // 2, block_size)
-        ],
-        "growth with atoms": [
-            grow(frames=[lattice_frame(rng, n * atoms)]) for n in (1, 4, 16)[: 2 if small else 3]
-        ],
-        "growth with the batch": [grow(frames=[one] * n) for n in (1, 4, 16)[: 2 if small else 3]],
-    }
-    for title, rows in results.items():
-        show(title, rows)
-    if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump({"device": name, "copy": copied, **results}, file, indent=1)
+    copied = gpu_runs.copy_bandwidth(bench)
+    print(f"{bench.clock.name()}: a copy moves {copied / 1e9:.0f} GB/s, read and written")
+    results, left_out = {}, []
+    for title, run in parts_of(bench, options, copied).items():
+        if time.perf_counter() - began > options.seconds:
+            left_out.append(title)
+        elif rows := run():
+            show(title, rows)
+            results[title] = rows
+    took = time.perf_counter() - began
+    print(f"\n{took:.0f} s" + (f"; left out for want of time: {', '.join(left_out)}" if left_out else ""))
+    if options.json:
+        write_json(options.json, {
+            "machine": machine(), "device": bench.clock.name(), "copy, bytes/s": copied,
+            "dry run": options.dry_run, "left out": left_out, **results,
+        })  # fmt: skip
 
 
 if __name__ == "__main__":

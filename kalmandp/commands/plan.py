@@ -42,6 +42,8 @@ def _text(plan) -> str:
         rows.append(("memory of P", f"{size(plan.memory)}{free}"))
     elif plan.memory:
         rows.append(("memory of a generation", size(plan.memory)))
+    if plan.frames_memory:
+        rows.append(("frames on the GPU", f"{size(plan.frames_memory)}, {_kept(plan)}"))
     rows += [
         ("steps", f"{plan.n_steps:,}, {plan.steps_per_epoch:,} an epoch"),
         ("updates per step", str(plan.updates_per_step)),
@@ -64,3 +66,13 @@ def _text(plan) -> str:
             f"free, and the rest of a run needs its share. A smaller optimizer/{helps}"
         )
     return text
+
+
+def _kept(plan) -> str:
+    """How many of the frames stay on the GPU beside P."""
+    from kalmandp.engines.cuda_frames import SHARE
+
+    room = SHARE * max(plan.memory_free - plan.memory, 0)
+    if not plan.memory_free or plan.frames_memory <= room:
+        return "all of them stay there"
+    return f"{room / plan.frames_memory:.0%} of them stay there, the others are uploaded when they come"

@@ -1,9 +1,9 @@
 """Speed, behind one seam.
 
 An engine offers the passes of the potential under the names of their reference functions; the covariance
-of the filter and the distances of a Verlet list have twins in the same way. `POTENTIAL_ENGINES`,
-`COVARIANCES` and `PAIR_FILTERS` list them all, and the parity tests loop over these lists: nothing can be
-added here and stay untested.
+of the filter, the search for neighbours and the distances of a Verlet list have twins in the same way.
+`POTENTIAL_ENGINES`, `COVARIANCES`, `NEIGHBOUR_SEARCHES` and `PAIR_FILTERS` list them all, and the parity
+tests loop over these lists: nothing can be added here and stay untested.
 
 An engine on a GPU has an attribute ``xp`` (CuPy): the weights, Ē and v that it takes, and what it returns,
 are arrays of that module.
@@ -35,6 +35,12 @@ POTENTIAL_ENGINES = {
     "cuda": ("kalmandp.engines.cuda_potential", "CudaEngine"),
 }
 
+#: name -> (module, function) that finds the pairs of a frame within a cut-off
+NEIGHBOUR_SEARCHES = {
+    "vesin": ("kalmandp.frames.neighbours", "neighbour_pairs"),
+    "cuda": ("kalmandp.engines.cuda_neighbours", "neighbour_pairs"),
+}
+
 #: name -> (module, function) that keeps the pairs of a Verlet list that are within the cut-off
 PAIR_FILTERS = {
     "numpy": ("kalmandp.frames.verlet", "pairs_within"),
@@ -48,6 +54,7 @@ COVARIANCES = {
     "tiled": ("kalmandp.engines.cpu_covariance", "TiledCovariance"),
     "tiled coupled": ("kalmandp.engines.cpu_covariance", "CoupledTiledCovariance"),
     "cuda": ("kalmandp.engines.cuda_covariance", "CudaCovariance"),
+    "cuda coupled": ("kalmandp.engines.cuda_covariance", "CoupledCudaCovariance"),
 }
 
 

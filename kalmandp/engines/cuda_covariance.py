@@ -6,18 +6,27 @@ Each block is kept as its lower half, in square tiles, as::
 
 An update (P − GᵀG)/λ touches neither A nor the old columns: the rows G/√s are added to U, and s ← s/λ.
 When U is full it is folded in, A ← s(A − UᵀU), s ← 1, one pass over the tiles. The projection P Hᵀ reads
-every tile once and uses it twice, as it stands and transposed; several right-hand sides share the read.
+every tile once and uses it twice, as it stands and transposed; up to eight right-hand sides share the read.
+More of them go through P as a matrix product, 16, 32 or 64 at a time, which reads each tile twice
+(project_wide.cu).
 
-Every block of P has tiles, strips and sums of its own, and blocks meet only in H P Hᵀ (m × m): a place
-for several devices is the plan, whose rows would then say which device holds a block.
+Several devices. Blocks meet in one place only, H P Hᵀ = Σ_l H_l P_l H_lᵀ (m × m). So a `CudaCovariance` of
+some of the blocks may live on a device of its own, and one update on all of them is::
+
+    K_d, HPH_d = P_d.project(H_d)         on each device d, with the columns of H that are its blocks'
+    S = λ R + Σ_d HPH_d = C Cᵀ            m² numbers from each device, in the order of the devices
+    G_d = P_d.whiten(K_d, C);   w_d ← w_d + G_dᵀ C⁻¹ error;   P_d.downdate(G_d, λ)
+
+Nothing else of P crosses between devices: no N × m array, no tile. H is made where the potential is, and its
+columns sent. This is what remains to be written for several GPUs, and the filter is where it goes.
 
 Letters: t tile of w (T weights, the last of a block padded with zeros); T, k, q, w as elsewhere.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
-from math import sqrt
+from functools import cache, cached_property
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -27,12 +36,17 @@ from kalmandp.engines.cuda_launch import THREADS, CupyDevice, Device, Functions,
 from kalmandp.engines.cuda_plan import Plan, make_plan
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
+from kalmandp.kalman.coupled import WINDOW, is_over
 from kalmandp.kalman.covariance import stored
 
 #: Columns of U before they are folded in. A fold reads and writes A once: 2/32 of a read per column.
-PENDING = 32
-#: Right-hand sides that go through P together: the kernels are compiled for each of these numbers.
-PANELS = (8, 4, 2, 1)
+PENDING = WINDOW
+#: Right-hand sides that go through P together, and what that costs in reads of half of P: the kernels are
+#: compiled for each of these numbers. Up to 8 the memory decides (and a sum per tile, written and read);
+#: beyond, arithmetic: an estimate, for a GPU with 7 float64 operations to a byte, at two thirds of its peak.
+PANELS = {1: 1.03, 2: 1.06, 4: 1.12, 8: 1.25, 16: 2.2, 32: 3.4, 64: 6.7}
+#: The largest of them whose sums are those of the lower half.
+NARROW = 8
 #: Bytes of a row of a tile: 16 for each lane of a warp. T is 64 in float64 and 128 in float32.
 ROW_BYTES = 512
 
@@ -58,6 +72,9 @@ class CudaCovariance:
     `state` and what the caller reads.
     """
 
+    #: whether U couples the blocks, as in `kalman.coupled`; else each block has the part of U that is its own
+    coupled = False
+
     def __init__(self, blocks: Blocks, P0: Any = 1.0, dtype: Any = "float64", device: Device | None = None):
         self._make(blocks, dtype, device)
         xp = self.device.xp
@@ -71,7 +88,7 @@ class CudaCovariance:
         self.blocks = blocks
         self.dtype = np.dtype(dtype)
         self._T = ROW_BYTES // self.dtype.itemsize
-        self._plan = make_plan(blocks, self._T)
+        self._plan = make_plan(blocks, self._T, self.coupled)
         check_memory(self.device, self.needs(blocks, dtype), "the covariance P")
         xp, T, n_t = self.device.xp, self._T, len(self._plan.rows)
         self._tables = Plan(*map(xp.asarray, self._plan))
@@ -89,63 +106,67 @@ class CudaCovariance:
         itemsize = np.dtype(dtype).itemsize
         T = ROW_BYTES // itemsize
         plan = make_plan(blocks, T)
-        n_t, m = len(plan.rows), min(m, PANELS[0])
-        work = m * T * (n_t * itemsize + 8 * (len(plan.strips) + plan.n_tiles)) + 8 * m * PENDING * len(
-            plan.segments
-        )
-        return plan.n_tiles * T * T * itemsize + n_t * PENDING * T * itemsize + work
+        work = sum(_work_bytes(plan, T, itemsize, width) for width in set(panels(m)))
+        return (plan.n_tiles * T + len(plan.rows) * PENDING) * T * itemsize + work
 
-    def _functions(self, m: int) -> Functions:
-        real = {"float64": "double", "float32": "float"}[str(self.dtype)]
-        return self.device.functions("covariance.cu", REAL=real, RHS=m)
+    @property
+    def _functions(self) -> Functions:
+        return self.device.functions("covariance.cu", REAL=self._real)
+
+    @property
+    def _real(self) -> str:
+        return {"float64": "double", "float32": "float"}[str(self.dtype)]
 
     def project(self, H_qw: Any) -> tuple[Any, Any]:
         """Return K = P Hᵀ as rows (m, N), and H P Hᵀ (m, m)."""
         xp, m, N = self.device.xp, len(H_qw), self.blocks.n_weights
         H_qw = xp.ascontiguousarray(H_qw, dtype=np.float64)
-        K_qw = xp.empty((m, N))
-        q = 0
-        while q < m:
-            width = next(panel for panel in PANELS if panel <= m - q)
-            self._project_panel(H_qw[q : q + width], K_qw[q : q + width])
+        K_qw, q = xp.empty((m, N)), 0
+        for width in panels(m):
+            self._project_panel(width, H_qw[q : q + width], K_qw[q : q + width])
             q += width
-        f, n_t = self._functions(1), len(self._plan.rows)
+        if m > NARROW:
+            return K_qw, xp.ascontiguousarray(H_qw @ K_qw.T)
+        f, n_t = self._functions, len(self._plan.rows)
         parts, HPH_qq = xp.empty((n_t, m, m)), xp.empty((m, m))
         f.gram(n_t, THREADS, H_qw, K_qw, m, N, self._tables.rows, parts)
         f.sum_parts(m * m, THREADS, parts, n_t, m * m, HPH_qq)
         return K_qw, HPH_qq
 
-    def _project_panel(self, H_qw: Any, K_qw: Any) -> None:
-        plan, tables, m = self._plan, self._tables, len(H_qw)
-        f, N, n_t = self._functions(m), self.blocks.n_weights, len(plan.rows)
-        X, row_sums, column_sums, Z_parts = self._work_space(m)
-        fine = self._always
-        f.pack(n_t, self._T, X, m, 0, H_qw, m, N, 1.0, tables.rows, fine)
-        f.multiply(
-            len(plan.strips) + len(plan.segments), THREADS, self._tiles, self._pending, self._n_pending, X,
-            tables.rows, tables.strips, len(plan.strips), tables.segments, row_sums, column_sums, Z_parts,
+    def _project_panel(self, width: int, H_qw: Any, K_qw: Any) -> None:
+        """K = P Hᵀ for at most ``width`` rows; the kernels take that many, the others are zeros."""
+        plan, tables, f, m = self._plan, self._tables, self._functions, len(H_qw)
+        N, n_t, halves = self.blocks.n_weights, len(plan.rows), width <= NARROW
+        strips, first_strip = (
+            (tables.strips, tables.first_strip) if halves else (tables.wide_strips, tables.first_wide)
+        )
+        project = self.device.functions(
+            "project.cu" if halves else "project_wide.cu", REAL=self._real, RHS=width
+        )
+        X, row_sums, column_sums, Z_parts = self._work_space(width)
+        f.pack(n_t, self._T, X, width, 0, H_qw, m, width, N, 1.0, tables.rows, self._always)
+        project.multiply(
+            len(strips) + len(plan.segments), THREADS, self._tiles, self._pending, self._n_pending, X,
+            tables.rows, strips, len(strips), tables.segments, row_sums, column_sums, Z_parts,
         )  # fmt: skip
         f.gather(
-            n_t, 4 * self._T, self._pending, self._n_pending, self._scale, tables.rows, tables.first_strip,
-            tables.tile_segments, row_sums, column_sums, Z_parts, m, N, K_qw,
+            n_t, 4 * self._T, self._pending, self._n_pending, self._scale, tables.rows, first_strip,
+            tables.tile_segments, row_sums, column_sums, Z_parts, halves, width, m, N, K_qw,
         )  # fmt: skip
 
-    def _work_space(self, m: int) -> tuple:
-        """X, row sums, column sums and Z for m right-hand sides; kept, so that updates allocate little."""
-        if m not in self._work:
-            xp, plan, T = self.device.xp, self._plan, self._T
-            self._work[m] = (
-                xp.empty((len(plan.rows), m, T), self.dtype),
-                xp.empty((len(plan.strips), m, T)),
-                xp.empty((plan.n_tiles, m, T)),
-                xp.empty((len(plan.segments), PENDING, m)),
-            )
-        return self._work[m]
+    def _work_space(self, width: int) -> tuple:
+        """X, row sums, column sums and Z; kept, so that updates allocate little."""
+        if width not in self._work:
+            xp = self.device.xp
+            shapes = _work_shapes(self._plan, self._T, width)
+            dtypes = self.dtype, np.float64, np.float64, np.float64
+            self._work[width] = tuple(xp.empty(s, d) for s, d in zip(shapes, dtypes, strict=True))
+        return self._work[width]
 
     def whiten(self, K_qw: Any, C_qq: Any) -> Any:
         """Return G = C⁻¹K; K is overwritten."""
         m, N = K_qw.shape
-        self._functions(1).whiten(blocks_for(N), THREADS, K_qw, self.device.xp.ascontiguousarray(C_qq), m, N)
+        self._functions.whiten(blocks_for(N), THREADS, K_qw, self.device.xp.ascontiguousarray(C_qq), m, N)
         return K_qw
 
     def downdate(self, G_qw: Any, lam: float) -> None:
@@ -156,9 +177,9 @@ class CudaCovariance:
                 self.fold()
             rows = G_qw[done : done + PENDING - self._n_pending]
             # s(A − UᵀU) − GᵀG = s(A − UᵀU − GᵀG/s)
-            self._functions(1).pack(
-                len(self._plan.rows), self._T, self._pending, PENDING, self._n_pending, rows, len(rows), N,
-                1 / sqrt(self._scale), self._tables.rows, self.status,
+            self._functions.pack(
+                len(self._plan.rows), self._T, self._pending, PENDING, self._n_pending, rows, len(rows),
+                len(rows), N, 1 / sqrt(self._scale), self._tables.rows, self.status,
             )  # fmt: skip
             self._n_pending += len(rows)
             done += len(rows)
@@ -167,7 +188,7 @@ class CudaCovariance:
     def fold(self) -> None:
         """A ← s(A − UᵀU), s ← 1, and no pending columns. P stays what it is, to rounding."""
         tables = self._tables
-        self._functions(1).fold(
+        self._functions.fold(
             self._plan.n_tiles, THREADS, self._tiles, self._pending, self._n_pending, self._scale,
             tables.tile_rows, tables.rows, self.status,
         )  # fmt: skip
@@ -284,3 +305,52 @@ class CudaCovariance:
         rows = self._plan.rows
         t = np.repeat(np.arange(len(rows)), rows[:, 4] - rows[:, 3])
         return self.device.xp.asarray(t), self.device.xp.asarray(np.arange(len(t)) - rows[t, 3])
+
+
+@cache
+class CoupledCudaCovariance(CudaCovariance):
+    """Twin of `kalman.coupled.CoupledCovariance`: the pending columns are its U, a fold ends its window."""
+
+    coupled = True
+
+    def downdate(self, G_qw: Any, lam: float) -> None:
+        """P ← (P − GᵀG)/λ, all of it; the window ends if another update of this size would not fit."""
+        if self._n_pending + len(G_qw) > PENDING:  # more than a window holds: then nothing is left pending
+            self.fold()
+        super().downdate(G_qw, lam)
+        if is_over(self._n_pending, len(G_qw)):
+            self.fold()
+
+
+#: By the name that a stored filter has.
+CUDA_COVARIANCES = {"cuda": CudaCovariance, "cuda coupled": CoupledCudaCovariance}
+
+
+def panels(m: int) -> tuple[int, ...]:
+    """How m right-hand sides go through P at the least cost: the last panel may have room to spare.
+
+    Examples
+    --------
+    >>> panels(2), panels(5), panels(13), panels(72)
+    ((2,), (8,), (16,), (64, 8))
+    """
+    if m <= 0:
+        return ()
+    ways = ((width, *panels(m - width)) for width in PANELS)
+    return min(ways, key=lambda way: (sum(PANELS[width] for width in way), len(way)))
+
+
+def _work_shapes(plan: Plan, T: int, width: int) -> tuple[tuple[int, ...], ...]:
+    """Shapes of X, row sums, column sums and Z for ``width`` right-hand sides."""
+    halves = width <= NARROW
+    return (
+        (len(plan.rows), width, T),
+        (len(plan.strips if halves else plan.wide_strips), width, T),
+        (plan.n_tiles if halves else 0, width, T),
+        (len(plan.segments), PENDING, width),
+    )
+
+
+def _work_bytes(plan: Plan, T: int, itemsize: int, width: int) -> int:
+    X, *sums = map(prod, _work_shapes(plan, T, width))
+    return itemsize * X + 8 * sum(sums)

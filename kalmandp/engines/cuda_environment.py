@@ -1,23 +1,32 @@
 """CUDA twin of `potential.environment`, and where the pairs lie in the table of the embedding.
 
 Nothing here waits for the device: the extent of a table follows from the shortest distance, which is known
-when a frame is uploaded, and the number of chunks from a bound.
+when a frame is uploaded, and the number of chunks from a bound. The passes' memory is bounded before the
+first array of an environment is made (`pass_bytes`).
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kalmandp.engines.cuda_frames import DevicePairs, joined, upload
-from kalmandp.engines.cuda_launch import THREADS, Device, blocks_for
-from kalmandp.engines.table import TableGrid
+from kalmandp.engines.cuda_launch import THREADS, Device, blocks_for, check_memory
+from kalmandp.engines.cuda_network import CHUNK as ROWS
+from kalmandp.engines.cuda_sort import order_of_keys
+from kalmandp.engines.table import ORDER, TableGrid
+from kalmandp.errors import require
 from kalmandp.frames.frame import Frame
 from kalmandp.potential.environment import pair_kinds, raw_environment, virtual_rows
 
 #: Pairs of a chunk, as in potential.cu.
 CHUNK = 64
+#: Bytes of a pair in the passes: net, R̃, ∂R̃, place, f, v and the tangent of R̃.
+BYTES_PER_PAIR = 4 + 32 + 96 + 8 + 24 + 24 + 32
+#: More pairs at a time than this, and twelve numbers of each are no longer counted by 32 bits.
+MOST_PAIRS = 2**31 // 12
 
 
 class Places(NamedTuple):
@@ -80,6 +89,7 @@ class EnvironmentMaker:
         self.architecture, self.device, self.xp = architecture, device, device.xp
         self._e = device.functions("environment.cu")
         self._statistics: tuple = (None, None)
+        self._found_room_for = 0
 
     def environment(self, davg, dstd, frames, pairs=None) -> CudaEnvironment:
         """Twin of `environment.environment_of`; ``pairs`` may be those that `upload` has returned."""
@@ -91,7 +101,7 @@ class EnvironmentMaker:
         return self.build(davg, dstd, joined(self.xp, self.architecture.n_types, parts))
 
     def upload(self, frame: Frame, pairs=None) -> DevicePairs:
-        """A frame's atoms and pairs on the device, checked: neighbours are found by the host, once."""
+        """A frame's atoms and pairs on the device, checked; its neighbours are found there."""
         return upload(self.device, self.architecture, frame, pairs)
 
     def build(self, davg, dstd, pairs: DevicePairs) -> CudaEnvironment:
@@ -100,6 +110,7 @@ class EnvironmentMaker:
         kinds = pair_kinds(a)
         mean, spread, virtual, sel_v, net_v = self._constants(davg, dstd)
         n_p, n_atoms, n_v = len(pairs.i_p), len(pairs.types_i), len(kinds.net_v)
+        self._check_room(n_atoms, n_p)
         Rt_pk, dRt_pkc = xp.empty((n_p, 4)), xp.empty((n_p, 4, 3))
         f.pair_environment(
             blocks_for(n_p), THREADS, pairs.types_i, pairs.i_p, pairs.r_pc, n_p, a.rcut_smth, a.rcut,
@@ -115,6 +126,17 @@ class EnvironmentMaker:
             pairs, net_p, Rt_pk, dRt_pkc, virtual, count_iv, kinds.net_v,
             *_range(a, davg, dstd, pairs.closest), {},
         )  # fmt: skip
+
+    def _check_room(self, n_atoms: int, n_p: int) -> None:
+        """Refuse a batch that cannot fit; asked once for each size that is larger than those before."""
+        need = pass_bytes(self.architecture, n_atoms, n_p)
+        if need > self._found_room_for:
+            what = f"a batch of {n_atoms:,} atoms and {n_p:,} pairs"
+            require(
+                n_p <= MOST_PAIRS, what, f"{n_p:,} pairs", f"at most {MOST_PAIRS:,}: a smaller batch_size"
+            )
+            check_memory(self.device, need, what, "A smaller training/training_data/batch_size")
+            self._found_room_for = need
 
     def _constants(self, davg, dstd) -> tuple:
         """davg, dstd, R̃_vk, sel_v and net_v on the device, uploaded when they change."""
@@ -136,14 +158,13 @@ class EnvironmentMaker:
             self._e.buckets(
                 blocks_for(n_p), THREADS, env.net_p, env.Rt_pk, n_p, grid.step, grid.start, n_nodes, bucket_p
             )
-            order_p = xp.argsort(bucket_p, kind="stable")
-            bucket_first = xp.searchsorted(bucket_p[order_p], xp.arange(n_buckets + 1, dtype=np.int32))
+            order_p, bucket_first = order_of_keys(self.device, bucket_p, n_buckets)
             chunks = (bucket_first[1:] - bucket_first[:-1] + CHUNK - 1) // CHUNK
-            chunk_first = xp.concatenate([xp.zeros(1, chunks.dtype), xp.cumsum(chunks)])
+            chunk_first = xp.zeros(n_buckets + 1, np.int32)
+            chunk_first[1:] = xp.cumsum(chunks, dtype=np.int32)
             # ⌈n/c⌉ summed over at most min(n_p, buckets) buckets that are not empty
             most = n_p // CHUNK + min(n_p, n_buckets)
-            tables = (x.astype(np.int32) for x in (order_p, bucket_first, chunk_first))
-            env.kept[grid] = Places(grid, *tables, most)
+            env.kept[grid] = Places(grid, order_p, bucket_first, chunk_first, most)
         return env.kept[grid]
 
 
@@ -153,3 +174,18 @@ def _range(architecture, davg, dstd, closest: float) -> tuple[float, float]:
     r = min(closest, architecture.rcut)
     highest = raw_environment(np.array([[r, 0.0, 0.0]]), architecture.rcut_smth, architecture.rcut)[0][0, 0]
     return float((-mean_t / spread_t).min()), float(((highest - mean_t) / spread_t).max())
+
+
+def pass_bytes(architecture, n_atoms: int, n_p: int) -> int:
+    """Bytes that the passes over atoms and pairs take at most, the atoms and pairs themselves left out.
+
+    Of an atom: D and its adjoint with their tangents, T likewise, and each layer's input, φ, φ′, φ″ and
+    adjoints. Of a chunk of pairs: what it sends to the ORDER nodes of its bucket; of a chunk of atoms: its
+    part of a layer's gradient. The nodes of the table, a few megabytes, are not counted.
+    """
+    a, M = architecture, architecture.embedding[-1]
+    of_atom = 5 * a.descriptor_size + 16 * M + 12 * (sum(a.fitting) + 1) + a.n_types**2
+    widths = a.descriptor_size, *a.fitting, 1
+    largest = max((n_in + 2) * n_out for n_in, n_out in pairwise(widths))
+    chunks = 8 * ORDER * M * (n_p // CHUNK) + 8 * largest * (n_atoms // ROWS + a.n_types)
+    return BYTES_PER_PAIR * n_p + 8 * n_atoms * of_atom + chunks

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kalmandp.arrays import to_numpy
-from kalmandp.engines.cuda_covariance import CudaCovariance
+from kalmandp.engines.cuda_covariance import CUDA_COVARIANCES, CudaCovariance
 from kalmandp.engines.cuda_launch import THREADS, CupyDevice, Device, blocks_for
 from kalmandp.errors import FilterError, require
 from kalmandp.kalman.blocks import Blocks
@@ -57,22 +57,25 @@ class CudaRLEKF(RLEKF):
     ----------
     weights : the initial weights, (N,), NumPy or CuPy; copied to the device
     blocks, P0, lam, nu, process_noise, dtype : as `RLEKF` has them
+    coupled : P is cut to its blocks once in a window (`kalman.coupled`)
     device : by default the current CUDA device
     """
 
     def __init__(
         self, weights: Any, blocks=None, *, P0: Any = 1.0, lam: float = 0.98, nu: float = 0.9987,
-        process_noise: float = 0.0, dtype: Any = "float64", device: Device | None = None,
+        process_noise: float = 0.0, dtype: Any = "float64", coupled: bool = False,
+        device: Device | None = None,
     ):  # fmt: skip
         device = CupyDevice() if device is None else device
+        kind = "cuda coupled" if coupled else "cuda"
         super().__init__(
             device.xp.asarray(weights), blocks, P0=device.xp.asarray(P0), lam=lam, nu=nu, dtype=dtype,
-            process_noise=process_noise, covariance=partial(CudaCovariance, device=device),
+            process_noise=process_noise, covariance=partial(CUDA_COVARIANCES[kind], device=device),
         )  # fmt: skip
-        self._begin(device)
+        self._begin(device, kind)
 
-    def _begin(self, device: Device) -> None:
-        self.device, self._kind = device, "cuda"
+    def _begin(self, device: Device, kind: str) -> None:
+        self.device, self._kind = device, kind
         self._f = device.functions("filter.cu")
         xp, n_blocks = device.xp, blocks_for(len(self.weights))
         self._done, self._detail = xp.zeros(1, np.int32), xp.zeros(2)
@@ -156,19 +159,18 @@ class CudaRLEKF(RLEKF):
             return []
         journal, self._journal = self._journal, []
         covariance: Any = self.covariance
-        status = int(to_numpy(covariance.status)[0])
-        if status:
-            value, q = to_numpy(self._detail).tolist()
-            failed = journal[int(to_numpy(self._done)[0])]
-            covariance.counters, self.lam, self.updates = failed.counters, failed.lam, failed.updates
-            m = len(failed.error_q)
-            covariance.status[...] = 0
-            self._done[...] = 0
-            raise FilterError(FAILURES[status].format(value=value, q=int(q), m=m))
-        self._done[...] = 0
         # all figures in one transfer
+        flags = (flag.astype(np.float64) for flag in (covariance.status, self._done))
         arrays = [a for u in journal for a in (u.S_qq.ravel(), u.error_q, u.nis, u.squares)]
-        figures = to_numpy(self.device.xp.concatenate(arrays))
+        figures = to_numpy(self.device.xp.concatenate([*flags, self._detail, *arrays]))
+        (status, n_done, value, q), figures = figures[:4].tolist(), figures[4:]
+        self._done[...] = 0
+        if status:
+            failed = journal[int(n_done)]
+            covariance.counters, self.lam, self.updates = failed.counters, failed.lam, failed.updates
+            covariance.status[...] = 0
+            m = len(failed.error_q)
+            raise FilterError(FAILURES[int(status)].format(value=value, q=int(q), m=m))
         done, at = [], 0
         for u in journal:
             m = len(u.error_q)
@@ -199,15 +201,16 @@ class CudaRLEKF(RLEKF):
         """Return the filter whose `state` this is, on the device; P may come from any covariance."""
         device = CupyDevice() if device is None else device
         new, kind, P = cls._without_covariance(state)
-        if kind == "cuda":
-            new.covariance = CudaCovariance.from_state(new.blocks, P, device)
+        if kind in CUDA_COVARIANCES:
+            new.covariance = CUDA_COVARIANCES[kind].from_state(new.blocks, P, device)
         else:
             source = RLEKF.from_state(state).covariance
-            new.covariance = CudaCovariance(new.blocks, 1.0, source.dtype, device)
+            kind = "cuda coupled" if kind.endswith(" coupled") else "cuda"
+            new.covariance = CUDA_COVARIANCES[kind](new.blocks, 1.0, source.dtype, device)
             for l in range(len(new.blocks)):
                 new.covariance.assign(l, source.dense(l))
         new.weights = device.xp.asarray(new.weights)
-        new._begin(device)
+        new._begin(device, kind)
         return new
 
 
@@ -217,15 +220,23 @@ def _places(m: int) -> list[int]:
 
 
 def for_the_host(state: dict[str, Any]) -> dict[str, Any]:
-    """The state of a CUDA filter as one that `RLEKF.from_state` reads without a device: P in full blocks."""
-    if state["covariance"] not in ("cuda", b"cuda"):
+    """The state of a CUDA filter as one that `RLEKF.from_state` reads without a device: P in full blocks.
+
+    A window of coupled blocks ends with it.
+    """
+    kind = state["covariance"]
+    kind = kind.decode() if isinstance(kind, bytes) else str(kind)
+    if kind not in CUDA_COVARIANCES:
         return state
     blocks = Blocks(tuple(np.asarray(state["block_sizes"]).tolist()))
     P = {name[2:]: value for name, value in state.items() if name.startswith("P/")}
     covariance = CudaCovariance.from_state(blocks, P, HostArrays())
     rest = {name: value for name, value in state.items() if not name.startswith("P/")}
     squares = {f"P/block_{l:04d}": covariance.dense(l).astype(covariance.dtype) for l in range(len(blocks))}
-    return {**rest, **squares, "covariance": "dense"}
+    if kind == "cuda":
+        return {**rest, **squares, "covariance": "dense"}
+    empty = np.zeros((0, blocks.n_weights), covariance.dtype)
+    return {**rest, **squares, "P/pending": empty, "P/scale": 1.0, "covariance": "dense coupled"}
 
 
 class HostArrays:

@@ -11,6 +11,16 @@ The same source compiles as C++ (every CUDA word a macro), and a device that run
 is how kernels and engines are held to their references on a machine without a GPU.
 
 Arguments are arrays (C-contiguous), Python ints (``int`` in CUDA) and floats (``double``).
+
+CUDA graphs. Nothing is recorded into one so far. What would have to be true first: a recorded launch repeats
+its arguments, but λ, the scale of P and the number of its pending columns are arguments that change with
+every update, atoms are drawn anew, and each frame has arrays of its own; so these numbers would have to move
+to the device, and a graph be kept for each frame or its arrays copied into fixed places. While recording,
+CuPy's pool may not be asked for what it does not have, and what it gives must outlive the graph; and CuPy
+refuses to record cuBLAS, of which nothing is left on the way of an update of up to eight numbers
+(`cuda_network`). Whether it pays is one measurement: examples/benchmarks/gpu.py prints how long the launches
+of an update take and how long its work. Where the GPU idles for a large part, record first what has no
+changing numbers: the passes of the potential on one frame.
 """
 
 from __future__ import annotations
@@ -56,21 +66,28 @@ class Functions:
         launch = self._launcher(name)
 
         def run(grid: int | tuple[int, int], block: int, *arguments: Any) -> None:
-            grid = (grid, 1) if isinstance(grid, int) else grid
+            grid = (grid, 1) if type(grid) is int else grid
             if all(grid):  # CUDA refuses an empty grid
-                launch(grid, block, tuple(_argument(name, n, a) for n, a in enumerate(arguments)))
+                launch(grid, block, tuple([_argument(name, n, a) for n, a in enumerate(arguments)]))
 
         setattr(self, name, run)
         return run
 
 
+#: How numbers go to a kernel. Looked up by type: an update makes hundreds of launches of many arguments.
+_NUMBERS = {
+    bool: np.int32, int: np.int32, np.int32: np.int32, np.int64: np.int32, float: np.float64,
+    np.float64: np.float64,
+}  # fmt: skip
+
+
 def _argument(kernel: str, number: int, value: Any) -> Any:
     """A Python int as int32, a float as float64; arrays as they are, if they are contiguous."""
-    if isinstance(value, bool | int | np.integer):
-        return np.int32(value)
-    if isinstance(value, float | np.floating):
-        return np.float64(value)
-    require(value.flags.c_contiguous, f"argument {number} of {kernel}", "strided", "a contiguous array")
+    convert = _NUMBERS.get(type(value))
+    if convert is not None:
+        return convert(value)
+    if not value.flags.c_contiguous:
+        require(False, f"argument {number} of {kernel}", "strided", "a contiguous array")
     return value
 
 
@@ -122,9 +139,10 @@ OPTIONS = ("-std=c++17",)
 def source(file: str, **constants: Any) -> str:
     """The text of ``file`` after the constants that it shares with the reference, and its helpers."""
     folder = resources.files("kalmandp.engines") / "cuda"
+    headers = ["device.cuh", *(["tiles.cuh"] if "REAL" in constants else [])]
     parts = [f"#define {name} {value}" for name, value in constants.items()]
-    parts += [shared_constants(), (folder / "device.cuh").read_text(encoding="utf-8")]
-    return "\n".join([*parts, (folder / file).read_text(encoding="utf-8")])
+    texts = [(folder / name).read_text(encoding="utf-8") for name in (*headers, file)]
+    return "\n".join([*parts, shared_constants(), *texts])
 
 
 def shared_constants() -> str:
@@ -180,17 +198,19 @@ def _no_device(why: str) -> str:
     )
 
 
-def check_memory(device: Device, n_bytes: int, what: str) -> None:
-    """Refuse what cannot fit before anything is allocated.
+def check_memory(
+    device: Device, n_bytes: int, what: str,
+    helps: str = 'A smaller optimizer/block_size, or optimizer/covariance_dtype "float32",',
+) -> None:  # fmt: skip
+    """Refuse what cannot fit before anything is allocated; ``helps`` is what would make it smaller.
 
     Raises
     ------
     InputError
-        With both sizes, and what makes the array smaller.
+        With both sizes.
     """
     free = device.free_bytes()
     if free and n_bytes > free:
         raise InputError(
-            f"{what} takes {n_bytes / 2**30:.2f} GiB; the GPU has {free / 2**30:.2f} GiB free. A smaller "
-            'optimizer/block_size, or optimizer/covariance_dtype "float32", helps'
+            f"{what} takes {n_bytes / 2**30:.2f} GiB; the GPU has {free / 2**30:.2f} GiB free. {helps} helps"
         )

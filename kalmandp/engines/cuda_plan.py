@@ -14,20 +14,26 @@ from kalmandp.kalman.blocks import Blocks
 #: strips of the paper's network are then several times what a GPU runs at once, so that none is idle long.
 STRIP = 512
 SEGMENT = 512
+#: As STRIP, for many right-hand sides: longer, since each strip has a sum for each of them.
+WIDE_STRIP = 2048
 
 
 class Plan(NamedTuple):
     """Where everything lies, for one partition and one tile size; int32 tables of the kernels (NumPy).
 
     rows : for each tile t of w: first tile of its row, first and last t of its block, its weights
-    strips : pieces of tile rows;  first_strip : (t + 1,) of each row
-    segments : pieces of blocks;  tile_segments : first and one past the last of t's block
+    strips : pieces of tile rows of the lower halves;  first_strip : (t + 1,) of each row
+    wide_strips, first_wide : the same of whole rows
+    segments : pieces of blocks;  tile_segments : first and one past the last of t's block, or of all blocks
+        where these are coupled (`kalman.coupled`)
     tile_rows : the row t of each tile
     """
 
     rows: np.ndarray
     strips: np.ndarray
     first_strip: np.ndarray
+    wide_strips: np.ndarray
+    first_wide: np.ndarray
     segments: np.ndarray
     tile_segments: np.ndarray
     tile_rows: np.ndarray
@@ -37,10 +43,11 @@ class Plan(NamedTuple):
         return len(self.tile_rows)
 
 
-def make_plan(blocks: Blocks, T: int) -> Plan:
+def make_plan(blocks: Blocks, T: int, coupled: bool = False) -> Plan:
     """Cut the lower halves of all blocks into tiles of T × T, and these into strips."""
-    rows, strips, first_strip, segments, tile_segments, n_tiles = [], [], [0], [], [], 0
-    n_s, n_g = STRIP // T, SEGMENT // T
+    rows, strips, wide, segments, tile_segments, n_tiles = [], [], [], [], [], 0
+    first_strip, first_wide = [0], [0]
+    n_s, n_w, n_g = STRIP // T, WIDE_STRIP // T, SEGMENT // T
     for w in blocks:
         first, n_t = len(rows), blocks_for(w.stop - w.start, T)
         first_segment = len(segments)
@@ -50,10 +57,15 @@ def make_plan(blocks: Blocks, T: int) -> Plan:
             rows.append((n_tiles, first, first + n_t - 1, start, min(start + T, w.stop)))
             strips += [(t, c, min(c + n_s, t + 1)) for c in range(first, t + 1, n_s)]
             first_strip.append(len(strips))
+            wide += [(t, c, min(c + n_w, first + n_t)) for c in range(first, first + n_t, n_w)]
+            first_wide.append(len(wide))
             tile_segments.append((first_segment, len(segments)))
             n_tiles += t - first + 1
+    if coupled:
+        tile_segments = [(0, len(segments))] * len(rows)
     require(n_tiles < 2**31, "the number of tiles of P", n_tiles, "less than 2³¹")
     table = lambda lines: np.array(lines, dtype=np.int32)
     lengths = [t - row[1] + 1 for t, row in enumerate(rows)]
     tile_rows = np.repeat(np.arange(len(rows), dtype=np.int32), lengths)
-    return Plan(*map(table, (rows, strips, first_strip, segments, tile_segments)), tile_rows)
+    lines = rows, strips, first_strip, wide, first_wide, segments, tile_segments
+    return Plan(*map(table, lines), tile_rows)

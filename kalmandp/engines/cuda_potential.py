@@ -19,7 +19,7 @@ import numpy as np
 
 from kalmandp.engines.cuda_environment import CudaEnvironment, EnvironmentMaker, Places
 from kalmandp.engines.cuda_launch import THREADS, WARP, CupyDevice, Device, blocks_for
-from kalmandp.engines.cuda_network import Networks
+from kalmandp.engines.cuda_network import Nets, Rows, rows_of
 from kalmandp.engines.table import ORDER, SMOOTH, STEP, TOLERANCE, TableGrid, relative_error
 from kalmandp.errors import InputError
 from kalmandp.potential.model import Parameters
@@ -27,19 +27,38 @@ from kalmandp.potential.model import Parameters
 #: As in potential.cu: threads of an atom, and of a node's chunk.
 ATOM_THREADS = 4 * WARP
 NODE_THREADS = ORDER * WARP
+#: Tables of rows that are kept on the device: of grids of nodes, and of frames' compositions.
+MOST_KEPT = 64
 #: Pairs, a warp each, of a block.
 PAIRS_PER_BLOCK = THREADS // WARP
+
+
+class Fitting(NamedTuple):
+    """Atoms in the order of their types, as rows of the fitting nets: order_i (i,), rows, bias_i (i,) eV."""
+
+    order_i: Any
+    rows: Rows
+    bias_i: Any
+
+
+class Nodes(NamedTuple):
+    """Rows of the embedding nets: the nodes of a table, net by net, then the virtual rows; x (b, 1)."""
+
+    x: Any
+    rows: Rows
 
 
 class CudaForward(NamedTuple):
     """Node values, what their backward pass needs, and the moments."""
 
     places: Places
+    nodes: Nodes
     G_enm: Any
     G_vm: Any
     table_caches: list
     T_ikm: Any
-    caches_t: list
+    fitting: Fitting
+    caches: list
 
     @property
     def table(self) -> tuple:
@@ -70,7 +89,12 @@ class CudaEngine(EnvironmentMaker):
         super().__init__(architecture, CupyDevice() if device is None else device)
         self.layout, self.step = layout, float(step)
         self._f = self.device.functions("potential.cu")
-        self._nets = Networks(self.device)
+        net = lambda kind, n: [f"{kind}.{k}" for k in range(n)]
+        self._embedding = Nets(self.device, layout, net("embedding", architecture.n_embeddings))
+        self._fitting = Nets(self.device, layout, net("fitting", architecture.n_types))
+        self._nodes: dict[TableGrid, tuple[Any, Nodes]] = {}
+        self._rows: dict[tuple[int, ...], Rows] = {}
+        self._bias: tuple = (None, None)
 
     # --- passes ----------------------------------------------------------------------------------------
 
@@ -79,20 +103,17 @@ class CudaEngine(EnvironmentMaker):
         a, xp = self.architecture, self.xp
         M, n_v = a.embedding[-1], len(env.net_v)
         grid, tabulated = self._tabulate(par, env)
-        places = self.places(env, grid)
-        T_ikm = xp.empty((env.n_atoms, 4, M))
-        forward = CudaForward(places, *tabulated, T_ikm, [])
+        T_ikm, fitting = xp.empty((env.n_atoms, 4, M)), self._atoms(par, env)
+        forward = CudaForward(self.places(env, grid), *tabulated, T_ikm, fitting, [])
         self._f.moments(
             (env.n_atoms, blocks_for(M, WARP)), ATOM_THREADS, env.pairs.first_i, env.net_p, env.Rt_pk,
             *forward.table, env.count_iv, forward.G_vm, env.Rt_vk, n_v, 1.0 / a.n_neighbours, T_ikm,
         )  # fmt: skip
+        D = self._contract(T_ikm, T_ikm, fitting, 0.5)
+        E, caches = self._fitting.forward(par.weights, fitting.rows, D)
+        forward.caches.extend(caches)
         E_i = xp.empty(env.n_atoms)
-        for t, atoms in enumerate(env.pairs.atoms_t):
-            D = xp.empty((len(atoms), a.descriptor_size))
-            self._f.contract(len(atoms), THREADS, T_ikm, T_ikm, atoms, M, a.axis_neuron, 0.5, D)
-            E, caches = self._nets.forward(self.layout.fitting(par.weights, t), D)
-            E_i[atoms] = E[:, 0] + float(par.bias_t[t])
-            forward.caches_t.append(caches)
+        E_i[fitting.order_i] = E[:, 0] + fitting.bias_i
         return E_i, forward
 
     def pair_gradient(self, par: Parameters, env: CudaEnvironment, fwd: CudaForward):
@@ -140,40 +161,68 @@ class CudaEngine(EnvironmentMaker):
             (env.n_atoms, blocks_for(M, WARP)), ATOM_THREADS, env.pairs.first_i, env.net_p, env.Rt_pk,
             env.dRt_pkc, xp.ascontiguousarray(v_pc), *fwd.table, 1.0 / a.n_neighbours, Rt_dot_pk, T_dot_ikm,
         )  # fmt: skip
-        T_bar_ikm, T_dot_bar_ikm = xp.empty_like(T_dot_ikm), xp.empty_like(T_dot_ikm)
-        for t, atoms in enumerate(env.pairs.atoms_t):
-            n, layers = len(atoms), self.layout.fitting(par.weights, t)
-            D_dot = xp.empty((n, a.descriptor_size))
-            f.contract(n, THREADS, T_dot_ikm, fwd.T_ikm, atoms, M, a.axis_neuron, 1.0, D_dot)
-            _, caches = self._nets.tangent(layers, fwd.caches_t[t], D_dot)
-            E_bar = E_bar_i[atoms].reshape(-1, 1)
-            D_bar, D_dot_bar = self._nets.tangent_backward(
-                layers, caches, E_bar, xp.ones_like(E_bar), self.layout.fitting(gradient, t)
-            )
-            # T̄ = adj(T, D̄) + adj(Ṫ, Ḋ̄);  Ṫ̄ = adj(T, Ḋ̄)
-            for T, D, add, out in (
-                (fwd.T_ikm, D_bar, 0, T_bar_ikm), (T_dot_ikm, D_dot_bar, 1, T_bar_ikm),
-                (fwd.T_ikm, D_dot_bar, 0, T_dot_bar_ikm),
-            ):  # fmt: skip
-                f.contract_adjoint(n, ATOM_THREADS, T, atoms, M, a.axis_neuron, D, add, out)
+        w, fitting = par.weights, fwd.fitting
+        D_dot = self._contract(T_dot_ikm, fwd.T_ikm, fitting, 1.0)
+        _, caches = self._fitting.tangent(w, fitting.rows, fwd.caches, D_dot)
+        E_bar = E_bar_i[fitting.order_i]
+        D_bar, D_dot_bar = self._fitting.backward(
+            w, fitting.rows, caches, E_bar, xp.ones_like(E_bar), gradient
+        )
+        # T̄ = adj(T, D̄) + adj(Ṫ, Ḋ̄);  Ṫ̄ = adj(T, Ḋ̄)
+        T_bar_ikm = self._contract_adjoint(fwd.T_ikm, D_bar, fitting)
+        self._contract_adjoint(T_dot_ikm, D_dot_bar, fitting, T_bar_ikm)
+        T_dot_bar_ikm = self._contract_adjoint(fwd.T_ikm, D_dot_bar, fitting)
         self._embedding_gradient(par, env, fwd, T_bar_ikm, T_dot_bar_ikm, Rt_dot_pk, gradient)
         return gradient
 
     # --- the parts of the passes -----------------------------------------------------------------------
 
+    def _atoms(self, par: Parameters, env: CudaEnvironment) -> Fitting:
+        """Rows of the fitting nets; kept with the environment."""
+        if "fitting" not in env.kept:
+            atoms_t = env.pairs.atoms_t
+            order_i = self.xp.concatenate(atoms_t) if len(atoms_t) > 1 else atoms_t[0]
+            env.kept["fitting"] = order_i, self._fitting_rows(tuple(map(len, atoms_t))), env.types_i[order_i]
+        order_i, rows, types_r = env.kept["fitting"]
+        key = np.asarray(par.bias_t, float).tobytes()
+        if self._bias[0] != key:
+            self._bias = key, self.xp.asarray(np.array(par.bias_t, float))
+        return Fitting(order_i, rows, self._bias[1][types_r])
+
+    def _fitting_rows(self, sizes: tuple[int, ...]) -> Rows:
+        """Tables for so many atoms of each type, kept: frames of one composition share them."""
+        if sizes not in self._rows:
+            if len(self._rows) >= MOST_KEPT:
+                self._rows.clear()
+            ends = np.cumsum([0, *sizes]).tolist()
+            self._rows[sizes] = rows_of(
+                self.device, len(sizes), zip(range(len(sizes)), ends[:-1], ends[1:], strict=True)
+            )
+        return self._rows[sizes]
+
+    def _contract(self, X_ikm, T_ikm, fitting: Fitting, scale: float):
+        """D or Ḋ of all atoms, in the order of the fitting nets' rows."""
+        a, n = self.architecture, len(fitting.order_i)
+        D = self.xp.empty((n, a.descriptor_size))
+        self._f.contract(n, THREADS, X_ikm, T_ikm, fitting.order_i, a.embedding[-1], a.axis_neuron, scale, D)
+        return D
+
+    def _contract_adjoint(self, T_ikm, D_bar, fitting: Fitting, out=None):
+        """T̄ of D̄ at T; added to ``out``, if that is given."""
+        a, add = self.architecture, out is not None
+        out = out if add else self.xp.empty_like(T_ikm)
+        self._f.contract_adjoint(
+            len(fitting.order_i), ATOM_THREADS, T_ikm, fitting.order_i, a.embedding[-1], a.axis_neuron, D_bar,
+            add, out,
+        )  # fmt: skip
+        return out
+
     def _moments_adjoint(self, par, env, fwd, E_bar_i, gradient):
         """T̄ from Ē (ones, where it is None); the fitting nets' weight gradients if asked for."""
-        a, xp = self.architecture, self.xp
-        T_bar_ikm = xp.empty_like(fwd.T_ikm)
-        for t, atoms in enumerate(env.pairs.atoms_t):
-            n = len(atoms)
-            E_bar = xp.ones((n, 1)) if E_bar_i is None else E_bar_i[atoms].reshape(-1, 1)
-            into = None if gradient is None else self.layout.fitting(gradient, t)
-            D_bar = self._nets.backward(self.layout.fitting(par.weights, t), fwd.caches_t[t], E_bar, into)
-            self._f.contract_adjoint(
-                n, ATOM_THREADS, fwd.T_ikm, atoms, a.embedding[-1], a.axis_neuron, D_bar, 0, T_bar_ikm
-            )
-        return T_bar_ikm
+        fitting = fwd.fitting
+        E_bar = self.xp.ones(env.n_atoms) if E_bar_i is None else E_bar_i[fitting.order_i]
+        D_bar, _ = self._fitting.backward(par.weights, fitting.rows, fwd.caches, E_bar, None, gradient)
+        return self._contract_adjoint(fwd.T_ikm, D_bar, fitting)
 
     def _embedding_gradient(self, par, env, fwd, T_bar_ikm, T_dot_bar_ikm, Rt_dot_pk, gradient) -> None:
         """Collect Ḡ and Ġ̄ at the nodes of the table, and send them back through the nets."""
@@ -187,20 +236,18 @@ class CudaEngine(EnvironmentMaker):
             places.bucket_first, places.order_p, env.i_p, env.Rt_pk, Rt_dot_pk if moves else env.Rt_pk, moves,
             T_bar_ikm, T_dot_bar_ikm if moves else T_bar_ikm, places.grid.step, M, parts,
         )  # fmt: skip
-        G_bar_enm, G_bar_vm = xp.empty_like(fwd.G_enm), xp.empty((n_v, M))
+        G_bar = xp.empty((fwd.nodes.rows.total, M))
+        n = a.n_embeddings * places.n_nodes
         f.node_sums(
-            a.n_embeddings * places.n_nodes, ATOM_THREADS, places.chunk_first, parts, places.n_nodes, M,
-            scale, G_bar_enm,
+            n, ATOM_THREADS, places.chunk_first, parts, places.n_nodes, M, scale, G_bar[:n],
         )  # fmt: skip
         f.virtual_adjoint(
             (n_v, columns), NODE_THREADS, env.count_iv, env.Rt_vk, T_bar_ikm, env.n_atoms, n_v, M, scale,
-            G_bar_vm,
+            G_bar[n:],
         )  # fmt: skip
-        for e in range(a.n_embeddings):
-            virtual = np.nonzero(env.net_v == e)[0]
-            G_bar = xp.concatenate([G_bar_enm[e], *(G_bar_vm[v : v + 1] for v in virtual.tolist())])
-            layers, into = self.layout.embedding(par.weights, e), self.layout.embedding(gradient, e)
-            self._nets.backward(layers, fwd.table_caches[e], G_bar, into)
+        self._embedding.backward(
+            par.weights, fwd.nodes.rows, fwd.table_caches, G_bar, None, gradient, wants_input=False
+        )
 
     def _tabulate(self, par: Parameters, env: CudaEnvironment):
         """Run each embedding net on the nodes of a grid that is fine enough, and on its virtual rows.
@@ -214,7 +261,7 @@ class CudaEngine(EnvironmentMaker):
         grid = TableGrid(0, 0, self.step).covering(env.low, env.high)
         while True:
             tabulated = self._run_nets(par, env, grid)
-            if self._error(tabulated[0], slice(*grid.touched(env.low, env.high))) <= TOLERANCE:
+            if self._error(tabulated[1], slice(*grid.touched(env.low, env.high))) <= TOLERANCE:
                 break
             grid = grid.finer().covering(env.low, env.high)
         env.kept["chosen"] = (par.weights, grid)
@@ -228,18 +275,23 @@ class CudaEngine(EnvironmentMaker):
         return relative_error(worst, largest)
 
     def _run_nets(self, par: Parameters, env: CudaEnvironment, grid: TableGrid):
-        """G of the nodes (e, n, M) and of the virtual rows (v, M), and the nets' caches."""
-        a, xp, n_nodes = self.architecture, self.xp, grid.stop - grid.start
-        M = a.embedding[-1]
-        G_enm, G_vm = xp.empty((a.n_embeddings, n_nodes, M)), xp.empty((len(env.net_v), M))
-        nodes = xp.arange(grid.start, grid.stop).astype(np.float64) * grid.step
-        caches_e = []
-        for e in range(a.n_embeddings):
-            virtual = np.nonzero(env.net_v == e)[0].tolist()
-            g = xp.concatenate([nodes, *(env.Rt_vk[v, :1] for v in virtual)]).reshape(-1, 1)
-            G, caches = self._nets.forward(self.layout.embedding(par.weights, e), g)
-            G_enm[e] = G[:n_nodes]
-            for row, v in enumerate(virtual):
-                G_vm[v] = G[n_nodes + row]
-            caches_e.append(caches)
-        return G_enm, G_vm, caches_e
+        """The rows, G of the nodes (e, n, M) and of the virtual rows (v, M), and the nets' caches."""
+        nodes, M = self._table_rows(env, grid), self.architecture.embedding[-1]
+        G, caches = self._embedding.forward(par.weights, nodes.rows, nodes.x)
+        n = self.architecture.n_embeddings * (grid.stop - grid.start)
+        return nodes, G[:n].reshape(-1, grid.stop - grid.start, M), G[n:], caches
+
+    def _table_rows(self, env: CudaEnvironment, grid: TableGrid) -> Nodes:
+        """The rows of the embedding nets; kept for each grid, while davg and dstd are what they were."""
+        virtual, nodes = self._nodes.get(grid, (None, None))
+        if virtual is not env.Rt_vk:
+            xp, n_e, n = self.xp, self.architecture.n_embeddings, grid.stop - grid.start
+            g = np.tile(np.arange(grid.start, grid.stop) * grid.step, n_e)
+            x = xp.concatenate([xp.asarray(g), env.Rt_vk[:, 0]]).reshape(-1, 1)
+            pieces = [(e, e * n, (e + 1) * n) for e in range(n_e)]
+            pieces += [(e, n_e * n + v, n_e * n + v + 1) for v, e in enumerate(env.net_v.tolist())]
+            nodes = Nodes(x, rows_of(self.device, n_e, pieces))
+            if len(self._nodes) >= MOST_KEPT:
+                self._nodes.clear()
+            self._nodes[grid] = env.Rt_vk, nodes
+        return nodes

@@ -73,7 +73,7 @@ def neighbour_pairs(frame: Frame, cutoff: float) -> Pairs:
     if n == 0:
         empty = np.zeros(0, dtype=np.int32)
         return Pairs(empty, empty, np.zeros((0, 3), np.int32), np.zeros((0, 3)))
-    _check_extent(frame, cutoff)
+    check_extent(frame, cutoff)
     cell = np.zeros((3, 3)) if frame.cell is None else frame.cell
     points = _close_gaps(frame, cutoff)
     search = vesin.NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
@@ -179,7 +179,7 @@ def checked_cutoff(cutoff) -> float:
     return number
 
 
-def _check_extent(frame: Frame, cutoff: float) -> None:
+def check_extent(frame: Frame, cutoff: float) -> None:
     """Refuse what would keep the search busy for ever or fill the memory."""
     if any(frame.pbc):
         _check_images(frame, cutoff)

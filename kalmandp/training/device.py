@@ -30,6 +30,10 @@ class Host:
         a = potential.architecture
         return with_pairs(data, a.rcut, a.type_map)
 
+    def frames_memory(self, potential: Potential, frames) -> int:
+        """Bytes that these frames take where the run keeps them; 0 where it does not matter."""
+        return 0
+
     def filter(self, potential: Potential, blocks: Blocks, choices) -> RLEKF:
         """The filter that begins with the potential's weights."""
         return RLEKF(
@@ -42,9 +46,10 @@ class Host:
         """The filter of a checkpoint; one that was written on a GPU is brought here."""
         from kalmandp.engines.cuda_filter import for_the_host
 
-        if state["covariance"] not in ("cuda", b"cuda"):
+        there = for_the_host(state)
+        if there is state:
             return RLEKF.from_state(state)
-        return RLEKF.from_state(for_the_host(state), covariance="tiled")
+        return RLEKF.from_state(there, covariance=there["covariance"].replace("dense", "tiled"))
 
     def take_in(
         self, kalman: RLEKF, potential: Potential, H, error, noise, accept=None
@@ -77,6 +82,11 @@ class Gpu:
         fused = hasattr(potential.engine, "upload")
         return device_frames(data, potential.engine) if fused else Host().frames(data, potential)
 
+    def frames_memory(self, potential: Potential, frames) -> int:
+        """Bytes of the atoms and pairs of these frames on the device."""
+        upload = getattr(potential.engine, "upload", None)
+        return 0 if upload is None else sum(upload(frame).nbytes for frame in frames)
+
     def filter(self, potential: Potential, blocks: Blocks, choices):
         from kalmandp.engines.cuda_filter import CudaRLEKF
 
@@ -87,7 +97,7 @@ class Gpu:
             )
         kalman = CudaRLEKF(
             potential.parameters.weights, blocks, P0=choices.p0, lam=choices.lam, nu=choices.nu,
-            dtype=choices.covariance_dtype, device=self.device,
+            dtype=choices.covariance_dtype, coupled=choices.coupled, device=self.device,
         )  # fmt: skip
         potential.share_weights(kalman.weights)
         return kalman
@@ -112,12 +122,23 @@ class Gpu:
         return kalman.settle()
 
     def memory(self, blocks: Blocks, choices) -> int:
+        """Bytes of P and its work space, and of H and K of an update."""
         from kalmandp.engines.cuda_covariance import CudaCovariance
 
-        return CudaCovariance.needs(blocks, choices.covariance_dtype, m=2)
+        m = _numbers(choices)
+        return CudaCovariance.needs(blocks, choices.covariance_dtype, m) + 16 * m * blocks.n_weights
 
     def free_bytes(self) -> int:
         return self.device.free_bytes()
+
+
+def _numbers(choices) -> int:
+    """The most numbers m of one update on a frame, as `trainers.KalmanTrainer` measures it."""
+    groups, atoms = choices.n_groups, choices.n_groups * choices.group_size
+    if choices.measurement != "matrix":
+        return {"signed": 1, "paired": 2}.get(choices.measurement, groups + len(choices.order) - 1)
+    each = {"energy": 1, "atomic_energy": atoms, "force": 3 * atoms, "virial": 6}
+    return sum(each[kind] for kind in choices.order)
 
 
 def device_of(potential: Potential) -> Host | Gpu:

@@ -76,7 +76,6 @@ class Run:
         else:
             self.potential = _new_potential(settings, self.data, self.seed, engine, self.device.device)
         _check_types(self.data, self.potential)
-        self.frames = self.device.frames(self.data, self.potential)
         batch = 1 if t.batch_size is None and settings.optimizer.is_kalman else None
         batch = t.frames_per_batch(self.data.natoms(0)) if batch is None else batch
         self.feed = make_feed(t, self.data, batch, self.rng)
@@ -87,6 +86,7 @@ class Run:
             settings, self.potential, self.rng, self.device, n_steps=self.n_steps,
             steps_per_epoch=per_epoch, guard=uninterrupted,
         )  # fmt: skip
+        self.frames = self.device.frames(self.data, self.potential)  # in the room that P has left
         self.history, self.diagnostics = History(), Diagnostics()
         self.step_number, self.seconds = 0, 0.0
 

@@ -95,7 +95,11 @@ def labels(sample: Sample, name: str) -> np.ndarray:
 
 def errors(sample: Sample, name: str, prediction):
     """Labels of all frames less their prediction, where the prediction is."""
-    return namespace(prediction).asarray(labels(sample, name)) - prediction
+    # on a device they are uploaded once for all measurements of a sample
+    kept = getattr(sample.environment, "kept", {})
+    if name not in kept:
+        kept[name] = namespace(prediction).asarray(labels(sample, name))
+    return kept[name] - prediction
 
 
 def signs(error):

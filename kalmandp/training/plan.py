@@ -32,6 +32,7 @@ class Plan(NamedTuple):
     type_map, sel : of the model;  sel_note : where a sel of "auto" is an estimate
     n_weights : N;  block_sizes : of P, empty for Adam and SNES
     memory : bytes of P, or of a generation of SNES;  memory_free : free now, 0 if that is not known
+    frames_memory : bytes of all frames with their pairs on a GPU, where they stay if there is room; else 0
     steps_per_epoch, n_steps, updates_per_step : of the run
     seconds_per_step : measured, None if it was not
     """
@@ -46,6 +47,7 @@ class Plan(NamedTuple):
     block_sizes: tuple[int, ...]
     memory: int
     memory_free: int
+    frames_memory: int
     steps_per_epoch: int
     n_steps: int
     updates_per_step: int
@@ -100,6 +102,7 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
             block_sizes=block_sizes,
             memory=memory,
             memory_free=place.free_bytes(),
+            frames_memory=round(place.frames_memory(potential, some) / len(some) * n_frames),
             steps_per_epoch=steps_per_epoch,
             n_steps=n_steps,
             updates_per_step=1 if choices is None else choices.updates_per_step,

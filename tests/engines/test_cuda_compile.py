@@ -8,21 +8,28 @@ import subprocess
 
 import pytest
 
-from kalmandp.engines.cuda_covariance import PANELS
+from kalmandp.engines.cuda_covariance import NARROW, PANELS
 from kalmandp.engines.cuda_launch import OPTIONS, source
 
 ARCHITECTURES = ("80", "90", "100")
 #: Every source with every set of constants that the engines compile it with.
 SOURCES = [
     ("environment.cu", {}),
+    ("neighbours.cu", {}),
+    ("sort.cu", {}),
     ("potential.cu", {}),
     ("network.cu", {}),
     ("filter.cu", {}),
-    *(("covariance.cu", {"REAL": real, "RHS": m}) for real in ("double", "float") for m in PANELS),
+    *(("covariance.cu", {"REAL": real}) for real in ("double", "float")),
+    *(
+        ("project.cu" if m <= NARROW else "project_wide.cu", {"REAL": real, "RHS": m})
+        for real in ("double", "float")
+        for m in PANELS
+    ),
 ]
 NAMES = [" ".join([file, *map(str, constants.values())]) for file, constants in SOURCES]
 #: All of them for one architecture; for the others one of each file, to save time.
-ONE_OF_EACH = [k for k, (_, constants) in enumerate(SOURCES) if constants.get("RHS", 2) == 2]
+ONE_OF_EACH = [k for k, (_, constants) in enumerate(SOURCES) if constants.get("RHS", 2) in (2, 64)]
 CASES = [(a, k) for a in ARCHITECTURES for k in (range(len(SOURCES)) if a == "90" else ONE_OF_EACH)]
 
 
@@ -78,9 +85,12 @@ def resources(text: str, architecture: str, folder) -> dict[str, dict[str, int]]
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc (the CUDA toolkit) is not installed")
-@pytest.mark.parametrize(("file", "constants"), SOURCES[:5] + SOURCES[-1:], ids=NAMES[:5] + NAMES[-1:])
-def test_no_kernel_spills_its_registers(file, constants, tmp_path):
+@pytest.mark.parametrize(
+    "k", [k for k, (_, c) in enumerate(SOURCES) if c.get("RHS", 8) in (8, 64)], ids=NAMES.__getitem__
+)
+def test_no_kernel_spills_its_registers(k, tmp_path):
     """For Hopper; at most 48 KiB of shared memory, which every device gives without asking."""
+    file, constants = SOURCES[k]
     for name, used in resources(source(file, **constants), "90", tmp_path).items():
         assert used["spills"] <= 16, (name, used)
         assert used["shared"] <= 48 * 1024, (name, used)

@@ -12,7 +12,8 @@ from filter_checks import CHECKS, random_updates
 from numpy.testing import assert_allclose
 from textbook import bits
 
-from kalmandp.engines.cuda_covariance import CudaCovariance
+from kalmandp.engines import cuda_plan
+from kalmandp.engines.cuda_covariance import NARROW, PANELS, CoupledCudaCovariance, CudaCovariance, panels
 from kalmandp.engines.cuda_filter import CudaRLEKF, for_the_host
 from kalmandp.errors import FilterError, InputError
 from kalmandp.kalman import RLEKF, Blocks
@@ -27,7 +28,8 @@ RTOL = {"float64": 1e-11, "float32": 2e-5}
 def pair(blocks, dtype="float64", device=None, make=CudaRLEKF, **choices):
     """The plain filter and the one on the device, with the same random weights."""
     w0 = np.random.default_rng(0).normal(size=blocks.n_weights)
-    plain = RLEKF(w0, blocks, dtype=dtype, **choices)
+    same = {name: value for name, value in choices.items() if name != "coupled"}
+    plain = RLEKF(w0, blocks, dtype=dtype, covariance="dense" + " coupled" * ("coupled" in choices), **same)
     return plain, make(w0, blocks, dtype=dtype, device=device or on_device.emulated(), **choices)
 
 
@@ -56,12 +58,27 @@ def compare(kalman, twin, rtol):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize(("blocks", "m", "updates"), [(ODD, 1, 35), (ODD, 5, 8), (ODD, 39, 2), (LONG, 2, 2)])
+@pytest.mark.parametrize(
+    ("blocks", "m", "updates"),
+    [(ODD, 1, 35), (ODD, 5, 8), (ODD, 13, 3), (ODD, 39, 2), (LONG, 2, 2), (LONG, 60, 1)],
+)
 def test_twin(dtype, blocks, m, updates):
     """One, several and many right-hand sides; pending columns, folds, more numbers than pending columns."""
     kalman, twin = pair(blocks, dtype, process_noise=1e-3 if m == 5 else 0.0)
     run_both(kalman, twin, m, updates)
     compare(kalman, twin, RTOL[dtype])
+
+
+def test_many_right_hand_sides_in_several_strips(monkeypatch):
+    """Rows of tiles in pieces; and panels that add up to any number, the last with room to spare."""
+    monkeypatch.setattr(cuda_plan, "WIDE_STRIP", 128)
+    kalman, twin = pair(Blocks((330, 70)))
+    run_both(kalman, twin, 20, 2)
+    compare(kalman, twin, RTOL["float64"])
+    for m in range(1, 200):
+        *full, last = panels(m)
+        assert sum(full) < m <= sum(full) + last and set(panels(m)) <= set(PANELS)
+        assert len(full) == 0 or m > NARROW
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -112,25 +129,64 @@ class FoldsOnce(CudaCovariance):
         self._n_pending = n // 2
 
 
-@pytest.mark.parametrize("mistake", [NoScale, FoldsOnce])
-def test_planted_mistakes_are_found(mistake):
+class HalfTheRows(CudaCovariance):
+    """Many right-hand sides with the strips of the lower half, as if nothing stood above the diagonal."""
+
+    def _make(self, *arguments):
+        super()._make(*arguments)
+        self._tables = self._tables._replace(
+            wide_strips=self._tables.strips, first_wide=self._tables.first_strip
+        )
+
+
+@pytest.mark.parametrize(("mistake", "m"), [(NoScale, 5), (FoldsOnce, 5), (HalfTheRows, 20)])
+def test_planted_mistakes_are_found(mistake, m):
     kalman, twin = pair(Blocks((70, 1)))
     twin.covariance = mistake(twin.blocks, device=twin.device)
     with pytest.raises((AssertionError, FilterError)):
-        run_both(kalman, twin, 5, 9)
+        run_both(kalman, twin, m, 9)
         compare(kalman, twin, RTOL["float64"])
 
 
 @pytest.mark.parametrize("order", [BACKWARD, SHUFFLED])
 def test_no_race_between_threads_or_blocks(order):
     """Blocks, and threads between barriers, in another order: the same bits."""
-    states = []
-    for device in (on_device.emulated(), on_device.emulated(order=order)):
-        _, twin = pair(ODD, device=device)
-        for H, error, R in random_updates(ODD.n_weights, 5, 7):
-            twin.update(device.xp.asarray(H), error, R)
-        states.append(bits(twin))
-    assert states[0] == states[1]
+    for blocks, numbers in ((ODD, ((5, 7), (20, 1))), (LONG, ((1, 2),))):
+        states = []
+        for device in (on_device.emulated(), on_device.emulated(order=order)):
+            _, twin = pair(blocks, device=device)
+            for m, updates in numbers:
+                for H, error, R in random_updates(blocks.n_weights, m, updates):
+                    twin.update(device.xp.asarray(H), error, R)
+            states.append(bits(twin))
+        assert states[0] == states[1]
+
+
+def test_blocks_may_live_on_different_devices():
+    """The seam for several GPUs: the update of the module's docstring, with m × m numbers exchanged."""
+    kalman, _ = pair(ODD)
+    sizes = ODD.sizes[:2], ODD.sizes[2:]
+    parts = [CudaCovariance(Blocks(some), device=on_device.emulated()) for some in sizes]
+    cut = sum(sizes[0])
+    weights, lam = kalman.weights.copy(), kalman.lam
+    for m in (3, 12):
+        for H, error, R in random_updates(261, m, 12):
+            projected = [
+                P.project(P.device.xp.asarray(H_d))
+                for P, H_d in zip(parts, np.split(H, [cut], axis=1), strict=True)
+            ]
+            S = lam * R * np.eye(m) + sum(HPH.get() for _, HPH in projected)
+            C = np.linalg.cholesky(S)
+            G = [P.whiten(K, P.device.xp.asarray(C)) for P, (K, _) in zip(parts, projected, strict=True)]
+            weights += np.concatenate([g.get() for g in G], axis=1).T @ np.linalg.solve(C, error)
+            for P, g in zip(parts, G, strict=True):
+                P.downdate(g, lam)
+            lam = kalman.nu * lam + 1 - kalman.nu
+            kalman.update(H, error, R)
+    assert_allclose(weights, kalman.weights, rtol=0, atol=1e-10 * np.abs(weights).max())
+    dense = [P.dense(l).get() for P in parts for l in range(len(P.blocks))]
+    for l, P in enumerate(dense):
+        assert_allclose(P, kalman.covariance.dense(l), rtol=0, atol=1e-10 * np.abs(P).max())
 
 
 def test_updates_are_enqueued_without_waiting():
@@ -232,6 +288,37 @@ def test_an_indefinite_covariance_is_refused_by_name():
             filter_.update(put(H), np.zeros(2), 1.0)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("m", "updates"), [(2, 20), (5, 8), (40, 2)])
+def test_coupled_blocks(dtype, m, updates):
+    """Through the end of a window and into the next; `kalman.coupled` is the reference."""
+    kalman, twin = pair(ODD, dtype, coupled=True)
+    assert isinstance(twin.covariance, CoupledCudaCovariance)
+    run_both(kalman, twin, m, updates)
+    compare(kalman, twin, RTOL[dtype])
+    cut, _ = pair(ODD, dtype)
+    for H, error, R in random_updates(261, m, updates, 3):
+        cut.update(H, error, R)
+    assert np.abs(cut.weights - kalman.weights).max() > 1e-3
+
+
+def test_a_coupled_filter_moves_between_host_and_device():
+    device = on_device.emulated()
+    _, twin = pair(ODD, device=device, coupled=True)
+    updates = list(random_updates(261, 2, 14))
+    for H, error, R in updates[:6]:
+        twin.update(device.xp.asarray(H), error, R)
+    again = CudaRLEKF.from_state(twin.state(), device=device)  # in the middle of a window
+    for H, error, R in updates[6:]:
+        for filter_ in (twin, again):
+            filter_.update(device.xp.asarray(H), error, R)
+    assert bits(again) == bits(twin)
+    here = RLEKF.from_state(for_the_host(twin.state()), covariance="tiled coupled")
+    there = CudaRLEKF.from_state(here.state(), device=device)
+    assert there.state()["covariance"] == "cuda coupled"
+    compare(here, there, 1e-14)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

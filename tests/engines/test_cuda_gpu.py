@@ -8,16 +8,19 @@ import numpy as np
 import on_device
 import pytest
 import test_cuda_covariance as covariance_tests
+import test_cuda_neighbours as neighbour_tests
+import test_cuda_network as network_tests
 import test_parity
 from cases import PAPER, Case, random_frame
 from filter_checks import CHECKS, random_updates
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from systems import frames, settings
 from textbook import bits
 
 import kalmandp
 from kalmandp.engines.cuda_covariance import PANELS
 from kalmandp.engines.cuda_filter import CudaRLEKF
+from kalmandp.engines.cuda_sort import order_of_keys
 from kalmandp.kalman import Blocks
 from kalmandp.potential.activations import NAMES
 from kalmandp.potential.architecture import Architecture
@@ -40,6 +43,32 @@ def test_engines(gpu, name, seed):
     test_parity.check(name, case, some, device=gpu)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_neighbours(gpu, seed):
+    """Cells of many bins and cells smaller than the cut-off, open and periodic; a frame of 4,000 atoms."""
+    n, length, cutoff = ((40, 9.0, 3.9), (7, 3.5, 6.0), (4000, 36.0, 5.0))[seed % 3]
+    cell = length * (np.eye(3) + 0.1 * np.random.default_rng(seed).normal(size=(3, 3)))
+    pbc = (True, True, True) if seed < 3 else (True, False, True)
+    neighbour_tests.same(neighbour_tests.random_frame(seed, n, cell, pbc), cutoff, device=gpu)
+
+
+def test_sorting(gpu):
+    keys = np.random.default_rng(0).integers(0, 5000, 300_000).astype(np.int32)
+    order, first = order_of_keys(gpu, gpu.xp.asarray(keys), 5000)
+    assert_array_equal(order.get(), np.argsort(keys, kind="stable"))
+    assert_array_equal(first.get(), np.searchsorted(np.sort(keys), np.arange(5001)))
+
+
+@pytest.mark.parametrize(("kind", "sizes"), [("fitting", (33, 0, 1500)), ("embedding", (257, 1, 700))])
+def test_nets(gpu, kind, sizes):
+    layout = network_tests.layout_of()
+    wanted, got = (
+        f(layout, kind, sizes) for f in (network_tests.reference, partial(network_tests.passes, gpu))
+    )
+    for name, value in wanted.items():
+        assert_allclose(got[name], value, rtol=0, atol=1e-11 * np.abs(value).max(), err_msg=name)
+
+
 @pytest.mark.parametrize("phi", NAMES)
 def test_activations(gpu, phi):
     case, some = test_parity.build(1, embedding_activation="tanh", fitting_activation=phi)
@@ -54,7 +83,7 @@ def test_the_papers_network_and_many_frames(gpu, name):
     test_parity.check(name, Case(rng, a, some[0]), some, device=gpu)
 
 
-@pytest.mark.parametrize("m", [*PANELS, 5, 13, 39])
+@pytest.mark.parametrize("m", [*PANELS, 5, 13, 39, 79])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_covariance(gpu, dtype, m):
     kalman, twin = covariance_tests.pair(BLOCKS, dtype, gpu)

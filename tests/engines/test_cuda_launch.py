@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import small_inputs
 
+import kalmandp
 from kalmandp.cli import main
 from kalmandp.engines import POTENTIAL_ENGINES, choose_engine, cuda_launch
 from kalmandp.engines.cuda_launch import CupyDevice, MissingCupy, shared_constants, source
@@ -74,3 +76,24 @@ def test_constants_are_those_of_the_reference():
     assert set(CODES) == set(NAMES)
     assert "#define RHS 4" in source("covariance.cu", REAL="double", RHS=4)
     assert {"cupy", "cuda"} <= set(POTENTIAL_ENGINES)
+
+
+def test_the_callers_stream_device_and_memory_pool_are_left_alone():
+    """No module of the package chooses or waits for a stream, or changes what belongs to the process."""
+    words = (
+        "synchronize",
+        "Stream(",
+        "set_allocator",
+        "setDevice",
+        "cuda.Device(",
+        ".use()",
+        "free_all_blocks",
+    )
+    folder = Path(kalmandp.__file__).parent
+    found = {
+        (path.name, word)
+        for path in folder.rglob("*.py")
+        for word in words
+        if word in path.read_text("utf-8")
+    }
+    assert not found

@@ -12,7 +12,7 @@ from cuda_emulator import BACKWARD, SHUFFLED, strict_arrays
 from numpy.testing import assert_allclose
 
 from kalmandp.engines import potential_engine
-from kalmandp.engines.cuda_frames import device_frames, from_arrays
+from kalmandp.engines.cuda_frames import device_frames, from_arrays, joined
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.frames.neighbours import neighbour_pairs
@@ -99,6 +99,24 @@ def test_frames_side_by_side_equal_frames_alone():
     whole, alone = results[0], [np.concatenate(parts) for parts in zip(*results[1:], strict=True)]
     for a, b in zip(whole, alone, strict=True):
         assert_allclose(a, b, rtol=0, atol=1e-11 * max(np.abs(b).max(), 1.0))
+
+
+def test_many_frames_are_put_side_by_side_with_as_many_operations_as_few(monkeypatch):
+    case, frames = test_parity.build(2, n_types=2)
+    engine = engine_of(case)
+    counted = []
+    for name in ("concatenate", "searchsorted", "arange", "empty"):
+        inner = getattr(engine.xp, name)
+        count = lambda *a, inner=inner, name=name, **k: counted.append(name) or inner(*a, **k)
+        monkeypatch.setattr(engine.xp, name, count, raising=False)
+    numbers = []
+    for copies in (1, 5):
+        parts = [engine.upload(f) for f in frames] * copies
+        counted.clear()
+        strict_arrays.uploads.clear()
+        joined(engine.xp, 2, parts)
+        numbers.append((len(counted), len(strict_arrays.uploads)))
+    assert numbers[0] == numbers[1]
 
 
 def test_frames_stay_on_the_device_until_there_is_no_room():

@@ -8,13 +8,15 @@ import on_device
 import pytest
 from cuda_emulator import strict_arrays
 from numpy.testing import assert_allclose
-from systems import frames, settings
+from systems import frames, label, settings
 
 import kalmandp
 from kalmandp.errors import FilterError, InputError
+from kalmandp.frames.frame import Frame
 from kalmandp.training.gate import Refusal
 from kalmandp.training.inputs import read_input
 from kalmandp.training.loop import Run, train
+from kalmandp.training.metrics import evaluate
 
 #: The device adds up in another order; a run amplifies rounding from update to update.
 RTOL = 1e-8
@@ -68,6 +70,34 @@ def test_a_run_equals_that_on_the_processor(data, tmp_path, optimizer):
     assert on_gpu.updates == on_host.updates and on_gpu.lam == on_host.lam
 
 
+@pytest.fixture(scope="module")
+def many_sizes(tmp_path_factory):
+    """Crystals of 16 atoms, pieces of them without a cell, a pair, and one atom alone."""
+    whole = frames(6)
+    piece = lambda f, n: label(Frame(f.positions[:n], f.types[:n], f.type_map, source=f"{n} of {f.source}"))
+    path = tmp_path_factory.mktemp("data") / "sizes.h5"
+    sizes = zip(whole, (16, 9, 16, 5, 2, 1), strict=True)
+    kalmandp.Dataset.write(path, [f if n == 16 else piece(f, n) for f, n in sizes])
+    return path
+
+
+@pytest.mark.parametrize("optimizer", [{}, {"measurement": "signed"}])
+def test_batches_of_frames_of_different_sizes(many_sizes, tmp_path, optimizer):
+    """All in one launch: the batch that has one atom, and the one that has sixteen."""
+    input_tree = tree(many_sizes, optimizer=optimizer)
+    input_tree["training"]["training_data"]["batch_size"] = 3
+    host, _ = weights_after(input_tree, tmp_path / "host", "cpu")
+    device = on_device.emulated()
+    gpu, _ = weights_after(input_tree, tmp_path / "gpu", device)
+    assert_allclose(gpu, host, rtol=0, atol=RTOL * np.abs(host).max())
+    data = kalmandp.Dataset(many_sizes)
+    at = lambda place: kalmandp.Potential.load(tmp_path / "host" / "model.dp", device=place)
+    on_host, there = evaluate(at("cpu"), data), evaluate(at(device := on_device.emulated()), data)
+    assert_allclose(there, on_host, rtol=1e-9)
+    # the frames side by side, not one after another
+    assert device.launched.count("pair_gradient") == device.launched.count("moments") == 1
+
+
 def test_adam_and_the_reference_functions_run_there_too(data, tmp_path):
     """Adam and SNES on the fused engine; RLEKF on the reference functions, which kinked embeddings need."""
     adam, snes, kinked = tree(data), tree(data), tree(data)
@@ -80,19 +110,44 @@ def test_adam_and_the_reference_functions_run_there_too(data, tmp_path):
         assert_allclose(gpu, host, rtol=0, atol=RTOL * np.abs(host).max())
 
 
-def test_inside_a_step_the_host_waits_for_nothing_but_progress(data, tmp_path):
-    """A step without display: once for the table's step, and at its end for how the updates went."""
-    run = Run(read_input(tree(data)), tmp_path, device=on_device.emulated())
+@pytest.mark.parametrize("optimizer", [
+    {}, {"measurement": "signed", "with_virial": True}, {"measurement": "joint", "with_virial": True},
+    {"measurement": "matrix", "n_groups": 1, "group_size": 1}, {"preset": "deepmd"},
+])  # fmt: skip
+def test_inside_a_step_the_host_waits_for_nothing_but_progress(data, tmp_path, optimizer):
+    """A step without display: once for the table's step, and at its end for how the updates went.
+
+    What waits is counted by the emulated device: copies to the host, and whatever of CuPy's waits by itself.
+    """
+    input_tree = tree(data, optimizer=optimizer)
+    input_tree["training"] |= {"disp_freq": 1000, "numb_steps": 3}
+    input_tree["training"]["training_data"]["batch_size"] = 2
+    run = Run(read_input(input_tree), tmp_path, device=on_device.emulated())
     run.step()
     for _ in run.frames:  # all frames are on the device
         pass
     strict_arrays.waits.clear()
     strict_arrays.uploads.clear()
-    run.settings.training.__dict__["disp_freq"] = 0
     run.step()
-    assert len(strict_arrays.waits) == 1 + 2  # table; flag, figures of all updates
-    frame_bytes = 16 * 3 * 8
-    assert max(strict_arrays.uploads, default=0) <= frame_bytes  # labels, and nothing that grows with pairs
+    assert strict_arrays.waits == ["get", "get"]  # table; flag and figures of all updates
+    frame_bytes = 2 * 16 * 3 * 8
+    assert max(strict_arrays.uploads) <= frame_bytes  # labels, and nothing that grows with pairs
+
+
+def test_what_waits_is_counted():
+    xp = on_device.emulated().xp
+    a = xp.asarray(np.arange(3.0))
+    for wait in (
+        lambda: a.get(), lambda: float(a[0]), lambda: bool(a[0] > 0), lambda: int(a[0]), lambda: a.tolist(),
+        lambda: f"{a}", lambda: xp.nonzero(a), lambda: a[a > 1], lambda: xp.argsort(a), lambda: a.sort(),
+        lambda: xp.where(a > 1), lambda: xp.bincount(xp.asarray([0, 1])), lambda: xp.linalg.inv(xp.eye(2)),
+    ):  # fmt: skip
+        before = len(strict_arrays.waits)
+        wait()
+        assert len(strict_arrays.waits) > before
+    before = len(strict_arrays.waits)
+    xp.where(a > 1, a, 0.0)[xp.asarray([0, 1])].sum()
+    assert len(strict_arrays.waits) == before
 
 
 def test_restart_goes_on_with_the_same_bits_and_on_the_other_device(data, tmp_path):

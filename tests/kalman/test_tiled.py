@@ -15,7 +15,7 @@ from textbook import bits, dense_covariance
 
 from kalmandp.engines import COVARIANCES, cpu_covariance, find, threads
 from kalmandp.engines.cpu_covariance import TiledCovariance, covariance_cases
-from kalmandp.engines.cuda_covariance import CudaCovariance
+from kalmandp.engines.cuda_covariance import CoupledCudaCovariance, CudaCovariance
 from kalmandp.errors import InputError
 from kalmandp.kalman import RLEKF, Blocks, Part, covariance_memory, partition
 from kalmandp.kalman.coupled import CoupledCovariance
@@ -269,5 +269,5 @@ def test_the_filter_alone_needs_no_numba():
 
 def test_every_covariance_that_is_registered_has_a_twin_test():
     twins = {case.twin for case in covariance_cases()} | {DenseCovariance, CoupledCovariance}
-    twins.add(CudaCovariance)  # in tests/engines/test_cuda_covariance.py
+    twins |= {CudaCovariance, CoupledCudaCovariance}  # in tests/engines/test_cuda_covariance.py
     assert {find(COVARIANCES, name, "covariance") for name in COVARIANCES} == twins

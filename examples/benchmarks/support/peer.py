@@ -70,10 +70,15 @@ class Peer:
     ----------
     python : a Python that has DeePMD-kit, with PyTorch and TensorFlow
     threads : for each process
+    gpu : whether they may see one
     """
 
-    def __init__(self, python: str, threads: int, folder: Path):
-        self.python, self.threads, self.folder = python, threads, folder
+    def __init__(self, python: str, threads: int, folder: Path, gpu: bool = False):
+        self.python, self.folder = python, folder
+        self._environment = _environment(threads)
+        if gpu:
+            del self._environment["CUDA_VISIBLE_DEVICES"]
+            self._environment |= {k: v for k, v in os.environ.items() if k == "CUDA_VISIBLE_DEVICES"}
         self._processes: list[Process] = []
 
     def __enter__(self) -> Peer:
@@ -99,7 +104,7 @@ class Peer:
         with open(self.folder / "prepare.log", "w") as log:
             subprocess.run(
                 [self.python, str(CHILD), "prepare", str(self.folder)], check=False, stdout=log, stderr=log,
-                env=_environment(self.threads),
+                env=self._environment,
             )  # fmt: skip
         made = {name: self.folder / f"{name}.pb" for name in ("plain", "compressed")}
         return {name: path for name, path in made.items() if path.exists()}
@@ -111,7 +116,7 @@ class Peer:
         return self._start(self.folder, "infer", str(model), str(place))
 
     def _start(self, folder: Path, *arguments: str) -> Process:
-        process = Process(self.python, _environment(self.threads), folder, *arguments)
+        process = Process(self.python, self._environment, folder, *arguments)
         self._processes.append(process)
         return process
 

@@ -54,6 +54,8 @@ def train(answer) -> None:
         nonlocal left, start
         if left == 0:
             if start:
+                if torch.cuda.is_available():
+                    torch.cuda.synchronize()
                 answer(seconds=time.perf_counter() - start)
             line = sys.stdin.readline()
             if not line:

@@ -41,10 +41,10 @@ def potential(frame: Frame, seed: int = 1, **choices) -> Potential:
     return Potential.create(TYPE_MAP, frames=[frame], rng=np.random.default_rng(seed), **choices)
 
 
-def labelled(frame: Frame, seed: int = 2) -> Frame:
+def labelled(frame: Frame, seed: int = 2, **choices) -> Frame:
     """The frame with the labels of another random potential, and noise of 10 meV and 0.1 eV/Å."""
     rng = np.random.default_rng(seed)
-    truth = potential(frame, seed).evaluate(frame)
+    truth = potential(frame, seed, **choices).evaluate(frame)
     return replace(
         frame,
         energy=truth.energy + 0.01 * rng.normal(),

@@ -1,132 +1,27 @@
-// Kernels of `cuda_covariance`: P = s (A − Uᵀ U), A in lower-half tiles, U the pending columns.
-//
-// Compiled for REAL (double or float) and RHS, the right-hand sides that go through P together.
-// A row of a tile is 512 bytes: one 16-byte load by each lane of a warp. Sums over tiles, K and
-// H P Hᵀ are double in any case. No sum depends on the order in which blocks or threads run.
-//
-// Letters: t tile of w (TILE weights), r, i its row, j its column; q measurement; k pending column.
+// Kernels of `cuda_covariance` for which the number of right-hand sides does not matter. Compiled for REAL.
 
-#define LANE_COLUMNS (16 / (int)sizeof(REAL))
-#define TILE (WARP * LANE_COLUMNS)
-#define WARPS 8
-#define TILE_ROWS (TILE / WARPS)  // of one warp
-#define PENDING 32
-#define MICRO (TILE / 16)
-
-// columns of ``rows``, one line per tile t: first tile of P's row, first and last t of the block, weights
-enum { FIRST_TILE, FIRST_T, LAST_T, W0, W1, ROW_COLUMNS };
-// columns of ``strips``: tiles c0 ≤ c < c1 of row t
-enum { STRIP_T, C0, C1, STRIP_COLUMNS };
-// columns of ``segments``: tiles t0 ≤ t < t1 of one block
-enum { T0, T1, SEGMENT_COLUMNS };
-
-struct alignas(16) Vector { REAL x[LANE_COLUMNS]; };
-
-// tiled[t, k0 + q, j] = factor · M[q, w]: rows of weights cut into tiles, zeros at the ends of blocks.
-// Skipped if something went wrong before. grid: tiles of w; block: TILE threads
+// tiled[t, k0 + q, j] = factor · M[q, w]: rows of weights cut into tiles, zeros at the ends of blocks, and in
+// rows m ≤ q < written. Skipped if something went wrong before. grid: tiles of w; block: TILE threads
 extern "C" __global__ void pack(
-    REAL *tiled, int width, int k0, const double *M_qw, int m, int N, double factor, const int *rows,
-    const int *status) {
+    REAL *tiled, int width, int k0, const double *M_qw, int m, int written, int N, double factor,
+    const int *rows, const int *status) {
   const int t = blockIdx.x, j = threadIdx.x;
   if (*status) return;
   const int *row = rows + ROW_COLUMNS * t;
   const int w = row[W0] + j;
-  for (int q = 0; q < m; q++)
+  for (int q = 0; q < written; q++)
     tiled[((long long)t * width + k0 + q) * TILE + j] =
-        w < row[W1] ? (REAL)(factor * M_qw[(long long)q * N + w]) : (REAL)0;
+        q < m && w < row[W1] ? (REAL)(factor * M_qw[(long long)q * N + w]) : (REAL)0;
 }
 
-// y_r += A_rc x_c and y_c += A_rcᵀ x_r: each tile is read once and used twice.
-// A block takes a strip of one tile row; row_sums[strip, q, i], column_sums[tile, q, j].
-// Blocks beyond the strips take a segment of the pending columns: Z[segment, k, q] = Σ U x.
-extern "C" __global__ void __launch_bounds__(WARPS * WARP) multiply(
-    const REAL *tiles, const REAL *pending, int n_k, const REAL *X, const int *rows, const int *strips,
-    int n_strips, const int *segments, double *row_sums, double *column_sums, double *Z_parts) {
-  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-  if ((int)blockIdx.x >= n_strips) {
-    const int g = blockIdx.x - n_strips;
-    const int *segment = segments + SEGMENT_COLUMNS * g;
-    for (int k = warp; k < n_k; k += WARPS)
-      for (int q = 0; q < RHS; q++) {
-        double z = 0;
-        for (int t = segment[T0]; t < segment[T1]; t++) {
-          const REAL *u = pending + ((long long)t * PENDING + k) * TILE, *x = X + ((long long)t * RHS + q) * TILE;
-          REAL s = 0;
-          for (int j = lane; j < TILE; j += WARP) s += u[j] * x[j];
-          z += s;
-        }
-        z = warp_sum(z);
-        if (lane == 0) Z_parts[((long long)g * PENDING + k) * RHS + q] = z;
-      }
-    return;
-  }
-  __shared__ REAL x_r[RHS][TILE];
-  __shared__ REAL columns[WARPS][RHS][TILE];
-  const int *strip = strips + STRIP_COLUMNS * blockIdx.x;
-  const int r = strip[STRIP_T];
-  const int *row = rows + ROW_COLUMNS * r;
-  for (int x = threadIdx.x; x < RHS * TILE; x += WARPS * WARP) x_r[x / TILE][x % TILE] = X[(long long)r * RHS * TILE + x];
-  __syncthreads();
-  REAL y_r[RHS][TILE_ROWS];
-#pragma unroll
-  for (int q = 0; q < RHS; q++)
-#pragma unroll
-    for (int i = 0; i < TILE_ROWS; i++) y_r[q][i] = 0;
-  for (int c = strip[C0]; c < strip[C1]; c++) {
-    const long long tile = row[FIRST_TILE] + c - row[FIRST_T];
-    const Vector *a = (const Vector *)(tiles + tile * TILE * TILE) + warp * TILE_ROWS * WARP + lane;
-    Vector x_c[RHS], y_c[RHS];
-#pragma unroll
-    for (int q = 0; q < RHS; q++) {
-      x_c[q] = ((const Vector *)(X + ((long long)c * RHS + q) * TILE))[lane];
-      y_c[q] = Vector();
-    }
-#pragma unroll
-    for (int i0 = 0; i0 < TILE_ROWS; i0 += 8) {
-      Vector rows_of_a[8];  // eight loads in flight before the first is used
-#pragma unroll
-      for (int i = 0; i < 8; i++) rows_of_a[i] = a[(i0 + i) * WARP];
-#pragma unroll
-      for (int i = 0; i < 8; i++)
-#pragma unroll
-        for (int q = 0; q < RHS; q++) {
-          const REAL x = x_r[q][warp * TILE_ROWS + i0 + i];
-#pragma unroll
-          for (int v = 0; v < LANE_COLUMNS; v++) {
-            y_r[q][i0 + i] += rows_of_a[i].x[v] * x_c[q].x[v];
-            y_c[q].x[v] += rows_of_a[i].x[v] * x;
-          }
-        }
-    }
-    if (c == r) break;  // a diagonal tile is stored whole; it is the last of its row
-#pragma unroll
-    for (int q = 0; q < RHS; q++)
-#pragma unroll
-      for (int v = 0; v < LANE_COLUMNS; v++) columns[warp][q][LANE_COLUMNS * lane + v] = y_c[q].x[v];
-    __syncthreads();
-    for (int x = threadIdx.x; x < RHS * TILE; x += WARPS * WARP) {
-      double sum = 0;
-      for (int n = 0; n < WARPS; n++) sum += columns[n][x / TILE][x % TILE];
-      column_sums[tile * RHS * TILE + x] = sum;
-    }
-    __syncthreads();
-  }
-#pragma unroll
-  for (int q = 0; q < RHS; q++)
-#pragma unroll
-    for (int i = 0; i < TILE_ROWS; i++) {
-      const double y = warp_sum(y_r[q][i]);
-      if (lane == 0) row_sums[((long long)blockIdx.x * RHS + q) * TILE + warp * TILE_ROWS + i] = y;
-    }
-}
-
-// K = s (A x − Uᵀ Z): the strips of row t, then the columns of the rows below it, then pending columns.
+// K = s (A x − Uᵀ Z): the strips of row t, then (where strips have the lower half alone) the columns of the
+// rows below it, then pending columns. ``width`` right-hand sides lie in the sums, the first m are wanted.
 // grid: tiles of w; block: GROUPS · TILE threads, which share the terms and add up in their order
 #define GROUPS 4
 extern "C" __global__ void __launch_bounds__(GROUPS * TILE) gather(
     const REAL *pending, int n_k, double scale, const int *rows, const int *first_strip,
     const int *tile_segments, const double *row_sums, const double *column_sums, const double *Z_parts,
-    int m, int N, double *K_qw) {
+    int halves, int width, int m, int N, double *K_qw) {
   __shared__ double parts[GROUPS][TILE];
   __shared__ double Z[PENDING];
   const int t = blockIdx.x, j = threadIdx.x % TILE, group = threadIdx.x / TILE;
@@ -134,15 +29,15 @@ extern "C" __global__ void __launch_bounds__(GROUPS * TILE) gather(
   for (int q = 0; q < m; q++) {
     for (int k = threadIdx.x; k < n_k; k += GROUPS * TILE) {
       double z = 0;
-      for (int g = tile_segments[2 * t]; g < tile_segments[2 * t + 1]; g++) z += Z_parts[((long long)g * PENDING + k) * RHS + q];
+      for (int g = tile_segments[2 * t]; g < tile_segments[2 * t + 1]; g++) z += Z_parts[((long long)g * PENDING + k) * width + q];
       Z[k] = z;
     }
     __syncthreads();
     double y = 0;
-    for (int s = first_strip[t] + group; s < first_strip[t + 1]; s += GROUPS) y += row_sums[((long long)s * RHS + q) * TILE + j];
-    for (int r = t + 1 + group; r <= row[LAST_T]; r += GROUPS) {
+    for (int s = first_strip[t] + group; s < first_strip[t + 1]; s += GROUPS) y += row_sums[((long long)s * width + q) * TILE + j];
+    for (int r = t + 1 + group; halves && r <= row[LAST_T]; r += GROUPS) {
       const long long tile = rows[ROW_COLUMNS * r + FIRST_TILE] + t - row[FIRST_T];
-      y += column_sums[(tile * RHS + q) * TILE + j];
+      y += column_sums[(tile * width + q) * TILE + j];
     }
     for (int k = group; k < n_k; k += GROUPS) y -= Z[k] * pending[((long long)t * PENDING + k) * TILE + j];
     parts[group][j] = y;
@@ -169,16 +64,35 @@ extern "C" __global__ void gram(
   }
 }
 
-// G = C⁻¹ K by forward substitution, in place: G_q = (K_q − Σ_{p<q} C_qp G_p)/C_qq.  a thread per weight
+// G = C⁻¹ K by forward substitution, in place: G_q = (K_q − Σ_{p<q} C_qp G_p)/C_qq, AT_ONCE rows q together, so
+// that the rows before them are read once for all.  a thread per weight
+#define AT_ONCE 8
 extern "C" __global__ void whiten(double *K_qw, const double *C_qq, int m, int N) {
   const int w = blockIdx.x * blockDim.x + threadIdx.x;
   if (w >= N) return;
-  for (int q = 0; q < m; q++) {
-    double y = K_qw[(long long)q * N + w];
-    for (int p = 0; p < q; p++) y -= C_qq[q * m + p] * K_qw[(long long)p * N + w];
-    K_qw[(long long)q * N + w] = y * (1.0 / C_qq[q * m + q]);
+  for (int q0 = 0; q0 < m; q0 += AT_ONCE) {
+    double y[AT_ONCE];
+#pragma unroll
+    for (int a = 0; a < AT_ONCE; a++) y[a] = q0 + a < m ? K_qw[(long long)(q0 + a) * N + w] : 0;
+    for (int p = 0; p < q0; p++) {
+      const double G = K_qw[(long long)p * N + w];
+#pragma unroll
+      for (int a = 0; a < AT_ONCE; a++)
+        if (q0 + a < m) y[a] -= C_qq[(q0 + a) * m + p] * G;
+    }
+#pragma unroll
+    for (int a = 0; a < AT_ONCE; a++)
+      if (q0 + a < m) {
+        const double *C = C_qq + (q0 + a) * m + q0;
+#pragma unroll
+        for (int b = 0; b < a; b++) y[a] -= C[b] * y[b];
+        y[a] *= 1.0 / C[a];
+        K_qw[(long long)(q0 + a) * N + w] = y[a];
+      }
   }
 }
+
+#define MICRO (TILE / 16)
 
 // A ← s (A − UᵀU).  grid: tiles of P; block: 16 · 16 threads with MICRO · MICRO numbers each
 extern "C" __global__ void __launch_bounds__(256) fold(

@@ -9,7 +9,7 @@ __device__ __forceinline__ void fail(int *status, double *detail, int code, doub
   *status = code, detail[0] = value, detail[1] = q;
 }
 
-// l. 8:  S = λ R + H P Hᵀ = C Cᵀ;  z = C⁻¹ error.  Column by column: a block of threads, rows shared out
+// l. 8:  S = λ R + H P Hᵀ = C Cᵀ;  z = C⁻¹ error.  Column by column, by one block of threads
 extern "C" __global__ void innovation(
     const double *HPH_qq, const double *R_qq, const double *error_q, int m, double lam, int *status,
     double *detail, double *S_qq, double *C_qq, double *z_q, double *nis) {
@@ -47,10 +47,12 @@ extern "C" __global__ void innovation(
     __syncthreads();
     if (n == 0) z_q[q] /= C_qq[q * m + q];
     __syncthreads();
-    for (int r = q + 1 + n; r < m; r += stride) {
-      for (int c = q + 1; c <= r; c++) C_qq[r * m + c] -= C_qq[r * m + q] * C_qq[c * m + q];
-      z_q[r] -= C_qq[r * m + q] * z_q[q];
+    const int rest = m - q - 1;
+    for (int x = n; x < rest * rest; x += stride) {
+      const int r = q + 1 + x / rest, c = q + 1 + x % rest;
+      if (c <= r) C_qq[r * m + c] -= C_qq[r * m + q] * C_qq[c * m + q];
     }
+    for (int r = q + 1 + n; r < m; r += stride) z_q[r] -= C_qq[r * m + q] * z_q[q];
     __syncthreads();
   }
   if (n == 0 && !bad) {

@@ -197,6 +197,17 @@ const char *launch(void (*kernel)(A...), unsigned gx, unsigned gy, unsigned thre
   return failure;
 }
 
+// Bits of a warp's lanes: those below the block's end, all of which take part.
+inline unsigned ballot(bool value) {
+  int turn = fibres[current].turn ^= 1;
+  fibres[current].exchanged[turn] = value;
+  give_way(AT_WARP);
+  unsigned bits = 0;
+  for (int lane = 0; lane < 32 && current / 32 * 32 + lane < (int)blockDim.x; lane++)
+    bits |= unsigned(fibres[current / 32 * 32 + lane].exchanged[turn]) << lane;
+  return bits;
+}
+
 template <class T> T exchange(T value, int source) {
   static_assert(sizeof(T) <= sizeof(double));
   int turn = fibres[current].turn ^= 1;
@@ -213,6 +224,9 @@ template <class T> T exchange(T value, int source) {
 inline void __syncthreads() { emulator::give_way(emulator::AT_BLOCK); }
 template <class T> T __shfl_down_sync(unsigned, T x, int d) { return emulator::exchange(x, emulator::current % 32 + d); }
 template <class T> T __shfl_sync(unsigned, T x, int lane) { return emulator::exchange(x, lane); }
+inline unsigned __ballot_sync(unsigned, bool x) { return emulator::ballot(x); }
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int atomicAdd(int *x, int y) { int old = *x; *x += y; return old; }
 inline int atomicCAS(int *x, int if_this, int y) { int old = *x; if (old == if_this) *x = y; return old; }
 
 #define EMULATE(kernel)                                                                                   \

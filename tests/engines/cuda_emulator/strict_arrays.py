@@ -1,6 +1,8 @@
-"""An array module like CuPy: NumPy inside, but its arrays refuse NumPy's and count the copies to the host.
+"""An array module like CuPy: NumPy inside, but its arrays refuse NumPy's and count what the host waits for.
 
-    xp.asarray(numpy_array)      an upload               array.get(), float(array), bool(array)   a wait
+    xp.asarray(numpy_array), array[numpy_array]     an upload
+    array.get(), float(array), bool(array), …       a wait: something is copied to the host
+    xp.nonzero(array), array[mask], xp.sort, …      a wait too: CuPy does not come back before it is done
 
 New arrays are fenced (a kernel that writes outside is found) and `empty` is filled with NaN.
 """
@@ -11,11 +13,21 @@ import sys
 
 import numpy as np
 
+#: Functions of CuPy's that look at their result before they return: what has a size that depends on the data,
+#: Thrust's sorts, and what checks how a factorisation went.
+WAITING = frozenset((
+    "nonzero", "flatnonzero", "argwhere", "unique", "bincount", "extract", "compress", "repeat", "setdiff1d",
+    "sort", "argsort", "lexsort", "partition", "argpartition", "median", "percentile", "quantile",
+    "inv", "solve", "cholesky", "eigh", "eigvalsh", "svd", "lstsq", "det",
+))  # fmt: skip
+
 FENCE = 64
 FENCE_BYTE = 0xA5
 #: Names of what made the host wait for the device, and of what was uploaded.
 waits: list[str] = []
 uploads: list[int] = []
+#: Bytes of each array that was made by `empty` or `zeros`.
+allocated: list[int] = []
 
 
 class ndarray(np.ndarray):
@@ -38,12 +50,15 @@ class ndarray(np.ndarray):
         return out[0] if out is not None else _strict(result)
 
     def __array_function__(self, function, types_, args, kwargs):
+        _note_wait(function.__name__, args)
         return _strict(function(*_plain(args), **_plain(kwargs)))
 
     def __getitem__(self, index):
+        _note_index(index)
         return _strict(self.view(np.ndarray)[_plain(index)])
 
     def __setitem__(self, index, value):
+        _note_index(index)
         self.view(np.ndarray)[_plain(index)] = _plain(value)
 
     def __bool__(self):
@@ -63,6 +78,30 @@ class ndarray(np.ndarray):
 
     def tolist(self):
         return self.get().tolist()
+
+    item = tolist
+
+    def __complex__(self):
+        raise NotImplementedError
+
+    def __iter__(self):
+        return (self[k] for k in range(len(self)))
+
+    def __format__(self, spec):
+        return format(self.get(), spec)
+
+    def __repr__(self):
+        return repr(self.get())
+
+    __str__ = __repr__
+
+    def nonzero(self):
+        waits.append("nonzero")
+        return _strict(self.view(np.ndarray).nonzero())
+
+    def sort(self, *args, **kwargs):
+        waits.append("sort")
+        self.view(np.ndarray).sort(*args, **kwargs)
 
 
 for _name in (
@@ -84,6 +123,20 @@ for _name in (
         return _strict(getattr(self.view(np.ndarray), _name)(*_plain(args), **_plain(kwargs)))
 
     setattr(ndarray, _name, _method)
+
+
+def _note_wait(name: str, args) -> None:
+    if name in WAITING or (name == "where" and len(args) == 1):
+        waits.append(name)
+
+
+def _note_index(index) -> None:
+    """A mask is counted before it is used, which the host waits for; lists are uploaded."""
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, ndarray) and part.dtype == bool and part.ndim:
+            waits.append("mask")
+        elif isinstance(part, list):
+            uploads.append(8 * len(part))
 
 
 def _plain(value):
@@ -108,6 +161,7 @@ def empty(shape, dtype=float):
     dtype = np.dtype(dtype)
     shape = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
     n = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    allocated.append(n)
     memory = np.full(n + 2 * FENCE, FENCE_BYTE, np.uint8)
     array = memory[FENCE : FENCE + n].view(dtype).reshape(shape)
     array[...] = np.nan if dtype.kind == "f" else -(2**30) if dtype.kind == "i" else 0
@@ -164,6 +218,7 @@ def __getattr__(name: str):
         return value
 
     def call(*args, **kwargs):
+        _note_wait(name, args)
         return _strict(value(*_plain(args), **_plain(kwargs)))
 
     return call
