@@ -279,6 +279,19 @@ class CoupledTiledCovariance(TiledCovariance):
         if is_over(self._n_pending, len(G_qw)):
             self.fold()
 
+    @property
+    def window(self) -> tuple[np.ndarray, float]:
+        """U (k, N), float64, and s."""
+        t, j = self._tile_of_weight()
+        return self._pending[t, : self._n_pending, j].T.astype(np.float64), self._scale
+
+    @window.setter
+    def window(self, U_and_scale: tuple[np.ndarray, float]) -> None:
+        U_kw, self._scale = U_and_scale
+        rows = self._plan.rows
+        kernels.pack(self._pending, 0, np.ascontiguousarray(U_kw), 1.0, rows, 0, len(rows))
+        self._n_pending = len(U_kw)
+
 
 def _make_plan(blocks: Blocks, T: int, coupled: bool = False) -> _Plan:
     """``coupled``: U H is the sum over all weights, as if all segments were of one block."""

@@ -307,7 +307,6 @@ class CudaCovariance:
         return self.device.xp.asarray(t), self.device.xp.asarray(np.arange(len(t)) - rows[t, 3])
 
 
-@cache
 class CoupledCudaCovariance(CudaCovariance):
     """Twin of `kalman.coupled.CoupledCovariance`: the pending columns are its U, a fold ends its window."""
 
@@ -321,11 +320,28 @@ class CoupledCudaCovariance(CudaCovariance):
         if is_over(self._n_pending, len(G_qw)):
             self.fold()
 
+    @property
+    def window(self) -> tuple[np.ndarray, float]:
+        """U (k, N), float64, and s, on the host."""
+        t, j = (to_numpy(index) for index in self._tile_of_weight)
+        U_tkj = to_numpy(self._pending[:, : self._n_pending]).astype(np.float64)
+        return U_tkj.transpose(0, 2, 1)[t, j].T, self._scale
+
+    @window.setter
+    def window(self, U_and_scale: tuple[np.ndarray, float]) -> None:
+        U_kw, self._scale = U_and_scale
+        t, j = self._tile_of_weight
+        U_kw = self.device.xp.asarray(np.ascontiguousarray(U_kw), dtype=self.dtype)
+        for k in range(len(U_kw)):
+            self._pending[t, k, j] = U_kw[k]
+        self._n_pending = len(U_kw)
+
 
 #: By the name that a stored filter has.
 CUDA_COVARIANCES = {"cuda": CudaCovariance, "cuda coupled": CoupledCudaCovariance}
 
 
+@cache
 def panels(m: int) -> tuple[int, ...]:
     """How m right-hand sides go through P at the least cost: the last panel may have room to spare.
 

@@ -20,10 +20,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kalmandp.arrays import to_numpy
-from kalmandp.engines.cuda_covariance import CUDA_COVARIANCES, CudaCovariance
+from kalmandp.engines.cuda_covariance import CUDA_COVARIANCES
 from kalmandp.engines.cuda_launch import THREADS, CupyDevice, Device, blocks_for
 from kalmandp.errors import FilterError, require
 from kalmandp.kalman.blocks import Blocks
+from kalmandp.kalman.coupled import CoupledCovariance, move
+from kalmandp.kalman.covariance import DenseCovariance
 from kalmandp.kalman.filter import RLEKF, UpdateInfo
 
 #: What ``status`` of filter.cu says.
@@ -207,8 +209,7 @@ class CudaRLEKF(RLEKF):
             source = RLEKF.from_state(state).covariance
             kind = "cuda coupled" if kind.endswith(" coupled") else "cuda"
             new.covariance = CUDA_COVARIANCES[kind](new.blocks, 1.0, source.dtype, device)
-            for l in range(len(new.blocks)):
-                new.covariance.assign(l, source.dense(l))
+            move(source, new.covariance)
         new.weights = device.xp.asarray(new.weights)
         new._begin(device, kind)
         return new
@@ -220,23 +221,19 @@ def _places(m: int) -> list[int]:
 
 
 def for_the_host(state: dict[str, Any]) -> dict[str, Any]:
-    """The state of a CUDA filter as one that `RLEKF.from_state` reads without a device: P in full blocks.
-
-    A window of coupled blocks ends with it.
-    """
+    """The state of a CUDA filter as one that `RLEKF.from_state` reads without a device: P in full blocks."""
     kind = state["covariance"]
     kind = kind.decode() if isinstance(kind, bytes) else str(kind)
     if kind not in CUDA_COVARIANCES:
         return state
     blocks = Blocks(tuple(np.asarray(state["block_sizes"]).tolist()))
     P = {name[2:]: value for name, value in state.items() if name.startswith("P/")}
-    covariance = CudaCovariance.from_state(blocks, P, HostArrays())
+    there = CUDA_COVARIANCES[kind].from_state(blocks, P, HostArrays())
+    here = (CoupledCovariance if there.coupled else DenseCovariance)(blocks, 1.0, there.dtype)
+    move(there, here)
     rest = {name: value for name, value in state.items() if not name.startswith("P/")}
-    squares = {f"P/block_{l:04d}": covariance.dense(l).astype(covariance.dtype) for l in range(len(blocks))}
-    if kind == "cuda":
-        return {**rest, **squares, "covariance": "dense"}
-    empty = np.zeros((0, blocks.n_weights), covariance.dtype)
-    return {**rest, **squares, "P/pending": empty, "P/scale": 1.0, "covariance": "dense coupled"}
+    squares = {f"P/{name}": value for name, value in here.state(copy=False).items()}
+    return {**rest, **squares, "covariance": kind.replace("cuda", "dense")}
 
 
 class HostArrays:

@@ -36,6 +36,19 @@ def is_over(k: int, m: int) -> bool:
     return k + m > WINDOW
 
 
+def move(source: Any, target: Any) -> None:
+    """Give ``target``, new, the P of ``source``: two forms of one covariance, a window's U with it."""
+    if not (hasattr(source, "window") and hasattr(target, "window")):
+        for l in range(len(source.blocks)):
+            target.assign(l, source.dense(l))
+        return
+    U_kw, scale = source.window
+    for l, w in enumerate(source.blocks):
+        # P_l = s (A_l − U_lᵀ U_l)
+        target.assign(l, to_numpy(source.dense(l)) / scale + U_kw[:, w].T @ U_kw[:, w])
+    target.window = U_kw, scale
+
+
 class CoupledCovariance:
     """Coupled blocks, the reference: `DenseCovariance` for A, and U beside it. Same methods and meaning.
 
@@ -101,6 +114,16 @@ class CoupledCovariance:
         """Set block l to the symmetric matrix ``P_ww`` (n_l, n_l), and end the window for the others."""
         self.cut()
         self.A.assign(l, P_ww)
+
+    @property
+    def window(self) -> tuple[np.ndarray, float]:
+        """U (k, N), float64, and s."""
+        return to_numpy(self._U_kw).astype("float64"), self._scale
+
+    @window.setter
+    def window(self, U_and_scale: tuple[np.ndarray, float]) -> None:
+        U_kw, self._scale = U_and_scale
+        self._U_kw = namespace(self._U_kw).asarray(U_kw, dtype=self.dtype)
 
     def state(self, copy: bool = True) -> dict[str, Any]:
         """A, U and s as they are: what goes on from here has the same bits."""

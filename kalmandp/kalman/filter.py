@@ -33,6 +33,7 @@ import numpy as np
 from kalmandp.arrays import namespace, to_numpy
 from kalmandp.errors import FilterError, InputError, require
 from kalmandp.kalman.blocks import BLOCK_SIZE, Blocks, Part, partition
+from kalmandp.kalman.coupled import move
 from kalmandp.kalman.covariance import Covariance
 
 
@@ -272,8 +273,7 @@ class RLEKF:
     def _moved_to(self, covariance: str) -> RLEKF:
         dtype = self.covariance.dtype
         moved = _covariance_class(covariance)(self.blocks, 1.0, dtype)
-        for l in range(len(self.blocks)):
-            moved.assign(l, self.covariance.dense(l))
+        move(self.covariance, moved)
         self.covariance, self._kind = moved, covariance
         return self
 

@@ -301,7 +301,8 @@ def test_coupled_blocks(dtype, m, updates):
     cut, _ = pair(ODD, dtype)
     for H, error, R in random_updates(261, m, updates, 3):
         cut.update(H, error, R)
-    assert np.abs(cut.weights - kalman.weights).max() > 1e-3
+    # 40 numbers end every window at once, and are then no other than Algorithm 1's
+    assert (np.abs(cut.weights - kalman.weights).max() > 1e-3) == (m < 32)
 
 
 def test_a_coupled_filter_moves_between_host_and_device():
@@ -318,7 +319,12 @@ def test_a_coupled_filter_moves_between_host_and_device():
     here = RLEKF.from_state(for_the_host(twin.state()), covariance="tiled coupled")
     there = CudaRLEKF.from_state(here.state(), device=device)
     assert there.state()["covariance"] == "cuda coupled"
-    compare(here, there, 1e-14)
+    for H, error, R in random_updates(261, 2, 7, 9):  # what was known of two blocks together came along
+        for filter_ in (twin, there):
+            filter_.update(device.xp.asarray(H), error, R)
+        here.update(H, error, R)
+    assert_allclose(there.weights.get(), twin.weights.get(), rtol=0, atol=1e-11)
+    compare(here, there, 1e-11)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -92,6 +92,18 @@ def test_goes_on_with_the_same_bits(covariance, updates):
 
 
 @pytest.mark.parametrize("covariance", COUPLED)
+@pytest.mark.parametrize("other", COUPLED)
+def test_another_form_of_p_goes_on_in_the_same_window(covariance, other):
+    kalman, _ = pair(covariance)
+    take_in(kalman, np.random.default_rng(5), 5, 2)
+    moved = RLEKF.from_state(kalman.state(), covariance=other)
+    for k in (kalman, moved):
+        take_in(k, np.random.default_rng(6), 20, 2)
+    # rounding, of P = s(A − UᵀU) taken apart and put together
+    assert_allclose(moved.weights, kalman.weights, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("covariance", COUPLED)
 def test_variances_are_of_p(covariance):
     kalman, _ = pair(covariance, P0=2.0)
     take_in(kalman, np.random.default_rng(7), 5, 2)
