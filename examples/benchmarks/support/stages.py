@@ -94,8 +94,9 @@ def in_cycles(seconds: Clock, cycle: int) -> Clock:
 def frames(p: Potential, frame: Frame, block_size: int) -> Clocks:
     """Whole RLEKF frames, environment included, neighbours kept as in training."""
     pairs = [neighbour_pairs(frame, p.architecture.rcut)]
-    default = replace(PRESETS["default"], block_size=block_size)
-    single = replace(default, covariance_dtype="float32")
+    default = replace(PRESETS["default"], block_size=min(block_size, PRESETS["default"].block_size))
+    large = replace(PRESETS["default"], block_size=block_size, coupled=False)
+    single = replace(large, covariance_dtype="float32")
     clocks: Clocks = {}
 
     def add(stage: str, trainer: KalmanTrainer, measurement: str) -> None:
@@ -111,7 +112,8 @@ def frames(p: Potential, frame: Frame, block_size: int) -> Clocks:
         return KalmanTrainer(p.with_engine(None), choices, np.random.default_rng(1))
 
     add(SIGNED, trainer(replace(PRESETS["paper"], block_size=block_size)), "signed")
-    for dtype, one in (("float64", trainer(default)), ("float32", trainer(single))):
+    add(f"frame, the default (4 updates of 2, N_b {default.block_size}), float64", trainer(default), "paired")
+    for dtype, one in (("float64", trainer(large)), ("float32", trainer(single))):
         if dtype == "float32":
             add("frame, signed, float32", one, "signed")
         add(f"frame, paired (4 updates of 2), {dtype}", one, "paired")

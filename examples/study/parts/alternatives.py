@@ -5,18 +5,20 @@ from __future__ import annotations
 from runs import Optimizer, Study, optimizer, with_keys
 
 ALTERNATIVES: dict[str, dict] = {
+    "blocks not coupled": {"coupled": False},
+    "not coupled, N_b 5120": {"coupled": False, "block_size": 5120},
+    "N_b 5120": {"block_size": 5120},
     "fixed R": {"adapt": 0.0},
+    "γ 2": {"adapt": 2.0},
     "σ_E × 5": {"sigma_e": 0.005},
     "σ_F × 3": {"sigma_f": 0.1},
-    "σ_E ÷ 3, σ_F ÷ 3": {"sigma_e": 0.0003, "sigma_f": 0.01},
     "P₀ 0.01": {"p0": 0.01},
     "λ₁ 0.98, ν 0.9987": {"lam": 0.98, "nu": 0.9987},
     "signed": {"measurement": "signed"},
     "joint": {"measurement": "joint"},
-    "matrix": {"measurement": "matrix"},
 }
 #: Presets beside them: the paper's Algorithm 1 and the public codes.
-PRESETS = ("paper", "deepmd", "matpl")
+PRESETS = ("paper", "deepmd")
 
 
 def alternatives(study: Study) -> list[Optimizer]:
