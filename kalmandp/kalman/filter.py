@@ -71,7 +71,8 @@ class RLEKF:
     lam, nu : the memory factor λ of the first update and its rate ν: λ ← νλ + 1 − ν
     process_noise : q ≥ 0, added to the diagonal of P after each update; it may be changed at any time
     covariance : ``"dense"`` (the plain reference), ``"tiled"`` (halves, the fused CPU engine) or
-        ``"cuda"`` (halves, on a GPU; the weights are CuPy's); or a class that offers
+        ``"cuda"`` (halves, on a GPU; the weights are CuPy's); each also as ``"dense coupled"`` …, which
+        keeps blocks coupled for a window (`kalman.coupled`); or a class that offers
         `kalmandp.kalman.Covariance`
     dtype : ``"float64"`` or ``"float32"``: the numbers of P. Weights are float64 in any case.
     copy : False to keep ``weights`` itself, a writeable float64 array: `update` then changes the caller's

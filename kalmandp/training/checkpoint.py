@@ -4,7 +4,8 @@
     /json           input, model, info, generator, versions: JSON texts, stored as bytes (uint8)
     /potential      weights (N,) float64, davg, dstd, bias_atom_e, out_bias: the model as it is now
     /optimizer      of a Kalman filter: weights (N,), block_sizes (L,);
-                    attributes lam, nu, process_noise, updates, covariance ("tiled", "cuda", "dense")
+                    attributes lam, nu, process_noise, updates, covariance ("tiled", "cuda", "dense";
+                    with coupled blocks "tiled coupled", …)
                     of Adam: weights, m, v (N,); attribute updates
     /optimizer/P    the covariance, see below
     /feed           order: numbers of the frames in this epoch; attributes epoch, position
@@ -25,6 +26,9 @@ that are not folded in yet:
              the tiles j = 0 … i, in this order. Tile (i, j) holds A[iT:iT + T, jT:jT + T]; the upper half
              follows from A = Aᵀ, and what lies beyond n_l is zero.
     pending  (Σ t_l, number of columns, T): U[k, tT + c] = pending[t, k, c], t counted through all blocks
+
+With coupled blocks P has, beside these P_l, what U leaves between blocks: P = scale (diag(A_1, …, A_L) − UᵀU),
+see `kalman.coupled`; "dense coupled" has its U as pending (number of columns, N).
 
 Numbers are float64, or float32 if P is kept so. With the setting ``checkpoint_dtype: "float32"`` the file
 has P rounded to float32 though the run keeps it in float64 (its data sets then have the attribute dtype,
