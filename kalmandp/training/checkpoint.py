@@ -27,7 +27,7 @@ that are not folded in yet:
              follows from A = Aᵀ, and what lies beyond n_l is zero.
     pending  (Σ t_l, number of columns, T): U[k, tT + c] = pending[t, k, c], t counted through all blocks
 
-With coupled blocks P has, beside these P_l, what U leaves between blocks: P = scale (diag(A_1, …, A_L) − UᵀU),
+With coupled blocks P has, beside these P_l, what U leaves between blocks: P = scale (diag(A_l) − UᵀU),
 see `kalman.coupled`; "dense coupled" has its U as pending (number of columns, N).
 
 Numbers are float64, or float32 if P is kept so. With the setting ``checkpoint_dtype: "float32"`` the file
