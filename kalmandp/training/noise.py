@@ -90,12 +90,16 @@ class AdaptiveNoise:
     For each kind c of number (energy, force, …) with the rule's variance R⁰::
 
         ρ_c ← ρ_c + (1 − β)(error²/R⁰ − ρ_c)                      β = MEMORY
-        R   = R⁰ max(1, γ min(ρ_c, ρ_force))
+        ι_c ← ι_c + (1 − β)(max(0, error² − H P Hᵀ)/R⁰ − ι_c)
+        R   = R⁰ max(1, γ min(ρ_c, max(ρ_force, ι_c)))
 
     An extended Kalman filter takes the model for linear; while the errors are large that is wrong, and
     with the R of a converged model the first steps are far too long. With this R they are as long as the
-    errors are trustworthy, and R⁰ is what R comes down to in the end. No kind's R grows more than that of
-    the forces, of which there are most: an energy that is far off must not be the less heeded for it.
+    errors are trustworthy, and R⁰ is what R comes down to in the end.
+
+    An energy that is far off must not be the less heeded for it: its R grows no more than that of the forces,
+    of which there are most, as long as P says that the weights may still account for the error. What P does
+    not account for, ι, is noise: labels that contradict each other, or that no such model can have.
 
     What a step's updates did counts from the next step on, so that nobody has to wait for them (the very
     first numbers of a kind count at once).
@@ -110,41 +114,51 @@ class AdaptiveNoise:
     def __init__(self, factor: float):
         self.factor = factor
         self._usual: dict[str, float] = {}
-        self._seen: list[tuple[str, float]] = []
+        self._unexplained: dict[str, float] = {}
+        self._seen: list[tuple[str, float, float]] = []
 
     def noise(self, kind_q, noise_q, error_q):
         """R (m,) of a measurement whose rule says ``noise_q``."""
         if not all(kind in self._usual for kind in kind_q):
-            for kind, ratio in _ratios(kind_q, noise_q, error_q).items():
+            for kind, ratio in _means(kind_q, to_numpy(error_q) ** 2 / noise_q).items():
                 self._usual.setdefault(kind, ratio)
         return np.asarray(noise_q) * [self._growth(kind) for kind in kind_q]
 
     def _growth(self, kind: str) -> float:
-        rho = min(self._usual[kind], self._usual.get("force", np.inf))
-        return max(1.0, self.factor * rho)
+        others = max(self._usual.get("force", np.inf), self._unexplained.get(kind, 0.0))
+        return max(1.0, self.factor * min(self._usual[kind], others))
 
-    def see(self, kind_q, noise_q, error_q) -> None:
-        """Tell the errors of an update; they count once `begin_step` was called."""
-        self._seen += _ratios(kind_q, noise_q, error_q).items()
+    def see(self, kind_q, noise_q, error_q, S_qq, lam: float) -> None:
+        """Tell the errors of an update and its S = λR + H P Hᵀ; they count once `begin_step` was called."""
+        R_q = np.asarray(noise_q) * [self._growth(kind) for kind in kind_q]
+        HPH_q = np.diagonal(to_numpy(S_qq)) - lam * R_q
+        square_q = to_numpy(error_q) ** 2
+        all_of = _means(kind_q, square_q / noise_q)
+        rest_of = _means(kind_q, np.maximum(square_q - HPH_q, 0.0) / noise_q)
+        self._seen += [(kind, all_of[kind], rest_of[kind]) for kind in all_of]
 
     def begin_step(self) -> None:
         """Take what was seen into account."""
-        for kind, ratio in self._seen:
-            self._usual[kind] += (1.0 - self.MEMORY) * (ratio - self._usual[kind])
+        part = 1.0 - self.MEMORY
+        for kind, ratio, rest in self._seen:
+            self._usual[kind] += part * (ratio - self._usual[kind])
+            before = self._unexplained.get(kind, 0.0)
+            self._unexplained[kind] = before + part * (rest - before)
         self._seen = []
 
     def state(self) -> dict:
         """Numbers for a checkpoint."""
         self.begin_step()
-        return {f"usual_{kind}": ratio for kind, ratio in self._usual.items()}
+        usual = {f"usual_{kind}": ratio for kind, ratio in self._usual.items()}
+        return usual | {f"unexplained_{kind}": rest for kind, rest in self._unexplained.items()}
 
     def restore(self, state: dict) -> None:
         """Go on from what `state` returned, among other things."""
-        self._usual = {k[6:]: float(v) for k, v in state.items() if k.startswith("usual_")}
+        of = lambda name: {k[len(name) :]: float(v) for k, v in state.items() if k.startswith(name)}
+        self._usual, self._unexplained = of("usual_"), of("unexplained_")
 
 
-def _ratios(kind_q, noise_q, error_q) -> dict[str, float]:
-    """The mean of error²/R of each kind in a measurement."""
-    ratio_q = to_numpy(error_q) ** 2 / np.asarray(noise_q)
+def _means(kind_q, value_q) -> dict[str, float]:
+    """The mean value of each kind in a measurement."""
     kinds = np.asarray(kind_q)
-    return {kind: float(ratio_q[kinds == kind].mean()) for kind in dict.fromkeys(kind_q)}
+    return {kind: float(value_q[kinds == kind].mean()) for kind in dict.fromkeys(kind_q)}

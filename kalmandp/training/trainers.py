@@ -200,7 +200,7 @@ class KalmanTrainer:
 
     def _note(self, update: int, kind_q, noise_q, error_q, info: UpdateInfo, refusal: Refusal | None) -> None:
         if self.adaptive is not None and info.accepted:
-            self.adaptive.see(kind_q, noise_q, error_q)
+            self.adaptive.see(kind_q, noise_q, error_q, info.innovation_variance, info.lam)
         found = innovations(kind_q, error_q, info.innovation_variance)
         nis, left_out = info.nis / len(error_q), not info.accepted
         self.log.append(
