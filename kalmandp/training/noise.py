@@ -128,10 +128,8 @@ class AdaptiveNoise:
         others = max(self._usual.get("force", np.inf), self._unexplained.get(kind, 0.0))
         return max(1.0, self.factor * min(self._usual[kind], others))
 
-    def see(self, kind_q, noise_q, error_q, S_qq, lam: float) -> None:
-        """Tell the errors of an update and its S = λR + H P Hᵀ; they count once `begin_step` was called."""
-        R_q = np.asarray(noise_q) * [self._growth(kind) for kind in kind_q]
-        HPH_q = np.diagonal(to_numpy(S_qq)) - lam * R_q
+    def see(self, kind_q, noise_q, error_q, HPH_q) -> None:
+        """Tell the errors of an update and what P said of them; they count once `begin_step` was called."""
         square_q = to_numpy(error_q) ** 2
         all_of = _means(kind_q, square_q / noise_q)
         rest_of = _means(kind_q, np.maximum(square_q - HPH_q, 0.0) / noise_q)

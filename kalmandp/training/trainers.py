@@ -65,8 +65,8 @@ class KalmanTrainer:
             )
         #: since the last `step` (or `measure`) began: what each update did, why it was left out if it was
         self.log: list[tuple[Update, Refusal | None]] = []
-        #: kind_q and noise_q of updates that were not waited for
-        self._enqueued: list[tuple[tuple[str, ...], np.ndarray]] = []
+        #: kind_q, the rule's noise_q and the R_q that was used, of updates that were not waited for
+        self._enqueued: list[tuple[tuple[str, ...], np.ndarray, np.ndarray]] = []
         blocks = partition(parts_of(potential.layout), choices.partition, choices.block_size)
         self.filter = self.device.filter(potential, blocks, choices)
 
@@ -184,9 +184,9 @@ class KalmanTrainer:
             asked = None if gate is None else accept
             info = self.device.take_in(self.filter, self.potential, H, error, noise_q, asked)
         if info is None:
-            self._enqueued.append((m.kind_q, scaled_q))
+            self._enqueued.append((m.kind_q, scaled_q, noise_q))
         else:
-            self._note(self.updates, m.kind_q, scaled_q, to_numpy(error), info, refusal)
+            self._note(self.updates, m.kind_q, scaled_q, noise_q, to_numpy(error), info, refusal)
         return info
 
     def settle(self):
@@ -198,9 +198,11 @@ class KalmanTrainer:
             self._note(first + n, *what, error_q, info, None)
         return done[-1][1] if done else None
 
-    def _note(self, update: int, kind_q, noise_q, error_q, info: UpdateInfo, refusal: Refusal | None) -> None:
+    def _note(self, update, kind_q, noise_q, R_q, error_q, info: UpdateInfo, refusal: Refusal | None) -> None:
         if self.adaptive is not None and info.accepted:
-            self.adaptive.see(kind_q, noise_q, error_q, info.innovation_variance, info.lam)
+            # S = λR + H P Hᵀ
+            HPH_q = np.diagonal(info.innovation_variance) - info.lam * R_q
+            self.adaptive.see(kind_q, noise_q, error_q, HPH_q)
         found = innovations(kind_q, error_q, info.innovation_variance)
         nis, left_out = info.nis / len(error_q), not info.accepted
         self.log.append(
