@@ -2,7 +2,8 @@
 
 The paper writes 1000 where Adam does not reach the baseline in its 30 epochs. Here longer schedules of Adam
 may be among the optimizers ("adam-300"): the one that is first at the baseline counts, and if none reaches
-it the ratio is a lower bound, "> x".
+it the ratio is a lower bound, "> x". Where most ratios are bounds, a second table has both run to what Adam
+does reach: 1.2 × the final error of its longest schedule.
 """
 
 from __future__ import annotations
@@ -24,14 +25,25 @@ def units(study: Study) -> list[Unit]:
     return table1.units(study)
 
 
-def ratios(study: Study, filter_name: str, kind: str, hold: int = curves.HOLD) -> dict[str, dict[str, Span]]:
+def ratios(
+    study: Study, filter_name: str, kind: str, hold: int = curves.HOLD, aim: str = "better"
+) -> dict[str, dict[str, Span]]:
     """Cost of Adam over that of a filter, by system and `COSTS`; medians over the seeds.
 
     Systems on which no seed has finished both the filter and Adam are left out.
+
+    Parameters
+    ----------
+    study, filter_name : of what, of whom
+    kind : "energy" or "force"
+    hold : evaluations in a row that have to be at the baseline
+    aim : "better", the paper's: the smaller error of the filter and of Adam with as many epochs; or "adam",
+        that of Adam's longest schedule
     """
     found = {}
     for system in study.systems:
-        seeds = [_of_seed(study, system, filter_name, kind, seed, hold) for seed in range(1, study.seeds + 1)]
+        numbers = range(1, study.seeds + 1)
+        seeds = [_of_seed(study, system, filter_name, kind, seed, hold, aim) for seed in numbers]
         known = [of for of in seeds if of is not None]
         if known:
             found[system.name] = {cost: curves.median([of[cost] for of in known]) for cost in COSTS}
@@ -39,7 +51,7 @@ def ratios(study: Study, filter_name: str, kind: str, hold: int = curves.HOLD) -
 
 
 def _of_seed(
-    study: Study, system, filter_name: str, kind: str, seed: int, hold: int
+    study: Study, system, filter_name: str, kind: str, seed: int, hold: int, aim: str
 ) -> dict[str, Span] | None:
     """The ratios of one seed; None if the filter's run or Adam's is not finished."""
     adams = [name for name in study.optimizers if not optimizer(name).is_kalman]
@@ -47,7 +59,9 @@ def _of_seed(
     results = {name: result for name, result in found.items() if result is not None}
     if filter_name not in results or "adam" not in results:
         return None
-    limit = curves.baseline([results[filter_name], results["adam"]], kind, paper.BASELINE)
+    longest = max((results[name] for name in adams if name in results), key=lambda r: r.curve["step"][-1])
+    aims = {"better": [results[filter_name], results["adam"]], "adam": [longest]}
+    limit = curves.baseline(aims[aim], kind, paper.BASELINE)
     _, clocks = seconds(study, system.name, results)
     cost_of = {name: curves.reached(r, kind, limit, clocks[name], hold) for name, r in results.items()}
     fast = cost_of.pop(filter_name)
@@ -91,6 +105,10 @@ def report(study: Study) -> None:
             continue
         touched = {kind: ratios(study, name, kind, hold=1) for kind in KINDS}
         parts += ["", f"## {name}", "", _table(by_kind, touched)]
+        to_adam = {kind: ratios(study, name, kind, aim="adam") for kind in KINDS}
+        to_touch = {kind: ratios(study, name, kind, hold=1, aim="adam") for kind in KINDS}
+        words = f"### {name}, to {paper.BASELINE} × the final error of Adam's longest schedule"
+        parts += ["", words, "", _table(to_adam, to_touch)]
         if name == filters[0]:
             _draw(study, name, by_kind)
     study.table("fig4", "\n".join(parts))
