@@ -25,27 +25,19 @@ Letters: t tile of w (T weights, the last of a block padded with zeros); T, k, q
 
 from __future__ import annotations
 
-from functools import cache, cached_property
-from math import prod, sqrt
+from functools import cached_property
+from math import sqrt
 from typing import Any
 
 import numpy as np
 
 from kalmandp.arrays import namespace, to_numpy
 from kalmandp.engines.cuda_launch import THREADS, CupyDevice, Device, Functions, blocks_for, check_memory
-from kalmandp.engines.cuda_plan import Plan, make_plan
+from kalmandp.engines.cuda_plan import NARROW, PENDING, Plan, make_plan, panels, work_bytes, work_shapes
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.covariance import stored
 
-#: Columns of U before they are folded in. A fold reads and writes A once: 2/32 of a read per column.
-PENDING = 32
-#: Right-hand sides that go through P together, and what that costs in reads of half of P: the kernels are
-#: compiled for each of these numbers. Up to 8 the memory decides (and a sum per tile, written and read);
-#: beyond, arithmetic: an estimate, for a GPU with 7 float64 operations to a byte, at two thirds of its peak.
-PANELS = {1: 1.03, 2: 1.06, 4: 1.12, 8: 1.25, 16: 2.2, 32: 3.4, 64: 6.7}
-#: The largest of them whose sums are those of the lower half.
-NARROW = 8
 #: Bytes of a row of a tile: 16 for each lane of a warp. T is 64 in float64 and 128 in float32.
 ROW_BYTES = 512
 
@@ -102,7 +94,7 @@ class CudaCovariance:
         itemsize = np.dtype(dtype).itemsize
         T = ROW_BYTES // itemsize
         plan = make_plan(blocks, T)
-        work = sum(_work_bytes(plan, T, itemsize, width) for width in set(panels(m)))
+        work = sum(work_bytes(plan, T, itemsize, width) for width in set(panels(m)))
         return (plan.n_tiles * T + len(plan.rows) * PENDING) * T * itemsize + work
 
     @property
@@ -154,7 +146,7 @@ class CudaCovariance:
         """X, row sums, column sums and Z; kept, so that updates allocate little."""
         if width not in self._work:
             xp = self.device.xp
-            shapes = _work_shapes(self._plan, self._T, width)
+            shapes = work_shapes(self._plan, self._T, width)
             dtypes = self.dtype, np.float64, np.float64, np.float64
             self._work[width] = tuple(xp.empty(s, d) for s, d in zip(shapes, dtypes, strict=True))
         return self._work[width]
@@ -301,34 +293,3 @@ class CudaCovariance:
         rows = self._plan.rows
         t = np.repeat(np.arange(len(rows)), rows[:, 4] - rows[:, 3])
         return self.device.xp.asarray(t), self.device.xp.asarray(np.arange(len(t)) - rows[t, 3])
-
-
-@cache
-def panels(m: int) -> tuple[int, ...]:
-    """How m right-hand sides go through P at the least cost: the last panel may have room to spare.
-
-    Examples
-    --------
-    >>> panels(2), panels(5), panels(13), panels(72)
-    ((2,), (8,), (16,), (64, 8))
-    """
-    if m <= 0:
-        return ()
-    ways = ((width, *panels(m - width)) for width in PANELS)
-    return min(ways, key=lambda way: (sum(PANELS[width] for width in way), len(way)))
-
-
-def _work_shapes(plan: Plan, T: int, width: int) -> tuple[tuple[int, ...], ...]:
-    """Shapes of X, row sums, column sums and Z for ``width`` right-hand sides."""
-    halves = width <= NARROW
-    return (
-        (len(plan.rows), width, T),
-        (len(plan.strips if halves else plan.wide_strips), width, T),
-        (plan.n_tiles if halves else 0, width, T),
-        (len(plan.segments), PENDING, width),
-    )
-
-
-def _work_bytes(plan: Plan, T: int, itemsize: int, width: int) -> int:
-    X, *sums = map(prod, _work_shapes(plan, T, width))
-    return itemsize * X + 8 * sum(sums)

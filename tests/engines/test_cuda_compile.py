@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from kalmandp.engines.cuda_covariance import NARROW, PANELS
 from kalmandp.engines.cuda_launch import OPTIONS, source
+from kalmandp.engines.cuda_plan import NARROW, PANELS
 
 ARCHITECTURES = ("80", "90", "100")
 #: Every source with every set of constants that the engines compile it with.

@@ -13,8 +13,9 @@ from numpy.testing import assert_allclose
 from textbook import bits
 
 from kalmandp.engines import cuda_plan
-from kalmandp.engines.cuda_covariance import NARROW, PANELS, CudaCovariance, panels
+from kalmandp.engines.cuda_covariance import CudaCovariance
 from kalmandp.engines.cuda_filter import CudaRLEKF, for_the_host
+from kalmandp.engines.cuda_plan import NARROW, PANELS, panels
 from kalmandp.errors import FilterError, InputError
 from kalmandp.kalman import RLEKF, Blocks
 
