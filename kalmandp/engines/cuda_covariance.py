@@ -49,7 +49,8 @@ class CudaCovariance:
     ----------
     blocks : the partition of the N weights
     P0 : the initial variances: one number or an array (N,), of NumPy or CuPy
-    dtype : of the tiles and the pending columns. Sums over tiles, K, and H P Hᵀ are float64 always.
+    dtype : of the tiles, the pending columns and sums of a few hundred products; longer sums, K and H P Hᵀ
+        are float64 always.
     device : where P lives; by default the current CUDA device
 
     Raises

@@ -81,6 +81,20 @@ def test_many_right_hand_sides_in_several_strips(monkeypatch):
         assert len(full) == 0 or m > NARROW
 
 
+@pytest.mark.parametrize("m", [2, 16])
+def test_long_sums_of_single_precision_are_exact_enough(m):
+    """K of 1,100 weights in float32: rounding of a few hundred products, however many tiles there are."""
+    rng, device = np.random.default_rng(0), on_device.emulated()
+    P = rng.normal(size=(1100, 1100)).astype(np.float32).astype(float)
+    P += P.T
+    covariance = CudaCovariance(Blocks((1100,)), dtype="float32", device=device)
+    covariance.assign(0, P)
+    H = rng.normal(size=(m, 1100)).astype(np.float32).astype(float)
+    K = H @ P.astype(np.float32).astype(float)
+    found, _ = covariance.project(device.xp.asarray(H))
+    assert_allclose(found.get(), K, rtol=0, atol=3e-7 * np.abs(K).max())
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_filter(check):
     """The checks that every RLEKF must pass: ridge regression, the textbook, the information matrix."""

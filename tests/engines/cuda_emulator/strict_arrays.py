@@ -27,8 +27,9 @@ WAITING = frozenset((
 FENCE = 64
 FENCE_BYTE = 0xA5
 #: Of AddressSanitizer, if it is there: forbid and allow again to read some bytes.
-_forbid = getattr(ctypes.CDLL(None), "__asan_poison_memory_region", None)
-_allow = getattr(ctypes.CDLL(None), "__asan_unpoison_memory_region", None)
+_process = None if sys.platform == "win32" else ctypes.CDLL(None)
+_forbid = getattr(_process, "__asan_poison_memory_region", None)
+_allow = getattr(_process, "__asan_unpoison_memory_region", None)
 SANITIZED = _forbid is not None
 #: Names of what made the host wait for the device, and of what was uploaded.
 waits: list[str] = []
