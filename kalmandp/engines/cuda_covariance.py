@@ -17,36 +17,32 @@ some of the blocks may live on a device of its own, and one update on all of the
     S = λ R + Σ_d HPH_d = C Cᵀ            m² numbers from each device, in the order of the devices
     G_d = P_d.whiten(K_d, C);   w_d ← w_d + G_dᵀ C⁻¹ error;   P_d.downdate(G_d, λ)
 
-Nothing else of P crosses between devices: no N × m array, no tile. H is made where the potential is, and its
-columns sent. This is what remains to be written for several GPUs, and the filter is where it goes.
+Nothing else of P crosses between devices: no N × m array, no tile. Coupled blocks (`kalman.coupled`) meet in
+one more place, U H: k × m numbers, k ≤ PENDING, summed over the devices before K. H is made where the
+potential is, and its columns sent. This is what remains to be written for several GPUs, and the filter is
+where it goes.
 
 Letters: t tile of w (T weights, the last of a block padded with zeros); T, k, q, w as elsewhere.
 """
 
 from __future__ import annotations
 
-from functools import cache, cached_property
-from math import prod, sqrt
+from functools import cached_property
+from math import sqrt
 from typing import Any
 
 import numpy as np
 
 from kalmandp.arrays import namespace, to_numpy
 from kalmandp.engines.cuda_launch import THREADS, CupyDevice, Device, Functions, blocks_for, check_memory
-from kalmandp.engines.cuda_plan import Plan, make_plan
+from kalmandp.engines.cuda_plan import NARROW, PENDING, Plan, make_plan, panels, work_bytes, work_shapes
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
-from kalmandp.kalman.coupled import WINDOW, is_over
+from kalmandp.kalman.coupled import is_over
 from kalmandp.kalman.covariance import stored
 
-#: Columns of U before they are folded in. A fold reads and writes A once: 2/32 of a read per column.
-PENDING = WINDOW
-#: Right-hand sides that go through P together, and what that costs in reads of half of P: the kernels are
-#: compiled for each of these numbers. Up to 8 the memory decides (and a sum per tile, written and read);
-#: beyond, arithmetic: an estimate, for a GPU with 7 float64 operations to a byte, at two thirds of its peak.
-PANELS = {1: 1.03, 2: 1.06, 4: 1.12, 8: 1.25, 16: 2.2, 32: 3.4, 64: 6.7}
-#: The largest of them whose sums are those of the lower half.
-NARROW = 8
+#: Threads of a sum over segments.
+PARTS = 128
 #: Bytes of a row of a tile: 16 for each lane of a warp. T is 64 in float64 and 128 in float32.
 ROW_BYTES = 512
 
@@ -58,7 +54,8 @@ class CudaCovariance:
     ----------
     blocks : the partition of the N weights
     P0 : the initial variances: one number or an array (N,), of NumPy or CuPy
-    dtype : of the tiles and the pending columns. Sums over tiles, K, and H P Hᵀ are float64 always.
+    dtype : of the tiles, the pending columns and sums of a few hundred products; longer sums, K and H P Hᵀ
+        are float64 always.
     device : where P lives; by default the current CUDA device
 
     Raises
@@ -106,7 +103,7 @@ class CudaCovariance:
         itemsize = np.dtype(dtype).itemsize
         T = ROW_BYTES // itemsize
         plan = make_plan(blocks, T)
-        work = sum(_work_bytes(plan, T, itemsize, width) for width in set(panels(m)))
+        work = sum(work_bytes(plan, T, itemsize, width) for width in set(panels(m)))
         return (plan.n_tiles * T + len(plan.rows) * PENDING) * T * itemsize + work
 
     @property
@@ -149,6 +146,9 @@ class CudaCovariance:
             len(strips) + len(plan.segments), THREADS, self._tiles, self._pending, self._n_pending, X,
             tables.rows, strips, len(strips), tables.segments, row_sums, column_sums, Z_parts,
         )  # fmt: skip
+        if self.coupled:  # U x is one sum over all weights: made once, not by each tile
+            parts, Z_parts = Z_parts, self.device.xp.empty((PENDING, width))
+            f.sum_parts(PENDING * width, PARTS, parts, len(plan.segments), PENDING * width, Z_parts)
         f.gather(
             n_t, 4 * self._T, self._pending, self._n_pending, self._scale, tables.rows, first_strip,
             tables.tile_segments, row_sums, column_sums, Z_parts, halves, width, m, N, K_qw,
@@ -158,7 +158,7 @@ class CudaCovariance:
         """X, row sums, column sums and Z; kept, so that updates allocate little."""
         if width not in self._work:
             xp = self.device.xp
-            shapes = _work_shapes(self._plan, self._T, width)
+            shapes = work_shapes(self._plan, self._T, width)
             dtypes = self.dtype, np.float64, np.float64, np.float64
             self._work[width] = tuple(xp.empty(s, d) for s, d in zip(shapes, dtypes, strict=True))
         return self._work[width]
@@ -339,34 +339,3 @@ class CoupledCudaCovariance(CudaCovariance):
 
 #: By the name that a stored filter has.
 CUDA_COVARIANCES = {"cuda": CudaCovariance, "cuda coupled": CoupledCudaCovariance}
-
-
-@cache
-def panels(m: int) -> tuple[int, ...]:
-    """How m right-hand sides go through P at the least cost: the last panel may have room to spare.
-
-    Examples
-    --------
-    >>> panels(2), panels(5), panels(13), panels(72)
-    ((2,), (8,), (16,), (64, 8))
-    """
-    if m <= 0:
-        return ()
-    ways = ((width, *panels(m - width)) for width in PANELS)
-    return min(ways, key=lambda way: (sum(PANELS[width] for width in way), len(way)))
-
-
-def _work_shapes(plan: Plan, T: int, width: int) -> tuple[tuple[int, ...], ...]:
-    """Shapes of X, row sums, column sums and Z for ``width`` right-hand sides."""
-    halves = width <= NARROW
-    return (
-        (len(plan.rows), width, T),
-        (len(plan.strips if halves else plan.wide_strips), width, T),
-        (plan.n_tiles if halves else 0, width, T),
-        (len(plan.segments), PENDING, width),
-    )
-
-
-def _work_bytes(plan: Plan, T: int, itemsize: int, width: int) -> int:
-    X, *sums = map(prod, _work_shapes(plan, T, width))
-    return itemsize * X + 8 * sum(sums)

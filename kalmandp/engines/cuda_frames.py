@@ -179,6 +179,8 @@ def joined(xp, n_types: int, parts: list[DevicePairs]) -> DevicePairs:
     def frame_of(start):
         """Which frame each of the joined things is from, given where frames start."""
         things = xp.arange(int(start[-1]), dtype=np.int32)
+        if not len(things):
+            return things
         return xp.searchsorted(int32(start[1:]), things, side="right").astype(np.int32)
 
     of = lambda name: join([getattr(p, name) for p in parts])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from kalmandp.engines.cuda_covariance import NARROW, PANELS
+import kalmandp
 from kalmandp.engines.cuda_launch import OPTIONS, source
+from kalmandp.engines.cuda_plan import NARROW, PANELS
 
 ARCHITECTURES = ("80", "90", "100")
 #: Every source with every set of constants that the engines compile it with.
@@ -95,3 +99,30 @@ def test_no_kernel_spills_its_registers(k, tmp_path):
         assert used["spills"] <= 16, (name, used)
         assert used["shared"] <= 48 * 1024, (name, used)
         assert used["registers"] > 0, name
+
+
+def calls_of_the_array_module() -> dict[str, set[str]]:
+    """Functions that the package calls as ``xp.name(…)``, and the keywords they are given."""
+    calls: dict[str, set[str]] = {}
+    for path in Path(kalmandp.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner = node.func.value
+                if (getattr(owner, "id", None) or getattr(owner, "attr", None)) == "xp":
+                    calls.setdefault(node.func.attr, set()).update(k.arg for k in node.keywords if k.arg)
+    return calls
+
+
+def test_cupy_has_what_the_package_asks_of_an_array_module():
+    """The emulated device's arrays are NumPy's and know more: names and keywords, checked without a GPU."""
+    cupy = pytest.importorskip("cupy", reason=f"CuPy is not installed: {INSTALL}", exc_type=ImportError)
+    calls = calls_of_the_array_module()
+    assert {"empty", "searchsorted", "cumsum"} <= set(calls)
+    for name, keywords in calls.items():
+        function = getattr(cupy, name)
+        try:
+            known = inspect.signature(function).parameters
+        except (TypeError, ValueError):  # a ufunc
+            continue
+        if all(p.kind is not p.VAR_KEYWORD for p in known.values()):
+            assert keywords <= set(known), name

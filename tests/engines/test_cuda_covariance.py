@@ -13,8 +13,9 @@ from numpy.testing import assert_allclose
 from textbook import bits
 
 from kalmandp.engines import cuda_plan
-from kalmandp.engines.cuda_covariance import NARROW, PANELS, CoupledCudaCovariance, CudaCovariance, panels
+from kalmandp.engines.cuda_covariance import CoupledCudaCovariance, CudaCovariance
 from kalmandp.engines.cuda_filter import CudaRLEKF, for_the_host
+from kalmandp.engines.cuda_plan import NARROW, PANELS, panels
 from kalmandp.errors import FilterError, InputError
 from kalmandp.kalman import RLEKF, Blocks
 
@@ -79,6 +80,20 @@ def test_many_right_hand_sides_in_several_strips(monkeypatch):
         *full, last = panels(m)
         assert sum(full) < m <= sum(full) + last and set(panels(m)) <= set(PANELS)
         assert len(full) == 0 or m > NARROW
+
+
+@pytest.mark.parametrize("m", [2, 16])
+def test_long_sums_of_single_precision_are_exact_enough(m):
+    """K of 1,100 weights in float32: rounding of a few hundred products, however many tiles there are."""
+    rng, device = np.random.default_rng(0), on_device.emulated()
+    P = rng.normal(size=(1100, 1100)).astype(np.float32).astype(float)
+    P += P.T
+    covariance = CudaCovariance(Blocks((1100,)), dtype="float32", device=device)
+    covariance.assign(0, P)
+    H = rng.normal(size=(m, 1100)).astype(np.float32).astype(float)
+    K = H @ P.astype(np.float32).astype(float)
+    found, _ = covariance.project(device.xp.asarray(H))
+    assert_allclose(found.get(), K, rtol=0, atol=3e-7 * np.abs(K).max())
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -291,7 +306,7 @@ def test_an_indefinite_covariance_is_refused_by_name():
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize(("m", "updates"), [(2, 20), (5, 8), (40, 2)])
+@pytest.mark.parametrize(("m", "updates"), [(2, 20), (5, 8), (12, 5), (40, 2)])
 def test_coupled_blocks(dtype, m, updates):
     """Through the end of a window and into the next; `kalman.coupled` is the reference."""
     kalman, twin = pair(ODD, dtype, coupled=True)

@@ -18,8 +18,8 @@ from systems import frames, settings
 from textbook import bits
 
 import kalmandp
-from kalmandp.engines.cuda_covariance import PANELS
 from kalmandp.engines.cuda_filter import CudaRLEKF
+from kalmandp.engines.cuda_plan import PANELS
 from kalmandp.engines.cuda_sort import order_of_keys
 from kalmandp.kalman import Blocks
 from kalmandp.potential.activations import NAMES

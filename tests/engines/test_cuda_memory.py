@@ -17,8 +17,9 @@ from systems import frames, settings
 import kalmandp
 from kalmandp.commands.plan import _text
 from kalmandp.engines import potential_engine
-from kalmandp.engines.cuda_covariance import CudaCovariance, panels
+from kalmandp.engines.cuda_covariance import CudaCovariance
 from kalmandp.engines.cuda_environment import pass_bytes
+from kalmandp.engines.cuda_plan import panels
 from kalmandp.errors import InputError
 from kalmandp.kalman import Blocks
 from kalmandp.potential.weights import WeightLayout

@@ -39,12 +39,12 @@ ROOT = Path(__file__).parents[3]
 #: How a frame is measured: the preset, and what is put in the place of its choices.
 MANNERS: dict[str, tuple[str, dict]] = {
     "signed (paper), float64": ("paper", {}),
-    "paired (default), float64": ("default", {}),
-    "paired (default), float32": ("default", {"covariance_dtype": "float32"}),
-    "joint, float64": ("default", {"measurement": "joint"}),
-    "joint, float32": ("default", {"measurement": "joint", "covariance_dtype": "float32"}),
+    "paired, coupled (default)": ("default", {}),
+    "paired, large blocks, float64": ("default", {"coupled": False}),
+    "paired, large blocks, float32": ("default", {"coupled": False, "covariance_dtype": "float32"}),
+    "joint, large blocks, float64": ("default", {"coupled": False, "measurement": "joint"}),
 }
-SIGNED, PAIRED, _, JOINT, _ = MANNERS
+SIGNED, PAIRED, *_, JOINT = MANNERS
 #: Columns that the covariance gathers before it folds them in.
 CYCLE = 32
 Rows = list[dict[str, Any]]
@@ -99,7 +99,10 @@ class Steps:
             self.trainer: Any = AdamTrainer(self.potential, settings, 1_000_000)
         else:
             preset, stated = MANNERS[manner]
-            choices = replace(PRESETS[preset], block_size=block_size or bench.block_size, **stated)
+            choices = replace(PRESETS[preset], **stated)
+            # coupled blocks are the small ones of the preset, unless a size is asked for
+            usual = min(bench.block_size, choices.block_size) if choices.coupled else bench.block_size
+            choices = replace(choices, block_size=block_size or usual)
             self.trainer = KalmanTrainer(self.potential, choices, np.random.default_rng(3), Gpu(device))
 
     def __call__(self) -> None:

@@ -70,11 +70,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK) multiply(
   const int i0 = threadIdx.x % SIDE * ROWS, q0 = threadIdx.x / SIDE * COLUMNS;
   const int *strip = strips + STRIP_COLUMNS * blockIdx.x, r = strip[STRIP_T];
   const int first = strip[C0] * SLABS, last = strip[C1] * SLABS;
-  REAL y[ROWS][COLUMNS];
-#pragma unroll
-  for (int i = 0; i < ROWS; i++)
-#pragma unroll
-    for (int q = 0; q < COLUMNS; q++) y[i][q] = 0;
+  REAL y[ROWS][COLUMNS] = {};  // of a tile
+  double sum[ROWS][COLUMNS] = {};
   Slab slab;
   slab.fetch(tiles, X, rows, r, first);
   for (int s = first; s < last; s++) {
@@ -94,10 +91,15 @@ extern "C" __global__ void __launch_bounds__(BLOCK) multiply(
 #pragma unroll
         for (int q = 0; q < COLUMNS; q++) y[i][q] += a[i] * x[q];
     }
+    if ((s + 1) % SLABS) continue;
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+#pragma unroll
+      for (int q = 0; q < COLUMNS; q++) sum[i][q] += y[i][q], y[i][q] = 0;
   }
 #pragma unroll
   for (int q = 0; q < COLUMNS; q++)
 #pragma unroll
     for (int i = 0; i < ROWS; i++)
-      row_sums[((long long)blockIdx.x * RHS + q0 + q) * TILE + i0 + i] = y[i][q];
+      row_sums[((long long)blockIdx.x * RHS + q0 + q) * TILE + i0 + i] = sum[i][q];
 }

@@ -3,8 +3,8 @@
 //     P = s (A − Uᵀ U),  A in the tiles of its lower half, U the pending columns
 //
 // Compiled for REAL, double or float. A row of a tile is 512 bytes: one 16-byte load by each lane of a warp.
-// Sums over tiles, K and H P Hᵀ are double in any case. No sum depends on the order in which blocks or
-// threads run. ``status`` as in filter.cu.
+// What is added up in REAL is a few hundred products at most; other sums, K and H P Hᵀ are double in any case. No
+// sum depends on the order in which blocks or threads run. ``status`` as in filter.cu.
 //
 // Letters: t tile of w (TILE weights), r, i its row, c, j its column; q measurement; k pending column.
 

@@ -3,6 +3,12 @@
 It says whether kernels and engines compute what they should, for any order of blocks and threads. It says
 nothing of speed. `EmulatedDevice` offers what `kalmandp.engines.cuda_launch.Device` asks for; its arrays
 (`strict_arrays`) refuse to be mixed with NumPy's, as CuPy's do, and count what would make the host wait.
+
+To find what a kernel reads outside of its arrays, of shared memory too, run the tests of this folder with
+GCC's AddressSanitizer. It ends them at the first such read, as some planted mistakes are, and names the line:
+
+    export LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0
+    pytest tests/engines -k "cuda and not planted and not emulator_finds"
 """
 
 from __future__ import annotations
@@ -96,9 +102,9 @@ def _signature(library, name) -> list[str]:
 def _compiled(text: str) -> ctypes.CDLL:
     kernels = re.findall(r"__global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)", text)
     code = "\n".join([f'#include "{HEADER}"', text, *(f"EMULATE({k})" for k in kernels)])
-    digest = hashlib.sha256((code + HEADER.read_text() + Path(__file__).read_text()).encode()).hexdigest()[
-        :24
-    ]
+    digest = hashlib.sha256(
+        (code + HEADER.read_text() + Path(__file__).read_text() + str(strict_arrays.SANITIZED)).encode()
+    ).hexdigest()[:24]
     library = KEPT / f"{digest}.so"
     if not library.exists():
         KEPT.mkdir(exist_ok=True)
@@ -114,6 +120,7 @@ def _compiled(text: str) -> ctypes.CDLL:
                 "-fPIC",
                 "-U_FORTIFY_SOURCE",
                 "-Wl,-Bsymbolic",
+                *(["-fsanitize=address", "-g"] if strict_arrays.SANITIZED else []),
             ]
             subprocess.run([*command, f"{folder}/kernels.cpp", "-o", made], check=True)
             made.rename(library)

@@ -4,12 +4,15 @@
     array.get(), float(array), bool(array), …       a wait: something is copied to the host
     xp.nonzero(array), array[mask], xp.sort, …      a wait too: CuPy does not come back before it is done
 
-New arrays are fenced (a kernel that writes outside is found) and `empty` is filled with NaN.
+New arrays are fenced (a kernel that writes outside is found) and `empty` is filled with NaN. Where Python
+runs with GCC's AddressSanitizer (see the package), a kernel that reads outside is found, too.
 """
 
 from __future__ import annotations
 
+import ctypes
 import sys
+import weakref
 
 import numpy as np
 
@@ -23,6 +26,11 @@ WAITING = frozenset((
 
 FENCE = 64
 FENCE_BYTE = 0xA5
+#: Of AddressSanitizer, if it is there: forbid and allow again to read some bytes.
+_process = None if sys.platform == "win32" else ctypes.CDLL(None)
+_forbid = getattr(_process, "__asan_poison_memory_region", None)
+_allow = getattr(_process, "__asan_unpoison_memory_region", None)
+SANITIZED = _forbid is not None
 #: Names of what made the host wait for the device, and of what was uploaded.
 waits: list[str] = []
 uploads: list[int] = []
@@ -153,7 +161,12 @@ def _plain(value):
 def _strict(value):
     """NumPy's arrays and scalars as arrays of this module: a reduction gives a 0-d array, as in CuPy."""
     if isinstance(value, np.ndarray | np.generic) and not isinstance(value, np.dtype):
-        return np.asarray(value).view(ndarray)
+        value = np.asarray(value)
+        if SANITIZED and value.base is None and value.dtype.kind in "fiu":
+            fenced = empty(value.shape, value.dtype)
+            fenced.view(np.ndarray)[...] = value
+            return fenced
+        return value.view(ndarray)
     return type(value)(_strict(v) for v in value) if isinstance(value, tuple | list) else value
 
 
@@ -165,6 +178,11 @@ def empty(shape, dtype=float):
     memory = np.full(n + 2 * FENCE, FENCE_BYTE, np.uint8)
     array = memory[FENCE : FENCE + n].view(dtype).reshape(shape)
     array[...] = np.nan if dtype.kind == "f" else -(2**30) if dtype.kind == "i" else 0
+    if SANITIZED:
+        start, size = ctypes.c_void_p(memory.ctypes.data), ctypes.c_size_t(n + 2 * FENCE)
+        for fence in (memory, memory[FENCE + n :]):
+            _forbid(ctypes.c_void_p(fence.ctypes.data), ctypes.c_size_t(FENCE))
+        weakref.finalize(memory, _allow, start, size)
     return array.view(ndarray)
 
 
