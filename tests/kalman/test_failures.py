@@ -90,7 +90,7 @@ def test_an_indefinite_covariance_is_noticed(covariance):
         ((ONE,), {"P0": spoilt(ONE, -1, 3)}, "P0 is not positive throughout"),
         ((ONE,), {"P0": np.ones(3)}, r"P0's shape is \(3,\); expected \(\) or \(40,\)"),
         ((ONE,), {"process_noise": -0.1}, "process_noise is -0.1; expected a finite number ≥ 0"),
-        ((ONE,), {"covariance": "sparse"}, "covariance is 'sparse'; expected one of cuda, cuda coupled, dense,"),
+        ((ONE,), {"covariance": "sparse"}, "covariance is 'sparse'; expected one of cuda, cuda coupled,"),
         ((ONE,), {"dtype": "float16"}, "dtype is float16; expected float32 or float64"),
     ],
 )
