@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from kalmandp.arrays import namespace, to_numpy
+from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.covariance import DenseCovariance, stored
 
@@ -135,7 +136,9 @@ class CoupledCovariance:
         new = cls.__new__(cls)
         U_kw = stored(state, "pending", (-1, blocks.n_weights))
         new._begin(DenseCovariance.from_state(blocks, state), namespace(U_kw))
+        require(len(U_kw) <= WINDOW, "pending numbers stored", len(U_kw), f"≤ {WINDOW}")
         new._U_kw, new._scale = np.array(U_kw), float(stored(state, "scale", ())[()])
+        require(0 < new._scale < np.inf, "the scale stored", new._scale, "a positive number")
         return new
 
     @property
