@@ -228,15 +228,19 @@ class KalmanTrainer:
         for part in (self.adaptive, self.candidates):
             if part is not None:
                 part.restore(state)
-        dtype = self.filter.covariance.dtype
+        asked = _form(self.filter)
         del self.filter  # or there would be two P in memory
         self.filter = self.device.restored(state)
         self.potential.weights = self.filter.weights
-        if self.filter.covariance.dtype != dtype:
-            raise InputError(
-                f"optimizer/covariance_dtype is {dtype}; expected {self.filter.covariance.dtype}, as in the "
-                "checkpoint"
-            )
+        for name, value in _form(self.filter).items():
+            if asked[name] != value:
+                raise InputError(f"optimizer/{name} is {asked[name]}; expected {value}, as in the checkpoint")
+
+
+def _form(kalman) -> dict:
+    """The keys of the input that say which P it is; another is not gone on with."""
+    P = kalman.covariance
+    return {"covariance_dtype": P.dtype, "coupled": hasattr(type(P), "window")}
 
 
 def takes_what_comes(sample: measurements.Sample) -> float:

@@ -131,6 +131,7 @@ REFUSED = [
     (lambda tree, folder: tree.update(optimizer={"type": "Adam"}), "the input's optimizer is Adam"),
     (lambda tree, folder: tree["optimizer"].update(block_size=200), "cuts P into other blocks"),
     (lambda tree, folder: tree["optimizer"].update(covariance_dtype="float32"), "float32; expected float64"),
+    (lambda tree, folder: tree["optimizer"].update(coupled=False), "coupled is False; expected True"),
     (lambda tree, folder: tree["model"]["descriptor"].update(rcut=4.0), "section model differs"),
 ]
 
