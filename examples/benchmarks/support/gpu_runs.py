@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from kalmandp.training.loop import Run
 from kalmandp.training.measurements import make_sample
 from kalmandp.training.memory import parts_of
 from kalmandp.training.metrics import evaluate
-from kalmandp.training.presets import PRESETS
+from kalmandp.training.presets import resolve
 from kalmandp.training.settings import (
     LearningRateSettings,
     LossSettings,
@@ -99,7 +99,8 @@ class Steps:
             self.trainer: Any = AdamTrainer(self.potential, settings, 1_000_000)
         else:
             preset, stated = MANNERS[manner]
-            choices = replace(PRESETS[preset], block_size=block_size or bench.block_size, **stated)
+            stated = {"preset": preset, "block_size": block_size or bench.block_size, **stated}
+            choices = resolve(OptimizerSettings(**stated))  # with float32 P the blocks are not coupled
             self.trainer = KalmanTrainer(self.potential, choices, np.random.default_rng(3), Gpu(device))
 
     def __call__(self) -> None:
