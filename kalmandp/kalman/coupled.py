@@ -11,7 +11,8 @@ Within the window this is the P of the global filter (GEKF) that began with the 
     A_l ← s (A_l − U_lᵀ U_l),   U ← nothing,   s ← 1
 
 A diagonal block of a positive definite matrix is positive definite: P may be cut after any whole update, and
-never in the middle of one. The cost is that of the L blocks and a product of U with H.
+never in the middle of one. An update of more than half a window ends it by itself, so that P is then
+Algorithm 1's. The cost is that of the L blocks and a product of U with H.
 
 Letters of array names: k number measured in this window; w, q, l as in `kalman.covariance`.
 """
