@@ -278,7 +278,11 @@ class CoupledTiledCovariance(TiledCovariance):
         # there before all of G is in it, and therefore once more at the end
         super().downdate(G_qw, lam)
         if is_over(k, m):
-            self.fold()
+            self.cut()
+
+    def cut(self) -> None:
+        """End the window: A_l ← s(A_l − U_lᵀU_l)."""
+        self.fold()
 
     @property
     def window(self) -> tuple[np.ndarray, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 
@@ -235,6 +236,10 @@ class KalmanTrainer:
         for name, value in _form(self.filter).items():
             if asked[name] != value:
                 raise InputError(f"optimizer/{name} is {asked[name]}; expected {value}, as in the checkpoint")
+        if asked["coupled"] and any(getattr(value, "rounded", False) for value in state.values()):
+            # of what an energy leaves of its own variance, 10⁻⁹ and less, A − UᵀU has no digit then
+            P: Any = self.filter.covariance
+            P.cut()
 
 
 def _form(kalman) -> dict:
