@@ -90,11 +90,6 @@ def _clock(run, steps: int) -> float:
     return (time.perf_counter() - began) / steps
 
 
-def measured(study: Study) -> bool:
-    """Whether speed.json is there."""
-    return (study.folder / "speed.json").is_file()
-
-
 def seconds_per_step(study: Study, system: str, name: str) -> float | None:
     """As measured; None if it was not."""
     of = (read_json(study.folder / "speed.json") or {}).get(system, {}).get(optimizer(name).base)
