@@ -314,11 +314,16 @@ class CoupledCudaCovariance(CudaCovariance):
 
     def downdate(self, G_qw: Any, lam: float) -> None:
         """P ← (P − GᵀG)/λ, all of it; the window ends if another update of this size would not fit."""
-        if self._n_pending + len(G_qw) > PENDING:  # more than a window holds: then nothing is left pending
-            self.fold()
+        k, m = self._n_pending + len(G_qw), len(G_qw)
+        # what does not fit is folded in between, which leaves each block's own sums as they are: P is cut
+        # there before all of G is in it, and therefore once more at the end
         super().downdate(G_qw, lam)
-        if is_over(self._n_pending, len(G_qw)):
-            self.fold()
+        if is_over(k, m):
+            self.cut()
+
+    def cut(self) -> None:
+        """End the window: A_l ← s(A_l − U_lᵀU_l)."""
+        self.fold()
 
     @property
     def window(self) -> tuple[np.ndarray, float]:

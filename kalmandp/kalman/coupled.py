@@ -11,7 +11,8 @@ Within the window this is the P of the global filter (GEKF) that began with the 
     A_l ← s (A_l − U_lᵀ U_l),   U ← nothing,   s ← 1
 
 A diagonal block of a positive definite matrix is positive definite: P may be cut after any whole update, and
-never in the middle of one. The cost is that of the L blocks and a product of U with H.
+never in the middle of one. An update of more than half a window ends it by itself, so that P is then
+Algorithm 1's. The cost is that of the L blocks and a product of U with H.
 
 Letters of array names: k number measured in this window; w, q, l as in `kalman.covariance`.
 """
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from kalmandp.arrays import namespace, to_numpy
+from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.covariance import DenseCovariance, stored
 
@@ -135,7 +137,9 @@ class CoupledCovariance:
         new = cls.__new__(cls)
         U_kw = stored(state, "pending", (-1, blocks.n_weights))
         new._begin(DenseCovariance.from_state(blocks, state), namespace(U_kw))
+        require(len(U_kw) <= WINDOW, "pending numbers stored", len(U_kw), f"≤ {WINDOW}")
         new._U_kw, new._scale = np.array(U_kw), float(stored(state, "scale", ())[()])
+        require(0 < new._scale < np.inf, "the scale stored", new._scale, "a positive number")
         return new
 
     @property

@@ -32,8 +32,9 @@ see `kalman.coupled`; "dense coupled" has its U as pending (number of columns, N
 
 Numbers are float64, or float32 if P is kept so. With the setting ``checkpoint_dtype: "float32"`` the file
 has P rounded to float32 though the run keeps it in float64 (its data sets then have the attribute dtype,
-"float64"): half the size, but a restart no longer goes on with the same bits, and a P that is almost singular
-may lose its positive definiteness, which the filter then says. Without it everything is exact.
+"float64"): half the size, but a restart no longer goes on with the same bits, a window of coupled blocks ends
+there, and a P that is almost singular may lose its positive definiteness, which the filter then says. Without
+it everything is exact.
 
 Each data set is stored in chunks with a checksum (Fletcher 32). P is compressed (LZF) where at least half of
 it is zero, at the start of a run or for weights that no frame has touched; once P is full its numbers do not
@@ -236,6 +237,11 @@ class Stored:
         dtype = data.attrs.get("dtype")  # it may be stored rounded, see above
         self.dtype = data.dtype if dtype is None else np.dtype(dtype.decode())
         self.shape = data.shape
+
+    @property
+    def rounded(self) -> bool:
+        """Whether the file has fewer digits of it than the run had."""
+        return self._data.dtype != self.dtype
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -9,6 +9,7 @@ Whatever the rule, R may follow the errors that the model makes now: `AdaptiveNo
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,7 +100,9 @@ class AdaptiveNoise:
 
     An energy that is far off must not be the less heeded for it: its R grows no more than that of the forces,
     of which there are most, as long as P says that the weights may still account for the error. What P does
-    not account for, ι, is noise: labels that contradict each other, or that no such model can have.
+    not account for, ι, is taken for noise: labels that contradict each other, or that no such model can have
+    (or a P that has become too sure of itself; then, too, longer steps would not help). ι begins at 0, ρ with
+    the first errors.
 
     What a step's updates did counts from the next step on, so that nobody has to wait for them (the very
     first numbers of a kind count at once).
@@ -145,10 +148,11 @@ class AdaptiveNoise:
         self._seen = []
 
     def state(self) -> dict:
-        """Numbers for a checkpoint."""
-        self.begin_step()
-        usual = {f"usual_{kind}": ratio for kind, ratio in self._usual.items()}
-        return usual | {f"unexplained_{kind}": rest for kind, rest in self._unexplained.items()}
+        """Numbers for a checkpoint, as they are when the next step begins."""
+        then = copy.deepcopy(self)
+        then.begin_step()
+        usual = {f"usual_{kind}": ratio for kind, ratio in then._usual.items()}
+        return usual | {f"unexplained_{kind}": rest for kind, rest in then._unexplained.items()}
 
     def restore(self, state: dict) -> None:
         """Go on from what `state` returned, among other things."""

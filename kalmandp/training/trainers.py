@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 
@@ -228,15 +229,23 @@ class KalmanTrainer:
         for part in (self.adaptive, self.candidates):
             if part is not None:
                 part.restore(state)
-        dtype = self.filter.covariance.dtype
+        asked = _form(self.filter)
         del self.filter  # or there would be two P in memory
         self.filter = self.device.restored(state)
         self.potential.weights = self.filter.weights
-        if self.filter.covariance.dtype != dtype:
-            raise InputError(
-                f"optimizer/covariance_dtype is {dtype}; expected {self.filter.covariance.dtype}, as in the "
-                "checkpoint"
-            )
+        for name, value in _form(self.filter).items():
+            if asked[name] != value:
+                raise InputError(f"optimizer/{name} is {asked[name]}; expected {value}, as in the checkpoint")
+        if asked["coupled"] and any(getattr(value, "rounded", False) for value in state.values()):
+            # of what an energy leaves of its own variance, 10⁻⁹ and less, A − UᵀU has no digit then
+            P: Any = self.filter.covariance
+            P.cut()
+
+
+def _form(kalman) -> dict:
+    """The keys of the input that say which P it is; another is not gone on with."""
+    P = kalman.covariance
+    return {"covariance_dtype": P.dtype, "coupled": hasattr(type(P), "window")}
 
 
 def takes_what_comes(sample: measurements.Sample) -> float:

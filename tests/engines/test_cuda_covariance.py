@@ -320,6 +320,14 @@ def test_coupled_blocks(dtype, m, updates):
     assert (np.abs(cut.weights - kalman.weights).max() > 1e-3) == (m < 32)
 
 
+def test_coupled_updates_of_different_sizes():
+    """P is cut where the reference cuts it: an update for which the window has no room is not split."""
+    kalman, twin = pair(ODD, coupled=True)
+    for seed, m in enumerate((*[2] * 15, 8, 1, 5, 40, 3)):
+        run_both(kalman, twin, m, 1, seed)
+    compare(kalman, twin, RTOL["float64"])
+
+
 def test_a_coupled_filter_moves_between_host_and_device():
     device = on_device.emulated()
     _, twin = pair(ODD, device=device, coupled=True)

@@ -78,6 +78,28 @@ def test_p_stays_positive_definite(covariance, m):
         assert least > -1e-9 * np.abs(P_ww).max()  # rounding; an update cut in the middle makes it −0.1
 
 
+#: Numbers of one update after another: one that the window has no room for, and one larger than a window.
+MIXED = (*[2] * 15, 8, 1, 5, 40, 3, 33, 31, 2, 1)
+
+
+@pytest.mark.parametrize("covariance", COUPLED)
+def test_updates_of_different_sizes(covariance):
+    """P is cut after an update and never in it, and the twin cuts where the reference does."""
+    rng = np.random.default_rng(4)
+    settings = {"P0": 100.0, "lam": 0.999}
+    kalman = RLEKF(np.zeros(N), SIZES, covariance=covariance, **settings)
+    reference = RLEKF(np.zeros(N), SIZES, covariance=COUPLED[0], **settings)
+    for m in 2 * MIXED:
+        H, error = rng.normal(size=(m, N)), rng.normal(size=m)
+        for k in (kalman, reference):
+            k.update(H, error, 1e-3)
+        P_ww = kalman.covariance.project(np.eye(N))[0]
+        least = np.linalg.eigvalsh((P_ww + P_ww.T) / 2).min()
+        assert least > -1e-9 * np.abs(P_ww).max()  # rounding, as above
+    # P falls to 1e-5 of what it was, of which A − UᵀU keeps so many digits fewer; 2e-10 here
+    assert_allclose(kalman.weights, reference.weights, rtol=0, atol=1e-8)
+
+
 @pytest.mark.parametrize("covariance", COUPLED)
 @pytest.mark.parametrize("updates", [3, 16, 20])
 def test_goes_on_with_the_same_bits(covariance, updates):

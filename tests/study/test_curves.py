@@ -93,6 +93,10 @@ def test_median_of_bounds(study, spans, wanted):
 
 def test_names_of_optimizers(study):
     of = study.optimizers.optimizer
+    types = [
+        of(name).sections["optimizer"]["type"] for name in ("default", "n2p2", 'a={"preset": "matpl-gkf"}')
+    ]
+    assert types == ["RLEKF", "GEKF", "GEKF"]  # each preset's own
     assert of("adam-300").epochs == 300 and of("adam-300").base == "adam" and of("adam").epochs is None
     assert of("paper").sections == {"optimizer": {"type": "RLEKF", "preset": "paper"}}
     assert of("lekf").sections == {"optimizer": {"type": "LEKF"}}

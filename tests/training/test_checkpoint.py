@@ -112,6 +112,16 @@ def test_float32_on_request(data, tmp_path):
     assert (again.potential.weights != whole.potential.weights).any()
 
 
+def test_a_window_ends_where_it_was_rounded(data, tmp_path):
+    """P is then that of the blocks; exact, a restart goes on in the window."""
+    for dtype, numbers in (("float64", 16), ("float32", 0)):
+        tree = settings(data, optimizer={"checkpoint_dtype": dtype})
+        run = trained(tree, tmp_path / dtype, 2)
+        assert len(run.trainer.filter.covariance.window[0]) == 16  # two steps of 4 updates of 2
+        again = Run(kalmandp.read_input(tree), tmp_path / dtype, restart=tmp_path / dtype / "model.ckpt.h5")
+        assert len(again.trainer.filter.covariance.window[0]) == numbers
+
+
 def test_a_restart_reads_P_piece_by_piece(data, tmp_path):
     trained(settings(data), tmp_path)
     with open_checkpoint(tmp_path / "model.ckpt.h5") as saved:
@@ -131,6 +141,7 @@ REFUSED = [
     (lambda tree, folder: tree.update(optimizer={"type": "Adam"}), "the input's optimizer is Adam"),
     (lambda tree, folder: tree["optimizer"].update(block_size=200), "cuts P into other blocks"),
     (lambda tree, folder: tree["optimizer"].update(covariance_dtype="float32"), "float32; expected float64"),
+    (lambda tree, folder: tree["optimizer"].update(coupled=False), "coupled is False; expected True"),
     (lambda tree, folder: tree["model"]["descriptor"].update(rcut=4.0), "section model differs"),
 ]
 

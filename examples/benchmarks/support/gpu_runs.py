@@ -20,7 +20,7 @@ from kalmandp.training.loop import Run
 from kalmandp.training.measurements import make_sample
 from kalmandp.training.memory import parts_of
 from kalmandp.training.metrics import evaluate
-from kalmandp.training.presets import PRESETS
+from kalmandp.training.presets import resolve
 from kalmandp.training.settings import (
     LearningRateSettings,
     LossSettings,
@@ -99,7 +99,7 @@ class Steps:
             self.trainer: Any = AdamTrainer(self.potential, settings, 1_000_000)
         else:
             preset, stated = MANNERS[manner]
-            choices = replace(PRESETS[preset], **stated)
+            choices = resolve(OptimizerSettings(preset=preset, **stated))  # float32: blocks not coupled
             # coupled blocks are the small ones of the preset, unless a size is asked for
             usual = min(bench.block_size, choices.block_size) if choices.coupled else bench.block_size
             choices = replace(choices, block_size=block_size or usual)

@@ -50,11 +50,16 @@ def ratios(
     return found
 
 
+def _adams(study: Study) -> list[str]:
+    """Adam and its longer schedules."""
+    return [name for name in study.optimizers if optimizer(name).base == "adam"]
+
+
 def _of_seed(
     study: Study, system, filter_name: str, kind: str, seed: int, hold: int, aim: str
 ) -> dict[str, Span] | None:
     """The ratios of one seed; None if the filter's run or Adam's is not finished."""
-    adams = [name for name in study.optimizers if not optimizer(name).is_kalman]
+    adams = _adams(study)
     found = {name: study.result(study.unit(system, name, seed)) for name in (filter_name, *adams)}
     results = {name: result for name, result in found.items() if result is not None}
     if filter_name not in results or "adam" not in results:
@@ -122,7 +127,7 @@ def _heading(study: Study) -> str:
         if known:
             sources.setdefault(seconds(study, system.name, known)[0], []).append(system.name)
     clock = "; ".join(f"{SOURCES[source]} ({', '.join(names)})" for source, names in sources.items())
-    adams = ", ".join(name for name in study.optimizers if not optimizer(name).is_kalman)
+    adams = ", ".join(_adams(study))
     return (
         f"# Fig. 4: how many times as much Adam needs to reach {paper.BASELINE} × the better test RMSE\n\n"
         f"Baseline of the runs of {study.length}. Adam: {adams}; the first to reach it counts, "

@@ -33,7 +33,7 @@ def measure(study: Study) -> None:
     """Measure what speed.json does not have yet; it is written after each system."""
     path = study.folder / "speed.json"
     known = read_json(path) or {}
-    names = list(dict.fromkeys(optimizer(name).base for name in study.optimizers))
+    names = {optimizer(name).base: name for name in reversed(study.optimizers)}
     for system in study.systems:
         done = known.get(system.name, {})
         if all(name in done for name in names):
@@ -44,8 +44,11 @@ def measure(study: Study) -> None:
         print(f"speed of {system.name}: {took}", flush=True)
 
 
-def _turns(study: Study, system: System, names: list[str]) -> dict[str, dict]:
-    """Median seconds per step of the optimizers on one system; one that fails is told and left out."""
+def _turns(study: Study, system: System, names: dict[str, str]) -> dict[str, dict]:
+    """Median seconds per step of the optimizers on one system; one that fails is told and left out.
+
+    ``names`` : of the optimizers as they were asked for, by their names without epochs and keys
+    """
     length, windows = (0.02, 2) if study.smoke else (LENGTH, WINDOWS)
     taken: dict[str, list[float]] = {name: [] for name in names}
     runs, counts = {}, {}
@@ -54,7 +57,7 @@ def _turns(study: Study, system: System, names: list[str]) -> dict[str, dict]:
             for name in list(taken):
                 try:
                     if turn == 0:
-                        unit = study.unit(system, name, frames=10**9, epochs=None)
+                        unit = study.unit(system, names[name], frames=10**9, epochs=None)
                         runs[name] = open_run(unit, Path(folder) / name)
                         counts[name] = _count(runs[name], length)
                     else:
@@ -85,11 +88,6 @@ def _clock(run, steps: int) -> float:
     for _ in range(steps):
         run.step()
     return (time.perf_counter() - began) / steps
-
-
-def measured(study: Study) -> bool:
-    """Whether speed.json is there."""
-    return (study.folder / "speed.json").is_file()
 
 
 def seconds_per_step(study: Study, system: str, name: str) -> float | None:

@@ -44,7 +44,7 @@ def _heading(study: Study) -> str:
     seeds = f"; medians of {study.seeds} seeds" if study.seeds > 1 else ""
     return (
         f"# Table 1: RMSE after {study.length}, meV/atom and meV/Å\n\n"
-        f"Ours: {' / '.join(study.labels)}{seeds}. Our thirteen data sets have some 100 snapshots each, "
+        f"Ours: {' / '.join(study.labels)}{seeds}. Our thirteen data sets have 40 to 120 snapshots each, "
         "labels by GFN1-xTB. The paper (RLEKF / Adam) has 1,000 to 7,000, labels by PWmat (DFT): compare "
         "optimizer with optimizer, not our errors with the paper's."
     )

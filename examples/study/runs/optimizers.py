@@ -1,8 +1,9 @@
 """Optimizers by name: the sections of an input that a name stands for.
 
-"default", "paper" and the package's other presets are RLEKF; "adam" is Adam with DeePMD-kit's loss and
-learning rate, which falls over the run's own number of steps. A number after a hyphen is that many epochs
-instead of the study's: "adam-300" is Adam whose schedule is stretched over 300 epochs.
+"default", "paper" and the package's other presets are filters, each of its own type: RLEKF, or GEKF for
+"n2p2" and "matpl-gkf", whose P is one block. "adam" is Adam with DeePMD-kit's loss and learning rate, which
+falls over the run's own number of steps. A number after a hyphen is that many epochs instead of the study's:
+"adam-300" is Adam whose schedule is stretched over 300 epochs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 from kalmandp.errors import InputError, require
 from kalmandp.training.inputs import read_optimizer
-from kalmandp.training.presets import PRESETS
+from kalmandp.training.presets import PRESETS, stated_type
 from kalmandp.training.settings import KALMAN_TYPES, OPTIMIZER_TYPES
 
 #: Adam's learning rate and loss: DeePMD-kit's defaults, as its water example has them.
@@ -62,7 +63,7 @@ def optimizer(name: str) -> Optimizer:
     if base == "adam":
         return Optimizer(name, ADAM, epochs)
     if base in PRESETS:
-        return Optimizer(name, {"optimizer": {"type": "RLEKF", "preset": base}}, epochs)
+        return Optimizer(name, {"optimizer": {"type": PRESETS[base].type, "preset": base}}, epochs)
     if base.upper() in OPTIMIZER_TYPES:
         return Optimizer(name, {"optimizer": {"type": base.upper()}}, epochs)
     wanted = ", ".join(["adam", *PRESETS, *(p.lower() for p in PARTITIONS)])
@@ -70,8 +71,8 @@ def optimizer(name: str) -> Optimizer:
 
 
 def with_keys(name: str, keys: dict) -> Optimizer:
-    """RLEKF with these keys of the section ``optimizer``, checked."""
-    section = {"type": "RLEKF", **keys}
+    """The filter of these keys of the section ``optimizer``, checked; RLEKF if they do not say which."""
+    section = {"type": stated_type({"preset": "default", **keys}), **keys}
     read_optimizer(section)
     return Optimizer(name, {"optimizer": section})
 
