@@ -38,7 +38,9 @@ def settings(kind):
             "descriptor": {"type": "se_e2_a", "type_one_side": True, **descriptor},
             "fitting_net": {"neuron": [12, 12], "resnet_dt": False},
         },
-        "optimizer": {"type": kind, "coupled": False, **({} if kind in ("GEKF", "LEKF") else {"block_size": N_B})},
+        "optimizer": {
+            "type": kind, "coupled": False, **({} if kind in ("GEKF", "LEKF") else {"block_size": N_B})
+        },
         "training": {
             "training_data": {"systems": [str(DATA / "si64_lda_train.h5")]},
             "validation_data": {"systems": [str(DATA / "si64_lda_test.h5")]},

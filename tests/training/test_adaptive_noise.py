@@ -57,7 +57,11 @@ def test_state_goes_on_where_it_was():
     one, other = AdaptiveNoise(1.0), AdaptiveNoise(1.0)
     one.noise(KINDS, FLOOR, np.array([10.0, 1.0]))
     one.see(KINDS, FLOOR, np.array([3.0, 0.3]), np.array([1.0, 0.0]))
+    before = one.noise(KINDS, FLOOR, np.ones(2))
     other.restore({"weights": np.zeros(2), **one.state()})
+    assert (one.noise(KINDS, FLOOR, np.ones(2)) == before).all()  # to ask changes nothing
+    for noise in (one, other):
+        noise.begin_step()
     error = np.array([1.0, 1.0])
     assert (one.noise(KINDS, FLOOR, error) == other.noise(KINDS, FLOOR, error)).all()
 
