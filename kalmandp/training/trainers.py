@@ -181,13 +181,13 @@ class KalmanTrainer:
             refusal = None if gate is None else gate.judge(innovations(m.kind_q, error_q, S_qq))
             return refusal is None
 
-        with self.guard():  # the potential has the filter's weights at any moment that can be seen
+        with self.guard():  # at any moment that can be seen the potential and the noise are the filter's
             asked = None if gate is None else accept
             info = self.device.take_in(self.filter, self.potential, H, error, noise_q, asked)
-        if info is None:
-            self._enqueued.append((m.kind_q, scaled_q, noise_q))
-        else:
-            self._note(self.updates, m.kind_q, scaled_q, noise_q, to_numpy(error), info, refusal)
+            if info is None:
+                self._enqueued.append((m.kind_q, scaled_q, noise_q))
+            else:
+                self._note(self.updates, m.kind_q, scaled_q, noise_q, to_numpy(error), info, refusal)
         return info
 
     def settle(self):

@@ -29,7 +29,7 @@ def silicon(tmp_path_factory):
             },
             "fitting_net": {"neuron": [16, 16], "resnet_dt": False},
         },
-        "optimizer": {"type": "RLEKF", "adapt": 0.0},  # fifty steps: silicon is quickest with a fixed R
+        "optimizer": {"type": "RLEKF"},
         "training": {
             "training_data": {"systems": [str(folder / "train.h5")]}, "numb_steps": 50, "seed": 1,
             "disp_freq": 1000, "save_freq": 1000,
