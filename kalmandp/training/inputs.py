@@ -60,7 +60,7 @@ def read_input(source, folder=None) -> Settings:
     --------
     >>> settings = read_input("examples/silicon/input.json")
     >>> settings.model.rcut, settings.optimizer.type, settings.training.n_epochs
-    (8.0, 'RLEKF', 7.0)
+    (8.0, 'RLEKF', 10.0)
     """
     if isinstance(source, Mapping):
         name, tree = "input", dict(source)
