@@ -24,7 +24,7 @@ from kalmandp.engines import cpu_covariance_kernels as kernels
 from kalmandp.engines.threads import Team
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
-from kalmandp.kalman.coupled import WINDOW, CoupledCovariance, is_over
+from kalmandp.kalman.coupled import WINDOW, CoupledCovariance, Windows
 from kalmandp.kalman.covariance import DenseCovariance, stored
 
 #: Columns of U before they are folded in, a multiple of four. A fold reads and writes A once, and every
@@ -266,23 +266,8 @@ class _Work:
         return sum(flat.nbytes for flat in self._flat) + self.turned.nbytes
 
 
-class CoupledTiledCovariance(TiledCovariance):
+class CoupledTiledCovariance(Windows, TiledCovariance):
     """Twin of `kalman.coupled.CoupledCovariance`: the pending columns are its U, a fold ends its window."""
-
-    coupled = True
-
-    def downdate(self, G_qw: np.ndarray, lam: float) -> None:
-        """P ← (P − GᵀG)/λ, all of it; the window ends if another update of this size would not fit."""
-        k, m = self._n_pending + len(G_qw), len(G_qw)
-        # what does not fit is folded in between, which leaves each block's own sums as they are: P is cut
-        # there before all of G is in it, and therefore once more at the end
-        super().downdate(G_qw, lam)
-        if is_over(k, m):
-            self.cut()
-
-    def cut(self) -> None:
-        """End the window: A_l ← s(A_l − U_lᵀU_l)."""
-        self.fold()
 
     @property
     def window(self) -> tuple[np.ndarray, float]:

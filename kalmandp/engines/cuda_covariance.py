@@ -38,7 +38,7 @@ from kalmandp.engines.cuda_launch import THREADS, CupyDevice, Device, Functions,
 from kalmandp.engines.cuda_plan import NARROW, PENDING, Plan, make_plan, panels, work_bytes, work_shapes
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
-from kalmandp.kalman.coupled import is_over
+from kalmandp.kalman.coupled import Windows
 from kalmandp.kalman.covariance import stored
 
 #: Threads of a sum over segments.
@@ -307,23 +307,8 @@ class CudaCovariance:
         return self.device.xp.asarray(t), self.device.xp.asarray(np.arange(len(t)) - rows[t, 3])
 
 
-class CoupledCudaCovariance(CudaCovariance):
+class CoupledCudaCovariance(Windows, CudaCovariance):
     """Twin of `kalman.coupled.CoupledCovariance`: the pending columns are its U, a fold ends its window."""
-
-    coupled = True
-
-    def downdate(self, G_qw: Any, lam: float) -> None:
-        """P ← (P − GᵀG)/λ, all of it; the window ends if another update of this size would not fit."""
-        k, m = self._n_pending + len(G_qw), len(G_qw)
-        # what does not fit is folded in between, which leaves each block's own sums as they are: P is cut
-        # there before all of G is in it, and therefore once more at the end
-        super().downdate(G_qw, lam)
-        if is_over(k, m):
-            self.cut()
-
-    def cut(self) -> None:
-        """End the window: A_l ← s(A_l − U_lᵀU_l)."""
-        self.fold()
 
     @property
     def window(self) -> tuple[np.ndarray, float]:

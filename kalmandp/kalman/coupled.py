@@ -51,6 +51,29 @@ def move(source: Any, target: Any) -> None:
     target.window = U_kw, scale
 
 
+class Windows:
+    """When P is cut, for a form of P that gathers its own pending columns U and folds them into its blocks.
+
+    Goes before that class among the bases; ``_n_pending`` columns wait in it, ``fold`` puts them into A.
+    """
+
+    coupled = True
+
+    def downdate(self, G_qw: Any, lam: float) -> None:
+        """P ← (P − GᵀG)/λ, all of it; the window ends if another update of this size would not fit."""
+        form: Any = super()
+        k, m = self._n_pending + len(G_qw), len(G_qw)  # type: ignore[attr-defined]
+        # what does not fit is folded in between, which leaves each block's own sums as they are: P is cut
+        # there before all of G is in it, and therefore once more at the end
+        form.downdate(G_qw, lam)
+        if is_over(k, m):
+            self.cut()
+
+    def cut(self) -> None:
+        """End the window: A_l ← s(A_l − U_lᵀU_l)."""
+        self.fold()  # type: ignore[attr-defined]
+
+
 class CoupledCovariance:
     """Coupled blocks, the reference: `DenseCovariance` for A, and U beside it. Same methods and meaning.
 
