@@ -13,9 +13,10 @@ from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.potential import statistics
 from kalmandp.potential.architecture import Architecture
+from kalmandp.potential.initial import checked, initial_weights, span_of
 from kalmandp.potential.jacobian import force_direction, virial_direction
 from kalmandp.potential.model import Parameters
-from kalmandp.potential.weights import WeightLayout, initial_weights
+from kalmandp.potential.weights import WeightLayout
 
 
 class Result(NamedTuple):
@@ -74,7 +75,7 @@ class Potential:
     @classmethod
     def create(
         cls, type_map, *, rcut, rcut_smth=0.5, sel="auto", frames=(), rng=None, atom_ener=None,
-        set_davg_zero=False, rcond=None, engine=None, device="cpu", **choices,
+        set_davg_zero=False, rcond=None, initial="spread", engine=None, device="cpu", **choices,
     ):  # fmt: skip
         """A potential with random weights, its statistics taken from ``frames``.
 
@@ -88,6 +89,7 @@ class Potential:
         atom_ener : energies per type to keep instead of the least-squares bias, None where free
         set_davg_zero : leave the mean of R̃ at zero, so that empty slots contribute G(0)ᵀ·0 = 0
         rcond : for the least squares, see `statistics.energy_bias`
+        initial : how the embedding's first layer is drawn, "spread" or "deepmd" (`potential.initial`)
         engine, device : as for the class
         choices : further fields of `Architecture`
 
@@ -114,15 +116,16 @@ class Potential:
             largest, _ = neighbour_statistics(frames, rcut, type_map)
             sel = auto_sel(largest, sel)
         a = Architecture(type_map, rcut=rcut, rcut_smth=rcut_smth, sel=sel, **choices)
-        davg, dstd, closest = statistics.environment_statistics(a, frames)
+        seen = statistics.environment_statistics(a, frames)
         if set_davg_zero:
-            davg = np.zeros_like(davg)
+            seen = seen._replace(davg_tk=np.zeros_like(seen.davg_tk))
         rcond = statistics.RCOND if rcond is None else rcond
         bias = statistics.energy_bias(frames, a.type_map, atom_ener, rcond)
-        info = {"min_nbor_dist": closest} if np.isfinite(closest) else {}
-        weights = initial_weights(WeightLayout(a), rng)
+        info = {"min_nbor_dist": seen.closest} if np.isfinite(seen.closest) else {}
+        span = span_of(a, seen) if checked(initial) == "spread" else None
+        weights = initial_weights(WeightLayout(a), rng, span)
         return cls(
-            a, weights, davg=davg, dstd=dstd, bias_atom_e=bias, info=info, engine=engine,
+            a, weights, davg=seen.davg_tk, dstd=seen.dstd_tk, bias_atom_e=bias, info=info, engine=engine,
             device=device,
         )  # fmt: skip
 

@@ -124,27 +124,3 @@ class WeightLayout:
     def fitting(self, w, t: int) -> list[Layer]:
         """Layers of the fitting net of centre type ``t``."""
         return self.layers(w, f"fitting.{t}")
-
-
-def initial_weights(layout: WeightLayout, rng: np.random.Generator) -> np.ndarray:
-    """Draw weights as DeePMD-kit does: W ~ N(0, 1/√(n_in + n_out)), b ~ N(0, 1), idt ~ N(0.1, 0.001).
-
-    Parameters
-    ----------
-    layout : WeightLayout
-    rng : the generator to draw from
-
-    Returns
-    -------
-    w : (N,) float64
-    """
-    w = np.empty(layout.size)
-    for tensor in layout.tensors:
-        piece = w[tensor.start : tensor.stop]
-        if tensor.kind == "W":
-            piece[:] = rng.normal(0.0, 1.0 / np.sqrt(sum(tensor.shape)), tensor.size)
-        elif tensor.kind == "b":
-            piece[:] = rng.normal(0.0, 1.0, tensor.size)
-        else:
-            piece[:] = rng.normal(0.1, 0.001, tensor.size)
-    return w

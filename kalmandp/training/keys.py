@@ -12,6 +12,7 @@ from pathlib import PurePath
 
 from kalmandp.errors import InputError
 from kalmandp.potential.activations import NAMES, activation
+from kalmandp.potential.initial import INITIAL
 from kalmandp.training.candidates import Selection
 from kalmandp.training.checks import (
     Key,
@@ -194,6 +195,7 @@ DESCRIPTOR = (
     Key("resnet_dt", boolean, "embedding_resnet_dt"),
     Key("type_one_side", boolean, "type_one_side"),
     Key("exclude_types", _type_pairs, "exclude_types"),
+    Key("initial_weights", choice(*INITIAL), "initial_weights"),
     Key("seed", _seed, "descriptor_seed"),
     Key("precision", _precision, None),
     fixed("trainable", True),

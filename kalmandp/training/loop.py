@@ -384,6 +384,7 @@ def _new_potential(settings: Settings, data, seed: int, engine, device) -> Poten
         atom_ener=m.atom_ener,
         set_davg_zero=m.set_davg_zero,
         rcond=m.rcond,
+        initial=m.initial_weights,
         engine=engine,
         device=device,
         **m.choices(),

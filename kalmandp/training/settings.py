@@ -31,6 +31,7 @@ class ModelSettings:
     set_davg_zero : leave the mean of the environment at zero
     atom_ener : energy bias per type in eV (``preset_out_bias``), None where it is fitted; None if all are
     rcond : of the least squares for the energy bias (``fitting_net/rcond``); None for our default
+    initial_weights : how the embedding's first layer is drawn, a name of `potential.initial.INITIAL`
     descriptor_seed, fitting_seed : seeds of the initial weights; None to use the training seed
     data_stat_nbatch : batches per system that are enough for the statistics; all are taken
     """
@@ -51,6 +52,7 @@ class ModelSettings:
     set_davg_zero: bool = False
     atom_ener: tuple[float | None, ...] | None = None
     rcond: float | None = None
+    initial_weights: str = "spread"
     descriptor_seed: int | None = None
     fitting_seed: int | None = None
     data_stat_nbatch: int = 10

@@ -18,8 +18,9 @@ from kalmandp.bridges.deepmd import disagreements, from_tree, read_deepmd, to_tr
 from kalmandp.errors import InputError, MissingPackage
 from kalmandp.potential.activations import NAMES as ACTIVATIONS
 from kalmandp.potential.architecture import Architecture
+from kalmandp.potential.initial import initial_weights
 from kalmandp.potential.potential import Potential
-from kalmandp.potential.weights import WeightLayout, initial_weights
+from kalmandp.potential.weights import WeightLayout
 
 #: file that DeePMD-kit wrote → the stored model it holds, and the version that wrote it
 WRITTEN_BY_DEEPMD = {

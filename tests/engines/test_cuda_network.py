@@ -11,7 +11,8 @@ from numpy.testing import assert_allclose
 from kalmandp.engines.cuda_network import CHUNK, SIDE, Nets, rows_of
 from kalmandp.potential import network
 from kalmandp.potential.architecture import Architecture
-from kalmandp.potential.weights import WeightLayout, initial_weights
+from kalmandp.potential.initial import initial_weights
+from kalmandp.potential.weights import WeightLayout
 
 #: Sums of a few hundred products, in another order.
 RTOL = 1e-12

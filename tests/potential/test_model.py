@@ -16,9 +16,10 @@ from kalmandp.potential import model, network
 from kalmandp.potential.architecture import Architecture
 from kalmandp.potential.cutoff import switch
 from kalmandp.potential.environment import environment_of
+from kalmandp.potential.initial import initial_weights
 from kalmandp.potential.potential import Potential
 from kalmandp.potential.statistics import energy_bias, environment_statistics
-from kalmandp.potential.weights import WeightLayout, initial_weights
+from kalmandp.potential.weights import WeightLayout
 
 
 def potential_for(rng, n_types=2, engine="numpy", **choices):

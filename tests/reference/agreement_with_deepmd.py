@@ -111,7 +111,8 @@ def random_statistics(rng: np.random.Generator, script: dict) -> dict:
 def make(folder: Path, number: int) -> None:
     """Two sets of inputs with frames; the first is made into kalmandp's models."""
     import kalmandp
-    from kalmandp.potential.weights import WeightLayout, initial_weights
+    from kalmandp.potential.initial import initial_weights
+    from kalmandp.potential.weights import WeightLayout
 
     rng = np.random.default_rng(SEED)
     (folder / "ours").mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,82 @@
+"""The weights that training begins with.
+
+Most are drawn as DeePMD-kit draws them: W ~ N(0, 1/(n_in + n_out)), b ~ N(0, 1), idt ~ N(0.1, 0.001²).
+
+The first layer of an embedding net, tanh(g W_n + b_n), is what tells one distance from another: one number
+goes in, g = R̃_0, and unit n has its slope near g_n = −b_n/W_n. With W ~ N(0, 1/26) and b ~ N(0, 1) a unit is
+some five standard deviations of g wide and may lie anywhere: over the distances of one bond all units are
+nearly straight lines. Of such a bond the nets see a constant force, and training stands at the RMS force
+until the weights have grown, the longer the narrower the bond is in g: hundreds of frames for water. So the
+units are spread over what there is to see::
+
+    W_n ~ N(0, 1),      b_n = −W_n g_n,      g_n ~ U(g_far, g_near)
+
+each about one standard deviation wide and in a place of its own between g_far, that of an empty slot (or of a
+neighbour at r_c), and g_near, that of the closest pair in the data. Spreading units over their input is
+Nguyen and Widrow's rule (IJCNN 1990); theirs are narrower: as wide as their distance.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kalmandp.errors import require
+from kalmandp.potential.architecture import Architecture
+from kalmandp.potential.environment import raw_environment
+from kalmandp.potential.statistics import Statistics
+from kalmandp.potential.weights import WeightLayout
+
+#: How the embedding's first layer is drawn.
+INITIAL = ("spread", "deepmd")
+
+
+def initial_weights(
+    layout: WeightLayout, rng: np.random.Generator, span: tuple[float, float] | None = None
+) -> np.ndarray:
+    """Draw the weights of a new model.
+
+    Parameters
+    ----------
+    layout : WeightLayout
+    rng : the generator to draw from
+    span : (g_far, g_near), over which the first units of the embedding are spread; None to draw them
+        as DeePMD-kit does
+
+    Returns
+    -------
+    w : (N,) float64
+    """
+    w = np.empty(layout.size)
+    for tensor in layout.tensors:
+        piece = w[tensor.start : tensor.stop]
+        if tensor.kind == "W":
+            piece[:] = rng.normal(0.0, 1.0 / np.sqrt(sum(tensor.shape)), tensor.size)
+        elif tensor.kind == "b":
+            piece[:] = rng.normal(0.0, 1.0, tensor.size)
+        else:
+            piece[:] = rng.normal(0.1, 0.001, tensor.size)
+    if span is not None:
+        for e in range(layout.n_embeddings):
+            first = layout.embedding(w, e)[0]
+            first.W[...] = rng.normal(0.0, 1.0, first.W.shape)
+            first.b[...] = -first.W[0] * rng.uniform(span[0], span[1], len(first.b))
+    return w
+
+
+def span_of(architecture: Architecture, statistics: Statistics) -> tuple[float, float] | None:
+    """(g_far, g_near): g = (R_0 − davg)/dstd of an empty slot and of the closest pair, over all centre types.
+
+    None where the statistics have seen no pair.
+    """
+    if not np.isfinite(statistics.closest):
+        return None
+    closest_pc = np.array([[statistics.closest, 0.0, 0.0]])
+    R_pk, _ = raw_environment(closest_pc, architecture.rcut_smth, architecture.rcut)
+    davg_t, dstd_t = statistics.davg_tk[:, 0], statistics.dstd_tk[:, 0]
+    return float((-davg_t / dstd_t).min()), float(((R_pk[0, 0] - davg_t) / dstd_t).max())
+
+
+def checked(initial: str) -> str:
+    """``initial`` if it is one of `INITIAL`."""
+    require(initial in INITIAL, "initial_weights", initial, " or ".join(INITIAL))
+    return initial
