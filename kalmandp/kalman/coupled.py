@@ -30,7 +30,7 @@ from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.covariance import DenseCovariance, stored
 
 #: Numbers measured before P is cut to its blocks: as many as the fast forms of P leave pending anyway.
-WINDOW = 32
+WINDOW = 64
 
 
 def is_over(k: int, m: int) -> bool:

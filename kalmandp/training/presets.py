@@ -102,8 +102,8 @@ class KalmanChoices:
 #: By name: our own, the paper's Algorithm 1 and 2, and the public codes.
 PRESETS = {
     "default": KalmanChoices(
-        p0=1.0, lam=0.999, nu=0.999, partition="RLEKF", block_size=1024, measurement="paired",
-        noise=PhysicalNoise(sigma_e=0.001, sigma_f=0.03, sigma_w=0.005), coupled=True, adapt=0.5,
+        p0=1.0, lam=0.999, nu=0.999, partition="RLEKF", block_size=128, measurement="paired",
+        noise=PhysicalNoise(sigma_e=0.001, sigma_f=0.03, sigma_w=0.005), coupled=True, adapt=1.0,
     ),
     "paper": KalmanChoices(
         p0=1.0, lam=0.98, nu=0.9987, partition="RLEKF", block_size=5120, noise=BlockNoise(),

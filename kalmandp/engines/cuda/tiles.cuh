@@ -11,7 +11,7 @@
 #define LANE_COLUMNS (16 / (int)sizeof(REAL))
 #define TILE (WARP * LANE_COLUMNS)
 #define WARPS 8
-#define PENDING 32
+#define PENDING 64
 
 // columns of ``rows``, one line per tile t: first tile of P's row, first and last t of the block, weights
 enum { FIRST_TILE, FIRST_T, LAST_T, W0, W1, ROW_COLUMNS };
