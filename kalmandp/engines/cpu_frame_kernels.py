@@ -21,12 +21,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from kalmandp.engines.table import ORDER
+from kalmandp.engines.table import CPU_ORDER as ORDER
 from kalmandp.engines.threads import KERNEL, PART, take
 from kalmandp.engines.vectors import load, multiply_add, splat, store, zeros
 
 #: Atoms of a task in passes over pairs.
 ATOMS = 16
+#: Nodes of a polynomial that are in a vector.
+HALF = ORDER // 2
 # columns of ``geometry``: n in the first three
 DS, S_R = 3, 4
 
@@ -89,22 +91,32 @@ def _offset(g, inverse_step):
 
 @njit(**PART)
 def node_weights(g, inverse_step, c_an):
-    """The Lagrange weights ℓ_n(g) = Σ_a c_an xᵃ of the nodes around g, a vector."""
+    """The Lagrange weights ℓ_n(g) = Σ_a c_an xᵃ of the nodes around g, two vectors."""
     x = splat(c_an, _offset(g, inverse_step))
-    ell = load(c_an[ORDER - 1], 0)
+    low, high = load(c_an[ORDER - 1], 0), load(c_an[ORDER - 1], HALF)
     for a in range(ORDER - 2, -1, -1):
-        ell = multiply_add(ell, x, load(c_an[a], 0))
-    return ell
+        low = multiply_add(low, x, load(c_an[a], 0))
+        high = multiply_add(high, x, load(c_an[a], HALF))
+    return low, high
 
 
 @njit(**PART)
 def node_slopes(g, inverse_step, dc_an):
-    """dℓ_n/dg = Σ_a dc_an xᵃ / h with dc_a = (a + 1) c_(a+1), a vector."""
-    x = splat(dc_an, _offset(g, inverse_step))
-    dell = load(dc_an[ORDER - 2], 0)
+    """dℓ_n/dg = Σ_a dc_an xᵃ / h with dc_a = (a + 1) c_(a+1), two vectors."""
+    x, none = splat(dc_an, _offset(g, inverse_step)), zeros(dc_an)
+    low, high = load(dc_an[ORDER - 2], 0), load(dc_an[ORDER - 2], HALF)
     for a in range(ORDER - 3, -1, -1):
-        dell = multiply_add(dell, x, load(dc_an[a], 0))
-    return multiply_add(dell, splat(dc_an, inverse_step), zeros(dc_an))
+        low = multiply_add(low, x, load(dc_an[a], 0))
+        high = multiply_add(high, x, load(dc_an[a], HALF))
+    scale = splat(dc_an, inverse_step)
+    return multiply_add(low, scale, none), multiply_add(high, scale, none)
+
+
+@njit(**PART)
+def store_pair(row, pair):
+    """Store two vectors one behind the other."""
+    store(row, 0, pair[0])
+    store(row, HALF, pair[1])
 
 
 @njit(**PART)
@@ -168,7 +180,7 @@ def sum_nodes(
             for p in range(first_i[i], first_i[i + 1]):
                 node = _first_node(Rt_pk[p, 0], inverse_step) - lowest
                 place_p[p] = place[net_p[p], node]
-                store(ell, 0, node_weights(Rt_pk[p, 0], inverse_step, c_an))
+                store_pair(ell, node_weights(Rt_pk[p, 0], inverse_step, c_an))
                 for n in range(ORDER):
                     to = S_tk[touched_i[i] + place_p[p] + n]
                     for k in range(4):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from kalmandp.engines.cpu_frame_kernels import DS, S_R, node_slopes, node_weights
+from kalmandp.engines.cpu_frame_kernels import DS, S_R, node_slopes, node_weights, store_pair
 from kalmandp.engines.cpu_network import (
     NET,
     R0,
@@ -25,9 +25,8 @@ from kalmandp.engines.cpu_network import (
     tangent_rows,
 )
 from kalmandp.engines.cpu_prediction_kernels import contract, contract_adjoint, times_table
-from kalmandp.engines.table import ORDER
+from kalmandp.engines.table import CPU_ORDER as ORDER
 from kalmandp.engines.threads import KERNEL, PART, done, take, wait
-from kalmandp.engines.vectors import store
 
 
 @njit(**PART)
@@ -45,8 +44,8 @@ def _node_tangents(i, pairs, v_pc, scale, ell, dell, S_dot_tk):
         s1 = scale * (turn * n[0] + n[S_R] * v[0]) / sigma[1]
         s2 = scale * (turn * n[1] + n[S_R] * v[1]) / sigma[2]
         s3 = scale * (turn * n[2] + n[S_R] * v[2]) / sigma[3]
-        store(ell, 0, node_weights(x0, pairs.inverse_step, pairs.c_an))
-        store(dell, 0, node_slopes(x0, pairs.inverse_step, pairs.dc_an))
+        store_pair(ell, node_weights(x0, pairs.inverse_step, pairs.c_an))
+        store_pair(dell, node_slopes(x0, pairs.inverse_step, pairs.dc_an))
         for a in range(ORDER):
             to, slope = S_dot_tk[pairs.place_p[p] + a], dell[a] * s0
             to[0] += ell[a] * s0 + slope * x0

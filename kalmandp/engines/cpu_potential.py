@@ -10,6 +10,7 @@ of the weights) is summed in a fixed order, so the bits do not depend on the num
 from __future__ import annotations
 
 from functools import lru_cache
+from math import comb
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,10 +28,10 @@ from kalmandp.engines.cpu_environment import (
 from kalmandp.engines.cpu_network import LayerAdjoints, NetCache, multiplications
 from kalmandp.engines.memory import Store
 from kalmandp.engines.table import (
-    ORDER,
+    CPU_ORDER,
+    CPU_STEP,
+    CPU_TOLERANCE,
     SMOOTH,
-    STEP,
-    TOLERANCE,
     TableGrid,
     relative_error,
 )
@@ -128,7 +129,7 @@ class NumbaEngine:
 
     name = "numba"
 
-    def __init__(self, architecture, layout, step: float = STEP, threads: int | None = None):
+    def __init__(self, architecture, layout, step: float = CPU_STEP, threads: int | None = None):
         phi = architecture.embedding_activation
         if phi.lower() not in SMOOTH:
             raise InputError(
@@ -136,7 +137,7 @@ class NumbaEngine:
                 f"for that; expected one of {', '.join(SMOOTH)}, or the engine 'numpy'"
             )
         self.architecture = a = architecture
-        self.grid = TableGrid(0, 0, float(step))
+        self.grid = TableGrid(0, 0, float(step), CPU_ORDER)
         start = lambda net: layout[f"{net}.layer.0.W"].start
         stack = lambda nets: cpu_network.stack([layout.nets[n] for n in nets], [start(n) for n in nets])
         self._embedding = stack([f"embedding.{e}" for e in range(a.n_embeddings)])
@@ -144,57 +145,84 @@ class NumbaEngine:
         self._M, self._axis, self._scale = a.embedding[-1], a.axis_neuron, 1.0 / a.n_neighbours
         self._padded = 8 * -(-self._M // 8)
         self._coefficients, self._slopes = polynomials()
+        self._binomials = np.array([(-1.0) ** n * comb(CPU_ORDER, n) for n in range(CPU_ORDER + 1)])
         self._w_embedding = slice(0, int(self._fitting.forms[0, 0, cpu_network.W_START]))
         self._values: dict[float, NodeValues] = {}
-        self._step = self.grid.step
+        self._halvings = 0
         self._each = np.arange(0)
         self._team = Team(threads)
         self._store = Store()
 
     def environment(self, davg, dstd, frames, pairs=None) -> FusedEnvironment:
         """Twin of `environment.environment_of`."""
-        return fused_environment(self.architecture, self._team, davg, dstd, frames, pairs, self._step)
+        step = self.grid.refined(self._halvings).step  # where S will be wanted, most likely
+        return fused_environment(self.architecture, self._team, davg, dstd, frames, pairs, step)
 
     def tabulate(self, par: Parameters, env: FusedEnvironment) -> Table:
-        """Run each embedding net on the nodes of the grid, and on its empty slots.
+        """Run each embedding net on the nodes of a grid, and on its empty slots.
 
-        Where the nets are too sharp for the step, it is halved until the table's estimated error is
-        below `table.TOLERANCE`. The choice depends on the weights alone, not on earlier calls.
+        The grid's step is the largest of h, h/2, h/4, … whose table has an estimated error below
+        `table.CPU_TOLERANCE`: it depends on the weights and the frame alone. The search begins where the last
+        one ended, which only saves time: a grid has the nodes of all coarser ones, and so their estimates.
         """
-        a = self.architecture
-        grid = self.grid = self.grid.covering(env.low, env.high)
+        top = self.grid = self.grid.covering(env.low, env.high)
+        halvings = self._halvings
         while True:
-            nodes = env.nodes if env.nodes.step == grid.step else sum_nodes(a, self._team, env, grid.step)
-            table = self._table(par, env, grid, nodes)
-            if table.error <= TOLERANCE:
-                self._step = grid.step  # where S of the next frame will be wanted
-                return table
-            grid = grid.finer().covering(env.low, env.high)
+            values = self._node_values(par, env, top.refined(halvings))
+            errors = self._errors(values, env, top, halvings)
+            found = [n for n, error in enumerate(errors) if error <= CPU_TOLERANCE]
+            if found:
+                break
+            halvings += 1
+        self._halvings, grid = found[0], top.refined(found[0])
+        if found[0] != halvings:
+            values = self._node_values(par, env, grid)
+        return self._table(values, env, grid.step, errors[found[0]])
 
-    def _table(self, par: Parameters, env: FusedEnvironment, grid: TableGrid, nodes: Nodes) -> Table:
-        """The table of one grid for a frame, its values kept as long as the weights stay what they are."""
+    def _node_values(self, par: Parameters, env: FusedEnvironment, grid: TableGrid) -> NodeValues:
+        """G of all nodes of the grid, kept as long as the weights stay what they are."""
         w, g_v = par.weights[self._w_embedding], env.Rt_vk[:, 0]
         values = self._values.get(grid.step)
         if values is None or not _serves(values, w, g_v, grid):
             values = self._run_nets(par, w, g_v, grid)
             self._values = {step: v for step, v in self._values.items() if _serves(v, w, g_v, v.grid)}
             self._values[grid.step] = values
-        grid, rows = values.grid, values.rows
-        row_t = self._store.empty((len(nodes.net_t),), np.int32)
-        n_blocks = len(rows.blocks)
-        worst, largest = np.zeros(n_blocks), np.zeros(n_blocks)
-        # the error at nodes that this frame touches: what other frames did to the grid must not matter
+        return values
+
+    def _errors(self, values: NodeValues, env: FusedEnvironment, top: TableGrid, halvings: int) -> list:
+        """Estimated errors of the tables of step h, h/2, …, h/2ⁿ (h of ``top``), from the finest one's nodes.
+
+        They are those at the nodes that this frame touches: what others did to the grid does not matter.
+        """
+        windows = np.empty((halvings + 1, 3), dtype=np.int64)
+        for n in range(halvings + 1):
+            grid, stride = top.refined(n), 2 ** (halvings - n)
+            first, last = grid.touched(env.low, env.high)
+            start = (grid.start + first) * stride - values.grid.start
+            windows[n] = start, start + (last - first) * stride + 1, stride  # and one more, for a difference
+        worst, largest = np.zeros((2, len(self._embedding.forms), halvings + 1))
         self._team.run(
-            predict.place_nodes, 20 * values.G_rm.size, rows, values.G_rm, *grid.touched(env.low, env.high),
-            worst, largest, nodes, rows.first_e[:-1] - grid.start, row_t,
+            predict.differences, 20 * values.G_rm.size, values.rows.first_e, windows, self._binomials,
+            values.G_rm, worst, largest,
         )  # fmt: skip
-        error = relative_error(worst.max(initial=0.0), largest.max(initial=0.0))
+        sizes = np.sqrt(worst.max(axis=0)), np.sqrt(largest.max(axis=0))
+        return [relative_error(float(d), float(G), CPU_ORDER) for d, G in zip(*sizes, strict=True)]
+
+    def _table(self, values: NodeValues, env: FusedEnvironment, step: float, error: float) -> Table:
+        """The table for a frame: where in ``values`` the nodes are that its atoms touch."""
+        nodes = env.nodes
+        if nodes.step != step:
+            nodes = sum_nodes(self.architecture, self._team, env, step)
+        row_t = self._store.empty((len(nodes.net_t),), np.int32)
+        rows = values.rows
+        base_e = rows.first_e[:-1] - values.grid.start
+        self._team.run(predict.place_nodes, len(row_t), nodes, base_e, rows.row_v, row_t)
         sums = NodeSums(nodes.touched_i, row_t, nodes.S_tk, values.G_rm)
         pairs = PairData(
-            env.first_i, env.types_i, env.Rt_pk, env.geometry_p, env.dstd, nodes.place_p, 1.0 / grid.step,
+            env.first_i, env.types_i, env.Rt_pk, env.geometry_p, env.dstd, nodes.place_p, 1.0 / step,
             self._coefficients, self._slopes,
         )  # fmt: skip
-        return Table(grid, rows, values.cache, sums, pairs, nodes, error)
+        return Table(values.grid, rows, values.cache, sums, pairs, nodes, error)
 
     def _run_nets(self, par: Parameters, w, g_v, grid: TableGrid) -> NodeValues:
         """G at the nodes of the grid and for empty slots."""
@@ -305,7 +333,7 @@ class NumbaEngine:
         new, n, rows = self._store.empty, self._team.size, cpu_network.ROWS
         widest = max(nets.widest, self._embedding.widest)
         return Space(
-            new((n, 2, ORDER)), new((n, 4, rows, widest)), new((n, 2, rows, nets.n_a)),
+            new((n, 2, CPU_ORDER)), new((n, 4, rows, widest)), new((n, 2, rows, nets.n_a)),
             new((n, 4, self._padded)), new((n, 4, most)),
         )  # fmt: skip
 
