@@ -121,7 +121,7 @@ def sum_nodes(a, team: Team, env: FusedEnvironment, step: float) -> Nodes:
     )  # fmt: skip
     team.run(
         kernels.sum_nodes, 100 * n_p, *known, polynomials()[0], lowest, marks,
-        np.empty((team.size, ORDER)), env.count_iv, env.Rt_vk, 1.0 / a.n_neighbours, touched_i,
+        np.empty((team.size, 4, nodes.most)), env.count_iv, env.Rt_vk, 1.0 / a.n_neighbours, touched_i,
         nodes.net_t, nodes.node_t, nodes.S_tk, nodes.place_p,
     )  # fmt: skip
     return nodes

@@ -113,10 +113,11 @@ def node_slopes(g, inverse_step, dc_an):
 
 
 @njit(**PART)
-def store_pair(row, pair):
-    """Store two vectors one behind the other."""
-    store(row, 0, pair[0])
-    store(row, HALF, pair[1])
+def add_to_nodes(row, place, x, ell):
+    """row[place + n] += x ℓ_n for the nodes of a polynomial."""
+    y = splat(row, x)
+    store(row, place, multiply_add(y, ell[0], load(row, place)))
+    store(row, place + HALF, multiply_add(y, ell[1], load(row, place + HALF)))
 
 
 @njit(**PART)
@@ -154,14 +155,22 @@ def count_nodes(counters, me, first_i, net_p, Rt_pk, inverse_step, lowest, marks
             n_touched_i[i] = count
 
 
+@njit(**PART)
+def turned(S_kt, t0, t1, S_tk):
+    """S_tk of the nodes t0 ≤ t < t1 from an atom's sums."""
+    for t in range(t1 - t0):
+        for k in range(4):
+            S_tk[t0 + t, k] = S_kt[k, t]
+
+
 @njit(**KERNEL)
 def sum_nodes(
-    counters, me, first_i, net_p, Rt_pk, inverse_step, c_an, lowest, marks, ells, count_iv, Rt_vk, scale,
+    counters, me, first_i, net_p, Rt_pk, inverse_step, c_an, lowest, marks, sums, count_iv, Rt_vk, scale,
     touched_i,
     net_t, node_t, S_tk, place_p,
 ):  # fmt: skip
     """List the nodes of each atom, and sum up S. An empty slot of kind v is listed as net −1 − v."""
-    place, ell = marks[me], ells[me]
+    place, S_kt = marks[me], sums[me]
     n_atoms = len(touched_i) - 1
     while True:
         task = take(counters, me, 0, groups(n_atoms))
@@ -174,17 +183,15 @@ def sum_nodes(
                 for n in range(place.shape[1]):
                     if place[e, n] == 1:
                         net_t[t], node_t[t], place[e, n] = e, n + lowest, t - touched_i[i]
-                        for k in range(4):
-                            S_tk[t, k] = 0.0
                         t += 1
+            S_kt[:] = 0.0
             for p in range(first_i[i], first_i[i + 1]):
-                node = _first_node(Rt_pk[p, 0], inverse_step) - lowest
-                place_p[p] = place[net_p[p], node]
-                store_pair(ell, node_weights(Rt_pk[p, 0], inverse_step, c_an))
-                for n in range(ORDER):
-                    to = S_tk[touched_i[i] + place_p[p] + n]
-                    for k in range(4):
-                        to[k] += scale * ell[n] * Rt_pk[p, k]
+                at = place[net_p[p], _first_node(Rt_pk[p, 0], inverse_step) - lowest]
+                place_p[p] = at
+                ell = node_weights(Rt_pk[p, 0], inverse_step, c_an)
+                for k in range(4):
+                    add_to_nodes(S_kt[k], at, scale * Rt_pk[p, k], ell)
+            turned(S_kt, touched_i[i], t, S_tk)
             for v in range(count_iv.shape[1]):
                 if count_iv[i, v] != 0.0:
                     net_t[t], node_t[t] = -1 - v, 0

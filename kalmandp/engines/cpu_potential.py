@@ -108,9 +108,8 @@ class FusedForward(NamedTuple):
 
 
 class Space(NamedTuple):
-    """Work space, the first index being the thread: ℓ and ℓ′; blocks of rows of a layer; of all; T̄; B."""
+    """Work space, the first index being the thread: blocks of rows of a layer; of all; T̄; B or Ṡ of an atom."""
 
-    weights: Any
     rows: Any
     layers: Any
     T_km: Any
@@ -303,7 +302,7 @@ class NumbaEngine:
         gradient = np.zeros(par.layout.size)
         work = (6 if moves else 3) * (multiplications(nets, n) + self._products(table.nodes) // 2)
         self._team.run(
-            grad.weight_gradient, work, self._space(nets), nets, cpu_network.row_blocks(first_t), first_t,
+            grad.weight_gradient, work, self._space(nets, table.nodes.most), nets, cpu_network.row_blocks(first_t), first_t,
             atoms, source, self._count(max(n, len(table.sums.G_rm))), par.weights, fwd.cache, table.pairs,
             table.sums, v_pc, self._M, self._axis, self._scale, E_bar_i, fwd.T_ikm, T_dot_ikm, S_dot_tk,
             self._new_adjoints(nets, n, moves), T_bar_ikm, T_dot_bar_ikm, *self._for_embedding(table),
@@ -328,13 +327,13 @@ class NumbaEngine:
         X_dot, a_dot, a_dot_bar = new((n, nets.n_x)), new((n, nets.n_a)), new((n, nets.n_a))
         return LayerAdjoints(new(a), a_dot_bar, X_dot, a_dot, new(a if has_idt else (0, nets.n_a)))
 
-    def _space(self, nets: cpu_network.NetStack, most: int = 0) -> Space:
+    def _space(self, nets: cpu_network.NetStack, most: int) -> Space:
         """Work space for passes over the nets; with room for the ``most`` nodes of an atom."""
         new, n, rows = self._store.empty, self._team.size, cpu_network.ROWS
         widest = max(nets.widest, self._embedding.widest)
         return Space(
-            new((n, 2, CPU_ORDER)), new((n, 4, rows, widest)), new((n, 2, rows, nets.n_a)),
-            new((n, 4, self._padded)), new((n, 4, most)),
+            new((n, 4, rows, widest)), new((n, 2, rows, nets.n_a)), new((n, 4, self._padded)),
+            new((n, 4, most)),
         )  # fmt: skip
 
     def _products(self, nodes: Nodes) -> int:

@@ -74,9 +74,10 @@ class TableGrid(NamedTuple):
 
     def covering(self, low: float, high: float) -> TableGrid:
         """This grid, extended if needed so that each g in [low, high] has its nodes, and one more."""
-        first, last = self.touched(low, high)
-        start = ALIGN * ((self.start + min(first, 0)) // ALIGN)
-        stop = ALIGN * -(-max(self.start + last + 1, self.stop) // ALIGN)
+        first = int(np.floor(low / self.step)) - max(ALIGN, self.order // 2 - 1)
+        last = max(int(np.ceil(high / self.step)) + ALIGN, int(np.floor(high / self.step)) + self.order // 2 + 2)
+        start = ALIGN * (min(first, self.start) // ALIGN)
+        stop = ALIGN * -(-max(last, self.stop) // ALIGN)
         return self._replace(start=start, stop=stop)
 
     def touched(self, low: float, high: float) -> tuple[int, int]:
