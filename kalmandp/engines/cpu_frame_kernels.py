@@ -23,7 +23,7 @@ from numba import njit
 
 from kalmandp.engines.table import CPU_ORDER as ORDER
 from kalmandp.engines.threads import KERNEL, PART, take
-from kalmandp.engines.vectors import load, multiply_add, splat, store, zeros
+from kalmandp.engines.vectors import backwards, load, multiply_add, splat, store, zeros
 
 #: Atoms of a task in passes over pairs.
 ATOMS = 16
@@ -91,25 +91,39 @@ def _offset(g, inverse_step):
 
 @njit(**PART)
 def node_weights(g, inverse_step, c_an):
-    """The Lagrange weights ℓ_n(g) = Σ_a c_an xᵃ of the nodes around g, two vectors."""
-    x = splat(c_an, _offset(g, inverse_step))
-    low, high = load(c_an[ORDER - 1], 0), load(c_an[ORDER - 1], HALF)
-    for a in range(ORDER - 2, -1, -1):
-        low = multiply_add(low, x, load(c_an[a], 0))
-        high = multiply_add(high, x, load(c_an[a], HALF))
-    return low, high
+    """The Lagrange weights ℓ_n(g) = Σ_a c_an xᵃ of the nodes around g, two vectors.
+
+    Nodes lie as far to one side as to the other: with ℓ_n = e_n(x²) + x o_n(x²) of the first half, those of the
+    second half are e_n − x o_n, backwards.
+    """
+    none = zeros(c_an)
+    x, y = splat(c_an, _offset(g, inverse_step)), splat(c_an, -_offset(g, inverse_step))
+    square = multiply_add(x, x, none)
+    even, odd = load(c_an[ORDER - 2], 0), load(c_an[ORDER - 1], 0)
+    for a in range(ORDER - 4, -1, -2):
+        even = multiply_add(even, square, load(c_an[a], 0))
+        odd = multiply_add(odd, square, load(c_an[a + 1], 0))
+    return multiply_add(odd, x, even), backwards(multiply_add(odd, y, even))
 
 
 @njit(**PART)
 def node_slopes(g, inverse_step, dc_an):
-    """dℓ_n/dg = Σ_a dc_an xᵃ / h with dc_a = (a + 1) c_(a+1), two vectors."""
-    x, none = splat(dc_an, _offset(g, inverse_step)), zeros(dc_an)
-    low, high = load(dc_an[ORDER - 2], 0), load(dc_an[ORDER - 2], HALF)
-    for a in range(ORDER - 3, -1, -1):
-        low = multiply_add(low, x, load(dc_an[a], 0))
-        high = multiply_add(high, x, load(dc_an[a], HALF))
-    scale = splat(dc_an, inverse_step)
-    return multiply_add(low, scale, none), multiply_add(high, scale, none)
+    """dℓ_n/dg = Σ_a dc_an xᵃ / h with dc_a = (a + 1) c_(a+1), two vectors.
+
+    Of e_n + x o_n of the first half, those of the second half are x o_n − e_n, backwards.
+    """
+    none = zeros(dc_an)
+    x = splat(dc_an, _offset(g, inverse_step))
+    square = multiply_add(x, x, none)
+    even, odd = load(dc_an[ORDER - 2], 0), load(dc_an[ORDER - 3], 0)
+    for a in range(ORDER - 4, 0, -2):
+        even = multiply_add(even, square, load(dc_an[a], 0))
+        odd = multiply_add(odd, square, load(dc_an[a - 1], 0))
+    even = multiply_add(even, square, load(dc_an[0], 0))
+    odd = multiply_add(odd, x, none)
+    scale, other = splat(dc_an, inverse_step), splat(dc_an, -inverse_step)
+    shifted = multiply_add(odd, scale, none)
+    return multiply_add(even, scale, shifted), backwards(multiply_add(even, other, shifted))
 
 
 @njit(**PART)

@@ -129,6 +129,16 @@ def multiply_add(typingctx, a, b, c):
 
 
 @intrinsic
+def backwards(typingctx, a):
+    """The numbers of a vector, the last one first."""
+
+    def codegen(context, builder, signature, args):
+        return builder.shuffle_vector(args[0], args[0], _places(reversed(range(a.lanes))))
+
+    return a(a), codegen
+
+
+@intrinsic
 def totals(typingctx, a, b, c, d):
     """The sums of the numbers of four vectors, in an order that never changes: halves onto halves."""
 
