@@ -93,8 +93,8 @@ def _offset(g, inverse_step):
 def node_weights(g, inverse_step, c_an):
     """The Lagrange weights ℓ_n(g) = Σ_a c_an xᵃ of the nodes around g, two vectors.
 
-    Nodes lie as far to one side as to the other: with ℓ_n = e_n(x²) + x o_n(x²) of the first half, those of the
-    second half are e_n − x o_n, backwards.
+    Nodes lie as far to one side as to the other: of ℓ_n = e_n(x²) + x o_n(x²) of the first half, the second
+    half has e_n − x o_n, backwards.
     """
     none = zeros(c_an)
     x, y = splat(c_an, _offset(g, inverse_step)), splat(c_an, -_offset(g, inverse_step))
@@ -110,7 +110,7 @@ def node_weights(g, inverse_step, c_an):
 def node_slopes(g, inverse_step, dc_an):
     """dℓ_n/dg = Σ_a dc_an xᵃ / h with dc_a = (a + 1) c_(a+1), two vectors.
 
-    Of e_n + x o_n of the first half, those of the second half are x o_n − e_n, backwards.
+    Of e_n + x o_n of the first half, the second half has x o_n − e_n, backwards.
     """
     none = zeros(dc_an)
     x = splat(dc_an, _offset(g, inverse_step))

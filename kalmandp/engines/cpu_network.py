@@ -44,6 +44,7 @@ class NetStack(NamedTuple):
     phi, threshold : code of the activation
     linear_last : the last layer has no activation
     n_x, n_a, n_out : widths of X, of phi, and of the result;  widest : of any layer
+    has_idt : some layer has time steps idt
     columns : (c, 2) int64, net and first column of a of each task that sums gradients
     """
 
@@ -55,6 +56,7 @@ class NetStack(NamedTuple):
     n_a: int
     n_out: int
     widest: int
+    has_idt: bool
     columns: np.ndarray
 
 
@@ -93,9 +95,10 @@ def stack(nets: list[tuple[LayerForm, ...]], starts: list[int]) -> NetStack:
     n_x, n_a = int(forms[0, :, N_IN].sum()), int(forms[0, :, N_OUT].sum())
     first = np.concatenate([f[A_COL] + np.arange(0, f[N_OUT], COLUMNS) for f in forms[0]])
     columns = np.array([(n, a) for n in range(len(nets)) for a in first], dtype=np.int64)
+    has_idt = bool((forms[:, :, IDT_START] >= 0).any())
     widest = int(forms[:, :, [N_IN, N_OUT]].max())
     n_out = int(forms[0, -1, N_OUT])
-    return NetStack(forms, code, threshold, linear_last, n_x, n_a, n_out, widest, columns)
+    return NetStack(forms, code, threshold, linear_last, n_x, n_a, n_out, widest, has_idt, columns)
 
 
 def _form(layers: tuple[LayerForm, ...], start: int) -> np.ndarray:

@@ -40,8 +40,10 @@ from kalmandp.errors import InputError
 from kalmandp.potential.environment import pair_kinds
 from kalmandp.potential.model import Parameters
 
-#: Chunks of atoms with accumulators of their own: a constant, whatever the number of threads.
+#: Chunks of atoms with accumulators of their own at most, and atoms that are worth one: constants, whatever
+#: the number of threads.
 CHUNKS = 8
+ATOMS_PER_CHUNK = 16
 
 
 class PairData(NamedTuple):
@@ -108,7 +110,7 @@ class FusedForward(NamedTuple):
 
 
 class Space(NamedTuple):
-    """Work space, the first index being the thread: blocks of rows of a layer; of all; T̄; B or Ṡ of an atom."""
+    """Work space, the first index being the thread: rows of a layer, rows of all; T̄; an atom's B or Ṡ."""
 
     rows: Any
     layers: Any
@@ -287,7 +289,7 @@ class NumbaEngine:
         return self._weight_gradient(par, env, fwd, E_bar_i, np.ascontiguousarray(v_pc, dtype=float))
 
     def _weight_gradient(self, par, env, fwd, E_bar_i, v_pc):
-        nets, table, new = self._fitting, fwd.table, self._store.empty
+        nets, table = self._fitting, fwd.table
         E_bar_i = np.ascontiguousarray(E_bar_i, dtype=float)
         feels_i = E_bar_i != 0.0
         moves = len(v_pc) > 0
@@ -296,45 +298,44 @@ class NumbaEngine:
         source = np.nonzero(feels_i[env.order_r])[0]
         atoms, first_t = env.order_r[source], np.searchsorted(source, env.first_t)
         n, shape = len(atoms), fwd.T_ikm.shape
-        T_bar_ikm = new(shape)
-        T_dot_ikm, T_dot_bar_ikm = (new(shape), new(shape)) if moves else (T_bar_ikm, T_bar_ikm)
-        S_dot_tk = new(table.nodes.S_tk.shape if moves else (0, 4))
+        still = (shape, (0, *shape[1:]), (0, *shape[1:]), (0, 4))
+        T_bar_ikm, T_dot_ikm, T_dot_bar_ikm, S_dot_tk = self._store.several(
+            *((shape, shape, shape, table.nodes.S_tk.shape) if moves else still)
+        )
         gradient = np.zeros(par.layout.size)
         work = (6 if moves else 3) * (multiplications(nets, n) + self._products(table.nodes) // 2)
         self._team.run(
-            grad.weight_gradient, work, self._space(nets, table.nodes.most), nets, cpu_network.row_blocks(first_t), first_t,
-            atoms, source, self._count(max(n, len(table.sums.G_rm))), par.weights, fwd.cache, table.pairs,
-            table.sums, v_pc, self._M, self._axis, self._scale, E_bar_i, fwd.T_ikm, T_dot_ikm, S_dot_tk,
-            self._new_adjoints(nets, n, moves), T_bar_ikm, T_dot_bar_ikm, *self._for_embedding(table),
+            grad.weight_gradient, work, self._space(nets, table.nodes.most), nets,
+            cpu_network.row_blocks(first_t), first_t, atoms, source,
+            self._count(max(n, len(table.sums.G_rm))), par.weights, fwd.cache, table.pairs, table.sums, v_pc,
+            self._M, self._axis, self._scale, E_bar_i, fwd.T_ikm, T_dot_ikm, S_dot_tk,
+            self._new_adjoints(nets, n, moves), T_bar_ikm, T_dot_bar_ikm, *self._for_embedding(table, n),
             gradient,
         )  # fmt: skip
         return gradient
 
-    def _for_embedding(self, table: Table):
+    def _for_embedding(self, table: Table, n_atoms: int):
         """What the way back through the embedding nets takes."""
         nets, n_rows = self._embedding, len(table.sums.G_rm)
-        collected = self._store.empty((CHUNKS, *table.sums.G_rm.shape))
+        chunks = max(1, min(CHUNKS, n_atoms // ATOMS_PER_CHUNK))
+        collected = self._store.empty((chunks, *table.sums.G_rm.shape))
         return collected, nets, table.rows, table.cache, self._new_adjoints(nets, n_rows, False)
 
     def _new_cache(self, nets: cpu_network.NetStack, n_rows: int) -> NetCache:
-        new, a = self._store.empty, (n_rows, nets.n_a)
-        return NetCache(new((n_rows, nets.n_x)), new(a), new(a), new(a))
+        a = (n_rows, nets.n_a)
+        return NetCache(*self._store.several((n_rows, nets.n_x), a, a, a))
 
     def _new_adjoints(self, nets: cpu_network.NetStack, n_rows: int, tangents: bool) -> LayerAdjoints:
-        new, a = self._store.empty, (n_rows, nets.n_a)
-        n = n_rows if tangents else 0
-        has_idt = (nets.forms[:, :, cpu_network.IDT_START] >= 0).any()
-        X_dot, a_dot, a_dot_bar = new((n, nets.n_x)), new((n, nets.n_a)), new((n, nets.n_a))
-        return LayerAdjoints(new(a), a_dot_bar, X_dot, a_dot, new(a if has_idt else (0, nets.n_a)))
+        n, n_idt = n_rows if tangents else 0, n_rows if nets.has_idt else 0
+        a = lambda rows: (rows, nets.n_a)
+        return LayerAdjoints(*self._store.several(a(n_rows), a(n), (n, nets.n_x), a(n), a(n_idt)))
 
     def _space(self, nets: cpu_network.NetStack, most: int) -> Space:
         """Work space for passes over the nets; with room for the ``most`` nodes of an atom."""
-        new, n, rows = self._store.empty, self._team.size, cpu_network.ROWS
+        n, rows = self._team.size, cpu_network.ROWS
         widest = max(nets.widest, self._embedding.widest)
-        return Space(
-            new((n, 4, rows, widest)), new((n, 2, rows, nets.n_a)), new((n, 4, self._padded)),
-            new((n, 4, most)),
-        )  # fmt: skip
+        shapes = (n, 4, rows, widest), (n, 2, rows, nets.n_a), (n, 4, self._padded), (n, 4, most)
+        return Space(*self._store.several(*shapes))
 
     def _products(self, nodes: Nodes) -> int:
         """Multiplications of one product with the table, about."""

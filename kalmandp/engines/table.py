@@ -74,8 +74,8 @@ class TableGrid(NamedTuple):
 
     def covering(self, low: float, high: float) -> TableGrid:
         """This grid, extended if needed so that each g in [low, high] has its nodes, and one more."""
-        first = int(np.floor(low / self.step)) - max(ALIGN, self.order // 2 - 1)
-        last = max(int(np.ceil(high / self.step)) + ALIGN, int(np.floor(high / self.step)) + self.order // 2 + 2)
+        beyond = max(ALIGN, self.order // 2 + 2)
+        first, last = int(np.floor(low / self.step)) - beyond, int(np.ceil(high / self.step)) + beyond
         start = ALIGN * (min(first, self.start) // ALIGN)
         stop = ALIGN * -(-max(last, self.stop) // ALIGN)
         return self._replace(start=start, stop=stop)
