@@ -68,7 +68,7 @@ def _energy_adjoint(
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
         for r in range(r0, r1):
             bar[r - r0, 0] = E_bar_i[atoms[r]]
-        backward_rows(nets, net, w, r0, r1, source, cache, bar, new, layers.a_bar, 0, layers.idt_bar)
+        backward_rows(nets, net, w, r0, r1, source, cache, bar, new, layers.a_bar, 0, layers.idt_bar, True)
         for r in range(r0, r1):
             T_bar = T_bar_ikm[atoms[r]]
             T_bar[:] = 0.0
@@ -195,7 +195,9 @@ def _embedding_gradient(
         for r in range(r0, r1):
             for m in range(n_out):
                 bar[r - r0, m] = collected[0, r, m]
-        backward_rows(nets, net, w, r0, r1, each, table_cache, bar, new, layers.a_bar, 0, layers.idt_bar)
+        backward_rows(
+            nets, net, w, r0, r1, each, table_cache, bar, new, layers.a_bar, 0, layers.idt_bar, False
+        )
         done(counters, phase)
     wait(counters, phase, len(blocks))
     _sum_columns(counters, me, phase + 1, nets, rows.first_e, each, table_cache, layers, gradient)

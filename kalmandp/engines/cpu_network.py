@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 
 from kalmandp.engines.cpu_activation import activation_id, apply
-from kalmandp.engines.cpu_linear import add_product, column_sum, dot_product, outer_sum
+from kalmandp.engines.cpu_linear import add_column_sums, add_product, dot_product, outer_sum
 from kalmandp.engines.threads import PART
 from kalmandp.potential.weights import LayerForm
 
@@ -189,10 +189,10 @@ def tangent_rows(nets, net, w, r0, r1, source, cache, layers):
 
 
 @njit(**PART)
-def backward_rows(nets, net, w, r0, r1, source, cache, bar, new, a_bar, a0, idt_bar):
+def backward_rows(nets, net, w, r0, r1, source, cache, bar, new, a_bar, a0, idt_bar, wants_input):
     """Twin of `network.backward`: ȳ in ``bar`` (from row 0 on); x̄ ends in bar, or in new if L is odd.
 
-    a̅ of row r goes to row r − a0 of ``a_bar``.
+    a̅ of row r goes to row r − a0 of ``a_bar``. Without ``wants_input`` x̄ is not computed.
     """
     form, phi, d1 = nets.forms[net], cache.phi, cache.d1
     L = form.shape[0]
@@ -208,6 +208,8 @@ def backward_rows(nets, net, w, r0, r1, source, cache, bar, new, a_bar, a0, idt_
             else:
                 for j in range(n_out):
                     to[ao + j] = y_bar[j] * slope[ao + j]
+        if n == 0 and not wants_input:
+            continue
         add_product(new, a_bar, r0 - a0, ao, w, ws, n_in, n_out, r1 - r0)
         for r in range(r1 - r0):
             _add_skip_adjoint(skip, n_in, bar[r], new[r])
@@ -256,7 +258,6 @@ def add_columns(nets, net, r0, r1, source, cache, layers, gradient, column):
     outer_sum(
         gradient, ws + j0 * n_in, n_in, count, a_bar, X, layers.a_dot_bar, X_dot, column, xo, source, r0, r1
     )
-    for j in range(count):
-        gradient[bs + j0 + j] += column_sum(a_bar, column + j, r0, r1)
-        if ds >= 0:
-            gradient[ds + j0 + j] += column_sum(idt_bar, column + j, r0, r1)
+    add_column_sums(gradient, bs + j0, count, a_bar, column, r0, r1)
+    if ds >= 0:
+        add_column_sums(gradient, ds + j0, count, idt_bar, column, r0, r1)

@@ -172,7 +172,7 @@ def pair_gradient(
             break
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
         bar[:, 0] = scale
-        backward_rows(nets, net, w, r0, r1, each, cache, bar, new, a_bar, r0, idt_bar)
+        backward_rows(nets, net, w, r0, r1, each, cache, bar, new, a_bar, r0, idt_bar, True)
         for r in range(r0, r1):
             i = order[r]
             T_bar[:] = 0.0
