@@ -53,6 +53,28 @@ def dot_product(A, ao, X, xo, w, ws, n_in, n_out, r0, r1):
 
 
 @njit(**PART)
+def add_row(y, yo, x, xo, n):
+    """y[yo + k] += x[xo + k] for k < n: by vectors, which the compiler makes of no row so short."""
+    whole = n - n % LANES
+    one = splat(y, 1.0)
+    for k in range(0, whole, LANES):
+        store(y, yo + k, multiply_add(load(x, xo + k), one, load(y, yo + k)))
+    for k in range(whole, n):
+        y[yo + k] += x[xo + k]
+
+
+@njit(**PART)
+def multiply_rows(y, yo, a, ao, b, bo, n):
+    """y[yo + k] = a[ao + k] b[bo + k] for k < n, by vectors."""
+    whole = n - n % LANES
+    none = zeros(y)
+    for k in range(0, whole, LANES):
+        store(y, yo + k, multiply_add(load(a, ao + k), load(b, bo + k), none))
+    for k in range(whole, n):
+        y[yo + k] = a[ao + k] * b[bo + k]
+
+
+@njit(**PART)
 def _dot(x, xo, w, start, n):
     total = 0.0
     for k in range(n):

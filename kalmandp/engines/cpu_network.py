@@ -19,7 +19,14 @@ import numpy as np
 from numba import njit
 
 from kalmandp.engines.cpu_activation import activation_id, apply
-from kalmandp.engines.cpu_linear import add_column_sums, add_product, dot_product, outer_sum
+from kalmandp.engines.cpu_linear import (
+    add_column_sums,
+    add_product,
+    add_row,
+    dot_product,
+    multiply_rows,
+    outer_sum,
+)
 from kalmandp.engines.threads import PART
 from kalmandp.potential.weights import LayerForm
 
@@ -123,24 +130,19 @@ def row_blocks(first_row: np.ndarray) -> np.ndarray:
 
 
 @njit(**PART)
-def _add_skip(skip, n_in, x, y):
-    if skip == 1:
-        for k in range(n_in):
-            y[k] += x[k]
-    elif skip == 2:
-        for k in range(n_in):
-            y[k] += x[k]
-            y[n_in + k] += x[k]
+def _add_skip(skip, n_in, x, xo, y, yo):
+    if skip >= 1:
+        add_row(y, yo, x, xo, n_in)
+    if skip == 2:
+        add_row(y, yo + n_in, x, xo, n_in)
 
 
 @njit(**PART)
 def _add_skip_adjoint(skip, n_in, y_bar, x_bar):
-    if skip == 1:
-        for k in range(n_in):
-            x_bar[k] += y_bar[k]
-    elif skip == 2:
-        for k in range(n_in):
-            x_bar[k] += y_bar[k] + y_bar[n_in + k]
+    if skip >= 1:
+        add_row(x_bar, 0, y_bar, 0, n_in)
+    if skip == 2:
+        add_row(x_bar, 0, y_bar, n_in, n_in)
 
 
 @njit(**PART)
@@ -153,19 +155,17 @@ def forward_rows(nets, net, w, r0, r1, cache, y):
         dot_product(phi, ao, X, xo, w, ws, n_in, n_out, r0, r1)
         linear = nets.linear_last and n == L - 1
         for r in range(r0, r1):
+            add_row(phi[r], ao, w, bs, n_out)
             a = phi[r, ao : ao + n_out]
-            for j in range(n_out):
-                a[j] += w[bs + j]
             d1_r, d2_r = d1[r, ao : ao + n_out], d2[r, ao : ao + n_out]
             apply(nets.phi, nets.threshold, linear, a, a, d1_r, d2_r)
-            out = y[r] if n == L - 1 else X[r, xo + n_in : xo + n_in + n_out]
+            out, to = (y[r], 0) if n == L - 1 else (X[r], xo + n_in)
             if ds >= 0:
-                for j in range(n_out):
-                    out[j] = a[j] * w[ds + j]
+                multiply_rows(out, to, phi[r], ao, w, ds, n_out)
             else:
                 for j in range(n_out):
-                    out[j] = a[j]
-            _add_skip(skip, n_in, X[r, xo : xo + n_in], out)
+                    out[to + j] = a[j]
+            _add_skip(skip, n_in, X[r], xo, out, to)
 
 
 @njit(**PART)
@@ -179,13 +179,11 @@ def tangent_rows(nets, net, w, r0, r1, source, cache, layers):
         if n == L - 1:
             continue
         for r in range(r0, r1):
-            out = X_dot[r, xo + n_in : xo + n_in + n_out]
-            slope = d1[source[r]]
-            for j in range(n_out):
-                out[j] = slope[ao + j] * a_dot[r, ao + j]
-                if ds >= 0:
-                    out[j] *= w[ds + j]
-            _add_skip(skip, n_in, X_dot[r, xo : xo + n_in], out)
+            out, to = X_dot[r], xo + n_in
+            multiply_rows(out, to, d1[source[r]], ao, a_dot[r], ao, n_out)
+            if ds >= 0:
+                multiply_rows(out, to, out, to, w, ds, n_out)
+            _add_skip(skip, n_in, out, xo, out, to)
 
 
 @njit(**PART)
@@ -206,8 +204,7 @@ def backward_rows(nets, net, w, r0, r1, source, cache, bar, new, a_bar, a0, idt_
                     idt_bar[r - a0, ao + j] = y_bar[j] * value[ao + j]
                     to[ao + j] = y_bar[j] * w[ds + j] * slope[ao + j]
             else:
-                for j in range(n_out):
-                    to[ao + j] = y_bar[j] * slope[ao + j]
+                multiply_rows(to, ao, y_bar, 0, slope, ao, n_out)
         if n == 0 and not wants_input:
             continue
         add_product(new, a_bar, r0 - a0, ao, w, ws, n_in, n_out, r1 - r0)
