@@ -9,8 +9,6 @@ of the weights) is summed in a fixed order, so the bits do not depend on the num
 
 from __future__ import annotations
 
-from functools import lru_cache
-from math import comb
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +24,14 @@ from kalmandp.engines.cpu_environment import (
     sum_nodes,
 )
 from kalmandp.engines.cpu_network import LayerAdjoints, NetCache, multiplications
+from kalmandp.engines.cpu_table import (
+    NodeValues,
+    TableRows,
+    binomials,
+    estimate_windows,
+    serves,
+    table_rows,
+)
 from kalmandp.engines.memory import Store
 from kalmandp.engines.table import (
     CPU_ORDER,
@@ -66,28 +72,6 @@ class NodeSums(NamedTuple):
     touched_i: Any
     row_t: Any
     S_tk: Any
-    G_rm: Any
-
-
-class TableRows(NamedTuple):
-    """Rows of the embedding nets: for each net the nodes, then its empty slots.
-
-    first_e : (E + 1,) rows of net e;  row_v : row of the empty slot of kind v
-    """
-
-    first_e: np.ndarray
-    row_v: np.ndarray
-    blocks: np.ndarray
-
-
-class NodeValues(NamedTuple):
-    """G of the nodes of a grid and of the empty slots, for weights ``w`` and g = ``g_v`` of those slots."""
-
-    w: Any
-    g_v: Any
-    grid: TableGrid
-    rows: TableRows
-    cache: NetCache
     G_rm: Any
 
 
@@ -146,7 +130,7 @@ class NumbaEngine:
         self._M, self._axis, self._scale = a.embedding[-1], a.axis_neuron, 1.0 / a.n_neighbours
         self._padded = 8 * -(-self._M // 8)
         self._coefficients, self._slopes = polynomials()
-        self._binomials = np.array([(-1.0) ** n * comb(CPU_ORDER, n) for n in range(CPU_ORDER + 1)])
+        self._binomials = binomials()
         self._w_embedding = slice(0, int(self._fitting.forms[0, 0, cpu_network.W_START]))
         self._values: dict[float, NodeValues] = {}
         self._halvings = 0
@@ -184,23 +168,16 @@ class NumbaEngine:
         """G of all nodes of the grid, kept as long as the weights stay what they are."""
         w, g_v = par.weights[self._w_embedding], env.Rt_vk[:, 0]
         values = self._values.get(grid.step)
-        if values is None or not _serves(values, w, g_v, grid):
+        if values is None or not serves(values, w, g_v, grid):
             values = self._run_nets(par, w, g_v, grid)
-            self._values = {step: v for step, v in self._values.items() if _serves(v, w, g_v, v.grid)}
+            self._values = {step: v for step, v in self._values.items() if serves(v, w, g_v, v.grid)}
             self._values[grid.step] = values
         return values
 
     def _errors(self, values: NodeValues, env: FusedEnvironment, top: TableGrid, halvings: int) -> list:
-        """Estimated errors of the tables of step h, h/2, …, h/2ⁿ (h of ``top``), from the finest one's nodes.
-
-        They are those at the nodes that this frame touches: what others did to the grid does not matter.
-        """
-        windows = np.empty((halvings + 1, 3), dtype=np.int64)
-        for n in range(halvings + 1):
-            grid, stride = top.refined(n), 2 ** (halvings - n)
-            first, last = grid.touched(env.low, env.high)
-            start = (grid.start + first) * stride - values.grid.start
-            windows[n] = start, start + (last - first) * stride + 1, stride  # and one more, for a difference
+        """Estimated errors of the tables of step h, h/2, … (h of ``top``), from the nodes of the finest."""
+        windows = estimate_windows(top, halvings, env.low, env.high)
+        windows[:, :2] -= values.grid.start
         worst, largest = np.zeros((2, len(self._embedding.forms), halvings + 1))
         self._team.run(
             predict.differences, 20 * values.G_rm.size, values.rows.first_e, windows, self._binomials,
@@ -228,7 +205,7 @@ class NumbaEngine:
     def _run_nets(self, par: Parameters, w, g_v, grid: TableGrid) -> NodeValues:
         """G at the nodes of the grid and for empty slots."""
         nets, count = self._embedding, grid.stop - grid.start
-        rows = _table_rows(count, tuple(pair_kinds(self.architecture).net_v.tolist()), len(nets.forms))
+        rows = table_rows(count, tuple(pair_kinds(self.architecture).net_v.tolist()), len(nets.forms))
         n_rows = int(rows.first_e[-1])
         g_r = np.empty(n_rows)
         for first in rows.first_e[:-1]:
@@ -346,20 +323,3 @@ class NumbaEngine:
         if len(self._each) < n:
             self._each = np.arange(n)
         return self._each
-
-
-def _serves(values: NodeValues, w, g_v, grid: TableGrid) -> bool:
-    """Whether these values are those of weights w, and hold all nodes of the grid."""
-    kept = values.grid
-    covers = kept.step == grid.step and kept.start <= grid.start and grid.stop <= kept.stop
-    return covers and np.array_equal(values.w, w) and np.array_equal(values.g_v, g_v)
-
-
-@lru_cache(maxsize=64)
-def _table_rows(n_nodes: int, net_v: tuple[int, ...], n_nets: int) -> TableRows:
-    kinds_e = [[v for v, net in enumerate(net_v) if net == e] for e in range(n_nets)]
-    first_e = np.concatenate([[0], np.cumsum([n_nodes + len(kinds) for kinds in kinds_e])])
-    row_v = np.empty(len(net_v), dtype=np.int64)
-    for e, kinds in enumerate(kinds_e):
-        row_v[kinds] = first_e[e] + n_nodes + np.arange(len(kinds))
-    return TableRows(first_e, row_v, cpu_network.row_blocks(first_e))

@@ -67,7 +67,7 @@ class TableGrid(NamedTuple):
         step, parts = self.step / 2**times, 2**times
         if times and step < SMALLEST_STEP:
             raise InputError(
-                f"the embedding net is too sharp for a table of step {self.step:g}; "
+                f"the embedding net is too sharp for a table of step {2 * step:g}; "
                 "expected smoother weights, or the engine 'numpy'"
             )
         return TableGrid(parts * self.start, parts * self.stop, step, self.order)

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 
 from kalmandp.arrays import to_numpy
 from kalmandp.engines import POTENTIAL_ENGINES, default_engine, potential_engine
-from kalmandp.engines.cpu_activation import CODES
+from kalmandp.engines.cpu_activation import CODES, apply
 from kalmandp.engines.cpu_environment import sum_nodes
 from kalmandp.engines.table import (
     CPU_ORDER,
@@ -228,6 +228,30 @@ def test_kinked_embeddings_are_left_to_the_reference():
 
 def test_twins_of_activations_have_the_same_names():
     assert set(CODES) == set(NAMES)
+
+
+@numba.njit
+def tanh_of_rows(rows, phi, d1, d2):
+    for r in range(len(rows)):
+        apply(0, 0.0, False, rows[r], phi[r], d1[r], d2[r])
+
+
+def test_tanh_is_good_to_the_last_places_for_vectors_and_what_is_left_over():
+    """Rows of 25 numbers are three vectors and one number more; both have the ends of the scale in them."""
+    ends = [0.0, -0.0, 1e-300, -1e-9, 1e-4, 19.9, 20.1, -700.0, np.inf, -np.inf]
+    x = np.concatenate([ends, np.random.default_rng(0).normal(size=615) * 3])
+    for turn in range(25):  # every number in every place
+        rows = np.roll(x, turn).reshape(25, 25)
+        phi, d1, d2 = np.empty((3, 25, 25))
+        tanh_of_rows(rows, phi, d1, d2)
+        t = np.tanh(rows)
+        assert_allclose(phi, t, rtol=1e-15)  # 3 units in the last place are at most 7e-16
+        # 1 − t² cancels: what is left of a unit in the last place of t
+        assert_allclose(d1, 1 - t * t, rtol=0, atol=1e-15)
+        assert_allclose(d2, -2 * t * (1 - t * t), rtol=0, atol=2e-15)
+    rows[:] = np.nan
+    tanh_of_rows(rows, phi, d1, d2)
+    assert np.isnan([phi, d1, d2]).all()
 
 
 def test_an_unknown_engine_is_an_error():
