@@ -1,6 +1,6 @@
 """Numba twin of `potential.activations`: φ, φ′, φ″ of one number, and of a row of numbers.
 
-tanh is written out, without branches, so that the compiler does a row in vectors; with y = 2x ::
+tanh is written out without branches, for a number and for a vector of them; with y = 2x ::
 
     tanh x = (eʸ − 1)/(eʸ + 1) = m/(m + 2)
     m = eʸ − 1 = 2ᵏ (eʳ − 1) + (2ᵏ − 1),      y = k ln 2 + r,  |r| ≤ ½ ln 2
@@ -17,6 +17,17 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from kalmandp.engines.threads import PART
+from kalmandp.engines.vectors import (
+    clip,
+    divide,
+    floor,
+    load,
+    multiply_add,
+    shift_to_exponent,
+    splat,
+    store,
+    zeros,
+)
 from kalmandp.potential.activations import GELU_CUBIC, GELU_SCALE, SILUT_THRESHOLD
 
 CODES = {
@@ -65,6 +76,12 @@ def _power_of_two(typingctx, shifted):
     return types.float64(types.float64), codegen
 
 
+#: float64 numbers in a vector.
+LANES = 8
+#: 1/13!, 1/12!, …, 1/2!: of (eʳ − 1 − r)/r².
+SERIES = tuple(1.0 / math.factorial(n) for n in range(13, 1, -1))
+
+
 @njit(**EXACT)
 def tanh(x):
     """tanh x; NaN stays NaN."""
@@ -74,21 +91,34 @@ def tanh(x):
     k = math.floor(y * LOG2_E + 0.5)
     r = (y - k * LN2_HIGH) - k * LN2_LOW
     # (eʳ − 1 − r)/r² = 1/2! + r/3! + r²/4! + …
-    q = 1.0 / 6227020800.0
-    q = q * r + 1.0 / 479001600.0
-    q = q * r + 1.0 / 39916800.0
-    q = q * r + 1.0 / 3628800.0
-    q = q * r + 1.0 / 362880.0
-    q = q * r + 1.0 / 40320.0
-    q = q * r + 1.0 / 5040.0
-    q = q * r + 1.0 / 720.0
-    q = q * r + 1.0 / 120.0
-    q = q * r + 1.0 / 24.0
-    q = q * r + 1.0 / 6.0
-    q = q * r + 0.5
+    q = 0.0
+    for c in SERIES:
+        q = q * r + c
     scale = _power_of_two(k + EXPONENT)
     m = scale * (r + r * r * q) + (scale - 1.0)
     return m / (m + 2.0)
+
+
+@njit(**EXACT)
+def _tanh_vector(row, start, phi, d1, d2):
+    """φ, φ′, φ″ of `tanh` for a vector of numbers from ``start`` on: its lines once more."""
+    none, one = zeros(row), splat(row, 1.0)
+    y = multiply_add(splat(row, 2.0), load(row, start), none)
+    y = clip(y, splat(row, -LARGEST), splat(row, LARGEST))
+    k = floor(multiply_add(y, splat(row, LOG2_E), splat(row, 0.5)))
+    r = multiply_add(k, splat(row, -LN2_LOW), multiply_add(k, splat(row, -LN2_HIGH), y))
+    q = none
+    for c in SERIES:
+        q = multiply_add(q, r, splat(row, c))
+    scale = shift_to_exponent(multiply_add(k, one, splat(row, EXPONENT)))
+    e = multiply_add(multiply_add(r, r, none), q, r)
+    m = multiply_add(scale, e, multiply_add(scale, one, splat(row, -1.0)))
+    t = divide(m, multiply_add(m, one, splat(row, 2.0)))
+    minus = multiply_add(t, splat(row, -1.0), none)
+    d = multiply_add(t, minus, one)
+    store(phi, start, t)
+    store(d1, start, d)
+    store(d2, start, multiply_add(multiply_add(minus, d, none), splat(row, 2.0), none))
 
 
 @njit(**EXACT)
@@ -136,7 +166,10 @@ def apply(code, threshold, linear, a, phi, d1, d2):
         for j in range(n):
             phi[j], d1[j], d2[j] = a[j], 1.0, 0.0
     elif code == 0:
-        for j in range(n):
+        whole = n - n % LANES
+        for j in range(0, whole, LANES):
+            _tanh_vector(a, j, phi, d1, d2)
+        for j in range(whole, n):
             t = tanh(a[j])
             d = 1.0 - t * t
             phi[j] = t

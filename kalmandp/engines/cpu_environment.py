@@ -9,7 +9,8 @@ import numpy as np
 
 from kalmandp.engines import cpu_frame_kernels as kernels
 from kalmandp.engines import cpu_network
-from kalmandp.engines.table import ORDER, lagrange_coefficients
+from kalmandp.engines.table import CPU_ORDER as ORDER
+from kalmandp.engines.table import lagrange_coefficients
 from kalmandp.engines.threads import Team
 from kalmandp.potential.cutoff import SWITCH_COEFFICIENTS
 from kalmandp.potential.environment import empty_slots, gather, pair_kinds, virtual_rows
@@ -72,7 +73,7 @@ class FusedEnvironment(NamedTuple):
 @lru_cache(maxsize=1)
 def polynomials() -> tuple[np.ndarray, np.ndarray]:
     """c (a, n) with ℓ_n(x) = Σ_a c_an xᵃ, and dc (a, n) with dℓ_n/dx = Σ_a dc_an xᵃ."""
-    c_an = np.ascontiguousarray(lagrange_coefficients().T)
+    c_an = np.ascontiguousarray(lagrange_coefficients(ORDER).T)
     return c_an, np.arange(1, ORDER)[:, None] * c_an[1:]
 
 
@@ -120,7 +121,7 @@ def sum_nodes(a, team: Team, env: FusedEnvironment, step: float) -> Nodes:
     )  # fmt: skip
     team.run(
         kernels.sum_nodes, 100 * n_p, *known, polynomials()[0], lowest, marks,
-        np.empty((team.size, ORDER)), env.count_iv, env.Rt_vk, 1.0 / a.n_neighbours, touched_i,
+        np.empty((team.size, 4, nodes.most)), env.count_iv, env.Rt_vk, 1.0 / a.n_neighbours, touched_i,
         nodes.net_t, nodes.node_t, nodes.S_tk, nodes.place_p,
     )  # fmt: skip
     return nodes

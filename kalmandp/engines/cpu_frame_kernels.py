@@ -21,12 +21,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from kalmandp.engines.table import ORDER
+from kalmandp.engines.table import CPU_ORDER as ORDER
 from kalmandp.engines.threads import KERNEL, PART, take
-from kalmandp.engines.vectors import load, multiply_add, splat, store, zeros
+from kalmandp.engines.vectors import backwards, load, multiply_add, splat, store, zeros
 
 #: Atoms of a task in passes over pairs.
 ATOMS = 16
+#: Nodes of a polynomial that are in a vector.
+HALF = ORDER // 2
 # columns of ``geometry``: n in the first three
 DS, S_R = 3, 4
 
@@ -89,22 +91,47 @@ def _offset(g, inverse_step):
 
 @njit(**PART)
 def node_weights(g, inverse_step, c_an):
-    """The Lagrange weights ℓ_n(g) = Σ_a c_an xᵃ of the nodes around g, a vector."""
-    x = splat(c_an, _offset(g, inverse_step))
-    ell = load(c_an[ORDER - 1], 0)
-    for a in range(ORDER - 2, -1, -1):
-        ell = multiply_add(ell, x, load(c_an[a], 0))
-    return ell
+    """The Lagrange weights ℓ_n(g) = Σ_a c_an xᵃ of the nodes around g, two vectors.
+
+    Nodes lie as far to one side as to the other: of ℓ_n = e_n(x²) + x o_n(x²) of the first half, the second
+    half has e_n − x o_n, backwards.
+    """
+    none = zeros(c_an)
+    x, y = splat(c_an, _offset(g, inverse_step)), splat(c_an, -_offset(g, inverse_step))
+    square = multiply_add(x, x, none)
+    even, odd = load(c_an[ORDER - 2], 0), load(c_an[ORDER - 1], 0)
+    for a in range(ORDER - 4, -1, -2):
+        even = multiply_add(even, square, load(c_an[a], 0))
+        odd = multiply_add(odd, square, load(c_an[a + 1], 0))
+    return multiply_add(odd, x, even), backwards(multiply_add(odd, y, even))
 
 
 @njit(**PART)
 def node_slopes(g, inverse_step, dc_an):
-    """dℓ_n/dg = Σ_a dc_an xᵃ / h with dc_a = (a + 1) c_(a+1), a vector."""
+    """dℓ_n/dg = Σ_a dc_an xᵃ / h with dc_a = (a + 1) c_(a+1), two vectors.
+
+    Of e_n + x o_n of the first half, the second half has x o_n − e_n, backwards.
+    """
+    none = zeros(dc_an)
     x = splat(dc_an, _offset(g, inverse_step))
-    dell = load(dc_an[ORDER - 2], 0)
-    for a in range(ORDER - 3, -1, -1):
-        dell = multiply_add(dell, x, load(dc_an[a], 0))
-    return multiply_add(dell, splat(dc_an, inverse_step), zeros(dc_an))
+    square = multiply_add(x, x, none)
+    even, odd = load(dc_an[ORDER - 2], 0), load(dc_an[ORDER - 3], 0)
+    for a in range(ORDER - 4, 0, -2):
+        even = multiply_add(even, square, load(dc_an[a], 0))
+        odd = multiply_add(odd, square, load(dc_an[a - 1], 0))
+    even = multiply_add(even, square, load(dc_an[0], 0))
+    odd = multiply_add(odd, x, none)
+    scale, other = splat(dc_an, inverse_step), splat(dc_an, -inverse_step)
+    shifted = multiply_add(odd, scale, none)
+    return multiply_add(even, scale, shifted), backwards(multiply_add(even, other, shifted))
+
+
+@njit(**PART)
+def add_to_nodes(row, place, x, ell):
+    """row[place + n] += x ℓ_n for the nodes of a polynomial."""
+    y = splat(row, x)
+    store(row, place, multiply_add(y, ell[0], load(row, place)))
+    store(row, place + HALF, multiply_add(y, ell[1], load(row, place + HALF)))
 
 
 @njit(**PART)
@@ -142,14 +169,22 @@ def count_nodes(counters, me, first_i, net_p, Rt_pk, inverse_step, lowest, marks
             n_touched_i[i] = count
 
 
+@njit(**PART)
+def turned(S_kt, t0, t1, S_tk):
+    """S_tk of the nodes t0 ≤ t < t1 from an atom's sums."""
+    for t in range(t1 - t0):
+        for k in range(4):
+            S_tk[t0 + t, k] = S_kt[k, t]
+
+
 @njit(**KERNEL)
 def sum_nodes(
-    counters, me, first_i, net_p, Rt_pk, inverse_step, c_an, lowest, marks, ells, count_iv, Rt_vk, scale,
+    counters, me, first_i, net_p, Rt_pk, inverse_step, c_an, lowest, marks, sums, count_iv, Rt_vk, scale,
     touched_i,
     net_t, node_t, S_tk, place_p,
 ):  # fmt: skip
     """List the nodes of each atom, and sum up S. An empty slot of kind v is listed as net −1 − v."""
-    place, ell = marks[me], ells[me]
+    place, S_kt = marks[me], sums[me]
     n_atoms = len(touched_i) - 1
     while True:
         task = take(counters, me, 0, groups(n_atoms))
@@ -162,17 +197,15 @@ def sum_nodes(
                 for n in range(place.shape[1]):
                     if place[e, n] == 1:
                         net_t[t], node_t[t], place[e, n] = e, n + lowest, t - touched_i[i]
-                        for k in range(4):
-                            S_tk[t, k] = 0.0
                         t += 1
+            S_kt[:] = 0.0
             for p in range(first_i[i], first_i[i + 1]):
-                node = _first_node(Rt_pk[p, 0], inverse_step) - lowest
-                place_p[p] = place[net_p[p], node]
-                store(ell, 0, node_weights(Rt_pk[p, 0], inverse_step, c_an))
-                for n in range(ORDER):
-                    to = S_tk[touched_i[i] + place_p[p] + n]
-                    for k in range(4):
-                        to[k] += scale * ell[n] * Rt_pk[p, k]
+                at = place[net_p[p], _first_node(Rt_pk[p, 0], inverse_step) - lowest]
+                place_p[p] = at
+                ell = node_weights(Rt_pk[p, 0], inverse_step, c_an)
+                for k in range(4):
+                    add_to_nodes(S_kt[k], at, scale * Rt_pk[p, k], ell)
+            turned(S_kt, touched_i[i], t, S_tk)
             for v in range(count_iv.shape[1]):
                 if count_iv[i, v] != 0.0:
                     net_t[t], node_t[t] = -1 - v, 0

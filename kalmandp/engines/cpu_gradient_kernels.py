@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from kalmandp.engines.cpu_frame_kernels import DS, S_R, node_slopes, node_weights
+from kalmandp.engines.cpu_frame_kernels import DS, S_R, add_to_nodes, node_slopes, node_weights, turned
 from kalmandp.engines.cpu_network import (
     NET,
     R0,
@@ -25,15 +25,14 @@ from kalmandp.engines.cpu_network import (
     tangent_rows,
 )
 from kalmandp.engines.cpu_prediction_kernels import contract, contract_adjoint, times_table
-from kalmandp.engines.table import ORDER
 from kalmandp.engines.threads import KERNEL, PART, done, take, wait
-from kalmandp.engines.vectors import store
 
 
 @njit(**PART)
-def _node_tangents(i, pairs, v_pc, scale, ell, dell, S_dot_tk):
-    """Ṡ of atom i, in rows from 0 on."""
+def _node_tangents(i, pairs, v_pc, scale, S_dot_kt):
+    """Ṡ of atom i."""
     sigma = pairs.dstd[pairs.types_i[i]]
+    S_dot_kt[:] = 0.0
     for p in range(pairs.first_i[i], pairs.first_i[i + 1]):
         v, n = v_pc[p], pairs.geometry_p[p]
         if v[0] == 0.0 and v[1] == 0.0 and v[2] == 0.0:
@@ -45,14 +44,13 @@ def _node_tangents(i, pairs, v_pc, scale, ell, dell, S_dot_tk):
         s1 = scale * (turn * n[0] + n[S_R] * v[0]) / sigma[1]
         s2 = scale * (turn * n[1] + n[S_R] * v[1]) / sigma[2]
         s3 = scale * (turn * n[2] + n[S_R] * v[2]) / sigma[3]
-        store(ell, 0, node_weights(x0, pairs.inverse_step, pairs.c_an))
-        store(dell, 0, node_slopes(x0, pairs.inverse_step, pairs.dc_an))
-        for a in range(ORDER):
-            to, slope = S_dot_tk[pairs.place_p[p] + a], dell[a] * s0
-            to[0] += ell[a] * s0 + slope * x0
-            to[1] += ell[a] * s1 + slope * x1
-            to[2] += ell[a] * s2 + slope * x2
-            to[3] += ell[a] * s3 + slope * x3
+        ell = node_weights(x0, pairs.inverse_step, pairs.c_an)
+        dell = node_slopes(x0, pairs.inverse_step, pairs.dc_an)
+        at = pairs.place_p[p]
+        for k in range(4):
+            x, s = (x0, s0) if k == 0 else (x1, s1) if k == 1 else (x2, s2) if k == 2 else (x3, s3)
+            add_to_nodes(S_dot_kt[k], at, s, ell)
+            add_to_nodes(S_dot_kt[k], at, s0 * x, dell)
 
 
 @njit(**PART)
@@ -70,7 +68,7 @@ def _energy_adjoint(
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
         for r in range(r0, r1):
             bar[r - r0, 0] = E_bar_i[atoms[r]]
-        backward_rows(nets, net, w, r0, r1, source, cache, bar, new, layers.a_bar, 0, layers.idt_bar)
+        backward_rows(nets, net, w, r0, r1, source, cache, bar, new, layers.a_bar, 0, layers.idt_bar, True)
         for r in range(r0, r1):
             T_bar = T_bar_ikm[atoms[r]]
             T_bar[:] = 0.0
@@ -89,7 +87,7 @@ def _tangent_adjoint(
 
     T̄ = adj(T, D̄) + adj(Ṫ, Ḋ̄);  Ṫ̄ = adj(T, Ḋ̄)
     """
-    ell, dell = space.weights[me, 0], space.weights[me, 1]
+    S_dot_kt = space.B_kt[me]
     bar, new, dot, new_dot = space.rows[me, 0], space.rows[me, 1], space.rows[me, 2], space.rows[me, 3]
     odd = nets.forms.shape[1] % 2
     D_bar, D_dot_bar = (new, new_dot) if odd else (bar, dot)
@@ -101,8 +99,8 @@ def _tangent_adjoint(
         for r in range(r0, r1):
             i = atoms[r]
             t0, t1 = sums.touched_i[i], sums.touched_i[i + 1]
-            S_dot_tk[t0:t1] = 0.0
-            _node_tangents(i, pairs, v_pc, scale, ell, dell, S_dot_tk[t0:t1])
+            _node_tangents(i, pairs, v_pc, scale, S_dot_kt)
+            turned(S_dot_kt, t0, t1, S_dot_tk)
             times_table(S_dot_tk, sums, t0, t1, T_dot_ikm[i])
             contract(T_dot_ikm[i], T_ikm[i], M, axis, 1.0, layers.X_dot[r])
             bar[r - r0, 0], dot[r - r0, 0] = E_bar_i[i], 1.0
@@ -197,7 +195,9 @@ def _embedding_gradient(
         for r in range(r0, r1):
             for m in range(n_out):
                 bar[r - r0, m] = collected[0, r, m]
-        backward_rows(nets, net, w, r0, r1, each, table_cache, bar, new, layers.a_bar, 0, layers.idt_bar)
+        backward_rows(
+            nets, net, w, r0, r1, each, table_cache, bar, new, layers.a_bar, 0, layers.idt_bar, False
+        )
         done(counters, phase)
     wait(counters, phase, len(blocks))
     _sum_columns(counters, me, phase + 1, nets, rows.first_e, each, table_cache, layers, gradient)

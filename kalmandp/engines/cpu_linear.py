@@ -53,6 +53,28 @@ def dot_product(A, ao, X, xo, w, ws, n_in, n_out, r0, r1):
 
 
 @njit(**PART)
+def add_row(y, yo, x, xo, n):
+    """y[yo + k] += x[xo + k] for k < n: by vectors, which the compiler makes of no row so short."""
+    whole = n - n % LANES
+    one = splat(y, 1.0)
+    for k in range(0, whole, LANES):
+        store(y, yo + k, multiply_add(load(x, xo + k), one, load(y, yo + k)))
+    for k in range(whole, n):
+        y[yo + k] += x[xo + k]
+
+
+@njit(**PART)
+def multiply_rows(y, yo, a, ao, b, bo, n):
+    """y[yo + k] = a[ao + k] b[bo + k] for k < n, by vectors."""
+    whole = n - n % LANES
+    none = zeros(y)
+    for k in range(0, whole, LANES):
+        store(y, yo + k, multiply_add(load(a, ao + k), load(b, bo + k), none))
+    for k in range(whole, n):
+        y[yo + k] = a[ao + k] * b[bo + k]
+
+
+@njit(**PART)
 def _dot(x, xo, w, start, n):
     total = 0.0
     for k in range(n):
@@ -127,7 +149,10 @@ def outer_sum(out, start, n_in, count, A, X, A_dot, X_dot, column, xo, source, r
         _store_two(out, start + n_in + k, y10, y11)
         _store_two(out, start + 2 * n_in + k, y20, y21)
         _store_two(out, start + 3 * n_in + k, y30, y31)
-    if strips == 0:
+    if n_in == 1 and len(X_dot) == 0:
+        for j in range(count):
+            out[start + j] += _product_sum(A, X, column + j, xo, source, r0, r1)
+    elif strips == 0:
         for turn in range(2 if len(X_dot) else 1):
             for r in range(r0, r1):
                 a, x = (A_dot[r], X_dot[r]) if turn else (A[r], X[source[r]])
@@ -137,10 +162,37 @@ def outer_sum(out, start, n_in, count, A, X, A_dot, X_dot, column, xo, source, r
                         out[s + k] += c * x[xo + k]
 
 
-@njit(**{**PART, "fastmath": False})  # said, or the caller's licence to reorder is inherited
-def column_sum(A, column, r0, r1):
-    """Σ_r A[r, column], one row after the other: rows of zeros in front change no bit."""
+@njit(**{**PART, "fastmath": False})
+def _product_sum(A, X, column, xo, source, r0, r1):
+    """Σ_r A[r, column] X[source[r], xo], one row after the other."""
     total = 0.0
     for r in range(r0, r1):
-        total += A[r, column]
+        total += A[r, column] * X[source[r], xo]
     return total
+
+
+@njit(**{**PART, "fastmath": False})  # said, or the caller's licence to reorder is inherited
+def add_column_sums(out, start, count, A, column, r0, r1):
+    """out[start + j] += Σ_r A[r, column + j] for j < count ≤ 4: one row after the other.
+
+    Rows of zeros in front change no bit.
+    """
+    s0 = s1 = s2 = s3 = 0.0
+    if count == 4:
+        for r in range(r0, r1):
+            s0 += A[r, column]
+            s1 += A[r, column + 1]
+            s2 += A[r, column + 2]
+            s3 += A[r, column + 3]
+    else:
+        for r in range(r0, r1):
+            s0 += A[r, column]
+            s1 += A[r, column + 1] if count > 1 else 0.0
+            s2 += A[r, column + 2] if count > 2 else 0.0
+    out[start] += s0
+    if count > 1:
+        out[start + 1] += s1
+    if count > 2:
+        out[start + 2] += s2
+    if count > 3:
+        out[start + 3] += s3

@@ -19,7 +19,14 @@ import numpy as np
 from numba import njit
 
 from kalmandp.engines.cpu_activation import activation_id, apply
-from kalmandp.engines.cpu_linear import add_product, column_sum, dot_product, outer_sum
+from kalmandp.engines.cpu_linear import (
+    add_column_sums,
+    add_product,
+    add_row,
+    dot_product,
+    multiply_rows,
+    outer_sum,
+)
 from kalmandp.engines.threads import PART
 from kalmandp.potential.weights import LayerForm
 
@@ -44,6 +51,7 @@ class NetStack(NamedTuple):
     phi, threshold : code of the activation
     linear_last : the last layer has no activation
     n_x, n_a, n_out : widths of X, of phi, and of the result;  widest : of any layer
+    has_idt : some layer has time steps idt
     columns : (c, 2) int64, net and first column of a of each task that sums gradients
     """
 
@@ -55,6 +63,7 @@ class NetStack(NamedTuple):
     n_a: int
     n_out: int
     widest: int
+    has_idt: bool
     columns: np.ndarray
 
 
@@ -93,9 +102,10 @@ def stack(nets: list[tuple[LayerForm, ...]], starts: list[int]) -> NetStack:
     n_x, n_a = int(forms[0, :, N_IN].sum()), int(forms[0, :, N_OUT].sum())
     first = np.concatenate([f[A_COL] + np.arange(0, f[N_OUT], COLUMNS) for f in forms[0]])
     columns = np.array([(n, a) for n in range(len(nets)) for a in first], dtype=np.int64)
+    has_idt = bool((forms[:, :, IDT_START] >= 0).any())
     widest = int(forms[:, :, [N_IN, N_OUT]].max())
     n_out = int(forms[0, -1, N_OUT])
-    return NetStack(forms, code, threshold, linear_last, n_x, n_a, n_out, widest, columns)
+    return NetStack(forms, code, threshold, linear_last, n_x, n_a, n_out, widest, has_idt, columns)
 
 
 def _form(layers: tuple[LayerForm, ...], start: int) -> np.ndarray:
@@ -120,24 +130,19 @@ def row_blocks(first_row: np.ndarray) -> np.ndarray:
 
 
 @njit(**PART)
-def _add_skip(skip, n_in, x, y):
-    if skip == 1:
-        for k in range(n_in):
-            y[k] += x[k]
-    elif skip == 2:
-        for k in range(n_in):
-            y[k] += x[k]
-            y[n_in + k] += x[k]
+def _add_skip(skip, n_in, x, xo, y, yo):
+    if skip >= 1:
+        add_row(y, yo, x, xo, n_in)
+    if skip == 2:
+        add_row(y, yo + n_in, x, xo, n_in)
 
 
 @njit(**PART)
 def _add_skip_adjoint(skip, n_in, y_bar, x_bar):
-    if skip == 1:
-        for k in range(n_in):
-            x_bar[k] += y_bar[k]
-    elif skip == 2:
-        for k in range(n_in):
-            x_bar[k] += y_bar[k] + y_bar[n_in + k]
+    if skip >= 1:
+        add_row(x_bar, 0, y_bar, 0, n_in)
+    if skip == 2:
+        add_row(x_bar, 0, y_bar, n_in, n_in)
 
 
 @njit(**PART)
@@ -150,19 +155,17 @@ def forward_rows(nets, net, w, r0, r1, cache, y):
         dot_product(phi, ao, X, xo, w, ws, n_in, n_out, r0, r1)
         linear = nets.linear_last and n == L - 1
         for r in range(r0, r1):
+            add_row(phi[r], ao, w, bs, n_out)
             a = phi[r, ao : ao + n_out]
-            for j in range(n_out):
-                a[j] += w[bs + j]
             d1_r, d2_r = d1[r, ao : ao + n_out], d2[r, ao : ao + n_out]
             apply(nets.phi, nets.threshold, linear, a, a, d1_r, d2_r)
-            out = y[r] if n == L - 1 else X[r, xo + n_in : xo + n_in + n_out]
+            out, to = (y[r], 0) if n == L - 1 else (X[r], xo + n_in)
             if ds >= 0:
-                for j in range(n_out):
-                    out[j] = a[j] * w[ds + j]
+                multiply_rows(out, to, phi[r], ao, w, ds, n_out)
             else:
                 for j in range(n_out):
-                    out[j] = a[j]
-            _add_skip(skip, n_in, X[r, xo : xo + n_in], out)
+                    out[to + j] = a[j]
+            _add_skip(skip, n_in, X[r], xo, out, to)
 
 
 @njit(**PART)
@@ -176,20 +179,18 @@ def tangent_rows(nets, net, w, r0, r1, source, cache, layers):
         if n == L - 1:
             continue
         for r in range(r0, r1):
-            out = X_dot[r, xo + n_in : xo + n_in + n_out]
-            slope = d1[source[r]]
-            for j in range(n_out):
-                out[j] = slope[ao + j] * a_dot[r, ao + j]
-                if ds >= 0:
-                    out[j] *= w[ds + j]
-            _add_skip(skip, n_in, X_dot[r, xo : xo + n_in], out)
+            out, to = X_dot[r], xo + n_in
+            multiply_rows(out, to, d1[source[r]], ao, a_dot[r], ao, n_out)
+            if ds >= 0:
+                multiply_rows(out, to, out, to, w, ds, n_out)
+            _add_skip(skip, n_in, out, xo, out, to)
 
 
 @njit(**PART)
-def backward_rows(nets, net, w, r0, r1, source, cache, bar, new, a_bar, a0, idt_bar):
+def backward_rows(nets, net, w, r0, r1, source, cache, bar, new, a_bar, a0, idt_bar, wants_input):
     """Twin of `network.backward`: ȳ in ``bar`` (from row 0 on); x̄ ends in bar, or in new if L is odd.
 
-    a̅ of row r goes to row r − a0 of ``a_bar``.
+    a̅ of row r goes to row r − a0 of ``a_bar``. Without ``wants_input`` x̄ is not computed.
     """
     form, phi, d1 = nets.forms[net], cache.phi, cache.d1
     L = form.shape[0]
@@ -203,8 +204,9 @@ def backward_rows(nets, net, w, r0, r1, source, cache, bar, new, a_bar, a0, idt_
                     idt_bar[r - a0, ao + j] = y_bar[j] * value[ao + j]
                     to[ao + j] = y_bar[j] * w[ds + j] * slope[ao + j]
             else:
-                for j in range(n_out):
-                    to[ao + j] = y_bar[j] * slope[ao + j]
+                multiply_rows(to, ao, y_bar, 0, slope, ao, n_out)
+        if n == 0 and not wants_input:
+            continue
         add_product(new, a_bar, r0 - a0, ao, w, ws, n_in, n_out, r1 - r0)
         for r in range(r1 - r0):
             _add_skip_adjoint(skip, n_in, bar[r], new[r])
@@ -253,7 +255,6 @@ def add_columns(nets, net, r0, r1, source, cache, layers, gradient, column):
     outer_sum(
         gradient, ws + j0 * n_in, n_in, count, a_bar, X, layers.a_dot_bar, X_dot, column, xo, source, r0, r1
     )
-    for j in range(count):
-        gradient[bs + j0 + j] += column_sum(a_bar, column + j, r0, r1)
-        if ds >= 0:
-            gradient[ds + j0 + j] += column_sum(idt_bar, column + j, r0, r1)
+    add_column_sums(gradient, bs + j0, count, a_bar, column, r0, r1)
+    if ds >= 0:
+        add_column_sums(gradient, ds + j0, count, idt_bar, column, r0, r1)

@@ -9,7 +9,6 @@ of the weights) is summed in a fixed order, so the bits do not depend on the num
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,12 +24,20 @@ from kalmandp.engines.cpu_environment import (
     sum_nodes,
 )
 from kalmandp.engines.cpu_network import LayerAdjoints, NetCache, multiplications
+from kalmandp.engines.cpu_table import (
+    NodeValues,
+    TableRows,
+    binomials,
+    estimate_windows,
+    serves,
+    table_rows,
+)
 from kalmandp.engines.memory import Store
 from kalmandp.engines.table import (
-    ORDER,
+    CPU_ORDER,
+    CPU_STEP,
+    CPU_TOLERANCE,
     SMOOTH,
-    STEP,
-    TOLERANCE,
     TableGrid,
     relative_error,
 )
@@ -39,8 +46,10 @@ from kalmandp.errors import InputError
 from kalmandp.potential.environment import pair_kinds
 from kalmandp.potential.model import Parameters
 
-#: Chunks of atoms with accumulators of their own: a constant, whatever the number of threads.
+#: Chunks of atoms with accumulators of their own at most, and atoms that are worth one: constants, whatever
+#: the number of threads.
 CHUNKS = 8
+ATOMS_PER_CHUNK = 16
 
 
 class PairData(NamedTuple):
@@ -66,28 +75,6 @@ class NodeSums(NamedTuple):
     G_rm: Any
 
 
-class TableRows(NamedTuple):
-    """Rows of the embedding nets: for each net the nodes, then its empty slots.
-
-    first_e : (E + 1,) rows of net e;  row_v : row of the empty slot of kind v
-    """
-
-    first_e: np.ndarray
-    row_v: np.ndarray
-    blocks: np.ndarray
-
-
-class NodeValues(NamedTuple):
-    """G of the nodes of a grid and of the empty slots, for weights ``w`` and g = ``g_v`` of those slots."""
-
-    w: Any
-    g_v: Any
-    grid: TableGrid
-    rows: TableRows
-    cache: NetCache
-    G_rm: Any
-
-
 class Table(NamedTuple):
     """G as a frame needs it, and what the nets' backward pass needs. error : estimated, relative"""
 
@@ -107,9 +94,8 @@ class FusedForward(NamedTuple):
 
 
 class Space(NamedTuple):
-    """Work space, the first index being the thread: ℓ and ℓ′; blocks of rows of a layer; of all; T̄; B."""
+    """Work space, the first index being the thread: rows of a layer, rows of all; T̄; an atom's B or Ṡ."""
 
-    weights: Any
     rows: Any
     layers: Any
     T_km: Any
@@ -128,7 +114,7 @@ class NumbaEngine:
 
     name = "numba"
 
-    def __init__(self, architecture, layout, step: float = STEP, threads: int | None = None):
+    def __init__(self, architecture, layout, step: float = CPU_STEP, threads: int | None = None):
         phi = architecture.embedding_activation
         if phi.lower() not in SMOOTH:
             raise InputError(
@@ -136,7 +122,7 @@ class NumbaEngine:
                 f"for that; expected one of {', '.join(SMOOTH)}, or the engine 'numpy'"
             )
         self.architecture = a = architecture
-        self.grid = TableGrid(0, 0, float(step))
+        self.grid = TableGrid(0, 0, float(step), CPU_ORDER)
         start = lambda net: layout[f"{net}.layer.0.W"].start
         stack = lambda nets: cpu_network.stack([layout.nets[n] for n in nets], [start(n) for n in nets])
         self._embedding = stack([f"embedding.{e}" for e in range(a.n_embeddings)])
@@ -144,62 +130,82 @@ class NumbaEngine:
         self._M, self._axis, self._scale = a.embedding[-1], a.axis_neuron, 1.0 / a.n_neighbours
         self._padded = 8 * -(-self._M // 8)
         self._coefficients, self._slopes = polynomials()
+        self._binomials = binomials()
         self._w_embedding = slice(0, int(self._fitting.forms[0, 0, cpu_network.W_START]))
         self._values: dict[float, NodeValues] = {}
-        self._step = self.grid.step
+        self._halvings = 0
         self._each = np.arange(0)
         self._team = Team(threads)
         self._store = Store()
 
     def environment(self, davg, dstd, frames, pairs=None) -> FusedEnvironment:
         """Twin of `environment.environment_of`."""
-        return fused_environment(self.architecture, self._team, davg, dstd, frames, pairs, self._step)
+        step = self.grid.refined(self._halvings).step  # where S will be wanted, most likely
+        return fused_environment(self.architecture, self._team, davg, dstd, frames, pairs, step)
 
     def tabulate(self, par: Parameters, env: FusedEnvironment) -> Table:
-        """Run each embedding net on the nodes of the grid, and on its empty slots.
+        """Run each embedding net on the nodes of a grid, and on its empty slots.
 
-        Where the nets are too sharp for the step, it is halved until the table's estimated error is
-        below `table.TOLERANCE`. The choice depends on the weights alone, not on earlier calls.
+        The grid's step is the largest of h, h/2, h/4, … whose table has an estimated error below
+        `table.CPU_TOLERANCE`: it depends on the weights and the frame alone. The search begins where the last
+        one ended, which only saves time: a grid has the nodes of all coarser ones, and so their estimates.
         """
-        a = self.architecture
-        grid = self.grid = self.grid.covering(env.low, env.high)
+        top = self.grid = self.grid.covering(env.low, env.high)
+        halvings = self._halvings
         while True:
-            nodes = env.nodes if env.nodes.step == grid.step else sum_nodes(a, self._team, env, grid.step)
-            table = self._table(par, env, grid, nodes)
-            if table.error <= TOLERANCE:
-                self._step = grid.step  # where S of the next frame will be wanted
-                return table
-            grid = grid.finer().covering(env.low, env.high)
+            values = self._node_values(par, env, top.refined(halvings))
+            errors = self._errors(values, env, top, halvings)
+            found = [n for n, error in enumerate(errors) if error <= CPU_TOLERANCE]
+            if found:
+                break
+            halvings += 1
+        self._halvings, grid = found[0], top.refined(found[0])
+        if found[0] != halvings:
+            values = self._node_values(par, env, grid)
+        return self._table(values, env, grid.step, errors[found[0]])
 
-    def _table(self, par: Parameters, env: FusedEnvironment, grid: TableGrid, nodes: Nodes) -> Table:
-        """The table of one grid for a frame, its values kept as long as the weights stay what they are."""
+    def _node_values(self, par: Parameters, env: FusedEnvironment, grid: TableGrid) -> NodeValues:
+        """G of all nodes of the grid, kept as long as the weights stay what they are."""
         w, g_v = par.weights[self._w_embedding], env.Rt_vk[:, 0]
         values = self._values.get(grid.step)
-        if values is None or not _serves(values, w, g_v, grid):
+        if values is None or not serves(values, w, g_v, grid):
             values = self._run_nets(par, w, g_v, grid)
-            self._values = {step: v for step, v in self._values.items() if _serves(v, w, g_v, v.grid)}
+            self._values = {step: v for step, v in self._values.items() if serves(v, w, g_v, v.grid)}
             self._values[grid.step] = values
-        grid, rows = values.grid, values.rows
-        row_t = self._store.empty((len(nodes.net_t),), np.int32)
-        n_blocks = len(rows.blocks)
-        worst, largest = np.zeros(n_blocks), np.zeros(n_blocks)
-        # the error at nodes that this frame touches: what other frames did to the grid must not matter
+        return values
+
+    def _errors(self, values: NodeValues, env: FusedEnvironment, top: TableGrid, halvings: int) -> list:
+        """Estimated errors of the tables of step h, h/2, … (h of ``top``), from the nodes of the finest."""
+        windows = estimate_windows(top, halvings, env.low, env.high)
+        windows[:, :2] -= values.grid.start
+        worst, largest = np.zeros((2, len(self._embedding.forms), halvings + 1))
         self._team.run(
-            predict.place_nodes, 20 * values.G_rm.size, rows, values.G_rm, *grid.touched(env.low, env.high),
-            worst, largest, nodes, rows.first_e[:-1] - grid.start, row_t,
+            predict.differences, 20 * values.G_rm.size, values.rows.first_e, windows, self._binomials,
+            values.G_rm, worst, largest,
         )  # fmt: skip
-        error = relative_error(worst.max(initial=0.0), largest.max(initial=0.0))
+        sizes = np.sqrt(worst.max(axis=0)), np.sqrt(largest.max(axis=0))
+        return [relative_error(float(d), float(G), CPU_ORDER) for d, G in zip(*sizes, strict=True)]
+
+    def _table(self, values: NodeValues, env: FusedEnvironment, step: float, error: float) -> Table:
+        """The table for a frame: where in ``values`` the nodes are that its atoms touch."""
+        nodes = env.nodes
+        if nodes.step != step:
+            nodes = sum_nodes(self.architecture, self._team, env, step)
+        row_t = self._store.empty((len(nodes.net_t),), np.int32)
+        rows = values.rows
+        base_e = rows.first_e[:-1] - values.grid.start
+        self._team.run(predict.place_nodes, len(row_t), nodes, base_e, rows.row_v, row_t)
         sums = NodeSums(nodes.touched_i, row_t, nodes.S_tk, values.G_rm)
         pairs = PairData(
-            env.first_i, env.types_i, env.Rt_pk, env.geometry_p, env.dstd, nodes.place_p, 1.0 / grid.step,
+            env.first_i, env.types_i, env.Rt_pk, env.geometry_p, env.dstd, nodes.place_p, 1.0 / step,
             self._coefficients, self._slopes,
         )  # fmt: skip
-        return Table(grid, rows, values.cache, sums, pairs, nodes, error)
+        return Table(values.grid, rows, values.cache, sums, pairs, nodes, error)
 
     def _run_nets(self, par: Parameters, w, g_v, grid: TableGrid) -> NodeValues:
         """G at the nodes of the grid and for empty slots."""
         nets, count = self._embedding, grid.stop - grid.start
-        rows = _table_rows(count, tuple(pair_kinds(self.architecture).net_v.tolist()), len(nets.forms))
+        rows = table_rows(count, tuple(pair_kinds(self.architecture).net_v.tolist()), len(nets.forms))
         n_rows = int(rows.first_e[-1])
         g_r = np.empty(n_rows)
         for first in rows.first_e[:-1]:
@@ -260,7 +266,7 @@ class NumbaEngine:
         return self._weight_gradient(par, env, fwd, E_bar_i, np.ascontiguousarray(v_pc, dtype=float))
 
     def _weight_gradient(self, par, env, fwd, E_bar_i, v_pc):
-        nets, table, new = self._fitting, fwd.table, self._store.empty
+        nets, table = self._fitting, fwd.table
         E_bar_i = np.ascontiguousarray(E_bar_i, dtype=float)
         feels_i = E_bar_i != 0.0
         moves = len(v_pc) > 0
@@ -269,45 +275,44 @@ class NumbaEngine:
         source = np.nonzero(feels_i[env.order_r])[0]
         atoms, first_t = env.order_r[source], np.searchsorted(source, env.first_t)
         n, shape = len(atoms), fwd.T_ikm.shape
-        T_bar_ikm = new(shape)
-        T_dot_ikm, T_dot_bar_ikm = (new(shape), new(shape)) if moves else (T_bar_ikm, T_bar_ikm)
-        S_dot_tk = new(table.nodes.S_tk.shape if moves else (0, 4))
+        still = (shape, (0, *shape[1:]), (0, *shape[1:]), (0, 4))
+        T_bar_ikm, T_dot_ikm, T_dot_bar_ikm, S_dot_tk = self._store.several(
+            *((shape, shape, shape, table.nodes.S_tk.shape) if moves else still)
+        )
         gradient = np.zeros(par.layout.size)
         work = (6 if moves else 3) * (multiplications(nets, n) + self._products(table.nodes) // 2)
         self._team.run(
-            grad.weight_gradient, work, self._space(nets), nets, cpu_network.row_blocks(first_t), first_t,
-            atoms, source, self._count(max(n, len(table.sums.G_rm))), par.weights, fwd.cache, table.pairs,
-            table.sums, v_pc, self._M, self._axis, self._scale, E_bar_i, fwd.T_ikm, T_dot_ikm, S_dot_tk,
-            self._new_adjoints(nets, n, moves), T_bar_ikm, T_dot_bar_ikm, *self._for_embedding(table),
+            grad.weight_gradient, work, self._space(nets, table.nodes.most), nets,
+            cpu_network.row_blocks(first_t), first_t, atoms, source,
+            self._count(max(n, len(table.sums.G_rm))), par.weights, fwd.cache, table.pairs, table.sums, v_pc,
+            self._M, self._axis, self._scale, E_bar_i, fwd.T_ikm, T_dot_ikm, S_dot_tk,
+            self._new_adjoints(nets, n, moves), T_bar_ikm, T_dot_bar_ikm, *self._for_embedding(table, n),
             gradient,
         )  # fmt: skip
         return gradient
 
-    def _for_embedding(self, table: Table):
+    def _for_embedding(self, table: Table, n_atoms: int):
         """What the way back through the embedding nets takes."""
         nets, n_rows = self._embedding, len(table.sums.G_rm)
-        collected = self._store.empty((CHUNKS, *table.sums.G_rm.shape))
+        chunks = max(1, min(CHUNKS, n_atoms // ATOMS_PER_CHUNK))
+        collected = self._store.empty((chunks, *table.sums.G_rm.shape))
         return collected, nets, table.rows, table.cache, self._new_adjoints(nets, n_rows, False)
 
     def _new_cache(self, nets: cpu_network.NetStack, n_rows: int) -> NetCache:
-        new, a = self._store.empty, (n_rows, nets.n_a)
-        return NetCache(new((n_rows, nets.n_x)), new(a), new(a), new(a))
+        a = (n_rows, nets.n_a)
+        return NetCache(*self._store.several((n_rows, nets.n_x), a, a, a))
 
     def _new_adjoints(self, nets: cpu_network.NetStack, n_rows: int, tangents: bool) -> LayerAdjoints:
-        new, a = self._store.empty, (n_rows, nets.n_a)
-        n = n_rows if tangents else 0
-        has_idt = (nets.forms[:, :, cpu_network.IDT_START] >= 0).any()
-        X_dot, a_dot, a_dot_bar = new((n, nets.n_x)), new((n, nets.n_a)), new((n, nets.n_a))
-        return LayerAdjoints(new(a), a_dot_bar, X_dot, a_dot, new(a if has_idt else (0, nets.n_a)))
+        n, n_idt = n_rows if tangents else 0, n_rows if nets.has_idt else 0
+        a = lambda rows: (rows, nets.n_a)
+        return LayerAdjoints(*self._store.several(a(n_rows), a(n), (n, nets.n_x), a(n), a(n_idt)))
 
-    def _space(self, nets: cpu_network.NetStack, most: int = 0) -> Space:
+    def _space(self, nets: cpu_network.NetStack, most: int) -> Space:
         """Work space for passes over the nets; with room for the ``most`` nodes of an atom."""
-        new, n, rows = self._store.empty, self._team.size, cpu_network.ROWS
+        n, rows = self._team.size, cpu_network.ROWS
         widest = max(nets.widest, self._embedding.widest)
-        return Space(
-            new((n, 2, ORDER)), new((n, 4, rows, widest)), new((n, 2, rows, nets.n_a)),
-            new((n, 4, self._padded)), new((n, 4, most)),
-        )  # fmt: skip
+        shapes = (n, 4, rows, widest), (n, 2, rows, nets.n_a), (n, 4, self._padded), (n, 4, most)
+        return Space(*self._store.several(*shapes))
 
     def _products(self, nodes: Nodes) -> int:
         """Multiplications of one product with the table, about."""
@@ -318,20 +323,3 @@ class NumbaEngine:
         if len(self._each) < n:
             self._each = np.arange(n)
         return self._each
-
-
-def _serves(values: NodeValues, w, g_v, grid: TableGrid) -> bool:
-    """Whether these values are those of weights w, and hold all nodes of the grid."""
-    kept = values.grid
-    covers = kept.step == grid.step and kept.start <= grid.start and grid.stop <= kept.stop
-    return covers and np.array_equal(values.w, w) and np.array_equal(values.g_v, g_v)
-
-
-@lru_cache(maxsize=64)
-def _table_rows(n_nodes: int, net_v: tuple[int, ...], n_nets: int) -> TableRows:
-    kinds_e = [[v for v, net in enumerate(net_v) if net == e] for e in range(n_nets)]
-    first_e = np.concatenate([[0], np.cumsum([n_nodes + len(kinds) for kinds in kinds_e])])
-    row_v = np.empty(len(net_v), dtype=np.int64)
-    for e, kinds in enumerate(kinds_e):
-        row_v[kinds] = first_e[e] + n_nodes + np.arange(len(kinds))
-    return TableRows(first_e, row_v, cpu_network.row_blocks(first_e))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from kalmandp.engines.cpu_frame_kernels import ATOMS, DS, S_R, groups, node_slopes, node_weights
+from kalmandp.engines.cpu_frame_kernels import ATOMS, DS, HALF, S_R, groups, node_slopes, node_weights
 from kalmandp.engines.cpu_network import (
     NET,
     R0,
@@ -19,10 +19,11 @@ from kalmandp.engines.cpu_network import (
     backward_rows,
     forward_rows,
 )
-from kalmandp.engines.table import ORDER
 from kalmandp.engines.threads import KERNEL, PART, done, take, wait
 from kalmandp.engines.vectors import load, multiply_add, splat, totals, zeros
 
+#: float64 numbers in a vector.
+LANES = 8
 #: Numbers of a task that goes through the atoms' lists.
 PIECE = 1024
 
@@ -42,12 +43,12 @@ def tabulate(counters, me, nets, blocks, w, g_r, cache, G_rm):
         forward_rows(nets, net, w, r0, r1, cache, G_rm)
 
 
-@njit(**PART)
-def _table_rows(counters, me, phase, nodes, base_e, row_v, row_t):
+@njit(**KERNEL)
+def place_nodes(counters, me, nodes, base_e, row_v, row_t):
     """The table's row of each node in the atoms' lists."""
     pieces = (len(row_t) + PIECE - 1) // PIECE
     while True:
-        task = take(counters, me, phase, pieces)
+        task = take(counters, me, 0, pieces)
         if task >= pieces:
             break
         for t in range(task * PIECE, min(len(row_t), (task + 1) * PIECE)):
@@ -56,36 +57,39 @@ def _table_rows(counters, me, phase, nodes, base_e, row_v, row_t):
 
 
 @njit(**KERNEL)
-def place_nodes(counters, me, rows, G_rm, start, stop, worst, largest, nodes, base_e, row_t):
-    """The table's row of each node in the atoms' lists, and how good the table is there.
+def differences(counters, me, first_e, windows, binomials, G_rm, worst, largest):
+    """How good a table is for its own step and for coarser ones, whose nodes are among its own.
 
-    Of each block the largest |G| and the largest eighth difference of nodes start ≤ n < stop are left in
-    ``largest`` and ``worst``.
+    windows : (levels, 3) first row, one past the last, and stride, counted from where a net's rows begin.
+    Of each net and level the largest |G|² and |ΔⁿG|² of rows are left in ``largest`` and ``worst``; Δⁿ has
+    the coefficients ``binomials``.
     """
-    _table_rows(counters, me, 0, nodes, base_e, rows.row_v, row_t)
-    blocks = rows.blocks
+    n_tasks = worst.size
     while True:
-        task = take(counters, me, 1, len(blocks))
-        if task >= len(blocks):
+        task = take(counters, me, 0, n_tasks)
+        if task >= n_tasks:
             break
-        net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
-        first, last = rows.first_e[net] + start, rows.first_e[net] + stop
-        worst[task], largest[task] = _differences(G_rm, max(r0, first), min(r1, last), last)
+        net, level = task // len(windows), task % len(windows)
+        r0, r1, stride = first_e[net] + windows[level, 0], first_e[net] + windows[level, 1], windows[level, 2]
+        most = most_difference = 0.0
+        for r in range(r0, r1, stride):
+            most = max(most, _square(G_rm, binomials[-1:], r, stride))
+        for r in range(r0, r1 - (len(binomials) - 1) * stride, stride):
+            most_difference = max(most_difference, _square(G_rm, binomials, r, stride))
+        worst[net, level], largest[net, level] = most_difference, most
 
 
 @njit(**PART)
-def _differences(G_rm, r0, r1, last):
-    """The largest 8th difference of G from rows r0 ≤ r < r1 on that ends before ``last``; the largest |G|."""
-    worst = largest = 0.0
-    for r in range(r0, r1):
-        for m in range(G_rm.shape[1]):
-            largest = max(largest, abs(G_rm[r, m]))
-    for r in range(r0, min(r1, last - ORDER)):
-        for m in range(G_rm.shape[1]):
-            d = G_rm[r, m] - 8 * G_rm[r + 1, m] + 28 * G_rm[r + 2, m] - 56 * G_rm[r + 3, m]
-            d += 70 * G_rm[r + 4, m] - 56 * G_rm[r + 5, m] + 28 * G_rm[r + 6, m] - 8 * G_rm[r + 7, m]
-            worst = max(worst, abs(d + G_rm[r + 8, m]))
-    return worst, largest
+def _square(G_rm, c_n, r, stride):
+    """|Σ_n c_n G_(r + n·stride)|²."""
+    none = zeros(c_n)
+    total = none
+    for m in range(0, G_rm.shape[1], LANES):
+        d = none
+        for n in range(len(c_n)):
+            d = multiply_add(splat(c_n, c_n[n]), load(G_rm[r + n * stride], m), d)
+        total = multiply_add(d, d, total)
+    return totals(total, none, none, none)[0]
 
 
 @njit(**PART)
@@ -168,7 +172,7 @@ def pair_gradient(
             break
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
         bar[:, 0] = scale
-        backward_rows(nets, net, w, r0, r1, each, cache, bar, new, a_bar, r0, idt_bar)
+        backward_rows(nets, net, w, r0, r1, each, cache, bar, new, a_bar, r0, idt_bar, True)
         for r in range(r0, r1):
             i = order[r]
             T_bar[:] = 0.0
@@ -203,15 +207,18 @@ def _atom_gradient(i, pairs, B_kt, f_pc):
     for p in range(pairs.first_i[i], pairs.first_i[i + 1]):
         t, g = pairs.place_p[p], Rt_pk[p, 0]
         ell = node_weights(g, pairs.inverse_step, pairs.c_an)
-        c0, c1, c2, c3 = load(B0, t), load(B1, t), load(B2, t), load(B3, t)
-        along = multiply_add(splat(B0, g), c0, none)
-        along = multiply_add(splat(B0, Rt_pk[p, 1]), c1, along)
-        along = multiply_add(splat(B0, Rt_pk[p, 2]), c2, along)
-        along = multiply_add(splat(B0, Rt_pk[p, 3]), c3, along)
-        along = multiply_add(
-            node_slopes(g, pairs.inverse_step, pairs.dc_an), along, multiply_add(ell, c0, none)
-        )
-        c1, c2, c3 = multiply_add(ell, c1, none), multiply_add(ell, c2, none), multiply_add(ell, c3, none)
+        dell = node_slopes(g, pairs.inverse_step, pairs.dc_an)
+        along = c1 = c2 = c3 = none
+        for half in range(2):  # of the polynomial's nodes
+            e, s = (ell[1], dell[1]) if half else (ell[0], dell[0])
+            at = t + half * HALF
+            v0, v1, v2, v3 = load(B0, at), load(B1, at), load(B2, at), load(B3, at)
+            turn = multiply_add(splat(B0, g), v0, none)
+            turn = multiply_add(splat(B0, Rt_pk[p, 1]), v1, turn)
+            turn = multiply_add(splat(B0, Rt_pk[p, 2]), v2, turn)
+            turn = multiply_add(splat(B0, Rt_pk[p, 3]), v3, turn)
+            along = multiply_add(s, turn, multiply_add(e, v0, along))
+            c1, c2, c3 = multiply_add(e, v1, c1), multiply_add(e, v2, c2), multiply_add(e, v3, c3)
         b0, b1, b2, b3 = totals(along, c1, c2, c3)
         n = pairs.geometry_p[p]
         b0, b1, b2, b3 = b0 * f0, b1 * f1, b2 * f2, b3 * f3

@@ -263,7 +263,7 @@ class CudaEngine(EnvironmentMaker):
             tabulated = self._run_nets(par, env, grid)
             if self._error(tabulated[1], slice(*grid.touched(env.low, env.high))) <= TOLERANCE:
                 break
-            grid = grid.finer().covering(env.low, env.high)
+            grid = grid.refined(1)
         env.kept["chosen"] = (par.weights, grid)
         return grid, tabulated
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from math import prod
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 
 #: Lengths are rounded up to this many bytes, so that arrays of nearly one size share memory.
 GRAIN = 1 << 14
+#: float64 numbers in a line of cache.
+LINE = 8
 #: Bytes that a store keeps for later at most.
 KEEP = 1 << 28
 
@@ -34,6 +37,17 @@ class Store:
         except (KeyError, IndexError):
             memory = _aligned(size)
         return np.asarray(_Loan(self, memory))[:n_bytes].view(dtype).reshape(shape)
+
+    def several(self, *shapes: tuple[int, ...]) -> list[np.ndarray]:
+        """Arrays of float64 that lie in one memory, each beginning on a line of cache: one loan, not many."""
+        counts = [prod(shape) for shape in shapes]
+        ends = list(accumulate(-(-count // LINE) * LINE for count in counts))
+        whole = self.empty((ends[-1],))
+        starts = [0, *ends[:-1]]
+        return [
+            whole[start : start + count].reshape(shape)
+            for start, count, shape in zip(starts, counts, shapes, strict=True)
+        ]
 
     def zeros(self, shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
         """An array of zeros."""

@@ -5,31 +5,41 @@ thousand pairs the net is run on a few hundred nodes g_n = n h and, with u = g/h
 
     G(g) = Σ_n ℓ_n(u) G(g_n),        G′(g) = Σ_n ℓ′_n(u) G(g_n) / h
 
-where ℓ_n are the Lagrange polynomials of the ORDER nodes around g. These weights depend on the frame
+where ℓ_n are the Lagrange polynomials of the ``order`` nodes around g. These weights depend on the frame
 alone; the net's weights act through the node values, linearly. Therefore the adjoint is exact: what
 ℓ_n Ḡ collects at the nodes goes through `network.backward` as if the nodes were pairs.
 
-The error is that of the interpolation, of order (h/ρ)^ORDER where ρ is the distance of the net's
+The error is that of the interpolation, of order (h/ρ)^order where ρ is the distance of the net's
 nearest pole from the real axis; `interpolation_error` measures it.
+
+The GPU's kernels work with 8 nodes per polynomial, the CPU's with 16, two of its vectors: a pair then costs
+more, but a table of the same error has a quarter of the nodes.
 """
 
 from __future__ import annotations
 
+from fractions import Fraction
+from functools import lru_cache
+from math import factorial, prod
 from typing import NamedTuple
 
 import numpy as np
 
 from kalmandp.errors import InputError
 
-#: Nodes per polynomial: degree 7.
+#: Nodes per polynomial, an even number, on the GPU and on the CPU: degree 7 and 15.
 ORDER = 8
+CPU_ORDER = 16
 #: Grids begin and end at multiples of this, so that extending one leaves every sum as it was.
 ALIGN = 8
-#: Default distance h of nodes in units of g, and the smallest that is tried.
+#: Default distance h of nodes in units of g on the GPU and on the CPU, and the smallest that is tried.
 STEP = 0.02
+CPU_STEP = 0.04
 SMALLEST_STEP = STEP / 64
-#: Largest estimated error of G in a table, relative to the largest |G|.
+#: Largest estimated error of G in a table, relative to the largest |G|, on the GPU and on the CPU. Forces are
+#: then off by up to a hundred times as much, ∂F/∂w by up to some thousand times (relative to their largest).
 TOLERANCE = 1e-13
+CPU_TOLERANCE = 1e-14
 #: Activations without kinks: others have no convergent table.
 SMOOTH = ("tanh", "linear", "none", "softplus", "sigmoid", "gelu", "gelu_tf", "silu")
 
@@ -40,70 +50,81 @@ class TableGrid(NamedTuple):
     start: int
     stop: int
     step: float = STEP
+    order: int = ORDER
 
     @property
     def nodes(self) -> np.ndarray:
         return np.arange(self.start, self.stop) * self.step
 
-    def finer(self) -> TableGrid:
-        """A grid of half the step.
+    def refined(self, times: int) -> TableGrid:
+        """A grid whose step was halved so many times: it has all nodes of this one, and more between them.
 
         Raises
         ------
         InputError
             If that is too small: the weights are so large that a table makes no sense.
         """
-        if 0.5 * self.step < SMALLEST_STEP:
+        step, parts = self.step / 2**times, 2**times
+        if times and step < SMALLEST_STEP:
             raise InputError(
-                f"the embedding net is too sharp for a table of step {self.step:g}; "
+                f"the embedding net is too sharp for a table of step {2 * step:g}; "
                 "expected smoother weights, or the engine 'numpy'"
             )
-        return TableGrid(2 * self.start, 2 * self.stop, 0.5 * self.step)
+        return TableGrid(parts * self.start, parts * self.stop, step, self.order)
 
     def covering(self, low: float, high: float) -> TableGrid:
-        """This grid, extended if needed so that each g in [low, high] has ORDER nodes around it."""
-        first = int(np.floor(low / self.step)) - ORDER
-        last = int(np.ceil(high / self.step)) + ORDER
+        """This grid, extended if needed so that each g in [low, high] has its nodes, and one more."""
+        beyond = max(ALIGN, self.order // 2 + 2)
+        first, last = int(np.floor(low / self.step)) - beyond, int(np.ceil(high / self.step)) + beyond
         start = ALIGN * (min(first, self.start) // ALIGN)
         stop = ALIGN * -(-max(last, self.stop) // ALIGN)
-        return TableGrid(start, stop, self.step)
+        return self._replace(start=start, stop=stop)
 
     def touched(self, low: float, high: float) -> tuple[int, int]:
         """Places of the nodes, first and one past the last, that g in [low, high] is computed from."""
-        first = int(np.floor(low / self.step)) - ORDER // 2 + 1 - self.start
-        last = int(np.floor(high / self.step)) + ORDER // 2 + 1 - self.start
+        first = int(np.floor(low / self.step)) - self.order // 2 + 1 - self.start
+        last = int(np.floor(high / self.step)) + self.order // 2 + 1 - self.start
         return first, last
 
 
-def lagrange_coefficients() -> np.ndarray:
-    """c[n, a] with ℓ_n(x) = Σ_a c[n, a] xᵃ for the nodes x = −(ORDER−1)/2 … (ORDER−1)/2."""
-    x = np.arange(ORDER) - (ORDER - 1) / 2
-    return np.ascontiguousarray(np.linalg.inv(np.vander(x, increasing=True)).T)
+@lru_cache(maxsize=2)
+def lagrange_coefficients(order: int = ORDER) -> np.ndarray:
+    """c[n, a] with ℓ_n(x) = Σ_a c[n, a] xᵃ for the nodes x = −(order−1)/2 … (order−1)/2, rounded once."""
+    x = [Fraction(2 * n - order + 1, 2) for n in range(order)]
+    c_na = np.empty((order, order))
+    for n in range(order):
+        c = [Fraction(1)]  # ℓ_n = Π_{m≠n} (x − x_m)/(x_n − x_m), a factor at a time
+        for m in range(order):
+            if m != n:
+                c = [(a - x[m] * b) / (x[n] - x[m]) for a, b in zip([0, *c], [*c, 0], strict=True)]
+        c_na[n] = [float(a) for a in c]
+    return c_na
 
 
-def locate(g, step: float):
-    """First node and Lagrange weights of each g: node (p,), ℓ (p, ORDER), dℓ/dg (p, ORDER)."""
-    c_na = lagrange_coefficients()
+def locate(g, step: float, order: int = ORDER):
+    """First node and Lagrange weights of each g: node (p,), ℓ (p, order), dℓ/dg (p, order)."""
+    c_na = lagrange_coefficients(order)
     u = np.asarray(g) / step
-    node = np.floor(u).astype(np.int64) - (ORDER // 2 - 1)
-    x = u - node - (ORDER - 1) / 2
-    powers = x[:, None] ** np.arange(ORDER)
-    slopes = np.arange(1, ORDER) * powers[:, :-1]
+    node = np.floor(u).astype(np.int64) - (order // 2 - 1)
+    x = u - node - (order - 1) / 2
+    powers = x[:, None] ** np.arange(order)
+    slopes = np.arange(1, order) * powers[:, :-1]
     return node, powers @ c_na.T, slopes @ c_na[:, 1:].T / step
 
 
-def relative_error(difference: float, largest: float) -> float:
+def relative_error(difference: float, largest: float, order: int = ORDER) -> float:
     """Error of the polynomials between nodes, relative to the largest |G|, from the nodes alone.
 
-    The remainder half-way is Π(x − x_n)/8! · Δ⁸G = (½·3/2·5/2·7/2)²/8! · Δ⁸G.
+    The remainder half-way is Π(x − x_n)/n! · ΔⁿG = (½·3/2·5/2 … (n−1)/2)²/n! · ΔⁿG for n = ``order``.
 
     Parameters
     ----------
-    difference : the largest eighth difference |Δ⁸G| of node values
+    difference : the largest difference |ΔⁿG| of node values
     largest : the largest |G|
+    order : n
     """
-    rounding = 2**ORDER * np.finfo(float).eps * largest
-    remainder = (0.5 * 1.5 * 2.5 * 3.5) ** 2 / 40320
+    rounding = 2**order * np.finfo(float).eps * largest
+    remainder = prod(k / 2 for k in range(1, order, 2)) ** 2 / factorial(order)
     return float(remainder * max(difference - rounding, 0.0) / max(largest, 1e-300))
 
 
@@ -115,9 +136,9 @@ def interpolation_error(evaluate, grid: TableGrid) -> tuple[float, float]:
     evaluate : function g (n, 1) -> G (n, M), G′ (n, M)
     """
     G_nm, _ = evaluate(grid.nodes[:, None])
-    g = grid.nodes[ORDER:-ORDER] + 0.5 * grid.step
-    node, ell, dell = locate(g, grid.step)
-    index = node[:, None] - grid.start + np.arange(ORDER)
+    g = grid.nodes[grid.order : -grid.order] + 0.5 * grid.step
+    node, ell, dell = locate(g, grid.step, grid.order)
+    index = node[:, None] - grid.start + np.arange(grid.order)
     G, dG = evaluate(g[:, None])
     worst = np.abs(np.einsum("pn,pnm->pm", ell, G_nm[index]) - G).max()
     worst_slope = np.abs(np.einsum("pn,pnm->pm", dell, G_nm[index]) - dG).max()

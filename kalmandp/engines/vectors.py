@@ -129,6 +129,62 @@ def multiply_add(typingctx, a, b, c):
 
 
 @intrinsic
+def divide(typingctx, a, b):
+    """a/b."""
+
+    def codegen(context, builder, signature, args):
+        return builder.fdiv(*args)
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def floor(typingctx, a):
+    """The largest whole numbers that are not above those of a vector."""
+
+    def codegen(context, builder, signature, args):
+        name = f"llvm.floor.v{a.lanes}f{a.element.bitwidth}"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(a.llvm, [a.llvm]), name)
+        return builder.call(function, args)
+
+    return a(a), codegen
+
+
+@intrinsic
+def clip(typingctx, a, low, high):
+    """The numbers of a vector, or the bounds where they are beyond; NaN stays NaN."""
+
+    def codegen(context, builder, signature, args):
+        a, low, high = args
+        a = builder.select(builder.fcmp_ordered(">", a, high), high, a)
+        return builder.select(builder.fcmp_ordered("<", a, low), low, a)
+
+    return a(a, low, high), codegen
+
+
+@intrinsic
+def shift_to_exponent(typingctx, a):
+    """Of float64 numbers the twelve lowest bits, moved to where sign and exponent are."""
+
+    def codegen(context, builder, signature, args):
+        whole = ir.VectorType(ir.IntType(64), a.lanes)
+        bits = builder.shl(builder.bitcast(args[0], whole), ir.Constant(whole, [52] * a.lanes))
+        return builder.bitcast(bits, a.llvm)
+
+    return a(a), codegen
+
+
+@intrinsic
+def backwards(typingctx, a):
+    """The numbers of a vector, the last one first."""
+
+    def codegen(context, builder, signature, args):
+        return builder.shuffle_vector(args[0], args[0], _places(reversed(range(a.lanes))))
+
+    return a(a), codegen
+
+
+@intrinsic
 def totals(typingctx, a, b, c, d):
     """The sums of the numbers of four vectors, in an order that never changes: halves onto halves."""
 

@@ -11,10 +11,19 @@ from numpy.testing import assert_allclose
 
 from kalmandp.arrays import to_numpy
 from kalmandp.engines import POTENTIAL_ENGINES, default_engine, potential_engine
-from kalmandp.engines.cpu_activation import CODES
+from kalmandp.engines.cpu_activation import CODES, apply
 from kalmandp.engines.cpu_environment import sum_nodes
-from kalmandp.engines.table import SMOOTH, TableGrid, interpolation_error
-from kalmandp.engines.table import TOLERANCE as TABLE_TOLERANCE
+from kalmandp.engines.table import (
+    CPU_ORDER,
+    CPU_STEP,
+    CPU_TOLERANCE,
+    ORDER,
+    SMOOTH,
+    STEP,
+    TableGrid,
+    interpolation_error,
+    lagrange_coefficients,
+)
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.potential import jacobian, network
@@ -142,35 +151,72 @@ def test_extending_the_table_changes_no_bit():
         assert (value == after[key]).all(), key
 
 
-def test_the_tables_error_falls_as_the_eighth_power_of_its_step():
-    rng = np.random.default_rng(0)
-    a = Architecture(("A",), 6.0, 0.5, (100,), **PAPER)
-    case = Case(rng, a, random_frame(rng, 1, 4))
+def evaluate_embedding(case):
     layers = case.layout.embedding(case.par.weights, 0)
 
     def evaluate(g):
         G, caches = network.forward(layers, g)
         return G, network.tangent(layers, caches, np.ones_like(g))[0]
 
-    coarse, coarse_slope = interpolation_error(evaluate, TableGrid(0, 0, 0.32).covering(-1, 8))
-    fine, fine_slope = interpolation_error(evaluate, TableGrid(0, 0, 0.16).covering(-1, 8))
-    assert coarse / fine > 2**6 and coarse_slope / fine_slope > 2**5
-    assert max(interpolation_error(evaluate, TableGrid(0, 0).covering(-1, 8))) < 1e-11
+    return evaluate
+
+
+@pytest.mark.parametrize(("order", "step", "smallest"), [(ORDER, 0.16, STEP), (CPU_ORDER, 0.16, CPU_STEP)])
+def test_the_tables_error_falls_as_a_power_of_its_step(order, step, smallest):
+    """The power is ``order``, one less for G′; less is asked for, as the next term is not small yet."""
+    rng = np.random.default_rng(0)
+    a = Architecture(("A",), 6.0, 0.5, (100,), **PAPER)
+    evaluate = evaluate_embedding(Case(rng, a, random_frame(rng, 1, 4)))
+    error = lambda h: interpolation_error(evaluate, TableGrid(0, 0, h, order).covering(-1, 8))
+    (coarse, coarse_slope), (fine, fine_slope) = error(2 * step), error(step)
+    assert coarse / fine > 2 ** (0.7 * order) and coarse_slope / fine_slope > 2 ** (0.6 * order)
+    assert max(error(smallest)) < 1e-11
+
+
+@pytest.mark.parametrize("order", [ORDER, CPU_ORDER])
+def test_lagrange_polynomials_are_one_at_their_node_and_nothing_at_the_others(order):
+    c_na, x = lagrange_coefficients(order), np.arange(order) - (order - 1) / 2
+    # evaluated at the outer nodes the terms of a polynomial cancel
+    size = np.abs(c_na) @ np.abs(x) ** np.arange(order)[:, None]
+    assert_allclose((c_na @ x ** np.arange(order)[:, None] - np.eye(order)) / size, 0, atol=1e-15)
 
 
 def test_a_sharp_net_gets_a_finer_table():
     """Large weights: the step is halved until the estimate is met, and the twin still agrees."""
     case, frames = build(1, embedding_activation="tanh")
-    case.par = case.par._replace(weights=case.par.weights * 2.5)
+    case.par = case.par._replace(weights=case.par.weights * 4)
     check("numba", case, frames)
+    engine, env, table = tabulated(case, frames)
+    assert table.pairs.inverse_step > 1.9 / CPU_STEP
+    assert table.error <= CPU_TOLERANCE < 1e-3 * coarse_error(engine, case, env)
+
+
+def tabulated(case, frames):
     engine = potential_engine("numba", case.architecture, case.layout)
     env = engine.environment(case.davg, case.dstd, frames)
-    table = engine.tabulate(case.par, env)
-    assert table.grid.step < engine.grid.step
-    coarse = engine._table(
-        case.par, env, engine.grid, sum_nodes(case.architecture, engine._team, env, engine.grid.step)
-    )
-    assert coarse.error > TABLE_TOLERANCE >= table.error
+    return engine, env, engine.tabulate(case.par, env)
+
+
+def coarse_error(engine, case, env):
+    """The estimate for the largest step, from a table of that step."""
+    top = engine.grid
+    return engine._errors(engine._node_values(case.par, env, top), env, top, 0)[0]
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 4.0])
+@pytest.mark.parametrize("guess", range(4))
+def test_where_the_search_for_a_step_begins_changes_no_bit(sharpness, guess):
+    """A grid that is too coarse, one that is too fine: the same table is found, by the same estimates."""
+    case, frames = build(1, embedding_activation="tanh")
+    case.par = case.par._replace(weights=case.par.weights * sharpness)
+    wanted = passes(potential_engine("numba", case.architecture, case.layout), case, frames, seeded())
+    engine, env, table = tabulated(case, frames)
+    engine._halvings = guess
+    values = engine._node_values(case.par, env, engine.grid.refined(guess))
+    assert engine._errors(values, env, engine.grid, guess)[0] == coarse_error(engine, case, env)
+    got = passes(engine, case, frames, seeded())
+    for key, value in wanted.items():
+        assert (value == got[key]).all(), key
 
 
 def test_kinked_embeddings_are_left_to_the_reference():
@@ -182,6 +228,30 @@ def test_kinked_embeddings_are_left_to_the_reference():
 
 def test_twins_of_activations_have_the_same_names():
     assert set(CODES) == set(NAMES)
+
+
+@numba.njit
+def tanh_of_rows(rows, phi, d1, d2):
+    for r in range(len(rows)):
+        apply(0, 0.0, False, rows[r], phi[r], d1[r], d2[r])
+
+
+def test_tanh_is_good_to_the_last_places_for_vectors_and_what_is_left_over():
+    """Rows of 25 numbers are three vectors and one number more; both have the ends of the scale in them."""
+    ends = [0.0, -0.0, 1e-300, -1e-9, 1e-4, 19.9, 20.1, -700.0, np.inf, -np.inf]
+    x = np.concatenate([ends, np.random.default_rng(0).normal(size=615) * 3])
+    for turn in range(25):  # every number in every place
+        rows = np.roll(x, turn).reshape(25, 25)
+        phi, d1, d2 = np.empty((3, 25, 25))
+        tanh_of_rows(rows, phi, d1, d2)
+        t = np.tanh(rows)
+        assert_allclose(phi, t, rtol=1e-15)  # 3 units in the last place are at most 7e-16
+        # 1 − t² cancels: what is left of a unit in the last place of t
+        assert_allclose(d1, 1 - t * t, rtol=0, atol=1e-15)
+        assert_allclose(d2, -2 * t * (1 - t * t), rtol=0, atol=2e-15)
+    rows[:] = np.nan
+    tanh_of_rows(rows, phi, d1, d2)
+    assert np.isnan([phi, d1, d2]).all()
 
 
 def test_an_unknown_engine_is_an_error():

@@ -1,0 +1,76 @@
+"""Values of the embedding nets at the nodes of a grid, and where the table's error is estimated from them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import comb
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kalmandp.engines import cpu_network
+from kalmandp.engines.cpu_network import NetCache
+from kalmandp.engines.table import CPU_ORDER, TableGrid
+
+
+class TableRows(NamedTuple):
+    """Rows of the embedding nets: for each net the nodes, then its empty slots.
+
+    first_e : (E + 1,) rows of net e;  row_v : row of the empty slot of kind v
+    """
+
+    first_e: np.ndarray
+    row_v: np.ndarray
+    blocks: np.ndarray
+
+
+class NodeValues(NamedTuple):
+    """G of the nodes of a grid and of the empty slots, for weights ``w`` and g = ``g_v`` of those slots."""
+
+    w: Any
+    g_v: Any
+    grid: TableGrid
+    rows: TableRows
+    cache: NetCache
+    G_rm: Any
+
+
+def binomials() -> np.ndarray:
+    """(−1)ⁿ N!/(n!(N − n)!), the coefficients of an N-th difference, N the order of the polynomials."""
+    return np.array([(-1.0) ** n * comb(CPU_ORDER, n) for n in range(CPU_ORDER + 1)])
+
+
+def estimate_windows(top: TableGrid, halvings: int, low: float, high: float) -> np.ndarray:
+    """Nodes from which the errors of the steps h, h/2, …, h/2ⁿ are estimated (h of ``top``, n halvings).
+
+    They are those that g in [low, high] is computed from, and one more, for a difference: what other frames
+    did to the grid does not matter.
+
+    Returns
+    -------
+    (n + 1, 3) int64: number of the first node of the finest grid, one past the last, and stride
+    """
+    windows = np.empty((halvings + 1, 3), dtype=np.int64)
+    for n in range(halvings + 1):
+        grid, stride = top.refined(n), 2 ** (halvings - n)
+        first, last = grid.touched(low, high)
+        start = (grid.start + first) * stride
+        windows[n] = start, start + (last - first) * stride + 1, stride
+    return windows
+
+
+def serves(values: NodeValues, w, g_v, grid: TableGrid) -> bool:
+    """Whether these values are those of weights w, and hold all nodes of the grid."""
+    kept = values.grid
+    covers = kept.step == grid.step and kept.start <= grid.start and grid.stop <= kept.stop
+    return covers and np.array_equal(values.w, w) and np.array_equal(values.g_v, g_v)
+
+
+@lru_cache(maxsize=64)
+def table_rows(n_nodes: int, net_v: tuple[int, ...], n_nets: int) -> TableRows:
+    kinds_e = [[v for v, net in enumerate(net_v) if net == e] for e in range(n_nets)]
+    first_e = np.concatenate([[0], np.cumsum([n_nodes + len(kinds) for kinds in kinds_e])])
+    row_v = np.empty(len(net_v), dtype=np.int64)
+    for e, kinds in enumerate(kinds_e):
+        row_v[kinds] = first_e[e] + n_nodes + np.arange(len(kinds))
+    return TableRows(first_e, row_v, cpu_network.row_blocks(first_e))
