@@ -9,11 +9,12 @@ nearly straight lines. Of such a bond the nets see a constant force, and trainin
 until the weights have grown, the longer the narrower the bond is in g: hundreds of frames for water. So the
 units are spread over what there is to see::
 
-    W_n ~ N(0, 1),      b_n = −W_n g_n,      g_n ~ U(g_far, g_near)
+    W_n ~ N(0, σ²),      b_n = −W_n g_n,      g_n ~ U(g_far, g_near),      σ = min(1, n/(2 (g_near − g_far)))
 
-each about one standard deviation wide and in a place of its own between g_far, that of an empty slot (or of a
-neighbour at r_c), and g_near, that of the closest pair in the data. Spreading units over their input is
-Nguyen and Widrow's rule (IJCNN 1990); theirs are narrower: as wide as their distance.
+each about one standard deviation of g wide and in a place of its own between g_far, that of an empty slot (or
+of a neighbour at r_c), and g_near, that of the closest pair in the data; wider where n units would leave gaps
+(no narrower than two of the distances between them). Spreading units over their input is Nguyen and Widrow's
+rule (IJCNN 1990); theirs are narrower.
 """
 
 from __future__ import annotations
@@ -57,23 +58,26 @@ def initial_weights(
             piece[:] = rng.normal(0.1, 0.001, tensor.size)
     if span is not None:
         for e in range(layout.n_embeddings):
-            first = layout.embedding(w, e)[0]
-            first.W[...] = rng.normal(0.0, 1.0, first.W.shape)
-            first.b[...] = -first.W[0] * rng.uniform(span[0], span[1], len(first.b))
+            first, (far, near) = layout.embedding(w, e)[0], span
+            n = len(first.b)
+            sigma = min(1.0, 0.5 * n / (near - far))
+            first.W[...] = rng.normal(0.0, sigma, first.W.shape)
+            first.b[...] = -first.W[0] * rng.uniform(far, near, n)
     return w
 
 
 def span_of(architecture: Architecture, statistics: Statistics) -> tuple[float, float] | None:
     """(g_far, g_near): g = (R_0 − davg)/dstd of an empty slot and of the closest pair, over all centre types.
 
-    None where the statistics have seen no pair.
+    None where the statistics have seen no pair within r_c.
     """
     if not np.isfinite(statistics.closest):
         return None
     closest_pc = np.array([[statistics.closest, 0.0, 0.0]])
     R_pk, _ = raw_environment(closest_pc, architecture.rcut_smth, architecture.rcut)
     davg_t, dstd_t = statistics.davg_tk[:, 0], statistics.dstd_tk[:, 0]
-    return float((-davg_t / dstd_t).min()), float(((R_pk[0, 0] - davg_t) / dstd_t).max())
+    far, near = (-davg_t / dstd_t).min(), ((R_pk[0, 0] - davg_t) / dstd_t).max()
+    return (float(far), float(near)) if near > far else None
 
 
 def checked(initial: str) -> str:
