@@ -16,7 +16,7 @@ from kalmandp.training.presets import KalmanChoices
 #: P may take this share of the free memory.
 SHARE = 0.9
 #: Block sizes that a message proposes, the largest that fits first.
-PROPOSED = (10240, 5120, 2560, 1280, 640, 320)
+PROPOSED = (10240, 5120, 2560, 1280, 640, 320, 160, 64)
 
 
 class Place(Protocol):

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kalmandp.errors import InputError
+from kalmandp.kalman.blocks import BLOCK_SIZE
 from kalmandp.training.annealing import Annealing, UnitNoise
 from kalmandp.training.candidates import Selection
 from kalmandp.training.noise import BlockNoise, PhysicalNoise
@@ -210,7 +211,7 @@ def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
         "p0": optimizer.p0,
         "lam": optimizer.lam,
         "nu": optimizer.nu,
-        "block_size": optimizer.block_size,
+        "block_size": _block_size(choices.coupled, optimizer),
         "n_groups": optimizer.n_groups,
         "group_size": optimizer.group_size,
         "measurement": optimizer.measurement,
@@ -278,6 +279,13 @@ def _coupled(default: bool, optimizer: OptimizerSettings) -> bool:
     if optimizer.coupled is not None:
         return optimizer.coupled
     return default and optimizer.covariance_dtype != "float32"
+
+
+def _block_size(default: bool, optimizer: OptimizerSettings) -> int | None:
+    """Blocks may be small because they are coupled: without that they are the paper's."""
+    if optimizer.block_size is None and default and not _coupled(default, optimizer):
+        return BLOCK_SIZE
+    return optimizer.block_size
 
 
 def _noise(rule, optimizer: OptimizerSettings):

@@ -41,7 +41,7 @@ def test_a_covariance_that_fits_is_no_matter(monkeypatch):
     [
         (0.7, {}, [{"covariance_dtype": "float32"}, {"block_size": 5120}]),
         (0.3, {}, [{"block_size": 2560}]),
-        (0.015, {}, [{"covariance_dtype": "float32", "block_size": 320}]),
+        (0.015, {}, [{"block_size": 160}]),
         (0.3, {"covariance_dtype": "float32"}, [{"block_size": 5120}]),
         (0.9, {"type": "GEKF"}, [{"covariance_dtype": "float32"}]),
         (0.001, {}, []),
