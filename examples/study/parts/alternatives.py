@@ -5,10 +5,13 @@ from __future__ import annotations
 from runs import Optimizer, Study, optimizer, with_keys
 
 ALTERNATIVES: dict[str, dict] = {
-    "blocks not coupled": {"coupled": False},
-    "not coupled, N_b 5120": {"coupled": False, "block_size": 5120},
+    "not coupled": {"coupled": False, "block_size": 128},
+    "not coupled, N_b 5120": {"coupled": False},
+    "N_b 32": {"block_size": 32},
+    "N_b 1024": {"block_size": 1024},
     "N_b 5120": {"block_size": 5120},
     "fixed R": {"adapt": 0.0},
+    "γ 0.5": {"adapt": 0.5},
     "γ 2": {"adapt": 2.0},
     "σ_E × 5": {"sigma_e": 0.005},
     "σ_F × 3": {"sigma_f": 0.1},
@@ -17,6 +20,8 @@ ALTERNATIVES: dict[str, dict] = {
     "signed": {"measurement": "signed"},
     "joint": {"measurement": "joint"},
 }
+#: The default beginning with the weights that DeePMD-kit would draw.
+DEEPMD_START = "DeePMD-kit's initial weights"
 #: Presets beside them: the paper's Algorithm 1 and the public codes.
 PRESETS = ("paper", "deepmd")
 
@@ -25,5 +30,6 @@ def alternatives(study: Study) -> list[Optimizer]:
     """The default first, then presets, alternatives and those that the study was given with their keys."""
     changed = [with_keys(name, keys) for name, keys in ALTERNATIVES.items()]
     own = [optimizer(name) for name in study.optimizers if "=" in name]
-    known = [optimizer("default"), *(optimizer(name) for name in PRESETS), *changed]
+    start = with_keys(DEEPMD_START, {})
+    known = [optimizer("default"), *(optimizer(name) for name in PRESETS), start, *changed]
     return [*(known[:2] if study.smoke else known), *own]

@@ -6,10 +6,12 @@ were chosen on prove nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from runs import Study, Unit, curves, figures, markdown
 
-from .alternatives import alternatives
+from .alternatives import DEEPMD_START, alternatives
 
 FRAMES, AT = 800, (50, 100, 200, 400, 800, 1600)
 KINDS = (("energy", "meV/atom"), ("force", "meV/Å"))
@@ -17,6 +19,8 @@ KINDS = (("energy", "meV/atom"), ("force", "meV/Å"))
 
 def _unit(study: Study, system, which) -> Unit:
     length = {} if study.smoke else {"epochs": None, "frames": study.frames or FRAMES}
+    if which.name == DEEPMD_START:
+        length["network"] = replace(study.network, initial_weights="deepmd")
     return study.unit(system, which, **length)
 
 

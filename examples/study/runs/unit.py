@@ -18,19 +18,24 @@ NEVER = 1_000_000_000
 
 @dataclass(frozen=True)
 class Network:
-    """Form of the potential; the defaults are the paper's: [25, 25, 25], M‹ = 16, [50, 50, 50], 6 Å."""
+    """Form of the potential; the defaults are the paper's: [25, 25, 25], M‹ = 16, [50, 50, 50], 6 Å.
+
+    ``initial_weights`` is the key of the input's descriptor.
+    """
 
     embedding: tuple[int, ...] = (25, 25, 25)
     axis_neuron: int = 16
     fitting: tuple[int, ...] = (50, 50, 50)
     rcut: float = 6.0
     resnet_dt: bool = False
+    initial_weights: str = "spread"
 
     @property
     def name(self) -> str:
-        """ "e25x25x25-m16-f50x50x50", with the cut-off where it is not 6 Å, "-dt" with resnet_dt."""
+        """ "e25x25x25-m16-f50x50x50", with what else is not as usual: "-r8" Å, "-deepmd" weights, "-dt"."""
         widths = ["x".join(map(str, net)) for net in (self.embedding, self.fitting)]
         tail = f"-r{self.rcut:g}" if self.rcut != 6.0 else ""
+        tail += f"-{self.initial_weights}" if self.initial_weights != "spread" else ""
         return f"e{widths[0]}-m{self.axis_neuron}-f{widths[1]}{tail}{'-dt' if self.resnet_dt else ''}"
 
     def section(self) -> dict[str, Any]:
@@ -38,7 +43,7 @@ class Network:
         descriptor = {
             "type": "se_e2_a", "sel": "auto", "rcut": self.rcut, "rcut_smth": 0.5,
             "neuron": list(self.embedding), "axis_neuron": self.axis_neuron, "type_one_side": True,
-            "resnet_dt": self.resnet_dt,
+            "resnet_dt": self.resnet_dt, "initial_weights": self.initial_weights,
         }  # fmt: skip
         return {
             "descriptor": descriptor,
