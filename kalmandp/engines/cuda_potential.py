@@ -147,7 +147,7 @@ class CudaEngine(EnvironmentMaker):
         n, W_icc = env.n_atoms, self.xp.empty((env.n_atoms, 3, 3))
         self._f.virial(blocks_for(n, PAIRS_PER_BLOCK), THREADS, env.pairs.first_i, env.r_pc, f_pc, n, W_icc)
         W_fcc = self.xp.empty((env.n_frames, 3, 3))
-        self._f.frame_sums((env.n_frames, 9), THREADS, W_icc, env.pairs.first_f, 9, W_fcc)
+        self._f.piece_sums((env.n_frames, 9), THREADS, W_icc, env.pairs.first_f, 9, W_fcc)
         return W_fcc
 
     def energy_gradient(self, par, env, fwd, E_bar_i):

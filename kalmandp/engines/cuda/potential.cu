@@ -230,15 +230,6 @@ extern "C" __global__ void virial(
   }
 }
 
-// out[f, x] = Σ values[i, x] over the atoms of frame f.  grid: (frames, columns); block: a multiple of WARP
-extern "C" __global__ void frame_sums(const double *values, const int *first_f, int columns, double *out) {
-  double sum = 0;
-  for (int i = first_f[blockIdx.x] + threadIdx.x; i < first_f[blockIdx.x + 1]; i += blockDim.x)
-    sum += values[(long long)i * columns + blockIdx.y];
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) out[(long long)blockIdx.x * columns + blockIdx.y] = sum;
-}
-
 // Adjoints of the nodes from the pairs of one chunk, which all have the same bucket (net, ν):
 //   parts[chunk, n, m] = Σ_p ℓ_n Ḡ_p + ℓ′_n ġ_p Ġ̄_p,   Ḡ = T̄R̃ + Ṫ̄Ṙ̃,   Ġ̄ = Ṫ̄R̃
 // grid: (chunks, columns), more than there are; block: NODE_WARPS = ORDER warps
