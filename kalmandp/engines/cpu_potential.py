@@ -9,6 +9,7 @@ of the weights) is summed in a fixed order, so the bits do not depend on the num
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,23 +25,10 @@ from kalmandp.engines.cpu_environment import (
     sum_nodes,
 )
 from kalmandp.engines.cpu_network import LayerAdjoints, NetCache, multiplications
-from kalmandp.engines.cpu_table import (
-    NodeValues,
-    TableRows,
-    binomials,
-    estimate_windows,
-    serves,
-    table_rows,
-)
+from kalmandp.engines.cpu_table import NodeValues, TableRows, serves, table_rows
 from kalmandp.engines.memory import Store
-from kalmandp.engines.table import (
-    CPU_ORDER,
-    CPU_STEP,
-    CPU_TOLERANCE,
-    SMOOTH,
-    TableGrid,
-    relative_error,
-)
+from kalmandp.engines.table import CPU_ORDER, CPU_STEP, CPU_TOLERANCE, SMOOTH, TableGrid
+from kalmandp.engines.table_step import binomials, estimate_windows, find_step, relative_errors
 from kalmandp.engines.threads import Team
 from kalmandp.errors import InputError
 from kalmandp.potential.environment import pair_kinds
@@ -130,7 +118,7 @@ class NumbaEngine:
         self._M, self._axis, self._scale = a.embedding[-1], a.axis_neuron, 1.0 / a.n_neighbours
         self._padded = 8 * -(-self._M // 8)
         self._coefficients, self._slopes = polynomials()
-        self._binomials = binomials()
+        self._binomials = binomials(CPU_ORDER)
         self._w_embedding = slice(0, int(self._fitting.forms[0, 0, cpu_network.W_START]))
         self._values: dict[float, NodeValues] = {}
         self._halvings = 0
@@ -147,22 +135,14 @@ class NumbaEngine:
         """Run each embedding net on the nodes of a grid, and on its empty slots.
 
         The grid's step is the largest of h, h/2, h/4, … whose table has an estimated error below
-        `table.CPU_TOLERANCE`: it depends on the weights and the frame alone. The search begins where the last
-        one ended, which only saves time: a grid has the nodes of all coarser ones, and so their estimates.
+        `table.CPU_TOLERANCE` (`table_step`).
         """
         top = self.grid = self.grid.covering(env.low, env.high)
-        halvings = self._halvings
-        while True:
-            values = self._node_values(par, env, top.refined(halvings))
-            errors = self._errors(values, env, top, halvings)
-            found = [n for n, error in enumerate(errors) if error <= CPU_TOLERANCE]
-            if found:
-                break
-            halvings += 1
-        self._halvings, grid = found[0], top.refined(found[0])
-        if found[0] != halvings:
-            values = self._node_values(par, env, grid)
-        return self._table(values, env, grid.step, errors[found[0]])
+        self._halvings, values, error = find_step(
+            top, self._halvings, CPU_TOLERANCE, partial(self._node_values, par, env),
+            partial(self._errors, env, top),
+        )  # fmt: skip
+        return self._table(values, env, top.refined(self._halvings).step, error)
 
     def _node_values(self, par: Parameters, env: FusedEnvironment, grid: TableGrid) -> NodeValues:
         """G of all nodes of the grid, kept as long as the weights stay what they are."""
@@ -174,17 +154,16 @@ class NumbaEngine:
             self._values[grid.step] = values
         return values
 
-    def _errors(self, values: NodeValues, env: FusedEnvironment, top: TableGrid, halvings: int) -> list:
+    def _errors(self, env: FusedEnvironment, top: TableGrid, values: NodeValues, halvings: int) -> list:
         """Estimated errors of the tables of step h, h/2, … (h of ``top``), from the nodes of the finest."""
         windows = estimate_windows(top, halvings, env.low, env.high)
-        windows[:, :2] -= values.grid.start
+        windows[:, :2] += top.refined(halvings).start - values.grid.start
         worst, largest = np.zeros((2, len(self._embedding.forms), halvings + 1))
         self._team.run(
             predict.differences, 20 * values.G_rm.size, values.rows.first_e, windows, self._binomials,
             values.G_rm, worst, largest,
         )  # fmt: skip
-        sizes = np.sqrt(worst.max(axis=0)), np.sqrt(largest.max(axis=0))
-        return [relative_error(float(d), float(G), CPU_ORDER) for d, G in zip(*sizes, strict=True)]
+        return relative_errors(zip(worst.max(axis=0), largest.max(axis=0), strict=True), CPU_ORDER)
 
     def _table(self, values: NodeValues, env: FusedEnvironment, step: float, error: float) -> Table:
         """The table for a frame: where in ``values`` the nodes are that its atoms touch."""

@@ -1,16 +1,15 @@
-"""Values of the embedding nets at the nodes of a grid, and where the table's error is estimated from them."""
+"""Values of the embedding nets at the nodes of a grid, and whose they are."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from math import comb
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kalmandp.engines import cpu_network
 from kalmandp.engines.cpu_network import NetCache
-from kalmandp.engines.table import CPU_ORDER, TableGrid
+from kalmandp.engines.table import TableGrid
 
 
 class TableRows(NamedTuple):
@@ -33,30 +32,6 @@ class NodeValues(NamedTuple):
     rows: TableRows
     cache: NetCache
     G_rm: Any
-
-
-def binomials() -> np.ndarray:
-    """(−1)ⁿ N!/(n!(N − n)!), the coefficients of an N-th difference, N the order of the polynomials."""
-    return np.array([(-1.0) ** n * comb(CPU_ORDER, n) for n in range(CPU_ORDER + 1)])
-
-
-def estimate_windows(top: TableGrid, halvings: int, low: float, high: float) -> np.ndarray:
-    """Nodes from which the errors of the steps h, h/2, …, h/2ⁿ are estimated (h of ``top``, n halvings).
-
-    They are those that g in [low, high] is computed from, and one more, for a difference: what other frames
-    did to the grid does not matter.
-
-    Returns
-    -------
-    (n + 1, 3) int64: number of the first node of the finest grid, one past the last, and stride
-    """
-    windows = np.empty((halvings + 1, 3), dtype=np.int64)
-    for n in range(halvings + 1):
-        grid, stride = top.refined(n), 2 ** (halvings - n)
-        first, last = grid.touched(low, high)
-        start = (grid.start + first) * stride
-        windows[n] = start, start + (last - first) * stride + 1, stride
-    return windows
 
 
 def serves(values: NodeValues, w, g_v, grid: TableGrid) -> bool:

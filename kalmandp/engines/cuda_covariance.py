@@ -41,7 +41,7 @@ from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.coupled import Windows
 from kalmandp.kalman.covariance import stored
 
-#: Threads of a sum over segments.
+#: Threads of a sum over segments, or over the weights of a block.
 PARTS = 128
 #: Bytes of a row of a tile: 16 for each lane of a warp. T is 64 in float64 and 128 in float32.
 ROW_BYTES = 512
@@ -220,8 +220,10 @@ class CudaCovariance:
 
     def trace(self) -> Any:
         """The trace of each block, float64 (L,)."""
-        diagonal_w = self.diagonal()
-        return self.device.xp.stack([diagonal_w[w].sum() for w in self.blocks])
+        xp, n_l = self.device.xp, len(self.blocks)
+        trace_l, first_l = xp.empty(n_l), xp.asarray(np.cumsum([0, *self.blocks.sizes], dtype=np.int32))
+        self._functions.piece_sums(n_l, PARTS, self.diagonal(), first_l, 1, trace_l)
+        return trace_l
 
     def dense(self, l: int) -> Any:
         """Block l as a full matrix (n_l, n_l), float64."""
@@ -282,7 +284,12 @@ class CudaCovariance:
         return self._tiles.nbytes + self._pending.nbytes + work
 
     def _first_tile(self, l: int) -> int:
-        return sum(blocks_for(n, self._T) for n in self.blocks.sizes[:l])
+        """The first tile t of the weights of block l."""
+        return int(self._first_tiles[l])
+
+    @cached_property
+    def _first_tiles(self) -> np.ndarray:
+        return np.cumsum([0, *(blocks_for(n, self._T) for n in self.blocks.sizes)])
 
     def _tile_rows(self, l: int):
         """Slices of rows, columns and tiles of each tile row of block l."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kalmandp.engines.cuda_frames import DevicePairs, joined, upload
+from kalmandp.engines.cuda_frames import DevicePairs, joined, labels_on_device, upload
 from kalmandp.engines.cuda_launch import THREADS, Device, blocks_for, check_memory
 from kalmandp.engines.cuda_network import CHUNK as ROWS
 from kalmandp.engines.cuda_sort import order_of_keys
@@ -53,7 +53,7 @@ class CudaEnvironment(NamedTuple):
     pairs : atoms and pairs of all frames;  net_p : embedding net of each pair
     Rt_vk, count_iv : empty slots;  net_v : net of each kind of pair (NumPy)
     low, high : bounds of g = R̃_p0
-    kept : places by grid, and the grid chosen for an array of weights
+    kept : places by grid, the grid chosen for an array of weights, labels by name
     """
 
     pairs: DevicePairs
@@ -74,6 +74,12 @@ class CudaEnvironment(NamedTuple):
     i_p = property(lambda self: self.pairs.i_p)
     j_p = property(lambda self: self.pairs.j_p)
     r_pc = property(lambda self: self.pairs.r_pc)
+
+    def labels(self, name: str, values_f: list[np.ndarray]) -> Any:
+        """A label of all frames on the device, from that of each on the host."""
+        if name not in self.kept:
+            self.kept[name] = labels_on_device(self.pairs, name, values_f)
+        return self.kept[name]
 
 
 class EnvironmentMaker:

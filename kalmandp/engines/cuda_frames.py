@@ -1,7 +1,8 @@
 """Frames on the device: atoms and pairs, uploaded once, kept, and put side by side without the host.
 
 A frame's atoms are uploaded and its neighbours found on the device (`cuda_neighbours`), once for a run. The
-host waits there, for how many pairs there are; from then on nothing on the device has to be asked.
+host waits there, for how many pairs there are; from then on nothing on the device has to be asked. Labels
+follow when they are first wanted, and stay with the frame.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kalmandp.arrays import to_numpy
+from kalmandp.arrays import namespace, to_numpy
 from kalmandp.engines.cuda_launch import THREADS, Device, blocks_for
 from kalmandp.engines.cuda_neighbours import Box, Search, search_frame
 from kalmandp.errors import require
@@ -21,6 +22,8 @@ from kalmandp.potential.environment import check_sel, pair_kinds
 
 #: Share of the device's free memory that `device_frames` may fill.
 SHARE = 0.25
+#: Bytes of labels: force and energy of an atom, energy and virial of a frame.
+LABELS_OF_ATOM, LABELS_OF_FRAME = 8 * (3 + 1), 8 * (1 + 9)
 
 
 class DevicePairs(NamedTuple):
@@ -30,6 +33,7 @@ class DevicePairs(NamedTuple):
     i_p, j_p, r_pc : pairs, sorted by centre;  back_p : the same pair seen from its other end
     atoms_t : for each type, its atoms;  first_f : (f + 1,) atoms of each frame
     sizes : atoms of each frame (host);  closest : the shortest distance, Å (host)
+    labels_f : what `labels_on_device` has uploaded of each frame, by name
     """
 
     types_i: Any
@@ -43,11 +47,14 @@ class DevicePairs(NamedTuple):
     first_f: Any
     sizes: tuple[int, ...]
     closest: float
+    labels_f: tuple[dict[str, Any], ...]
 
     @property
     def nbytes(self) -> int:
+        """Bytes on the device, with those of the labels whether they are there yet or not."""
         arrays = (a for a in self if hasattr(a, "nbytes"))
-        return sum(a.nbytes for a in arrays)
+        labels = LABELS_OF_ATOM * len(self.types_i) + LABELS_OF_FRAME * len(self.sizes)
+        return sum(a.nbytes for a in arrays) + labels
 
 
 def upload(device: Device, architecture, frame: Frame, pairs=None) -> DevicePairs:
@@ -162,7 +169,7 @@ def _one_frame(device: Device, types_i, first_i, i_p, j_p, r_pc, atoms_t, closes
     )
     first_f = xp.asarray(np.array([0, n], dtype=np.int32))
     none = xp.zeros(n, np.int32)
-    return DevicePairs(types_i, none, first_i, i_p, j_p, r_pc, back_p, atoms_t, first_f, (n,), closest)
+    return DevicePairs(types_i, none, first_i, i_p, j_p, r_pc, back_p, atoms_t, first_f, (n,), closest, ({},))
 
 
 def joined(xp, n_types: int, parts: list[DevicePairs]) -> DevicePairs:
@@ -205,7 +212,25 @@ def joined(xp, n_types: int, parts: list[DevicePairs]) -> DevicePairs:
         first_f=atom_f,
         sizes=tuple(len(p.types_i) for p in parts),
         closest=min((p.closest for p in parts), default=np.inf),
+        labels_f=tuple(kept for p in parts for kept in p.labels_f),
     )
+
+
+def labels_on_device(pairs: DevicePairs, name: str, values_f: list[np.ndarray]) -> Any:
+    """Labels of frames side by side, joined along their first axis; a frame's are uploaded once and kept.
+
+    Parameters
+    ----------
+    pairs : of the frames
+    name : of the label, under which it is kept
+    values_f : the label of each frame, on the host
+    """
+    xp = namespace(pairs.r_pc)
+    for kept, value in zip(pairs.labels_f, values_f, strict=True):
+        if name not in kept:
+            kept[name] = xp.asarray(value)
+    parts = [kept[name] for kept in pairs.labels_f]
+    return parts[0] if len(parts) == 1 else xp.concatenate(parts)
 
 
 def device_frames(dataset, engine, n_bytes: int | None = None) -> KeptFrames:

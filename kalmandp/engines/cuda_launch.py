@@ -34,6 +34,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from kalmandp.engines.table import ORDER, lagrange_coefficients
+from kalmandp.engines.table_step import binomials
 from kalmandp.errors import InputError, MissingPackage, require
 from kalmandp.potential.activations import GELU_CUBIC, GELU_SCALE
 from kalmandp.potential.cutoff import SWITCH_COEFFICIENTS
@@ -151,11 +152,13 @@ def shared_constants() -> str:
     scalars = {
         "SWITCH_A": A, "SWITCH_B": B, "SWITCH_C": C, "GELU_SCALE": GELU_SCALE, "GELU_CUBIC": GELU_CUBIC,
     }  # fmt: skip
-    rows = ", ".join("{" + ", ".join(map(_literal, row)) + "}" for row in lagrange_coefficients())
+    braces = lambda row: "{" + ", ".join(map(_literal, row)) + "}"
+    rows = ", ".join(map(braces, lagrange_coefficients()))
     return "\n".join([
         f"#define ORDER {ORDER}",
         *(f"#define {name} {_literal(value)}" for name, value in scalars.items()),
         f"#define LAGRANGE_ROWS {{{rows}}}",
+        f"#define DIFFERENCE_ROW {braces(binomials(ORDER))}",
     ])  # fmt: skip
 
 

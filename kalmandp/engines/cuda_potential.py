@@ -7,12 +7,13 @@ atomics: the same bits from run to run.
 
 What the host decides without waiting for the device: the extent of the table, from the shortest distance,
 which is known when a frame is uploaded. What it waits for: the first pass over an environment with new
-weights asks whether the table is fine enough; passes that follow with the same array of weights, as between
-the updates of a frame, take the same table.
+weights asks how fine the table must be, once as a rule (`table_step`); passes that follow with the same array
+of weights, as between the updates of a frame, take a table of the same step.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,8 @@ import numpy as np
 from kalmandp.engines.cuda_environment import CudaEnvironment, EnvironmentMaker, Places
 from kalmandp.engines.cuda_launch import THREADS, WARP, CupyDevice, Device, blocks_for
 from kalmandp.engines.cuda_network import Nets, Rows, rows_of
-from kalmandp.engines.table import ORDER, SMOOTH, STEP, TOLERANCE, TableGrid, relative_error
+from kalmandp.engines.table import ORDER, SMOOTH, STEP, TOLERANCE, TableGrid
+from kalmandp.engines.table_step import estimate_windows, find_step, relative_errors
 from kalmandp.errors import InputError
 from kalmandp.potential.model import Parameters
 
@@ -31,6 +33,8 @@ NODE_THREADS = ORDER * WARP
 MOST_KEPT = 64
 #: Pairs, a warp each, of a block.
 PAIRS_PER_BLOCK = THREADS // WARP
+#: Blocks of threads that look at the nodes of one net and one step.
+DIFFERENCE_PARTS = 16
 
 
 class Fitting(NamedTuple):
@@ -95,6 +99,7 @@ class CudaEngine(EnvironmentMaker):
         self._nodes: dict[TableGrid, tuple[Any, Nodes]] = {}
         self._rows: dict[tuple[int, ...], Rows] = {}
         self._bias: tuple = (None, None)
+        self._halvings = 0
 
     # --- passes ----------------------------------------------------------------------------------------
 
@@ -142,7 +147,7 @@ class CudaEngine(EnvironmentMaker):
         n, W_icc = env.n_atoms, self.xp.empty((env.n_atoms, 3, 3))
         self._f.virial(blocks_for(n, PAIRS_PER_BLOCK), THREADS, env.pairs.first_i, env.r_pc, f_pc, n, W_icc)
         W_fcc = self.xp.empty((env.n_frames, 3, 3))
-        self._f.frame_sums((env.n_frames, 9), THREADS, W_icc, env.pairs.first_f, 9, W_fcc)
+        self._f.piece_sums((env.n_frames, 9), THREADS, W_icc, env.pairs.first_f, 9, W_fcc)
         return W_fcc
 
     def energy_gradient(self, par, env, fwd, E_bar_i):
@@ -252,27 +257,32 @@ class CudaEngine(EnvironmentMaker):
     def _tabulate(self, par: Parameters, env: CudaEnvironment):
         """Run each embedding net on the nodes of a grid that is fine enough, and on its virtual rows.
 
-        The step is halved until the table's estimated error is below `table.TOLERANCE`; asking for it is
-        where the host waits, once for an environment and an array of weights.
+        The grid's step is the largest of h, h/2, h/4, … whose table has an estimated error below
+        `table.TOLERANCE` (`table_step`). Asking for the errors is where the host waits, once for an
+        environment and an array of weights if they are as sharp as those before.
         """
         chosen = env.kept.get("chosen", (None, None))
         if chosen[0] is par.weights:
             return chosen[1], self._run_nets(par, env, chosen[1])
-        grid = TableGrid(0, 0, self.step).covering(env.low, env.high)
-        while True:
-            tabulated = self._run_nets(par, env, grid)
-            if self._error(tabulated[1], slice(*grid.touched(env.low, env.high))) <= TOLERANCE:
-                break
-            grid = grid.refined(1)
+        top = TableGrid(0, 0, self.step).covering(env.low, env.high)
+        self._halvings, tabulated, _ = find_step(
+            top, self._halvings, TOLERANCE, partial(self._run_nets, par, env), partial(self._errors, env, top)
+        )
+        grid = top.refined(self._halvings)
         env.kept["chosen"] = (par.weights, grid)
         return grid, tabulated
 
-    def _error(self, G_enm, touched: slice) -> float:
-        """`table.relative_error` of the nodes that this frame touches."""
-        xp, G_enm = self.xp, G_enm[:, touched]
-        worst = xp.abs(xp.diff(G_enm, n=ORDER, axis=1)).max() if G_enm.shape[1] > ORDER else xp.zeros(())
-        worst, largest = xp.stack([worst, xp.abs(G_enm).max()]).get().tolist()
-        return relative_error(worst, largest)
+    def _errors(self, env: CudaEnvironment, top: TableGrid, tabulated: tuple, halvings: int) -> list[float]:
+        """Estimated errors of the tables of step h, h/2, … (h of ``top``), from the nodes of the finest."""
+        xp, (_, G_enm, *_) = self.xp, tabulated
+        windows = estimate_windows(top, halvings, env.low, env.high)
+        n_nets, n_nodes, M = G_enm.shape
+        squares = xp.empty((len(windows), n_nets * DIFFERENCE_PARTS, 2))
+        self._f.differences(
+            (len(windows) * n_nets, DIFFERENCE_PARTS), THREADS, G_enm, n_nets, n_nodes, M,
+            xp.asarray(windows.astype(np.int32)), squares,
+        )  # fmt: skip
+        return relative_errors(squares.get().max(axis=1), ORDER)
 
     def _run_nets(self, par: Parameters, env: CudaEnvironment, grid: TableGrid):
         """The rows, G of the nodes (e, n, M) and of the virtual rows (v, M), and the nets' caches."""

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import lru_cache
-from math import factorial, prod
 from typing import NamedTuple
 
 import numpy as np
@@ -110,22 +109,6 @@ def locate(g, step: float, order: int = ORDER):
     powers = x[:, None] ** np.arange(order)
     slopes = np.arange(1, order) * powers[:, :-1]
     return node, powers @ c_na.T, slopes @ c_na[:, 1:].T / step
-
-
-def relative_error(difference: float, largest: float, order: int = ORDER) -> float:
-    """Error of the polynomials between nodes, relative to the largest |G|, from the nodes alone.
-
-    The remainder half-way is Π(x − x_n)/n! · ΔⁿG = (½·3/2·5/2 … (n−1)/2)²/n! · ΔⁿG for n = ``order``.
-
-    Parameters
-    ----------
-    difference : the largest difference |ΔⁿG| of node values
-    largest : the largest |G|
-    order : n
-    """
-    rounding = 2**order * np.finfo(float).eps * largest
-    remainder = prod(k / 2 for k in range(1, order, 2)) ** 2 / factorial(order)
-    return float(remainder * max(difference - rounding, 0.0) / max(largest, 1e-300))
 
 
 def interpolation_error(evaluate, grid: TableGrid) -> tuple[float, float]:

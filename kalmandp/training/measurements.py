@@ -82,24 +82,26 @@ def predict(potential: Potential, sample: Sample, forces: bool = True) -> Predic
     return Prediction(E_f, E_i, engine.forces(env, f_pc), engine.virial(env, f_pc), forward)
 
 
-def labels(sample: Sample, name: str) -> np.ndarray:
-    """Labels of all frames of a sample, joined; an error if a frame has none."""
+def labels_f(sample: Sample, name: str) -> list[np.ndarray]:
+    """Labels of each frame, an axis of frames or atoms first; an error if a frame has none."""
     values = [getattr(f, name) for f in sample.frames]
     for frame, value in zip(sample.frames, values, strict=True):
         if value is None:
             raise InputError(f"{frame.source} has no {name}; expected one for this measurement")
-    if name == "energy":
-        return np.array(values)
-    return np.concatenate(values) if name in ("forces", "atomic_energies") else np.stack(values)
+    return values if name in ("forces", "atomic_energies") else [np.asarray(v)[None] for v in values]
+
+
+def labels(sample: Sample, name: str) -> np.ndarray:
+    """Labels of all frames of a sample, joined."""
+    return np.concatenate(labels_f(sample, name))
 
 
 def errors(sample: Sample, name: str, prediction):
     """Labels of all frames less their prediction, where the prediction is."""
-    # on a device they are uploaded once for all measurements of a sample
-    kept = getattr(sample.environment, "kept", {})
-    if name not in kept:
-        kept[name] = namespace(prediction).asarray(labels(sample, name))
-    return kept[name] - prediction
+    on_device = getattr(sample.environment, "labels", None)
+    if on_device is not None:  # each frame's are uploaded once
+        return on_device(name, labels_f(sample, name)) - prediction
+    return namespace(prediction).asarray(labels(sample, name)) - prediction
 
 
 def signs(error):

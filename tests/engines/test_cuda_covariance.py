@@ -18,10 +18,13 @@ from kalmandp.engines.cuda_filter import CudaRLEKF, for_the_host
 from kalmandp.engines.cuda_plan import NARROW, PANELS, panels
 from kalmandp.errors import FilterError, InputError
 from kalmandp.kalman import RLEKF, Blocks
+from kalmandp.kalman.coupled import WINDOW
 
 #: Sizes around the tile's (64 in float64, 128 in float32), a block of more tiles than a strip, one weight.
 ODD = Blocks((1, 65, 130, 64, 1))
 LONG = Blocks((600, 3))
+#: Updates of five numbers that fill the window and go on in the next one.
+FIVES = WINDOW // 5 + 2
 #: Rounding: of the numbers of P, and (float32) of a few dozen updates of it.
 RTOL = {"float64": 1e-11, "float32": 2e-5}
 
@@ -61,8 +64,11 @@ def compare(kalman, twin, rtol):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(
     ("blocks", "m", "updates"),
-    [(ODD, 1, 35), (ODD, 5, 8), (ODD, 13, 3), (ODD, 39, 2), (LONG, 2, 2), (LONG, 60, 1)],
-)
+    [
+        (ODD, 1, WINDOW + 3), (ODD, 5, FIVES), (ODD, 13, WINDOW // 13 + 2), (ODD, WINDOW - 5, 2),
+        (LONG, 2, 2), (LONG, WINDOW + 6, 1),
+    ],
+)  # fmt: skip
 def test_twin(dtype, blocks, m, updates):
     """One, several and many right-hand sides; pending columns, folds, more numbers than pending columns."""
     kalman, twin = pair(blocks, dtype, process_noise=1e-3 if m == 5 else 0.0)
@@ -156,17 +162,18 @@ class HalfTheRows(CudaCovariance):
 
 @pytest.mark.parametrize(("mistake", "m"), [(NoScale, 5), (FoldsOnce, 5), (HalfTheRows, 20)])
 def test_planted_mistakes_are_found(mistake, m):
+    """Beyond the end of a window, where a fold has been."""
     kalman, twin = pair(Blocks((70, 1)))
     twin.covariance = mistake(twin.blocks, device=twin.device)
     with pytest.raises((AssertionError, FilterError)):
-        run_both(kalman, twin, m, 9)
+        run_both(kalman, twin, m, WINDOW // m + 2)
         compare(kalman, twin, RTOL["float64"])
 
 
 @pytest.mark.parametrize("order", [BACKWARD, SHUFFLED])
 def test_no_race_between_threads_or_blocks(order):
     """Blocks, and threads between barriers, in another order: the same bits."""
-    for blocks, numbers in ((ODD, ((5, 7), (20, 1))), (LONG, ((1, 2),))):
+    for blocks, numbers in ((ODD, ((5, FIVES), (20, 1))), (LONG, ((1, 2),))):
         states = []
         for device in (on_device.emulated(), on_device.emulated(order=order)):
             _, twin = pair(blocks, device=device)
@@ -274,7 +281,7 @@ def test_a_failure_leaves_the_filter_as_it_was_before_that_update(kind, says):
     """Found when settled, several updates and a fold later; those before it are taken in."""
     device = on_device.emulated()
     (_, twin), (_, good) = pair(ODD, device=device), pair(ODD, device=device)
-    for n, (H, error, R) in enumerate(random_updates(261, 5, 12)):
+    for n, (H, error, R) in enumerate(random_updates(261, 5, FIVES + 5)):
         if n < 5:
             good.update(device.xp.asarray(H), error, R)
         if n == 5:
@@ -306,7 +313,9 @@ def test_an_indefinite_covariance_is_refused_by_name():
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize(("m", "updates"), [(2, 20), (5, 8), (12, 5), (40, 2)])
+@pytest.mark.parametrize(("m", "updates"), [
+    (2, WINDOW // 2 + 4), (5, FIVES), (12, WINDOW // 12 + 2), (WINDOW // 2 + 8, 2),
+])  # fmt: skip
 def test_coupled_blocks(dtype, m, updates):
     """Through the end of a window and into the next; `kalman.coupled` is the reference."""
     kalman, twin = pair(ODD, dtype, coupled=True)
@@ -316,14 +325,14 @@ def test_coupled_blocks(dtype, m, updates):
     cut, _ = pair(ODD, dtype)
     for H, error, R in random_updates(261, m, updates, 3):
         cut.update(H, error, R)
-    # 40 numbers end every window at once, and are then no other than Algorithm 1's
-    assert (np.abs(cut.weights - kalman.weights).max() > 1e-3) == (m < 32)
+    # more than half a window end it at once, and are then no other than Algorithm 1's
+    assert (np.abs(cut.weights - kalman.weights).max() > 1e-3) == (m <= WINDOW // 2)
 
 
 def test_coupled_updates_of_different_sizes():
     """P is cut where the reference cuts it: an update for which the window has no room is not split."""
     kalman, twin = pair(ODD, coupled=True)
-    for seed, m in enumerate((*[2] * 15, 8, 1, 5, 40, 3)):
+    for seed, m in enumerate((*[2] * (WINDOW // 2 - 1), 8, 1, 5, WINDOW + 8, 3)):
         run_both(kalman, twin, m, 1, seed)
     compare(kalman, twin, RTOL["float64"])
 
@@ -354,7 +363,7 @@ def test_a_coupled_filter_moves_between_host_and_device():
 def test_restart_goes_on_with_the_same_bits(dtype):
     device = on_device.emulated()
     _, twin = pair(ODD, dtype, device=device)
-    updates = list(random_updates(261, 5, 8))
+    updates = list(random_updates(261, 5, FIVES))
     for H, error, R in updates[:4]:
         twin.update(device.xp.asarray(H), error, R)
     again = CudaRLEKF.from_state(twin.state(), device=device)

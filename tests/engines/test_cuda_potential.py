@@ -55,9 +55,14 @@ def test_planted_mistakes_are_seen(mistake):
     assert wrong
 
 
-def test_a_sharp_net_gets_a_finer_table():
-    case, frames = test_parity.build(1, embedding_activation="tanh")
+def sharp(seed):
+    case, frames = test_parity.build(seed, embedding_activation="tanh")
     case.par = case.par._replace(weights=case.par.weights * 2.5)
+    return case, frames
+
+
+def test_a_sharp_net_gets_a_finer_table():
+    case, frames = sharp(1)
     device = on_device.emulated()
     test_parity.check("cuda", case, frames, device=device)
     engine = engine_of(case, device)
@@ -67,14 +72,34 @@ def test_a_sharp_net_gets_a_finer_table():
     assert forward.places.grid.step < engine.step
 
 
-def test_the_host_waits_once_for_an_environment_and_an_array_of_weights():
-    case, frames = test_parity.build(1)
-    engine = engine_of(case)
-    env = engine.environment(case.davg, case.dstd, frames)
+@pytest.mark.parametrize("guess", [1, 4])
+def test_where_the_search_for_a_step_begins_changes_no_bit(guess):
+    """At a grid that is too coarse, and at one that is too fine: estimates by strides are the same."""
+    case, frames = sharp(1)
+    device = on_device.emulated()
+    wanted, engine = (engine_of(case, device) for _ in range(2))
+    engine._halvings = guess
+    wanted, got = (test_parity.passes(e, case, frames, test_parity.seeded()) for e in (wanted, engine))
+    assert 1 < engine._halvings < 4
+    for name in wanted:
+        assert (got[name] == wanted[name]).all(), name
+
+
+@pytest.mark.parametrize("build", [test_parity.build, sharp])
+def test_the_host_waits_once_for_an_environment_and_an_array_of_weights(build):
+    """And the nets run once, however fine the table: the step found before is the first that is tried."""
+    case, frames = build(1)
+    device = on_device.emulated()
+    engine = engine_of(case, device)
     par = case.par._replace(weights=engine.xp.asarray(case.par.weights))
+    engine.energies(par, engine.environment(case.davg, case.dstd, frames[:1]))
+    env = engine.environment(case.davg, case.dstd, frames)
     strict_arrays.waits.clear()
+    device.launched.clear()
     engine.energies(par, env)
     assert len(strict_arrays.waits) == 1
+    layers = len(engine._embedding.forms) + len(engine._fitting.forms)
+    assert device.launched.count("layer_forward") == layers
     par.weights[...] *= 1.001  # a filter's update, in place
     E_i, _ = engine.energies(par, env)
     assert len(strict_arrays.waits) == 1

@@ -11,11 +11,13 @@ from numpy.testing import assert_allclose
 from systems import frames, label, settings
 
 import kalmandp
+from kalmandp.engines.cuda_frames import device_frames
 from kalmandp.errors import FilterError, InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.training.gate import Refusal
 from kalmandp.training.inputs import read_input
 from kalmandp.training.loop import Run, train
+from kalmandp.training.measurements import errors, make_sample
 from kalmandp.training.metrics import evaluate
 
 #: The device adds up in another order; a run amplifies rounding from update to update.
@@ -131,7 +133,26 @@ def test_inside_a_step_the_host_waits_for_nothing_but_progress(data, tmp_path, o
     run.step()
     assert strict_arrays.waits == ["get", "get"]  # table; flag and figures of all updates
     frame_bytes = 2 * 16 * 3 * 8
-    assert max(strict_arrays.uploads) <= frame_bytes  # labels, and nothing that grows with pairs
+    assert max(strict_arrays.uploads) <= frame_bytes  # labels seen first, and nothing that grows with pairs
+
+
+def test_labels_of_a_frame_travel_once(data):
+    """However often it is learnt from, alone or beside others; a label that was not asked for stays."""
+    potential = kalmandp.Potential.create(
+        ("A", "B"), rcut=3.2, frames=frames(1), rng=np.random.default_rng(3), embedding=(4, 8),
+        axis_neuron=3, fitting=(6, 6), device=on_device.emulated(),
+    )  # fmt: skip
+    xp, kept = potential.engine.xp, device_frames(kalmandp.Dataset(data), potential.engine)
+    shapes = {"energy": (2,), "forces": (32, 3), "virial": (2, 3, 3)}
+    for numbers, wanted in (((0, 1), 2), ((1, 2), 1), ((2, 0), 0)):
+        sample = make_sample(potential, *zip(*(kept[k] for k in numbers), strict=True))
+        for name, shape in shapes.items():
+            strict_arrays.uploads.clear()
+            found = [errors(sample, name, xp.zeros(shape)).get() for _ in range(2)]
+            assert strict_arrays.uploads == [8 * np.prod(shape) // 2] * wanted
+            labels = np.stack([getattr(kept[k][0], name) for k in numbers]).reshape(shape)
+            assert (np.array(found) == labels).all()
+    assert set(kept[0][1].labels_f[0]) == set(shapes)
 
 
 def test_what_waits_is_counted():

@@ -200,7 +200,7 @@ def tabulated(case, frames):
 def coarse_error(engine, case, env):
     """The estimate for the largest step, from a table of that step."""
     top = engine.grid
-    return engine._errors(engine._node_values(case.par, env, top), env, top, 0)[0]
+    return engine._errors(env, top, engine._node_values(case.par, env, top), 0)[0]
 
 
 @pytest.mark.parametrize("sharpness", [1.0, 4.0])
@@ -213,7 +213,7 @@ def test_where_the_search_for_a_step_begins_changes_no_bit(sharpness, guess):
     engine, env, table = tabulated(case, frames)
     engine._halvings = guess
     values = engine._node_values(case.par, env, engine.grid.refined(guess))
-    assert engine._errors(values, env, engine.grid, guess)[0] == coarse_error(engine, case, env)
+    assert engine._errors(env, engine.grid, values, guess)[0] == coarse_error(engine, case, env)
     got = passes(engine, case, frames, seeded())
     for key, value in wanted.items():
         assert (value == got[key]).all(), key

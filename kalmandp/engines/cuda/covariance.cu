@@ -93,35 +93,38 @@ extern "C" __global__ void whiten(double *K_qw, const double *C_qq, int m, int N
 }
 
 #define MICRO (TILE / 16)
+#define FOLDED 32  // pending columns at a time: both strips of them lie in shared memory
 
 // A ← s (A − UᵀU).  grid: tiles of P; block: 16 · 16 threads with MICRO · MICRO numbers each
 extern "C" __global__ void __launch_bounds__(256) fold(
     REAL *tiles, const REAL *pending, int n_k, double scale, const int *tile_rows, const int *rows,
     const int *status) {
-  __shared__ REAL u_r[PENDING][TILE], u_c[PENDING][TILE];
+  __shared__ REAL u_r[FOLDED][TILE], u_c[FOLDED][TILE];
   if (*status) return;
   const int r = tile_rows[blockIdx.x];
   const int *row = rows + ROW_COLUMNS * r;
   const int c = (int)blockIdx.x - row[FIRST_TILE] + row[FIRST_T];
-  for (int x = threadIdx.x; x < n_k * TILE; x += 256) {
-    u_r[x / TILE][x % TILE] = pending[(long long)r * PENDING * TILE + x];
-    u_c[x / TILE][x % TILE] = pending[(long long)c * PENDING * TILE + x];
-  }
-  __syncthreads();
   const int i0 = threadIdx.x / 16, j0 = threadIdx.x % 16;
   REAL s[MICRO][MICRO];
 #pragma unroll
   for (int i = 0; i < MICRO; i++)
 #pragma unroll
     for (int j = 0; j < MICRO; j++) s[i][j] = 0;
-  for (int k = 0; k < n_k; k++) {
-    REAL a[MICRO], b[MICRO];
+  for (int k0 = 0; k0 < n_k; k0 += FOLDED) {
+    const int some = n_k - k0 < FOLDED ? n_k - k0 : FOLDED;
+    const REAL *U_r = pending + ((long long)r * PENDING + k0) * TILE, *U_c = pending + ((long long)c * PENDING + k0) * TILE;
+    __syncthreads();  // the columns before these may still be read
+    for (int x = threadIdx.x; x < some * TILE; x += 256) u_r[x / TILE][x % TILE] = U_r[x], u_c[x / TILE][x % TILE] = U_c[x];
+    __syncthreads();
+    for (int k = 0; k < some; k++) {
+      REAL a[MICRO], b[MICRO];
 #pragma unroll
-    for (int i = 0; i < MICRO; i++) a[i] = u_r[k][i0 + 16 * i], b[i] = u_c[k][j0 + 16 * i];
+      for (int i = 0; i < MICRO; i++) a[i] = u_r[k][i0 + 16 * i], b[i] = u_c[k][j0 + 16 * i];
 #pragma unroll
-    for (int i = 0; i < MICRO; i++)
+      for (int i = 0; i < MICRO; i++)
 #pragma unroll
-      for (int j = 0; j < MICRO; j++) s[i][j] += a[i] * b[j];
+        for (int j = 0; j < MICRO; j++) s[i][j] += a[i] * b[j];
+    }
   }
   REAL *tile = tiles + (long long)blockIdx.x * TILE * TILE;
 #pragma unroll

@@ -30,3 +30,13 @@ extern "C" __global__ void sum_parts(const double *parts, int n, int columns, do
   s = block_sum(s);
   if (threadIdx.x == 0) out[blockIdx.x] = s;
 }
+
+// out[f, x] = Σ values[i, x] over first[f] ≤ i < first[f + 1].  grid: (pieces f, columns x); block: a multiple
+// of WARP
+extern "C" __global__ void piece_sums(const double *values, const int *first, int columns, double *out) {
+  double sum = 0;
+  for (int i = first[blockIdx.x] + threadIdx.x; i < first[blockIdx.x + 1]; i += blockDim.x)
+    sum += values[(long long)i * columns + blockIdx.y];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) out[(long long)blockIdx.x * columns + blockIdx.y] = sum;
+}

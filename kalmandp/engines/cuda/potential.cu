@@ -10,6 +10,44 @@
 #define CHUNK 64
 
 __device__ const double LAGRANGE[ORDER][ORDER] = LAGRANGE_ROWS;
+__device__ const double DIFFERENCE[ORDER + 1] = DIFFERENCE_ROW;
+
+// How good a table is for its own step and for coarser ones, whose nodes are among its own: of each net and
+// window (first place, one past the last, stride) the largest |Δⁿ G|², n = ORDER, and |G|².
+//   squares[window, net, part] = those of every gridDim.y-th share of its places
+// grid: (windows and nets, parts); block: a multiple of WARP, a warp per place
+extern "C" __global__ void differences(
+    const double *G_enm, int n_nets, int n_nodes, int M, const int *windows, double *squares) {
+  __shared__ double found[2][WARP];
+  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
+  const int *window = windows + 3 * (blockIdx.x / n_nets);
+  const int end = window[1], stride = window[2];
+  const double *G_nm = G_enm + (long long)(blockIdx.x % n_nets) * n_nodes * M;
+  double most[2] = {0, 0};
+  for (int node = window[0] + (blockIdx.y * warps + warp) * stride; node < end; node += gridDim.y * warps * stride) {
+    const double *G = G_nm + (long long)node * M;
+    const bool has_difference = node + ORDER * stride < end;
+    double square[2] = {0, 0};
+    for (int m = lane; m < M; m += WARP) {
+      double d = 0;
+      if (has_difference)
+        for (int n = 0; n <= ORDER; n++) d += DIFFERENCE[n] * G[(long long)n * stride * M + m];
+      square[0] += d * d, square[1] += G[m] * G[m];
+    }
+    for (int x = 0; x < 2; x++) {
+      square[x] = warp_sum(square[x]);
+      if (square[x] > most[x]) most[x] = square[x];  // in lane 0
+    }
+  }
+  if (lane == 0) found[0][warp] = most[0], found[1][warp] = most[1];
+  __syncthreads();
+  if (threadIdx.x < 2) {
+    double largest = 0;
+    for (int n = 0; n < warps; n++)
+      if (found[threadIdx.x][n] > largest) largest = found[threadIdx.x][n];
+    squares[2 * ((long long)blockIdx.x * gridDim.y + blockIdx.y) + threadIdx.x] = largest;
+  }
+}
 
 struct Table {
   double step;
@@ -190,15 +228,6 @@ extern "C" __global__ void virial(
     sum = warp_sum(sum);
     if (lane == 0) W_icc[9 * i + dc] = sum;
   }
-}
-
-// out[f, x] = Σ values[i, x] over the atoms of frame f.  grid: (frames, columns); block: a multiple of WARP
-extern "C" __global__ void frame_sums(const double *values, const int *first_f, int columns, double *out) {
-  double sum = 0;
-  for (int i = first_f[blockIdx.x] + threadIdx.x; i < first_f[blockIdx.x + 1]; i += blockDim.x)
-    sum += values[(long long)i * columns + blockIdx.y];
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) out[(long long)blockIdx.x * columns + blockIdx.y] = sum;
 }
 
 // Adjoints of the nodes from the pairs of one chunk, which all have the same bucket (net, ν):
