@@ -201,10 +201,12 @@ def _script(a: Architecture, given) -> dict:
     """The ``model`` section of an input file that makes this model."""
     given = _json_only(given) if isinstance(given, dict) else {}
     part = lambda key: given[key] if isinstance(given.get(key), dict) else {}
+    # DeePMD-kit's backends build the model from this section and refuse a key that they do not know
+    descriptor = {key: value for key, value in part("descriptor").items() if key != "initial_weights"}
     return {
         **given,
         "type_map": list(a.type_map),
-        "descriptor": {**part("descriptor"), "type": "se_e2_a", **_descriptor_options(a)},
+        "descriptor": {**descriptor, "type": "se_e2_a", **_descriptor_options(a)},
         "fitting_net": {**part("fitting_net"), "type": "ener", **_fitting_options(a)},
     }
 

@@ -89,6 +89,14 @@ class TiledCovariance:
         self._work = _Work(0, self._plan, self.dtype)
         self._team = Team()
 
+    @staticmethod
+    def needs(blocks: Blocks, dtype: Any = "float64") -> int:
+        """Bytes of the tiles and the pending columns, before any of them is allocated."""
+        T = kernels.ROW_BYTES // np.dtype(dtype).itemsize
+        rows_l = [-(-n // T) for n in blocks.sizes]
+        tiles = sum(k * (k + 1) // 2 for k in rows_l)
+        return (tiles * T + sum(rows_l) * PENDING) * kernels.ROW_BYTES
+
     def project(self, H_qw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return K = P Hᵀ as rows (m, N), and H P Hᵀ (m, m)."""
         H_qw = np.ascontiguousarray(H_qw, dtype=np.float64)

@@ -24,7 +24,7 @@ import numpy as np
 from kalmandp.errors import require
 from kalmandp.potential.architecture import Architecture
 from kalmandp.potential.environment import raw_environment
-from kalmandp.potential.statistics import Statistics
+from kalmandp.potential.statistics import STD_FLOOR, Statistics
 from kalmandp.potential.weights import WeightLayout
 
 #: How the embedding's first layer is drawn.
@@ -69,18 +69,20 @@ def initial_weights(
 def span_of(architecture: Architecture, statistics: Statistics) -> tuple[float, float] | None:
     """(g_far, g_near): g = (R_0 − davg)/dstd of an empty slot and of the closest pair, over all centre types.
 
-    None where the statistics have seen no pair within r_c.
+    A type whose atoms have next to no neighbours (isolated atoms, for their energy) says nothing of what the
+    others see, and is passed over. None where the statistics have seen no pair within r_c.
     """
-    if not np.isfinite(statistics.closest):
+    seen_t = statistics.dstd_tk[:, 0] > STD_FLOOR
+    if not np.isfinite(statistics.closest) or not seen_t.any():
         return None
     closest_pc = np.array([[statistics.closest, 0.0, 0.0]])
     R_pk, _ = raw_environment(closest_pc, architecture.rcut_smth, architecture.rcut)
-    davg_t, dstd_t = statistics.davg_tk[:, 0], statistics.dstd_tk[:, 0]
+    davg_t, dstd_t = statistics.davg_tk[seen_t, 0], statistics.dstd_tk[seen_t, 0]
     far, near = (-davg_t / dstd_t).min(), ((R_pk[0, 0] - davg_t) / dstd_t).max()
     return (float(far), float(near)) if near > far else None
 
 
 def checked(initial: str) -> str:
     """``initial`` if it is one of `INITIAL`."""
-    require(initial in INITIAL, "initial_weights", initial, " or ".join(INITIAL))
+    require(initial in INITIAL, "initial", initial, " or ".join(INITIAL))
     return initial

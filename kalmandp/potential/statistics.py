@@ -19,7 +19,7 @@ RCOND = 1e-6
 
 
 class Statistics(NamedTuple):
-    """davg_tk, dstd_tk : (n_types, 4), 1/Å;  low, high : range of R̃_0;  closest : Å."""
+    """davg_tk, dstd_tk : (n_types, 4), 1/Å;  closest : distance of the closest pair, Å, ∞ without one."""
 
     davg_tk: np.ndarray
     dstd_tk: np.ndarray

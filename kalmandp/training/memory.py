@@ -16,7 +16,9 @@ from kalmandp.training.presets import KalmanChoices
 #: P may take this share of the free memory.
 SHARE = 0.9
 #: Block sizes that a message proposes, the largest that fits first.
-PROPOSED = (10240, 5120, 2560, 1280, 640, 320, 160, 64)
+PROPOSED = (10240, 5120, 2560, 1280, 640, 320, 160, 64, 32)
+#: Of blocks that are not coupled the smallest that a message proposes.
+SMALLEST_ALONE = 320
 
 
 class Place(Protocol):
@@ -41,8 +43,11 @@ def parts_of(layout) -> list[Part]:
 
 def host_memory(blocks: Blocks, choices: KalmanChoices) -> int:
     """Bytes of P in the memory of the processor."""
-    memory = covariance_memory(blocks, choices.covariance_dtype)
-    return memory.squares if choices.covariance == "dense" else memory.halves
+    if choices.covariance == "dense":
+        return covariance_memory(blocks, choices.covariance_dtype).squares
+    from kalmandp.engines.cpu_covariance import TiledCovariance  # Numba stays behind its seam until asked for
+
+    return TiledCovariance.needs(blocks, choices.covariance_dtype)
 
 
 def covariance_need(
@@ -105,11 +110,17 @@ def check_memory(parts: Sequence[Part], choices: KalmanChoices, place: Place | N
 def _fitting(
     parts: Sequence[Part], choices: KalmanChoices, place: Place | None, limit: float
 ) -> Iterator[str]:
-    """What would fit: P in float32; the largest smaller block; or, where neither does, both."""
-    dtypes = ["float64", "float32"] if choices.covariance_dtype == "float64" else ["float32"]
+    """What would fit: P in float32; the largest smaller block; or, where neither does, both.
+
+    Coupled blocks stay in float64, which they need (`presets`), and may be small.
+    """
     # the blocks of the other partitions are what they are
     cut = choices.partition not in ("LEKF", "GEKF")
-    sizes = [size for size in PROPOSED if size < choices.block_size] if cut else []
+    dtypes = [choices.covariance_dtype]
+    if dtypes == ["float64"] and not (cut and choices.coupled):
+        dtypes.append("float32")
+    smallest = 0 if choices.coupled else SMALLEST_ALONE
+    sizes = [size for size in PROPOSED if smallest <= size < choices.block_size] if cut else []
     found = False
     for dtype, size in [(dtypes[-1], None), *((d, size) for d in dtypes for size in sizes)]:
         stated: dict[str, Any] = {"covariance_dtype": dtype} if dtype != choices.covariance_dtype else {}

@@ -29,7 +29,7 @@ from kalmandp.training.gate import Gate
 from kalmandp.training.inputs import read_optimizer
 from kalmandp.training.measurements import Measurement, make_sample
 from kalmandp.training.online_storage import read_group, write_group
-from kalmandp.training.presets import resolve
+from kalmandp.training.presets import KalmanChoices, resolve
 from kalmandp.training.settings import OptimizerSettings
 from kalmandp.training.trainers import KalmanTrainer
 
@@ -286,7 +286,7 @@ class OnlineTrainer:
         write_group(
             group,
             potential=self.potential,
-            optimizer={f.name: getattr(self.settings, f.name) for f in _stated(self.settings)},
+            optimizer=_stated(self.settings, self.trainer.choices),
             rng=self.trainer.rng,
             state=self.trainer.state(),
             gate={} if self.gate is None else self.gate.state(),
@@ -294,7 +294,9 @@ class OnlineTrainer:
         )
 
     @classmethod
-    def restore(cls, group: Any, *, threads: int | None = 1, engine: str | None = None) -> OnlineTrainer:
+    def restore(
+        cls, group: Any, *, threads: int | None = 1, engine: str | None = None, **optimizer: Any
+    ) -> OnlineTrainer:
         """The trainer that `save` has written: it goes on with the same bits.
 
         Parameters
@@ -302,6 +304,8 @@ class OnlineTrainer:
         group : h5py.Group
         threads : as for the class
         engine : of the potential; by default the one that `Potential` would choose
+        optimizer : keys that a group of an older version does not state, e.g. ``block_size=1024, adapt=0.5``,
+            the defaults of 0.3.0
 
         Raises
         ------
@@ -309,7 +313,7 @@ class OnlineTrainer:
             If the group was not written by `save`, or not to its end.
         """
         saved = read_group(group, engine)
-        online = cls(saved.potential, rng=saved.rng, threads=threads, **saved.optimizer)
+        online = cls(saved.potential, rng=saved.rng, threads=threads, **{**saved.optimizer, **optimizer})
         try:
             online.trainer.restore(saved.state)
             if online.gate is not None:
@@ -346,7 +350,11 @@ class OnlineTrainer:
             numba.set_num_threads(before)
 
 
-def _stated(settings: OptimizerSettings) -> list[dataclasses.Field]:
-    """The type, and the fields that are not at their defaults: what was asked for, to be asked for again."""
+def _stated(settings: OptimizerSettings, choices: KalmanChoices) -> dict[str, Any]:
+    """The type, the fields that are not at their defaults, and what P was made by: to be asked for again.
+
+    Another version may have other defaults for the last, and could not go on with this P.
+    """
     stated = lambda f: f.name == "type" or getattr(settings, f.name) != f.default
-    return [f for f in dataclasses.fields(settings) if stated(f)]
+    asked = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if stated(f)}
+    return asked | {name: getattr(choices, name) for name in ("block_size", "coupled", "adapt")}

@@ -223,8 +223,10 @@ class KalmanTrainer:
     def restore(self, state: dict) -> None:
         blocks = self.filter.blocks
         if "block_sizes" not in state or tuple(state["block_sizes"]) != blocks.sizes:
+            largest = max(state.get("block_sizes", [0]))
             raise InputError(
-                "the input's optimizer cuts P into other blocks than the checkpoint's; expected the same"
+                "the input's optimizer cuts P into other blocks than the checkpoint's, the largest of "
+                f"{largest:,}; expected the same optimizer/block_size"
             )
         for part in (self.adaptive, self.candidates):
             if part is not None:

@@ -361,3 +361,15 @@ def test_other_suffixes(tmp_path, name):
     with pytest.raises(InputError, match="suffix"):
         write_deepmd(random_potential(np.random.default_rng(0)), tmp_path / name)
     assert (tmp_path / name).read_bytes() == b"x"
+
+
+def test_our_own_key_of_the_descriptor_stays_out_of_the_model_file():
+    """DeePMD-kit's backends build a model from ``model_def_script`` and refuse a key that they do not know."""
+    p = Potential.create(
+        ("A",), rcut=3.0, sel=[4], rng=np.random.default_rng(6), embedding=(4, 5), axis_neuron=2, fitting=(4,)
+    )
+    stated = {"descriptor": {"type": "se_e2_a", "initial_weights": "spread", "seed": 7}}
+    p.info["model_def_script"] = stated
+    descriptor = to_tree(p)["model_def_script"]["descriptor"]
+    assert descriptor["seed"] == 7 and "initial_weights" not in descriptor
+    assert stated["descriptor"]["initial_weights"] == "spread"

@@ -1,5 +1,7 @@
 """The weights that training begins with: what is spread, over what, and what stays as DeePMD-kit draws it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from cases import random_frame
@@ -22,7 +24,7 @@ def frames():
 
 def architecture(**choices) -> Architecture:
     form = {"sel": (150, 150), "embedding": (WIDTH, 5), "axis_neuron": 3, "fitting": (5,)} | choices
-    return Architecture(("A", "B"), 3.0, 0.5, **form)
+    return Architecture(**{"type_map": ("A", "B"), "rcut": 3.0, "rcut_smth": 0.5} | form)
 
 
 @pytest.mark.parametrize("one_side", [True, False])
@@ -84,6 +86,16 @@ def test_of_one_type_the_span_ends_at_the_closest_pair():
     assert_allclose(span_of(a, seen)[1], p.environment([frame]).Rt_pk[:, 0].max(), rtol=1e-12)
 
 
+def test_isolated_atoms_do_not_widen_the_span(frames):
+    a = architecture(type_map=("A", "B", "C"), sel=(150, 150, 150))
+    named = lambda frame, **change: dataclasses.replace(frame, type_map=("A", "B", "C"), **change)
+    others = [named(frame) for frame in frames]
+    alone = named(frames[0], positions=np.zeros((1, 3)), types=np.array([2]), cell=20 * np.eye(3))
+    without = span_of(a, environment_statistics(a, others))
+    assert span_of(a, environment_statistics(a, [alone, *others])) == without
+    assert span_of(a, environment_statistics(a, [alone])) is None
+
+
 def test_without_a_pair_there_is_nothing_to_spread_over():
     a = architecture()
     assert span_of(a, environment_statistics(a, [])) is None
@@ -104,5 +116,5 @@ def test_create_spreads_unless_told_otherwise(frames):
     ).weights  # fmt: skip
     assert_array_equal(make(), make(initial="spread"))
     assert (make() != make(initial="deepmd")).any()
-    with pytest.raises(InputError, match="initial_weights is xavier; expected spread or deepmd"):
+    with pytest.raises(InputError, match="initial is xavier; expected spread or deepmd"):
         make(initial="xavier")

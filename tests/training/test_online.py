@@ -95,7 +95,7 @@ def test_save_and_restore_in_the_hosts_group(start, tmp_path, choices):
     with h5py.File(tmp_path / "host.h5", "r") as file:
         back = kalmandp.OnlineTrainer.restore(file["md/force_field"])
         assert_array_equal(file["the host's own"], np.arange(3))
-    assert back.steps == 3 and back.settings == trainer.settings
+    assert back.steps == 3 and back.trainer.choices == trainer.trainer.choices
     same(back, trainer)
     for f in data[3:]:
         assert step(back, f).lam == step(trainer, f).lam
