@@ -80,7 +80,8 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
         some = data.subset(np.unique(np.linspace(0, len(data) - 1, SOME_FRAMES).astype(int)))
         potential = Potential.create(
             m.type_map or data.type_map, rcut=m.rcut, rcut_smth=m.rcut_smth, sel=m.sel, frames=some,
-            rng=np.random.default_rng(0), atom_ener=m.atom_ener, initial=m.initial_weights, engine=engine, device=place.device,
+            rng=np.random.default_rng(0), atom_ener=m.atom_ener, initial=m.initial_weights,
+            engine=engine, device=place.device,
             **m.choices(),
         )  # fmt: skip
         batch = t.frames_per_batch(data.natoms(0))

@@ -364,7 +364,7 @@ def test_other_suffixes(tmp_path, name):
 
 
 def test_our_own_key_of_the_descriptor_stays_out_of_the_model_file():
-    """DeePMD-kit's backends build a model from ``model_def_script`` and refuse a key that they do not know."""
+    """DeePMD-kit's backends build models from ``model_def_script`` and refuse keys that they do not know."""
     p = Potential.create(
         ("A",), rcut=3.0, sel=[4], rng=np.random.default_rng(6), embedding=(4, 5), axis_neuron=2, fitting=(4,)
     )
