@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runs import Study, Unit, curves, figures, markdown, with_keys
 
-BLOCK_SIZES = (32, 128, 512, 2048, 5120)
+BLOCK_SIZES = (32, 128, 512, 5120)
 FRAMES, AT = 400, (100, 200, 400)
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from runs import Init, Study, Unit, figures, markdown
 
-#: μ and σ; the first of each is the usual setting, a star in the figure.
+#: μ and σ; the first of each is DeePMD-kit's own, a star in the figure.
 POINTS = {
     "idt": ((0.1, 0.001), (0.1, 0.1), (0.5, 0.1), (1.0, 0.1), (0.0, 0.5), (0.0, 1.0), (1.0, 1.0), (2.0, 2.0)),
     "W": ((0.0, 1.0), (0.0, 0.3), (0.0, 2.0), (0.5, 1.0)),
@@ -64,7 +64,7 @@ def report(study: Study) -> None:
 
 
 def _draw(study: Study, names, found) -> None:
-    """Force error against energy error, a point each; the usual initial weights are stars."""
+    """Force error against energy error, a point each; DeePMD-kit's initial weights are stars."""
     figure, axes = figures.panels(1, len(names), height=3.1)
     for ax, name in zip(axes[0], names, strict=True):
         for what, marker, colour in (("idt", "o", figures.BLUE), ("W", "s", figures.ORANGE)):
