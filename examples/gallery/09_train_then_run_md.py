@@ -38,7 +38,7 @@ settings = {
     "training": {
         "training_data": {"systems": [str(DATA / "si64_lda_train.h5")]},
         "validation_data": {"systems": [str(DATA / "si64_lda_test.h5")]},
-        "seed": 1, "disp_freq": 10, "save_freq": 1000, **({"numb_steps": 20} if SMOKE else {"numb_epoch": 2}),
+        "seed": 1, "disp_freq": 10, "save_freq": 1000, **({"numb_steps": 20} if SMOKE else {"numb_epoch": 4}),
     },
 }  # fmt: skip
 folder = tempfile.TemporaryDirectory()
