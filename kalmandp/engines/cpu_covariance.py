@@ -13,6 +13,7 @@ Letters: t tile of w (T weights, the last of a block padded with zeros); T, k, q
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import pairwise
 from math import sqrt
 from typing import Any, NamedTuple
@@ -220,7 +221,12 @@ class TiledCovariance:
         return self._tiles.nbytes + self._pending.nbytes + self._work.nbytes
 
     def _first_tile(self, l: int) -> int:
-        return sum(-(-n // self._T) for n in self.blocks.sizes[:l])
+        """The first tile t of the weights of block l."""
+        return int(self._first_tiles[l])
+
+    @cached_property
+    def _first_tiles(self) -> np.ndarray:
+        return np.cumsum([0, *(-(-n // self._T) for n in self.blocks.sizes)])
 
     def _tile_rows(self, l: int):
         """Slices of rows and columns, and the tiles there (columns first), of each tile row of block l."""
