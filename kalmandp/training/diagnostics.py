@@ -33,7 +33,7 @@ COLUMNS = (
 
 #: Lines that the table holds; when they are full, neighbours are averaged, which halves them.
 CAPACITY = 1 << 16
-#: The same of the traces; of many blocks fewer lines, which together have so many numbers.
+#: Lines of traces, and numbers in all of them; every second line goes when there are more.
 TRACES = 1 << 11
 TRACE_NUMBERS = 1 << 20
 
@@ -79,8 +79,8 @@ class Diagnostics:
     """The table of updates (`COLUMNS`), and the trace of each block of P now and then.
 
     Its size is bounded: beyond `CAPACITY` updates a line is the mean of 2, 4, … neighbouring ones. Beyond
-    `TRACES` lines of traces, or `TRACE_NUMBERS` numbers in them, every second goes; the
-    first and the last stay.
+    `TRACES` lines of traces, or `TRACE_NUMBERS` numbers in them, every second line goes; the first and the
+    last stay.
 
     Parameters
     ----------
