@@ -13,9 +13,13 @@ def trace_of(update, L):
     return update + np.arange(L) / L
 
 
-@pytest.mark.parametrize(("L", "lines"), [(1, TRACES + 100), (20_000, 200), (TRACE_NUMBERS, 4)])
+@pytest.mark.parametrize(
+    ("L", "lines"),
+    # bounds of 2048 lines, of 52, of 51, and of what there is always: the first and the last
+    [(1, TRACES + 100), (20_000, 200), (20_200, 200), (TRACE_NUMBERS, 4)],
+)
 def test_traces_are_thinned_to_their_bounds(L, lines):
-    """Few blocks: so many lines; many: so many numbers. The first and the last line stay always."""
+    """Of few blocks so many lines, of many so many numbers; the first and the last line stay."""
     diagnostics = Diagnostics()
     for update in range(1, lines + 1):
         diagnostics.add_traces(update, trace_of(update, L))
