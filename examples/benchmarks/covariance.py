@@ -22,8 +22,9 @@ import numba
 import numpy as np
 
 from kalmandp.kalman import RLEKF, Blocks, Part, covariance_memory, partition
+from kalmandp.kalman.coupled import WINDOW
 
-CYCLE = 32  # columns that the tiled covariance gathers before it folds them in
+CYCLE = WINDOW  # columns that the tiled covariance gathers before it folds them in
 
 
 def paper_network(n_types: int = 2) -> list[Part]:
@@ -74,8 +75,8 @@ def candidates(blocks: Blocks, rng: np.random.Generator) -> dict:
         "dense update, m=1": updates(dense, 1, 1),
         "tiled update, m=1": updates(float64, 1, CYCLE),
         "tiled update, m=1, float32": updates(float32, 1, CYCLE),
-        "tiled update, m=5": updates(float64, 5, CYCLE // 5),
-        "tiled update, m=5, float32": updates(float32, 5, CYCLE // 5),
+        "tiled update, m=5": updates(float64, 5, -(-CYCLE // 5)),
+        "tiled update, m=5, float32": updates(float32, 5, -(-CYCLE // 5)),
         "P times 72 columns (gemm)": read(72),
         "tiled update, m=72": updates(float64, 72, 1),
         "tiled update, m=72, float32": updates(float32, 72, 1),

@@ -30,9 +30,10 @@ from support.turns import machine, medians, take_turns, with_threads, write_json
 
 from kalmandp import RLEKF, Frame, Potential
 from kalmandp.kalman import Part, partition
+from kalmandp.kalman.coupled import WINDOW
 
 PARTS = ("updates", "stages", "frames", "inference")
-CYCLE = 32  # columns that the tiled covariance gathers before it folds them in
+CYCLE = WINDOW  # columns that the tiled covariance gathers before it folds them in
 READ, HALF, NET = "full read of P (gemv)", "read of half of P (sums), {}", "products of one pass of the net"
 PLAIN = "inference, {:,} atoms, plain model"
 Measured = dict[tuple[str, str], float]

@@ -21,8 +21,9 @@ from support.turns import Clock, machine, medians, take_turns, write_json
 from kalmandp import RLEKF
 from kalmandp.frames.neighbours import neighbour_pairs
 from kalmandp.kalman import Blocks
+from kalmandp.kalman.coupled import WINDOW
 
-CYCLE = 32  # columns that the tiled covariance gathers before it folds them in
+CYCLE = WINDOW  # columns that the tiled covariance gathers before it folds them in
 #: Atoms; cut-offs in Å for the pairs; N at the block size N_B; block sizes at the number of weights N.
 FULL = {"atoms": (192, 648, 1536), "rcut": (3.5, 4.5, 6.0, 7.5), "N": (8, 16, 32), "N_b": (1, 2, 4)}
 SMALL = {"atoms": (24, 192), "rcut": (4.0, 6.0), "N": (1, 2), "N_b": (1, 2)}

@@ -99,8 +99,8 @@ class Half(Textbook):
 # ## Rung 4: write later
 #
 # Keep $P = s(A - U^T U)$. An update appends the row $g/\sqrt{s}$ to $U$ and divides $s$ by $\lambda$:
-# nothing of $A$ is written. After 32 updates all rows are folded in at once, and each entry of $A$ moves
-# once for 32 updates.
+# nothing of $A$ is written. After 64 updates all rows are folded in at once, and each entry of $A$ moves
+# once for 64 updates.
 
 
 # %%
@@ -116,14 +116,14 @@ def fold(A, U, s):
 
 class Deferred(Half):
     def __init__(self, n):
-        self.P, self.U, self.count, self.s = np.eye(n), np.zeros((32, n)), 0, 1.0
+        self.P, self.U, self.count, self.s = np.eye(n), np.zeros((64, n)), 0, 1.0
 
     def update(self, H):
         U = self.U[: self.count]
         K = self.s * (symmetric_product(self.P, H) - (U @ H) @ U)
         self.U[self.count] = K / np.sqrt((R * LAM + H @ K) * self.s)
         self.count, self.s = self.count + 1, self.s / LAM
-        if self.count == 32:
+        if self.count == 64:
             fold(self.P, self.U, self.s)
             self.count, self.s = 0, 1.0
 
@@ -156,7 +156,7 @@ class Tiles:
 # %% [markdown]
 # ## Each rung against the one before, then the clock
 #
-# The check is small and goes through a fold: 40 updates. A round of the clock is 32 updates, one whole
+# The check is small and goes through a fold: 80 updates. A round of the clock is 64 updates, one whole
 # cycle, where there is something to fold, and four where there is not. The best of three rounds counts.
 
 # %%
@@ -165,7 +165,7 @@ ladder = dict(zip(names, (Textbook, OnePass, Half, Deferred, Tiles), strict=True
 before = None
 for rung in ladder.values():
     kalman = rung(100)
-    for H in np.random.default_rng(8).normal(size=(40, 100)):
+    for H in np.random.default_rng(8).normal(size=(80, 100)):
         kalman.update(H)
     P = kalman.dense()
     if before is not None:  # the same sums in another order
@@ -190,7 +190,7 @@ print(f"n = {n}, P has {P.nbytes / 1e6:.0f} MB as a square; one read of it by BL
 times = {}
 for name, rung in ladder.items():
     kalman = rung(n)
-    times[name] = seconds(lambda k=kalman: k.update(H), 32 if rung in (Deferred, Tiles) else 4)
+    times[name] = seconds(lambda k=kalman: k.update(H), 64 if rung in (Deferred, Tiles) else 4)
     print(f"{name:16} {1e3 * times[name]:8.2f} ms {times[name] / read:6.2f} reads of P")
 
 # %%

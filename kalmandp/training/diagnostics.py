@@ -33,7 +33,9 @@ COLUMNS = (
 
 #: Lines that the table holds; when they are full, neighbours are averaged, which halves them.
 CAPACITY = 1 << 16
+#: Lines of traces, and numbers in all of them; every second line goes when there are more.
 TRACES = 1 << 11
+TRACE_NUMBERS = 1 << 20
 
 
 class Innovation(NamedTuple):
@@ -76,7 +78,9 @@ class Update(NamedTuple):
 class Diagnostics:
     """The table of updates (`COLUMNS`), and the trace of each block of P now and then.
 
-    Its size is bounded: beyond `CAPACITY` updates a line is the mean of 2, 4, … neighbouring ones.
+    Its size is bounded: beyond `CAPACITY` updates a line is the mean of 2, 4, … neighbouring ones. Beyond
+    `TRACES` lines of traces, or `TRACE_NUMBERS` numbers in them, every second line goes; the first and the
+    last stay.
 
     Parameters
     ----------
@@ -91,7 +95,7 @@ class Diagnostics:
         self._n = len(rows)
         self.per_line = int(state.get("per_line", 1))
         self._part: list[list[float]] = np.asarray(state.get("part", np.zeros((0, len(COLUMNS))))).tolist()
-        self._traces: list[list[float]] = np.asarray(state.get("traces", np.zeros((0, 1)))).tolist()
+        self._traces: list[np.ndarray] = list(np.asarray(state.get("traces", np.zeros((0, 1))), dtype=float))
 
     def add(self, u: Update, step: int, frame: int) -> None:
         """Add an update of batch ``step``, whose first frame is number ``frame`` of the data."""
@@ -122,9 +126,10 @@ class Diagnostics:
 
     def add_traces(self, update: int, trace_l) -> None:
         """Add the trace of each block of P after so many updates."""
-        self._traces.append([float(update), *np.asarray(trace_l, dtype=float).tolist()])
-        if len(self._traces) > TRACES:
-            del self._traces[1::2]
+        line = np.concatenate([[float(update)], np.asarray(trace_l, dtype=float)])
+        self._traces.append(line)
+        while len(self._traces) > max(2, min(TRACES, TRACE_NUMBERS // len(line))):
+            del self._traces[1:-1:2]
 
     @property
     def updates(self) -> np.ndarray:

@@ -17,12 +17,13 @@ PROGRAM = """
 import hashlib
 import numpy as np
 from kalmandp.kalman import RLEKF
+from kalmandp.kalman.coupled import WINDOW
 
 digest = hashlib.sha256()
 for dtype in ("float64", "float32"):
     rng = np.random.default_rng(0)
     kalman = RLEKF(np.zeros(700), (300, 287, 113), covariance="tiled", dtype=dtype)
-    for m in (1, 2, 5) * 8:  # pending columns, folds, panels
+    for m in (1, 2, 5) * (WINDOW // 4):  # pending columns, folds, panels: two windows' numbers
         kalman.update(rng.normal(size=(m, 700)), rng.normal(size=m), 0.5)
     digest.update(kalman.weights.tobytes())
 print(digest.hexdigest())

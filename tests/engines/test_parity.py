@@ -199,8 +199,13 @@ def tabulated(case, frames):
 
 def coarse_error(engine, case, env):
     """The estimate for the largest step, from a table of that step."""
+    return estimates(engine, case, env, 0)[0]
+
+
+def estimates(engine, case, env, halvings):
+    """The estimates for steps h, h/2, …, all from the nodes of the last."""
     top = engine.grid
-    return engine._errors(env, top, engine._node_values(case.par, env, top), 0)[0]
+    return engine._errors(env, top, engine._node_values(case.par, env, top.refined(halvings)), halvings)
 
 
 @pytest.mark.parametrize("sharpness", [1.0, 4.0])
@@ -212,8 +217,7 @@ def test_where_the_search_for_a_step_begins_changes_no_bit(sharpness, guess):
     wanted = passes(potential_engine("numba", case.architecture, case.layout), case, frames, seeded())
     engine, env, table = tabulated(case, frames)
     engine._halvings = guess
-    values = engine._node_values(case.par, env, engine.grid.refined(guess))
-    assert engine._errors(env, engine.grid, values, guess)[0] == coarse_error(engine, case, env)
+    assert estimates(engine, case, env, guess) == estimates(engine, case, env, guess + 1)[: guess + 1]
     got = passes(engine, case, frames, seeded())
     for key, value in wanted.items():
         assert (value == got[key]).all(), key

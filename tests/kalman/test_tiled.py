@@ -18,7 +18,7 @@ from kalmandp.engines.cpu_covariance import TiledCovariance, covariance_cases
 from kalmandp.engines.cuda_covariance import CoupledCudaCovariance, CudaCovariance
 from kalmandp.errors import InputError
 from kalmandp.kalman import RLEKF, Blocks, Part, covariance_memory, partition
-from kalmandp.kalman.coupled import CoupledCovariance
+from kalmandp.kalman.coupled import WINDOW, CoupledCovariance
 from kalmandp.kalman.covariance import DenseCovariance
 
 #: Sizes around the tile's (32 in float64, 64 in float32), and blocks of one weight.
@@ -224,18 +224,18 @@ def test_a_state_is_a_copy_unless_asked_otherwise():
     kalman = run(RLEKF(np.zeros(527), ODD, covariance="tiled"), 1, 5)
     state, before = kalman.state(), bits(kalman)
     assert np.shares_memory(kalman.state(copy=False)["P/tiles"], kalman.covariance._tiles)
-    run(kalman, 1, 40)
+    run(kalman, 1, WINDOW + 16)  # through a fold, which writes the tiles themselves
     assert bits(RLEKF.from_state(state)) == before
 
 
 @pytest.mark.parametrize(("one", "other"), [("dense", "tiled"), ("tiled", "dense")])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_a_run_can_go_on_with_the_other_covariance(one, other, dtype):
-    kalman = run(RLEKF(np.zeros(527), ODD, covariance=one, dtype=dtype), 2, 20)
+    kalman = run(RLEKF(np.zeros(527), ODD, covariance=one, dtype=dtype), 2, WINDOW // 2 + 8)
     moved = RLEKF.from_state(kalman.state(), covariance=other)
     assert moved.state()["covariance"] == other and moved.covariance.dtype == dtype
     compare(kalman, moved, {"float64": 1e-14, "float32": 1e-6}[dtype])
-    compare(run(kalman, 2, 20), run(moved, 2, 20), {"float64": 1e-12, "float32": 1e-5}[dtype])
+    compare(*(run(k, 2, WINDOW // 2) for k in (kalman, moved)), {"float64": 1e-12, "float32": 1e-5}[dtype])
 
 
 def test_damaged_states_are_refused():

@@ -11,13 +11,21 @@ import pytest
 from systems import frames, settings
 
 import kalmandp
+from kalmandp.kalman.coupled import WINDOW
 
 #: Models large enough that their work is shared among threads.
 LARGER = {"descriptor": {"neuron": [12, 24], "axis_neuron": 6}, "fitting_net": {"neuron": [24, 24]}}
 
+#: Steps of 8 numbers: more than a window, so that columns are folded into P after the stop.
+WINDOWS = {"numb_steps": WINDOW // 8 + 2}
+
 CASES = {
-    "float64": {"optimizer": {"type": "RLEKF", "block_size": 2048}},
-    "float32": {"optimizer": {"type": "RLEKF", "block_size": 2048, "covariance_dtype": "float32"}},
+    "float64": {"optimizer": {"type": "RLEKF", "block_size": 2048}, "training": WINDOWS},
+    "float32": {
+        "optimizer": {"type": "RLEKF", "block_size": 2048, "covariance_dtype": "float32"},
+        "training": WINDOWS,
+    },
+    "many small blocks": {"optimizer": {"type": "RLEKF"}, "training": WINDOWS},
     "batch of 2": {
         "optimizer": {"type": "RLEKF", "preset": "deepmd", "block_size": 2048},
         "training": {"training_data": {"batch_size": 2}},
@@ -77,8 +85,9 @@ def digests(tmp_path_factory):
         for section, values in LARGER.items():
             tree["model"][section] |= values
         tree["optimizer"] = changes["optimizer"]
-        tree["training"] |= {"numb_steps": 5}
-        tree["training"]["training_data"] |= changes.get("training", {}).get("training_data", {})
+        training = {"numb_steps": 5, "training_data": {}} | changes.get("training", {})
+        data = tree["training"]["training_data"] | training["training_data"]
+        tree["training"] |= training | {"training_data": data}
         inputs[name] = tree
     (place / "inputs.json").write_text(json.dumps(inputs))
     done = subprocess.run(

@@ -15,6 +15,7 @@ from systems import frames, settings
 import kalmandp
 from kalmandp.errors import FilterError
 from kalmandp.kalman import RLEKF
+from kalmandp.kalman.coupled import WINDOW
 from kalmandp.training.checkpoint import load_checkpoint
 from kalmandp.training.loop import Run
 from kalmandp.training.measurements import make_sample
@@ -96,29 +97,32 @@ def test_without_the_guard_an_update_is_half_done(data, tmp_path, optimizer):
     assert not run.checkpoint_path.exists()
 
 
-def test_interrupts_at_many_moments():
+@pytest.mark.parametrize("covariance", ["tiled", "tiled coupled"])
+def test_interrupts_at_many_moments(covariance):
     """A thread sends Ctrl-C at times of its own; each update happened as a whole or not at all."""
-    N = 40
-    kalman, again = (RLEKF(np.ones(N), (15, 25), covariance="tiled") for _ in range(2))
+    N, m = 40, 5
+    kalman, again = (RLEKF(np.ones(N), (15, 25), covariance=covariance) for _ in range(2))
     n_interrupts = 0
     rng = np.random.default_rng(0)
+    H, error = rng.normal(size=(m, N)), rng.normal(size=m)
     delays = iter(rng.uniform(0, 3e-4, 200).tolist())
     for _ in range(60):
         before = kalman.updates
+        kalman.update(H, error, 2.0)  # one at least
         timer = threading.Timer(next(delays), lambda: os.kill(os.getpid(), signal.SIGINT))
         try:
             timer.start()
             while True:
                 with uninterrupted():
-                    kalman.update(np.arange(N), 0.5, 2.0)
+                    kalman.update(H, error, 2.0)
         except KeyboardInterrupt:
             n_interrupts += 1
         timer.join()
         for _ in range(kalman.updates - before):
-            again.update(np.arange(N), 0.5, 2.0)
+            again.update(H, error, 2.0)
         a, b = kalman.state(), again.state()
         assert all(np.array_equal(a[name], b[name]) for name in a)
-    assert n_interrupts == 60 and again.updates > 1
+    assert n_interrupts == 60 and again.updates * m > 4 * WINDOW
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL, lambda number, frame: None])

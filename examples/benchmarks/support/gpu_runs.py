@@ -14,6 +14,7 @@ from kalmandp import Dataset, Frame
 from kalmandp.engines.cuda_filter import CudaRLEKF
 from kalmandp.frames.neighbours import neighbour_pairs
 from kalmandp.kalman import Blocks, covariance_memory, partition
+from kalmandp.kalman.coupled import WINDOW
 from kalmandp.training.device import Gpu
 from kalmandp.training.inputs import read_input
 from kalmandp.training.loop import Run
@@ -46,7 +47,7 @@ MANNERS: dict[str, tuple[str, dict]] = {
 }
 SIGNED, PAIRED, *_, JOINT = MANNERS
 #: Columns that the covariance gathers before it folds them in.
-CYCLE = 32
+CYCLE = WINDOW
 Rows = list[dict[str, Any]]
 
 

@@ -29,9 +29,9 @@ GROUP = 6  # atoms of one force update
 SKIN = 1.0  # Å
 #: Passes through the net: forward; backward; and with a gradient by the weights as much again.
 PASSES = {"energies": 1, "pair gradient, forces, virial": 1, "∂E/∂w": 2, f"∂(c·F)/∂w, {GROUP} atoms": 5}
-#: Frames in one run, after which the covariance has been folded in about as often as in a long one:
-#: twice 32 columns in 13 frames of 5, and 32 in 4 frames of 4 × 2.
-FRAMES = {"signed": 13, "paired": 4, "joint": 13}
+#: Frames in one run, after which the covariance has been folded in about as often as in a long one: once,
+#: as its 64 columns are those of 13 frames of 5 numbers (65), and of 8 frames of 4 × 2.
+FRAMES = {"signed": 13, "paired": 8, "joint": 13}
 ADAM = "Adam step"
 SIGNED = "frame, signed (1 + 4 updates), float64"
 INFERENCE, KEPT = "inference, {:,} atoms", ", list kept"
