@@ -21,6 +21,8 @@ import kalmandp
 from kalmandp.cli import main
 from kalmandp.commands.info import read_checkpoint_header
 from kalmandp.commands.train import _with_seed
+from kalmandp.engines.cpu_covariance import TiledCovariance
+from kalmandp.kalman.blocks import Blocks
 from kalmandp.training.inputs import read_input
 from kalmandp.training.metrics import evaluate
 from kalmandp.training.report import read_details
@@ -220,7 +222,7 @@ def test_plan_agrees_with_the_run(trained, place, capsys):
     model = kalmandp.Potential.load(trained / "model.dp")
     assert plan["n_weights"] == sum(plan["block_sizes"]) == len(model.weights)
     assert (plan["n_frames"], plan["steps_per_epoch"], plan["n_steps"]) == (24, 24, 8)
-    assert plan["memory"] == sum(8 * n * (n + 1) // 2 for n in plan["block_sizes"])
+    assert plan["memory"] == TiledCovariance.needs(Blocks(tuple(plan["block_sizes"])))
     assert plan["updates_per_step"] == 4
     assert 0 < plan["seconds_per_step"] < 10
     assert main(["plan", str(place / "input.json"), "--no-timing"]) == 0
