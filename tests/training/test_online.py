@@ -322,7 +322,13 @@ def run_host(command, host_script):
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[[")]
+    # one list from each rank; two may end up in one line
+    found, text, at = [], done.stdout, done.stdout.find("[[")
+    while at >= 0:
+        value, end = json.JSONDecoder().raw_decode(text, at)
+        found.append(value)
+        at = text.find("[[", end)
+    return found
 
 
 def test_nothing_of_the_process_is_changed(host_script):
