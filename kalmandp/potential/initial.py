@@ -34,18 +34,18 @@ INITIAL = ("spread", "deepmd")
 def initial_weights(
     layout: WeightLayout, rng: np.random.Generator, span: tuple[float, float] | None = None
 ) -> np.ndarray:
-    """Draw the weights of a new model.
+    """Draw the weights of a new model: first layers of the embedding as above, all else as DeePMD-kit does.
 
     Parameters
     ----------
     layout : WeightLayout
     rng : the generator to draw from
-    span : (g_far, g_near), over which the first units of the embedding are spread; None to draw them
-        as DeePMD-kit does
+    span : (g_far, g_near) with g_far < g_near, without unit (R̃ is normalised), over which the first units of
+        the embedding are spread; None to draw them, too, as DeePMD-kit does
 
     Returns
     -------
-    w : (N,) float64
+    w : (N,) float64, in the order of ``layout``
     """
     w = np.empty(layout.size)
     for tensor in layout.tensors:
@@ -60,6 +60,7 @@ def initial_weights(
         for e in range(layout.n_embeddings):
             first, (far, near) = layout.embedding(w, e)[0], span
             n = len(first.b)
+            # W_n ~ N(0, σ²),  b_n = −W_n g_n,  g_n ~ U(g_far, g_near)
             sigma = min(1.0, 0.5 * n / (near - far))
             first.W[...] = rng.normal(0.0, sigma, first.W.shape)
             first.b[...] = -first.W[0] * rng.uniform(far, near, n)
@@ -83,6 +84,6 @@ def span_of(architecture: Architecture, statistics: Statistics) -> tuple[float, 
 
 
 def checked(initial: str) -> str:
-    """``initial`` if it is one of `INITIAL`."""
+    """``initial`` if it is one of `INITIAL`; an InputError that names them if not."""
     require(initial in INITIAL, "initial", initial, " or ".join(INITIAL))
     return initial
