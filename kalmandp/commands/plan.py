@@ -60,7 +60,7 @@ def _text(plan) -> str:
     if not plan.fits:
         what, helps = "A generation", "population helps."
         if plan.block_sizes:
-            what, helps = "P", 'block_size, or optimizer/covariance_dtype "float32", helps.'
+            what, helps = "P", "block_size helps."
         text += (
             f"\n\n{what} does not fit: it takes {size(plan.memory)} of the {size(plan.memory_free)} that are "
             f"free, and the rest of a run needs its share. A smaller optimizer/{helps}"
