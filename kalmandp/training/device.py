@@ -134,9 +134,10 @@ class Gpu:
 
 def _numbers(choices) -> int:
     """The most numbers m of one update on a frame, as `trainers.KalmanTrainer` measures it."""
-    groups, atoms = choices.n_groups, choices.n_groups * choices.group_size
+    groups = choices.n_groups
     if choices.measurement != "matrix":
         return {"signed": 1, "paired": 2}.get(choices.measurement, groups + len(choices.order) - 1)
+    atoms = groups * choices.group_size
     each = {"energy": 1, "atomic_energy": atoms, "force": 3 * atoms, "virial": 6}
     return sum(each[kind] for kind in choices.order)
 

@@ -30,6 +30,7 @@ from kalmandp.training.checks import (
     sequence,
     text,
 )
+from kalmandp.training.measurements import NORMS
 from kalmandp.training.presets import ADAM_PRESETS, PRESETS, REDUCTIONS, SNES_PRESETS
 
 
@@ -228,6 +229,8 @@ _KF = (
     Key("kf_limit_pref_f", number(above=0.0), "limit_pref_f"),
 )
 
+AVERAGING = Key("averaging", number(at_least=0.0, at_most=1.0), "averaging")
+
 LKF = (Key("type", anything, None), Key("kf_blocksize", integer(1), "block_size"), *_KF)
 
 KALMAN = (
@@ -245,6 +248,7 @@ KALMAN = (
     Key("n_groups", integer(1), "n_groups"),
     Key("group_size", integer(1), "group_size"),
     Key("measurement", choice("signed", "joint", "paired", "matrix"), "measurement"),
+    Key("norm", choice(*NORMS), "norm"),
     Key("reduction", choice(*REDUCTIONS), "reduction"),
     Key("candidates", optional(_candidates), "candidates"),
     Key("with_virial", optional(boolean), "with_virial"),
@@ -255,6 +259,7 @@ KALMAN = (
     Key("covariance_dtype", choice("float64", "float32"), "covariance_dtype"),
     Key("coupled", boolean, "coupled"),
     Key("adapt", optional(number(at_least=0.0)), "adapt"),
+    AVERAGING,
     Key("gate", optional(number(above=1.0)), "gate"),
     Key("checkpoint_dtype", choice("float64", "float32"), "checkpoint_dtype"),
     *_KF,
@@ -267,6 +272,7 @@ ADAM = (
     Key("preset", choice(*ADAM_PRESETS), "preset"),
     Key("adam_beta1", _beta, "adam_beta1"),
     Key("adam_beta2", _beta, "adam_beta2"),
+    AVERAGING,
     fixed("weight_decay", 0.0),
 )
 

@@ -21,6 +21,7 @@ from kalmandp.files import make_folder, one_run_in
 from kalmandp.frames.dataset import Dataset
 from kalmandp.potential.potential import Potential
 from kalmandp.training import measurements
+from kalmandp.training.averaging import BIAS_FRAMES, averaged
 from kalmandp.training.checkpoint import open_checkpoint, save_checkpoint
 from kalmandp.training.device import open_device
 from kalmandp.training.diagnostics import Diagnostics
@@ -155,15 +156,25 @@ class Run:
         """Whether the step about to be made, or just made, is one of every ``freq``."""
         return freq > 0 and (self.step_number + 1) % freq == 0
 
+    def result(self) -> Potential:
+        """The potential that the run gives away now: with averaged weights (`averaging`), or as it is."""
+        average = self.trainer.average
+        if average is None:
+            return self.potential
+        n = len(self.data)
+        some = np.unique(np.linspace(0, n - 1, min(n, BIAS_FRAMES)).astype(int))
+        frames = (self.frames[int(k)] for k in some)
+        return averaged(self.potential, average.weights, frames, self.device.device)
+
     def validate(self, everything: bool = False) -> Metrics | None:
-        """Errors on validation frames: all of them, or an evenly spaced part for the curve."""
+        """Errors of `result` on validation frames: all of them, or an evenly spaced part for the curve."""
         if self.validation is None:
             return None
         n = len(self.validation)
         t = self.settings.training
         part = max(VALIDATION_FRAMES, t.validation_batch * (t.validation_batch_size or 1))
         chosen = range(n) if everything or n <= part else np.linspace(0, n - 1, part).astype(int)
-        return evaluate(self.potential, (self.validation[int(k)] for k in chosen))
+        return evaluate(self.result(), (self.validation[int(k)] for k in chosen))
 
     def record(self, event, before=None, valid=None, diagnostics=None) -> Record:
         pick = lambda m, name: getattr(m, name) if m is not None else NAN
@@ -191,7 +202,7 @@ class Run:
         path = self.checkpoint_path
         self._save(path, self.feed.state())
         self.potential.info["model_def_script"] = self.settings.source.get("model", {})
-        self.potential.save(self.output / t.model_file)
+        self.result().save(self.output / t.model_file)
         self.history.write(self.output / t.disp_file)
         if self.trainer.gate is not None:
             self.trainer.gate.left_out.write(self.output / LEFT_OUT_FILE, self.data.source)

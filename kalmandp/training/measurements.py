@@ -2,10 +2,15 @@
 
 A measurement y = h(w) + η has m ≥ 1 numbers: H_qw = ∂h_q/∂w, error_q = y_q − h_q(w), noise_q = Var η_q.
 
-Signed mean (the paper's Algorithm 1, lines 1–7). A vector Y is turned into one number by giving each
-component the sign of its own error and taking the mean: then error = mean |Y − Ŷ| and
-H = ∂/∂w mean(s Ŷ), s = sign(Y − Ŷ). (As printed, line 6 takes |Y − Ŷ| after Ŷ was flipped; the authors' code
-takes it of the raw values, and so does this one.)
+One number for a vector. A vector Y of n components is turned into one number by a norm of its error
+e = Y − Ŷ, and H is the gradient by which that norm falls::
+
+    "l1"    error = (1/n) Σ |e_i|         H = ∂/∂w (1/n) Σ s_i Ŷ_i,    s_i = sign e_i
+    "l2"    error = √((1/n) Σ e_i²)       H = ∂/∂w (1/n) Σ s_i Ŷ_i,    s_i = e_i/error
+
+"l1" is the signed mean, the paper's Algorithm 1, lines 1–7. (As printed, line 6 takes |Y − Ŷ| after Ŷ was
+flipped; the authors' code takes it of the raw values, and so does this one.) "l2" heeds each component by how
+far it is off, as a root mean square error does. For n = 1 both are the same.
 
 Matrix. Each component is a measurement of its own; S is then an m × m matrix and the components share
 one update, with the correlations between them.
@@ -21,6 +26,9 @@ from kalmandp.arrays import namespace, piece_sums
 from kalmandp.errors import InputError
 from kalmandp.potential.jacobian import force_direction, virial_direction
 from kalmandp.potential.potential import Potential
+
+#: Below every error that is not zero.
+TINY = np.finfo(float).tiny
 
 
 class Measurement(NamedTuple):
@@ -104,39 +112,48 @@ def errors(sample: Sample, name: str, prediction):
     return namespace(prediction).asarray(labels(sample, name)) - prediction
 
 
-def signs(error):
-    """+1 where the label is above the prediction or equal, else −1: Algorithm 1, l. 1 to 5.
+#: The norms of an error that a vector may be measured by.
+NORMS = ("l1", "l2")
 
-    The paper flips Ŷ_i where Ŷ_i ≥ Y_i; equality, of measure zero, counts for the other sign here.
+
+def norm(error, kind: str):
+    """The norm of an error, and s, its components' shares: error = (1/n) Σ s_i e_i.
+
+    "l1" is Algorithm 1, l. 1 to 5: the paper flips Ŷ_i where Ŷ_i ≥ Y_i; equality, of measure zero, counts for
+    the other sign here. An error of zero has s = 0 in "l2".
     """
-    return namespace(error).where(error >= 0.0, 1.0, -1.0)
+    xp = namespace(error)
+    if kind == "l1":
+        return abs(error).mean(), xp.where(error >= 0.0, 1.0, -1.0)
+    rms = xp.sqrt((error * error).mean())
+    return rms, error / xp.maximum(rms, TINY)
 
 
 def energy_signed(
-    potential: Potential, sample: Sample, noise, n_blocks: int, now=None
+    potential: Potential, sample: Sample, noise, n_blocks: int, now=None, kind: str = "l1"
 ) -> Measurement:
-    """Mean of the frames' signed energies, one number; for one frame this is its energy.
+    """The norm ``kind`` of the frames' energy errors, one number; for one frame this is its energy.
 
     Algorithm 2, l. 2 and 3, by Algorithm 1, l. 6 and 7.
     """
     now = predict(potential, sample, forces=False) if now is None else now
     error_f = errors(sample, "energy", now.E_f)
-    s_f = signs(error_f) / len(error_f)
-    E_bar_i = s_f[sample.environment.frame_i]
+    error, s_f = norm(error_f, kind)
+    E_bar_i = (s_f / len(error_f))[sample.environment.frame_i]
     H_w = potential.engine.energy_gradient(
         potential.parameters, sample.environment, now.forward, E_bar_i
     )
     R = noise.energy(sample.n_atoms // len(error_f), n_blocks)
-    return Measurement("energy", H_w[None], abs(error_f).mean()[None], np.array([R]), ("energy",))
+    return Measurement("energy", H_w[None], error[None], np.array([R]), ("energy",))
 
 
 def force_signed(
-    potential: Potential, sample: Sample, atoms, noise, n_blocks: int, now=None
+    potential: Potential, sample: Sample, atoms, noise, n_blocks: int, now=None, kind: str = "l1"
 ) -> Measurement:
-    """Mean of the signed force components of ``atoms`` (indices into the sample), one number.
+    """The norm ``kind`` of the force errors of ``atoms`` (indices into the sample), one number.
 
-    Algorithm 2, l. 4 and 5, by Algorithm 1, l. 6 and 7: with s = sign(F − F̂) over n = 3·len(atoms)
-    components, error = (1/n) Σ|F − F̂|,  H = ∂/∂w (1/n) Σ s F̂ = ∂(c·F̂)/∂w,  c = s/n.
+    Algorithm 2, l. 4 and 5, by Algorithm 1, l. 6 and 7: with the shares s of F − F̂ over n = 3·len(atoms)
+    components (`norm`), error = (1/n) Σ s (F − F̂),  H = ∂/∂w (1/n) Σ s F̂ = ∂(c·F̂)/∂w,  c = s/n.
 
     ``atoms`` of shape (2, k) are k atoms and the axis of each: n = k single components.
     """
@@ -145,48 +162,51 @@ def force_signed(
     atoms = xp.asarray(atoms)
     where = atoms if atoms.ndim == 1 else (atoms[0], atoms[1])
     error_ac = errors(sample, "forces", now.F_ic)[where]
+    error, s_ac = norm(error_ac, kind)
     c_ic = xp.zeros((sample.n_atoms, 3))
-    xp.add.at(c_ic, where, signs(error_ac) / error_ac.size)
+    xp.add.at(c_ic, where, s_ac / error_ac.size)
     H_w = _tangent_gradient(potential, sample, now, force_direction(sample.environment, c_ic))
     R = noise.force(sample.n_atoms // len(sample.frames), n_blocks)
-    return Measurement("force", H_w[None], abs(error_ac).mean()[None], np.array([R]), ("force",))
+    return Measurement("force", H_w[None], error[None], np.array([R]), ("force",))
 
 
 def virial_signed(
-    potential: Potential, sample: Sample, noise, n_blocks: int, now=None
+    potential: Potential, sample: Sample, noise, n_blocks: int, now=None, kind: str = "l1"
 ) -> Measurement:
-    """Mean of the signed virial components of all frames, one number."""
+    """The norm ``kind`` of the virial errors of all frames, one number."""
     now = predict(potential, sample) if now is None else now
     error_fcc = errors(sample, "virial", now.W_fcc)
-    C_fcc = signs(error_fcc) / error_fcc.size
+    error, s_fcc = norm(error_fcc, kind)
+    C_fcc = s_fcc / error_fcc.size
     H_w = _tangent_gradient(potential, sample, now, virial_direction(sample.environment, C_fcc))
     R = noise.virial(sample.n_atoms // len(sample.frames), n_blocks)
-    return Measurement("virial", H_w[None], abs(error_fcc).mean()[None], np.array([R]), ("virial",))
+    return Measurement("virial", H_w[None], error[None], np.array([R]), ("virial",))
 
 
 def atomic_energy_signed(
-    potential: Potential, sample: Sample, noise, n_blocks: int, now=None
+    potential: Potential, sample: Sample, noise, n_blocks: int, now=None, kind: str = "l1"
 ) -> Measurement:
-    """Mean of the signed energies of all atoms, one number.
+    """The norm ``kind`` of the errors of all atoms' energies, one number.
 
-    With e_i = E_i(label) − E_i(w) and s_i = sign e_i::
+    With e_i = E_i(label) − E_i(w) and its shares s_i (`norm`)::
 
-        error = (1/n) Σ_i |e_i|,      H = ∂/∂w (1/n) Σ_i s_i E_i
+        error = (1/n) Σ_i s_i e_i,      H = ∂/∂w (1/n) Σ_i s_i E_i
 
     the adjoint Ē_i = s_i/n handed to `jacobian.energy_gradient`. Labels are energies of atoms from a
     partitioned calculation; the potential's bias is part of E_i. R is ``noise.atomic_energy``.
     """
     now = predict(potential, sample, forces=False) if now is None else now
     error_i = errors(sample, "atomic_energies", now.E_i)
+    error, s_i = norm(error_i, kind)
     H_w = potential.engine.energy_gradient(
-        potential.parameters, sample.environment, now.forward, signs(error_i) / error_i.size
+        potential.parameters, sample.environment, now.forward, s_i / error_i.size
     )
     R = noise.atomic_energy(sample.n_atoms // len(sample.frames), n_blocks)
-    kind = "atomic_energy"
-    return Measurement(kind, H_w[None], abs(error_i).mean()[None], np.array([R]), (kind,))
+    what = "atomic_energy"
+    return Measurement(what, H_w[None], error[None], np.array([R]), (what,))
 
 
-#: Measurements that are one signed number of a frame. Forces are one for each group of atoms.
+#: Measurements that are one number of a frame. Forces are one for each group of atoms.
 SIGNED = {
     "energy": energy_signed,
     "atomic_energy": atomic_energy_signed,
@@ -195,27 +215,27 @@ SIGNED = {
 
 
 def joint(
-    potential: Potential, sample: Sample, groups, noise, n_blocks: int, order, now=None
+    potential: Potential, sample: Sample, groups, noise, n_blocks: int, order, now=None, kind: str = "l1"
 ) -> Measurement:
-    """The signed numbers of a frame from one prediction, for one update with a small matrix S.
+    """The numbers of a frame from one prediction, for one update with a small matrix S.
 
     The same measurements as the paper's sequence, in the same number; the sequence predicts anew
     before each, this one reads P once for all of them.
     """
     now = predict(potential, sample) if now is None else now
     parts = []
-    for kind in order:
-        if kind == "force":
-            parts += [force_signed(potential, sample, g, noise, n_blocks, now) for g in groups]
+    for what in order:
+        if what == "force":
+            parts += [force_signed(potential, sample, g, noise, n_blocks, now, kind) for g in groups]
         else:
-            parts.append(SIGNED[kind](potential, sample, noise, n_blocks, now))
+            parts.append(SIGNED[what](potential, sample, noise, n_blocks, now, kind))
     xp = namespace(now.E_f)
     return Measurement(
         "joint",
         xp.concatenate([m.H_qw for m in parts]),
         xp.concatenate([m.error_q for m in parts]),
         np.concatenate([m.noise_q for m in parts]),
-        tuple(kind for m in parts for kind in m.kind_q),
+        tuple(what for m in parts for what in m.kind_q),
     )
 
 

@@ -30,6 +30,9 @@ from kalmandp.training.candidates import Selection
 from kalmandp.training.noise import BlockNoise, PhysicalNoise
 from kalmandp.training.settings import LearningRateSettings, LossSettings, OptimizerSettings
 
+#: Atoms of a group where all would be too many: each force component is a number of its own, or the largest
+#: errors are looked for.
+SMALL_GROUP = 12
 #: Of a batch of B frames: exponents (a, b) in H = B^a · mean H and error = B^b · mean error.
 REDUCTIONS = {"mean": (0.0, 0.0), "sum": (1.0, 1.0), "deepmd": (1.0, 0.5)}
 
@@ -43,7 +46,8 @@ class KalmanChoices:
     partition : "RLEKF", "RLEKF-code", "LEKF", "SEKF", "GEKF"
     block_size : N_b
     noise : rule that gives R
-    n_groups, group_size : y force updates per frame with x atoms each
+    n_groups, group_size : y force updates per frame with x atoms each; x None for all, each atom in one group
+    norm : the one number that a vector's error becomes, of `measurements.NORMS`
     replacement : atoms drawn with replacement, as the codes do, or each at most once
     components : a group is of x single force components, n2p2's, instead of x atoms with all three
     same_atoms : a batch's groups are the same atoms of each of its frames
@@ -56,6 +60,7 @@ class KalmanChoices:
     candidates : thresholds of `training.candidates`, None to take what comes
     annealing : n2p2's R and process noise by epochs (`training.annealing`)
     adapt : γ of `training.noise.AdaptiveNoise`, 0 for a fixed R
+    averaging : s of `training.averaging`, 0 for the weights of the last update
     gate : bound of `training.gate`, None for no gate
     checkpoint_dtype : in which a checkpoint stores P, see `training.checkpoint`
     """
@@ -67,7 +72,8 @@ class KalmanChoices:
     block_size: int
     noise: BlockNoise | PhysicalNoise
     n_groups: int = 4
-    group_size: int = 6
+    group_size: int | None = 6
+    norm: str = "l1"
     replacement: bool = False
     measurement: str = "signed"
     order: tuple[str, ...] = ("energy", "force")
@@ -80,6 +86,7 @@ class KalmanChoices:
     covariance_dtype: str = "float64"
     coupled: bool = False
     adapt: float = 0.0
+    averaging: float = 0.0
     gate: float | None = None
     checkpoint_dtype: str | None = None
 
@@ -103,8 +110,9 @@ class KalmanChoices:
 #: By name: our own, the paper's Algorithm 1 and 2, and the public codes.
 PRESETS = {
     "default": KalmanChoices(
-        p0=1.0, lam=0.999, nu=0.999, partition="RLEKF", block_size=128, measurement="paired",
-        noise=PhysicalNoise(sigma_e=0.001, sigma_f=0.03, sigma_w=0.005), coupled=True, adapt=1.0,
+        p0=1.0, lam=0.999, nu=0.999, partition="RLEKF", block_size=32, measurement="paired", n_groups=2,
+        group_size=None, norm="l2", noise=PhysicalNoise(sigma_e=0.001, sigma_f=0.03, sigma_w=0.005),
+        coupled=True, adapt=0.5, averaging=0.1,
     ),
     "paper": KalmanChoices(
         p0=1.0, lam=0.98, nu=0.9987, partition="RLEKF", block_size=5120, noise=BlockNoise(),
@@ -215,12 +223,14 @@ def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
         "n_groups": optimizer.n_groups,
         "group_size": optimizer.group_size,
         "measurement": optimizer.measurement,
+        "norm": optimizer.norm,
         "reduction": _reduction(choices, optimizer),
         "candidates": _candidates(choices.candidates, optimizer.candidates),
         "covariance": optimizer.covariance,
         "covariance_dtype": optimizer.covariance_dtype,
         "coupled": _coupled(choices.coupled, optimizer),
         "adapt": optimizer.adapt,
+        "averaging": optimizer.averaging,
         "gate": optimizer.gate,
         "checkpoint_dtype": optimizer.checkpoint_dtype,
         "noise": _noise(choices.noise, optimizer),
@@ -228,6 +238,9 @@ def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
         "order": _order(choices.order, optimizer),
     }
     resolved = replace(choices, **{k: v for k, v in stated.items() if v is not None})
+    chosen = resolved.measurement == "matrix" or resolved.trials > 1
+    if resolved.group_size is None and chosen:
+        resolved = replace(resolved, group_size=SMALL_GROUP)
     if resolved.components and resolved.measurement == "matrix":
         raise InputError(
             f'optimizer/measurement is "matrix", but the preset {optimizer.preset!r} measures single force '

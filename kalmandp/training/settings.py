@@ -85,6 +85,8 @@ class OptimizerSettings:
     measurement : "signed" (one number per update, the paper's), "paired" (each force number together
         with the energy), "joint" (the signed numbers of a frame in one update) or "matrix" (every
         component a number of its own, one update)
+    norm : "l1" (the paper's signed mean, mean |error|) or "l2" (root mean square), what a group's forces, or
+        another vector, become as one number
     with_virial : use virials; None means where the data have them and the preset asks for it
     with_atomic_energies : learn from energies of single atoms, where a calculation has divided E so
     reduction : of a batch of frames to one update, see `presets.REDUCTIONS`
@@ -95,6 +97,8 @@ class OptimizerSettings:
     coupled : P keeps what is known of different blocks together for a window (`kalman.coupled`); False
         for Algorithm 1, which forgets it at every update. None: as the preset, with float64 only
     adapt : R follows the errors of late, times this (`training.noise.AdaptiveNoise`); 0 for a fixed R
+    averaging : a run gives away the mean of its weights of late, about this share of its steps
+        (`training.averaging`); 0 for the weights of the last update
     gate : leave out measurements this many times as far off as usual (`training.gate`)
     checkpoint_dtype : "float32" to store P rounded to that in checkpoints; a restart then no longer goes
         on with the same bits
@@ -117,6 +121,7 @@ class OptimizerSettings:
     n_groups: int | None = None
     group_size: int | None = None
     measurement: str | None = None
+    norm: str | None = None
     with_virial: bool | None = None
     with_atomic_energies: bool | None = None
     reduction: str | None = None
@@ -127,6 +132,7 @@ class OptimizerSettings:
     covariance_dtype: str | None = None
     coupled: bool | None = None
     adapt: float | None = None
+    averaging: float | None = None
     gate: float | None = None
     checkpoint_dtype: str | None = None
     adam_beta1: float = 0.9

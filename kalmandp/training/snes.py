@@ -137,7 +137,7 @@ class SNESTrainer:
     guard : called for a context in which μ moves
     """
 
-    lam, gate, log = float("nan"), None, ()
+    lam, gate, log, average = float("nan"), None, (), None
     frame_trials, surplus = 1, staticmethod(takes_what_comes)
 
     def __init__(

@@ -16,6 +16,7 @@ from kalmandp.kalman.filter import UpdateInfo
 from kalmandp.potential.potential import Potential
 from kalmandp.training import measurements
 from kalmandp.training.adam import Adam, Schedule, loss_gradient
+from kalmandp.training.averaging import WeightAverage
 from kalmandp.training.candidates import Candidates
 from kalmandp.training.device import Gpu, Host
 from kalmandp.training.diagnostics import Update, innovations
@@ -70,6 +71,8 @@ class KalmanTrainer:
         self._enqueued: list[tuple[tuple[str, ...], np.ndarray, np.ndarray]] = []
         blocks = partition(parts_of(potential.layout), choices.partition, choices.block_size)
         self.filter = self.device.filter(potential, blocks, choices)
+        #: what `training.averaging` makes of the weights; None to give away those of the last update
+        self.average = WeightAverage(self.filter.weights, choices.averaging) if choices.averaging else None
 
     @property
     def updates(self) -> int:
@@ -119,7 +122,9 @@ class KalmanTrainer:
     def _joint(self, sample, groups) -> measurements.Measurement:
         c, now = self.choices, measurements.predict(self.potential, sample)
         chosen = [self._chosen(group, sample, now) for group in groups]
-        return measurements.joint(self.potential, sample, chosen, c.noise, self.n_blocks, c.order, now)
+        return measurements.joint(
+            self.potential, sample, chosen, c.noise, self.n_blocks, c.order, now, c.norm
+        )
 
     @property
     def n_blocks(self) -> int:
@@ -127,16 +132,16 @@ class KalmanTrainer:
 
     def _signed(self, sample, rng) -> Iterator[measurements.Measurement]:
         """The paper's sequence: each measurement is predicted with the weights of the last update."""
-        p, noise, L = self.potential, self.choices.noise, self.n_blocks
+        p, noise, L, norm = self.potential, self.choices.noise, self.n_blocks, self.choices.norm
         for kind in self.choices.order:
             if kind == "force":
                 for group in draw_groups(self.choices, sample, rng):
                     now = measurements.predict(p, sample)
                     yield measurements.force_signed(
-                        p, sample, self._chosen(group, sample, now), noise, L, now
+                        p, sample, self._chosen(group, sample, now), noise, L, now, norm
                     )
             else:
-                yield measurements.SIGNED[kind](p, sample, noise, L)
+                yield measurements.SIGNED[kind](p, sample, noise, L, kind=norm)
 
     def _chosen(self, group: np.ndarray, sample, now: measurements.Prediction) -> np.ndarray:
         """The forces that a drawn group (t, k) measures: the first of its targets, or the candidates."""
@@ -184,6 +189,8 @@ class KalmanTrainer:
         with self.guard():  # at any moment that can be seen the potential and the noise are the filter's
             asked = None if gate is None else accept
             info = self.device.take_in(self.filter, self.potential, H, error, noise_q, asked)
+            if self.average is not None and (info is None or info.accepted):
+                self.average.add(self.filter.weights)
             if info is None:
                 self._enqueued.append((m.kind_q, scaled_q, noise_q))
             else:
@@ -216,7 +223,7 @@ class KalmanTrainer:
 
     def state(self) -> dict:
         state = self.filter.state(copy=False)
-        for part in (self.adaptive, self.candidates):
+        for part in (self.adaptive, self.candidates, self.average):
             state |= {} if part is None else part.state()
         return state
 
@@ -235,6 +242,8 @@ class KalmanTrainer:
         del self.filter  # or there would be two P in memory
         self.filter = self.device.restored(state)
         self.potential.weights = self.filter.weights
+        if self.average is not None:
+            self.average.restore(state, self.filter.weights)
         for name, value in _form(self.filter).items():
             if asked[name] != value:
                 raise InputError(f"optimizer/{name} is {asked[name]}; expected {value}, as in the checkpoint")
@@ -268,6 +277,7 @@ class AdamTrainer:
         self.potential, self.guard = potential, guard
         self.schedule = Schedule(settings.learning_rate, settings.loss, n_steps)
         self.adam = Adam(potential.parameters.weights, o.adam_beta1, o.adam_beta2)
+        self.average = WeightAverage(self.adam.weights, o.averaging) if o.averaging else None
 
     @property
     def updates(self) -> int:
@@ -283,16 +293,20 @@ class AdamTrainer:
         with self.guard():
             self.adam.update(gradient, self.schedule.learning_rate(step))
             self.potential.weights = self.adam.weights
+            if self.average is not None:
+                self.average.add(self.adam.weights)
         return {"loss": loss}
 
     def traces(self) -> None:
         """Adam has no P."""
 
     def state(self) -> dict:
-        return self.adam.state()
+        return self.adam.state() | ({} if self.average is None else self.average.state())
 
     def restore(self, state: dict) -> None:
         if "m" not in state:
             raise InputError("the input's optimizer is Adam, the checkpoint's is not; expected the same")
         self.adam.restore(state)
         self.potential.weights = self.adam.weights
+        if self.average is not None:
+            self.average.restore(state, self.adam.weights)

@@ -45,27 +45,37 @@ def numbers(potential, sample):
     }
 
 
+@pytest.mark.parametrize("norm", M.NORMS)
 @pytest.mark.parametrize("n_frames", [1, 2])
-def test_signed_means_are_derivatives_of_what_they_say(potential, n_frames):
+def test_norms_are_what_they_say_and_H_is_their_derivative(potential, n_frames, norm):
     sample = M.make_sample(potential, frames(n_frames, seed=5))
     rng = np.random.default_rng(0)
     w = potential.weights.copy()
     atoms = rng.permutation(sample.n_atoms)[:6]
     index = (3 * atoms[:, None] + np.arange(3)).ravel()
     cases = {
-        "energy": (M.energy_signed(potential, sample, NOISE, 3), slice(None), "energy"),
-        "force": (M.force_signed(potential, sample, atoms, NOISE, 3), index, "forces"),
-        "virial": (M.virial_signed(potential, sample, NOISE, 3), slice(None), "virial"),
+        "energy": (M.energy_signed(potential, sample, NOISE, 3, kind=norm), slice(None), "energy"),
+        "force": (M.force_signed(potential, sample, atoms, NOISE, 3, kind=norm), index, "forces"),
+        "virial": (M.virial_signed(potential, sample, NOISE, 3, kind=norm), slice(None), "virial"),
     }
     for kind, (m, chosen, name) in cases.items():
         vector = numbers(potential, sample)[kind]
         wanted = M.labels(sample, name).ravel()[chosen]
         error = wanted - vector(w)[chosen]
-        s = np.where(error >= 0, 1.0, -1.0)
-        assert_allclose(m.error_q, [np.abs(error).mean()], rtol=1e-9)
-        mean = lambda w, v=vector, c=chosen, s=s: (s * v(w)[c]).mean()
-        slope = taylor_slope(mean, m.H_qw[0], w, rng.normal(size=len(w)), (3e-3, 1e-3, 3e-4))
+        size = {"l1": lambda e: np.abs(e).mean(), "l2": lambda e: np.sqrt((e * e).mean())}[norm]
+        assert_allclose(m.error_q, [size(error)], rtol=1e-9)
+        # H is the rate at which the norm falls, as long as no error changes its sign
+        falls = lambda w, v=vector, c=chosen, y=wanted, size=size: -size(y - v(w)[c])
+        slope = taylor_slope(falls, m.H_qw[0], w, rng.normal(size=len(w)), (3e-3, 1e-3, 3e-4))
         assert slope > 1.8, kind
+
+
+def test_an_error_of_zero_asks_for_nothing():
+    """The l2 norm has no derivative there; a H of zero leaves the weights where they are."""
+    error, s = M.norm(np.zeros((4, 3)), "l2")
+    assert error == 0.0 and not s.any()
+    error, s = M.norm(np.array([3.0, -4.0]), "l2")
+    assert_allclose((error, (s * [3.0, -4.0]).mean()), np.sqrt(12.5), rtol=1e-15)
 
 
 def test_matrix_rows_are_the_components(potential):
@@ -197,9 +207,9 @@ def test_a_wrong_sign_of_an_atomic_energy_is_seen(monkeypatch):
     potential = small(engine="numpy")
     sample = M.make_sample(potential, [with_atomic_energies(frames(1)[0], potential, rng)])
     E_i = lambda w: energies(potential.parameters._replace(weights=w), sample.environment)[0]
-    s = M.signs(sample.frames[0].atomic_energies - E_i(potential.weights))
+    _, s = M.norm(sample.frames[0].atomic_energies - E_i(potential.weights), "l1")
     assert len(set(s)) == 2
-    monkeypatch.setattr(M, "signs", lambda error: np.ones_like(error))
+    monkeypatch.setattr(M, "norm", lambda error, kind: (abs(error).mean(), np.ones_like(error)))
     H = M.atomic_energy_signed(potential, sample, NOISE, 3).H_qw[0]
     with pytest.raises(WrongDerivative):
         check_jacobian(lambda w: (s * E_i(w)).mean(), H, potential.weights, rng)

@@ -1,0 +1,93 @@
+"""The weights that a run gives away: the mean of those it had of late.
+
+A frame moves the weights by what it says alone, and the next frame moves them back by half: with a steady
+gain they wander about the place that all frames together would choose. Their mean does not (Polyak and
+Juditsky, SIAM J. Control Optim. 30, 838, 1992). After update t, with 0 < s ≤ 1::
+
+    w̄ ← w̄ + (w − w̄)/(1 + s t)            w̄ = w₀ at first
+
+so that update k counts as k^(1/s − 1), nearly: w̄ is a mean over about the last share s of the run, however
+long it is. The filter (or Adam) never sees w̄: it goes on from its own weights.
+
+A mean of weights has nearly the mean forces, but an energy is a sum of large terms that cancel: what the
+curvature of the nets leaves of the mean is mostly the same for all frames. The energy bias is therefore
+fitted anew, to some training frames, as `potential.adapting` does it for other data.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kalmandp.arrays import namespace, to_numpy
+from kalmandp.potential.potential import Potential
+from kalmandp.potential.statistics import energy_bias
+from kalmandp.training.measurements import make_sample, predict
+
+#: Training frames, evenly spaced, that the energy bias is fitted to.
+BIAS_FRAMES = 32
+
+
+class WeightAverage:
+    """w̄ of a run.
+
+    Parameters
+    ----------
+    weights : w₀ (N,), NumPy or CuPy
+    share : s
+    """
+
+    def __init__(self, weights: Any, share: float):
+        self.share, self.updates = share, 0
+        self._mean_w = weights.copy()
+
+    def add(self, weights: Any) -> None:
+        """Take in the weights after an update."""
+        self.updates += 1
+        # w̄ ← w̄ + (w − w̄)/(1 + s t)
+        self._mean_w += (weights - self._mean_w) / (1.0 + self.share * self.updates)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """w̄ (N,), of NumPy."""
+        return to_numpy(self._mean_w)
+
+    def state(self) -> dict:
+        """w̄ and t for a checkpoint."""
+        return {"average": self.weights, "averaged": self.updates}
+
+    def restore(self, state: dict, weights: Any) -> None:
+        """Go on from what `state` returned; from ``weights`` where there was no average."""
+        self.updates = int(state.get("averaged", 0))
+        self._mean_w = namespace(weights).array(state.get("average", weights), dtype="float64")
+
+
+def averaged(potential: Potential, weights, frames, device: Any = "cpu") -> Potential:
+    """The potential with averaged weights, and its energy bias fitted to ``frames``.
+
+    Parameters
+    ----------
+    potential : Potential, which stays as it is
+    weights : w̄ (N,)
+    frames : pairs of a Frame and its Pairs; a frame without an energy is passed over
+    device : where the potential computes
+
+    Returns
+    -------
+    Potential
+        With an engine of its own, so that what is asked of it changes no bit of the run.
+    """
+    new = potential.with_engine(potential.engine.name, device)
+    new.weights = weights
+    frames = list(frames)
+    pairs_of = {id(frame): pairs for frame, pairs in frames}
+
+    def energy(frame) -> float:
+        sample = make_sample(new, [frame], [pairs_of[id(frame)]])
+        return float(to_numpy(predict(new, sample, forces=False).E_f)[0])
+
+    new.bias_atom_e = new.bias_atom_e + energy_bias(
+        [frame for frame, _ in frames], new.type_map, predicted=energy
+    )
+    return new
