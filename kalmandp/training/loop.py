@@ -314,10 +314,10 @@ def train(
     ... }
     >>> for record in train(settings, output="run"):
     ...     print(record.step, record.event, record.updates)
-    1 step 4
-    2 step 8
-    3 step 12
-    3 end 12
+    1 step 2
+    2 step 4
+    3 step 6
+    3 end 6
     """
     if not isinstance(settings, Settings):
         settings = read_input(settings)

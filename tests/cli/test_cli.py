@@ -223,7 +223,7 @@ def test_plan_agrees_with_the_run(trained, place, capsys):
     assert plan["n_weights"] == sum(plan["block_sizes"]) == len(model.weights)
     assert (plan["n_frames"], plan["steps_per_epoch"], plan["n_steps"]) == (24, 24, 8)
     assert plan["memory"] == TiledCovariance.needs(Blocks(tuple(plan["block_sizes"])))
-    assert plan["updates_per_step"] == 4
+    assert plan["updates_per_step"] == 2
     assert 0 < plan["seconds_per_step"] < 10
     assert main(["plan", str(place / "input.json"), "--no-timing"]) == 0
     assert "memory of P" in capsys.readouterr().out

@@ -127,7 +127,7 @@ def _train(run: Run, test: _Kept, tell: Tell, stop) -> float | None:
         run.step()
         taken.append(time.process_time() - began)
         if run.step_number in due:
-            errors = evaluate(run.potential, test.frames, test.pairs)
+            errors = evaluate(run.result(), test.frames, test.pairs)
             run.history.add(run.record("display", valid=errors))
             tell({"energy": errors.energy_rmse, "force": errors.force_rmse})
         tell({"step": run.step_number, "steps": run.n_steps, "seconds": run.seconds})
@@ -141,11 +141,12 @@ def _train(run: Run, test: _Kept, tell: Tell, stop) -> float | None:
 def _finish(unit: Unit, identity, run: Run, test: _Kept, cpu: float | None, folder: Path) -> None:
     """Final errors, details and the model; the result last, then the checkpoint is no longer needed."""
     frames = [run.frames[k] for k in range(len(run.data))]
-    train = evaluate(run.potential, [f for f, _ in frames], [p for _, p in frames])
-    comparison = compare(run.potential, test.frames, test.pairs)
+    result = run.result()
+    train = evaluate(result, [f for f, _ in frames], [p for _, p in frames])
+    comparison = compare(result, test.frames, test.pairs)
     final = _finals(train, summarize(comparison))
     write_details(folder / DETAILS, _details(run, comparison))
-    run.potential.save(folder / run.settings.training.model_file)
+    result.save(folder / run.settings.training.model_file)
     names = ("step", "epoch", "updates", "seconds", "valid_e", "valid_f")
     history = {name: run.history[column].tolist() for name, column in zip(CURVE, names, strict=True)}
     blocks = run.trainer.filter.blocks.sizes if hasattr(run.trainer, "filter") else ()
