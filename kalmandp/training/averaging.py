@@ -70,7 +70,7 @@ def averaged(potential: Potential, weights, frames, device: Any = "cpu") -> Pote
     ----------
     potential : Potential, which stays as it is
     weights : w̄ (N,)
-    frames : pairs of a Frame and its Pairs; a frame without an energy is passed over
+    frames : pairs of a Frame and its Pairs, or None to have them found; without an energy it is passed over
     device : where the potential computes
 
     Returns
@@ -84,7 +84,8 @@ def averaged(potential: Potential, weights, frames, device: Any = "cpu") -> Pote
     pairs_of = {id(frame): pairs for frame, pairs in frames}
 
     def energy(frame) -> float:
-        sample = make_sample(new, [frame], [pairs_of[id(frame)]])
+        pairs = pairs_of[id(frame)]
+        sample = make_sample(new, [frame], None if pairs is None else [pairs])
         return float(to_numpy(predict(new, sample, forces=False).E_f)[0])
 
     new.bias_atom_e = new.bias_atom_e + energy_bias(

@@ -341,3 +341,29 @@ def test_nothing_of_the_process_is_changed(host_script):
 def test_under_mpiexec(host_script):
     first, second = run_host(["mpiexec", "-n", "2"], host_script)
     assert first == second and first[0] == []
+
+
+def test_averaged_weights_are_those_of_a_run(start, tmp_path):
+    """The mean of the weights of late, as a run writes it; a copy that later steps do not change."""
+    trainer, labelled = online(start), frames(6, seed=21)
+    w_tw = []
+    for frame in labelled:
+        for m in trainer.measure(frame):
+            trainer.update(m)
+            w_tw.append(trainer.potential.weights.copy())
+    mean = start.weights.copy()
+    for t, w in enumerate(w_tw, start=1):
+        mean += (w - mean) / (1 + 0.1 * t)
+    made = trainer.averaged(labelled)
+    assert_array_equal(made.weights, mean)
+    rest = [frame.energy - made.evaluate(frame).energy for frame in labelled]
+    assert abs(np.mean(rest)) < 1e-9  # one composition: the bias takes the mean away
+    step(trainer, labelled[0])
+    assert_array_equal(made.weights, mean)
+    with h5py.File(tmp_path / "host.h5", "w") as file:
+        trainer.save(file.create_group("here"))
+        again = kalmandp.OnlineTrainer.restore(file["here"])
+    assert_array_equal(again.averaged().weights, trainer.averaged().weights)
+    last = online(start, averaging=0)
+    step(last, labelled[0])
+    assert_array_equal(last.averaged().weights, last.potential.weights)
