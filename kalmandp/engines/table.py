@@ -55,6 +55,10 @@ class TableGrid(NamedTuple):
     def nodes(self) -> np.ndarray:
         return np.arange(self.start, self.stop) * self.step
 
+    def is_smallest(self, times: int) -> bool:
+        """Whether a grid whose step was halved so many times cannot be `refined` again."""
+        return self.step / 2 ** (times + 1) < SMALLEST_STEP
+
     def refined(self, times: int) -> TableGrid:
         """A grid whose step was halved so many times: it has all nodes of this one, and more between them.
 

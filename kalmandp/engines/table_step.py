@@ -18,6 +18,10 @@ from kalmandp.engines.table import TableGrid
 
 Values = TypeVar("Values")
 
+#: The estimated error that a table of the smallest step may have: of nets so sharp training still goes on, with
+#: ∂F/∂w off by up to some millionths.
+AT_WORST = 1e-9
+
 
 def find_step(
     top: TableGrid, guess: int, tolerance: float, tabulate: Callable[[TableGrid], Values],
@@ -29,7 +33,8 @@ def find_step(
     ----------
     top : the grid of the largest step
     guess : halvings to begin with: as many as the last search has found
-    tolerance : the largest relative error of a table, as `relative_error` has it
+    tolerance : the largest relative error of a table, as `relative_error` has it; `AT_WORST` at the smallest
+        step
     tabulate : G on a grid
     estimate : errors of the tables of 0, 1, … n halvings, from the values of the grid of n
 
@@ -47,6 +52,8 @@ def find_step(
         values = tabulate(top.refined(finest))
         errors = estimate(values, finest)
         good = [n for n, error in enumerate(errors) if error <= tolerance]
+        if not good and top.is_smallest(finest) and errors[finest] <= AT_WORST:
+            good = [finest]
         if good:
             break
         finest += 1

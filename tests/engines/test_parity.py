@@ -18,12 +18,14 @@ from kalmandp.engines.table import (
     CPU_STEP,
     CPU_TOLERANCE,
     ORDER,
+    SMALLEST_STEP,
     SMOOTH,
     STEP,
     TableGrid,
     interpolation_error,
     lagrange_coefficients,
 )
+from kalmandp.engines.table_step import AT_WORST
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.potential import jacobian, network
@@ -95,13 +97,13 @@ def test_excluded_types_and_the_papers_network(name):
     check(name, Case(rng, a, frames[0]), frames)
 
 
-def check(name, case, frames, **options):
+def check(name, case, frames, tolerance=TOLERANCE, **options):
     wanted = passes(potential_engine("numpy", case.architecture, case.layout), case, frames, seeded())
     engine = potential_engine(name, case.architecture, case.layout, **(options or on_device.options(name)))
     got = passes(engine, case, frames, seeded())
     for key, value in wanted.items():
         size = np.abs(value).max(initial=1e-300)
-        assert_allclose(got[key], value, rtol=0, atol=TOLERANCE * size, err_msg=key)
+        assert_allclose(got[key], value, rtol=0, atol=tolerance * size, err_msg=key)
 
 
 def seeded():
@@ -189,6 +191,21 @@ def test_a_sharp_net_gets_a_finer_table():
     engine, env, table = tabulated(case, frames)
     assert table.pairs.inverse_step > 1.9 / CPU_STEP
     assert table.error <= CPU_TOLERANCE < 1e-3 * coarse_error(engine, case, env)
+
+
+def test_a_net_too_sharp_for_its_table_is_trained_on_and_a_wild_one_refused():
+    """At the smallest step the estimate may be up to AT_WORST, which is found again from any guess."""
+    case, frames = build(1, embedding_activation="tanh")
+    weights = case.par.weights
+    case.par = case.par._replace(weights=weights * 16)
+    # ∂F/∂w is off by up to some thousand times the estimate, 1e-10 here
+    check("numba", case, frames, tolerance=1e-6)
+    engine, env, table = tabulated(case, frames)
+    assert table.pairs.inverse_step == 1 / SMALLEST_STEP and CPU_TOLERANCE < table.error <= AT_WORST
+    assert engine.tabulate(case.par, env).error == table.error
+    case.par = case.par._replace(weights=weights * 24)
+    with pytest.raises(InputError, match=r"too sharp for a table of step 0\.0003125"):
+        tabulated(case, frames)
 
 
 def tabulated(case, frames):
