@@ -18,8 +18,8 @@ from kalmandp.engines.table import TableGrid
 
 Values = TypeVar("Values")
 
-#: The estimated error that a table of the smallest step may have: of nets so sharp training still goes on, with
-#: ∂F/∂w off by up to some millionths.
+#: The estimated error that a table of the smallest step may have: of nets so sharp training still goes on,
+#: with ∂F/∂w off by up to some millionths.
 AT_WORST = 1e-9
 
 
