@@ -5,16 +5,20 @@ from __future__ import annotations
 from runs import Optimizer, Study, optimizer, with_keys
 
 ALTERNATIVES: dict[str, dict] = {
-    "not coupled": {"coupled": False, "block_size": 128},
+    "not averaged": {"averaging": 0.0},
+    "l1": {"norm": "l1"},
+    "4 groups of 6 atoms, l1": {"n_groups": 4, "group_size": 6, "norm": "l1"},
+    "not coupled": {"coupled": False, "block_size": 32},
     "not coupled, N_b 5120": {"coupled": False},
-    "N_b 32": {"block_size": 32},
+    "N_b 128": {"block_size": 128},
     "N_b 1024": {"block_size": 1024},
     "N_b 5120": {"block_size": 5120},
     "fixed R": {"adapt": 0.0},
-    "γ 0.5": {"adapt": 0.5},
+    "γ 1": {"adapt": 1.0},
     "γ 2": {"adapt": 2.0},
     "σ_E × 5": {"sigma_e": 0.005},
     "σ_F × 3": {"sigma_f": 0.1},
+    "P₀ 0.1": {"p0": 0.1},
     "P₀ 0.01": {"p0": 0.01},
     "λ₁ 0.98, ν 0.9987": {"lam": 0.98, "nu": 0.9987},
     "signed": {"measurement": "signed"},
