@@ -19,12 +19,15 @@ from kalmandp.engines.vectors import add_to, load, multiply_add, splat, store, t
 #: once are read from memory as fast as a plain sum reads; rows of 512 bytes, or four at once, slower.
 ROW_BYTES = 256
 
-# columns of ``rows`` (one line per tile t of w): first tile of P's row, first t of the block, weights
-TILE, FIRST, W0, W1 = range(4)
+# columns of ``rows`` (one line per tile t of w): first tile of P's row, first t of the block, weights, and
+# whether the block is this one tile
+TILE, FIRST, W0, W1, ALONE = range(5)
 # columns of ``chunks``: rows R0 ≤ t < R1; first tile of w in its sums, where these begin
 R0, R1, LOW, PLACE = range(4)
 # columns of ``segments``: tiles T0 ≤ t < T1 of one block
 T0, T1, BLOCK = range(3)
+#: Rows of U that are read together.
+GROUP = 4
 
 
 @njit(**PART)
@@ -88,6 +91,18 @@ def _tile_two(a, XI, XJ, YI, YJ, q):
 
 
 @njit(**PART)
+def _tile_alone(a, x, y):
+    """y += a x of a block that is one tile: a is stored whole, and symmetric."""
+    V = ROW_BYTES // a.itemsize // 4
+    y0 = y1 = y2 = y3 = zeros(x)
+    for n in range(4 * V):
+        b, p = a[n], splat(x, x[n])
+        y0, y1 = multiply_add(p, load(b, 0), y0), multiply_add(p, load(b, V), y1)
+        y2, y3 = multiply_add(p, load(b, 2 * V), y2), multiply_add(p, load(b, 3 * V), y3)
+    _add_row(y, V, y0, y1, y2, y3)
+
+
+@njit(**PART)
 def _add_row(y, V, y0, y1, y2, y3):
     add_to(y, 0, y0)
     add_to(y, V, y1)
@@ -104,15 +119,15 @@ def _store_row(y, V, y0, y1, y2, y3):
 
 
 @njit(**PART)
-def _add_product(Y, C, B):
-    """Y += C B, (n, T) += (n, k)(k, T): two rows of four vectors stay in registers."""
-    V = ROW_BYTES // B.itemsize // 4
+def _add_product(Y, C, n_k, pending, t):
+    """Y += C U_t, (n, T) += (n, k)(k, T): two rows of four vectors stay in registers."""
+    V = ROW_BYTES // Y.itemsize // 4
     for n in range(0, Y.shape[0], 2):
         y, z, c, d = Y[n], Y[n + 1], C[n], C[n + 1]
         y0, y1, y2, y3 = load(y, 0), load(y, V), load(y, 2 * V), load(y, 3 * V)
         z0, z1, z2, z3 = load(z, 0), load(z, V), load(z, 2 * V), load(z, 3 * V)
-        for k in range(C.shape[1]):
-            b = B[k]
+        for k in range(n_k):
+            b = pending[k, t]
             b0, b1, b2, b3 = load(b, 0), load(b, V), load(b, 2 * V), load(b, 3 * V)
             p, q = splat(y, c[k]), splat(y, d[k])
             y0, z0 = multiply_add(p, b0, y0), multiply_add(q, b0, z0)
@@ -124,17 +139,32 @@ def _add_product(Y, C, B):
 
 
 @njit(**KERNEL)
-def pack(tiled, k0, M_qw, factor, rows, t0, t1):
-    """tiled[t, k0 + q, j] = factor·M[q, w] for the weights w of tiles t0 ≤ t < t1; zeros pad the ends."""
-    T = tiled.shape[2]
-    for t in range(t0, t1):
-        w0 = rows[t, W0]
-        n = rows[t, W1] - w0
+def pack(tiled, M_qw, rows):
+    """tiled[t, q, j] = M[q, w] for the weights w of tile t; zeros pad the ends of blocks."""
+    for t in range(len(rows)):
         for q in range(M_qw.shape[0]):
-            for j in range(n):
-                tiled[t, k0 + q, j] = factor * M_qw[q, w0 + j]
-            for j in range(n, T):
-                tiled[t, k0 + q, j] = 0
+            _pack_row(tiled[t, q], M_qw[q], 1.0, rows[t])
+
+
+@njit(**KERNEL)
+def append(pending, k0, M_qw, factor, rows):
+    """Rows k0, k0 + 1, … of U become factor·M; those after them, up to a whole group, zero."""
+    last = k0 + M_qw.shape[0]
+    for k in range(k0, last):
+        for t in range(len(rows)):
+            _pack_row(pending[k, t], M_qw[k - k0], factor, rows[t])
+    for k in range(last, (last + GROUP - 1) // GROUP * GROUP):
+        pending[k] = 0
+
+
+@njit(**PART)
+def _pack_row(to, M_w, factor, row):
+    w0 = row[W0]
+    n = row[W1] - w0
+    for j in range(n):
+        to[j] = factor * M_w[w0 + j]
+    for j in range(n, len(to)):
+        to[j] = 0
 
 
 @njit(**PART)
@@ -148,6 +178,10 @@ def _chunk_product(tiles, X, sums, rows, chunk):
         first = rows[r, FIRST]
         start = rows[r, TILE] - first
         yI = to + r
+        if rows[r, ALONE]:
+            for q in range(m):
+                _tile_alone(tiles[start + r], X[r, q], sums[yI, q])
+            continue
         for c in range(first, r + 1):
             # a diagonal tile is stored whole: the product with its transpose goes nowhere
             yJ = to + c if c < r else nowhere
@@ -160,56 +194,112 @@ def _chunk_product(tiles, X, sums, rows, chunk):
 
 @njit(**PART)
 def _pending_product(pending, n_k, X, Z_kq, segment):
-    """Z = U X over the tiles of one segment, four pending columns at a time."""
-    T = ROW_BYTES // X.itemsize
-    Z_kq[:] = 0
-    for t in range(segment[T0], segment[T1]):
-        for q in range(X.shape[1]):
-            x = X[t, q]
-            for k in range(0, n_k, 4):
-                u0 = pending[t, k]
-                u1 = pending[t, k + 1]
-                u2 = pending[t, k + 2]
-                u3 = pending[t, k + 3]
-                s0 = s1 = s2 = s3 = X.dtype.type(0)
-                for j in range(T):
-                    s0 += u0[j] * x[j]
-                    s1 += u1[j] * x[j]
-                    s2 += u2[j] * x[j]
-                    s3 += u3[j] * x[j]
-                Z_kq[k, q] += s0
-                Z_kq[k + 1, q] += s1
-                Z_kq[k + 2, q] += s2
-                Z_kq[k + 3, q] += s3
+    """Z = U X over the tiles of one segment, two right-hand sides at a time."""
+    m = X.shape[1]
+    for k in range(0, n_k, GROUP):
+        U = pending[k : k + GROUP]
+        for q in range(0, m - 1, 2):
+            _group_product_two(U, X, Z_kq[k : k + GROUP], segment, q)
+        if m % 2:
+            _group_product_one(U, X, Z_kq[k : k + GROUP], segment, m - 1)
 
 
 @njit(**PART)
-def _gather(sums, rows, chunks, touched, pending, n_k, Z_kq, scale, K_qw, segment):
-    """K = scale·(Σ_chunks A x − Uᵀ Z) for the weights of one segment, the chunks in their order."""
-    T = ROW_BYTES // pending.itemsize
+def _group_product_two(U, X, Z_kq, segment, q):
+    """Z = U X of four rows of U, for the vectors q and q + 1: eight sums in registers."""
+    V = ROW_BYTES // X.itemsize // 4
+    c0 = c1 = c2 = c3 = d0 = d1 = d2 = d3 = zeros(X)
     for t in range(segment[T0], segment[T1]):
-        chunk = touched[t, 0]
-        place = chunks[chunk, PLACE] - chunks[chunk, LOW] + t
-        for q in range(K_qw.shape[0]):
-            y = sums[place, q]
+        x, z = X[t, q], X[t, q + 1]
+        x0, x1, x2, x3 = load(x, 0), load(x, V), load(x, 2 * V), load(x, 3 * V)
+        z0, z1, z2, z3 = load(z, 0), load(z, V), load(z, 2 * V), load(z, 3 * V)
+        c0, d0 = _add_dot(U[0, t], V, x0, x1, x2, x3, c0), _add_dot(U[0, t], V, z0, z1, z2, z3, d0)
+        c1, d1 = _add_dot(U[1, t], V, x0, x1, x2, x3, c1), _add_dot(U[1, t], V, z0, z1, z2, z3, d1)
+        c2, d2 = _add_dot(U[2, t], V, x0, x1, x2, x3, c2), _add_dot(U[2, t], V, z0, z1, z2, z3, d2)
+        c3, d3 = _add_dot(U[3, t], V, x0, x1, x2, x3, c3), _add_dot(U[3, t], V, z0, z1, z2, z3, d3)
+    Z_kq[0, q], Z_kq[1, q], Z_kq[2, q], Z_kq[3, q] = totals(c0, c1, c2, c3)
+    q += 1
+    Z_kq[0, q], Z_kq[1, q], Z_kq[2, q], Z_kq[3, q] = totals(d0, d1, d2, d3)
+
+
+@njit(**PART)
+def _group_product_one(U, X, Z_kq, segment, q):
+    """`_group_product_two` for the vector q alone."""
+    V = ROW_BYTES // X.itemsize // 4
+    c0 = c1 = c2 = c3 = zeros(X)
+    for t in range(segment[T0], segment[T1]):
+        x = X[t, q]
+        x0, x1, x2, x3 = load(x, 0), load(x, V), load(x, 2 * V), load(x, 3 * V)
+        c0, c1 = _add_dot(U[0, t], V, x0, x1, x2, x3, c0), _add_dot(U[1, t], V, x0, x1, x2, x3, c1)
+        c2, c3 = _add_dot(U[2, t], V, x0, x1, x2, x3, c2), _add_dot(U[3, t], V, x0, x1, x2, x3, c3)
+    Z_kq[0, q], Z_kq[1, q], Z_kq[2, q], Z_kq[3, q] = totals(c0, c1, c2, c3)
+
+
+@njit(**PART)
+def _add_dot(u, V, x0, x1, x2, x3, total):
+    """total + u·x, of four vectors each, the places of a vector apart."""
+    total = multiply_add(load(u, V), x1, multiply_add(load(u, 0), x0, total))
+    return multiply_add(load(u, 3 * V), x3, multiply_add(load(u, 2 * V), x2, total))
+
+
+@njit(**PART)
+def _subtract_group_two(U, t, Z_kq, q, Y):
+    """y −= Uᵀz for four rows of U, for the right-hand sides q and q + 1."""
+    V = ROW_BYTES // U.itemsize // 4
+    y, x = Y[q], Y[q + 1]
+    z0, z1, z2, z3 = _splats(Y, Z_kq, q)
+    w0, w1, w2, w3 = _splats(Y, Z_kq, q + 1)
+    for v in range(0, 4 * V, V):
+        u0, u1, u2, u3 = load(U[0, t], v), load(U[1, t], v), load(U[2, t], v), load(U[3, t], v)
+        s = multiply_add(z1, u1, multiply_add(z0, u0, load(y, v)))
+        store(y, v, multiply_add(z3, u3, multiply_add(z2, u2, s)))
+        s = multiply_add(w1, u1, multiply_add(w0, u0, load(x, v)))
+        store(x, v, multiply_add(w3, u3, multiply_add(w2, u2, s)))
+
+
+@njit(**PART)
+def _subtract_group_one(U, t, Z_kq, q, Y):
+    """`_subtract_group_two` for the right-hand side q alone."""
+    V = ROW_BYTES // U.itemsize // 4
+    y = Y[q]
+    z0, z1, z2, z3 = _splats(Y, Z_kq, q)
+    for v in range(0, 4 * V, V):
+        s = multiply_add(z1, load(U[1, t], v), multiply_add(z0, load(U[0, t], v), load(y, v)))
+        store(y, v, multiply_add(z3, load(U[3, t], v), multiply_add(z2, load(U[2, t], v), s)))
+
+
+@njit(**PART)
+def _splats(y, Z_kq, q):
+    """−z of four rows, each in every place of a vector."""
+    return splat(y, -Z_kq[0, q]), splat(y, -Z_kq[1, q]), splat(y, -Z_kq[2, q]), splat(y, -Z_kq[3, q])
+
+
+@njit(**PART)
+def _gather(sums, rows, chunks, touched, pending, n_k, Z_kq, scale, Y, K_qw, segment):
+    """K = scale·(Σ_chunks A x − Uᵀ Z) for the weights of one segment, the chunks in their order.
+
+    ``Y`` (TILES_PER_SEGMENT, m, T) is space for −Uᵀ Z.
+    """
+    m, first, last = K_qw.shape[0], segment[T0], segment[T1]
+    Y[: last - first, :m] = 0
+    for k in range(0, n_k, GROUP):
+        U, z_kq = pending[k : k + GROUP], Z_kq[k : k + GROUP]
+        for t in range(first, last):
+            for q in range(0, m - 1, 2):
+                _subtract_group_two(U, t, z_kq, q, Y[t - first])
+            if m % 2:
+                _subtract_group_one(U, t, z_kq, m - 1, Y[t - first])
+    for t in range(first, last):
+        w0, n = rows[t, W0], rows[t, W1] - rows[t, W0]
+        for q in range(m):
+            y, K, chunk = Y[t - first, q], K_qw[q, w0 : w0 + n], touched[t, 0]
+            part = sums[chunks[chunk, PLACE] - chunks[chunk, LOW] + t, q]
+            for j in range(n):
+                K[j] = scale * (part[j] + y[j])
             for c in range(chunk + 1, touched[t, 1] + 1):
-                other = sums[chunks[c, PLACE] - chunks[c, LOW] + t, q]
-                for j in range(T):
-                    y[j] += other[j]
-            for k in range(0, n_k, 4):
-                z0 = Z_kq[k, q]
-                z1 = Z_kq[k + 1, q]
-                z2 = Z_kq[k + 2, q]
-                z3 = Z_kq[k + 3, q]
-                u0 = pending[t, k]
-                u1 = pending[t, k + 1]
-                u2 = pending[t, k + 2]
-                u3 = pending[t, k + 3]
-                for j in range(T):
-                    y[j] -= z0 * u0[j] + z1 * u1[j] + z2 * u2[j] + z3 * u3[j]
-            w0 = rows[t, W0]
-            for j in range(rows[t, W1] - w0):
-                K_qw[q, w0 + j] = scale * y[j]
+                part = sums[chunks[c, PLACE] - chunks[c, LOW] + t, q]
+                for j in range(n):
+                    K[j] += scale * part[j]
 
 
 # What follows is run by each thread at once; see `threads`.
@@ -231,6 +321,7 @@ def project(
     X,
     sums,
     Z_parts,
+    Y,
     K_qw,
 ):
     """K = scale·(A X − Uᵀ(U X)), by chunks of A and segments of U, then segment by segment."""
@@ -264,12 +355,14 @@ def project(
         if task >= n_segments:
             break
         Z_kq = Z_parts[block_segments[segments[task, BLOCK]]]
-        _gather(sums, rows, chunks, touched, pending, n_k, Z_kq, scale, K_qw, segments[task])
+        _gather(
+            sums, rows, chunks, touched, pending, n_k, Z_kq, scale, Y[me], K_qw, segments[task]
+        )  # fmt: skip
 
 
 @njit(**KERNEL)
-def fold(counters, me, tiles, pending, scale, rows, chunks, turned):
-    """A ← scale·(A − UᵀU), columns of U that are not in use being zero: one pass over the tiles."""
+def fold(counters, me, tiles, pending, n_k, scale, rows, chunks, turned):
+    """A ← scale·(A − UᵀU) for n_k rows of U: one pass over the tiles."""
     T = ROW_BYTES // tiles.itemsize
     factor = tiles.dtype.type(scale)
     while True:
@@ -278,13 +371,13 @@ def fold(counters, me, tiles, pending, scale, rows, chunks, turned):
             break
         C_jk = turned[task]  # −U of the tile row, transposed
         for r in range(chunks[task, R0], chunks[task, R1]):
-            for k in range(pending.shape[1]):
+            for k in range(n_k):
                 for j in range(T):
-                    C_jk[j, k] = -pending[r, k, j]
+                    C_jk[j, k] = -pending[k, r, j]
             first = rows[r, FIRST]
             start = rows[r, TILE] - first
             for c in range(first, r + 1):
-                _add_product(tiles[start + c], C_jk, pending[c])
+                _add_product(tiles[start + c], C_jk, n_k, pending, c)
                 a = tiles[start + c]
                 for i in range(T):
                     for j in range(T):
