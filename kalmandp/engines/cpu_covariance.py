@@ -22,11 +22,12 @@ import numpy as np
 
 from kalmandp.arrays import namespace
 from kalmandp.engines import cpu_covariance_kernels as kernels
+from kalmandp.engines.memory import Store
 from kalmandp.engines.threads import Team
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.coupled import WINDOW, CoupledCovariance, Windows
-from kalmandp.kalman.covariance import DenseCovariance, stored
+from kalmandp.kalman.covariance import DenseCovariance, Gain, stored
 
 #: Columns of U before they are folded in, a multiple of four. A fold reads and writes A once, and every
 #: update reads U twice: 32 columns measured fastest (16: +50 %, 64: +10 %), a window of 64 learns better.
@@ -88,7 +89,7 @@ class TiledCovariance:
         self._n_pending = 0
         self._scale = 1.0
         self._work = _Work(0, self._plan, self.dtype)
-        self._team = Team()
+        self._team, self._store = Team(), Store()
 
     @staticmethod
     def needs(blocks: Blocks, dtype: Any = "float64") -> int:
@@ -102,7 +103,7 @@ class TiledCovariance:
         """Return K = P Hᵀ as rows (m, N), and H P Hᵀ (m, m)."""
         H_qw = np.ascontiguousarray(H_qw, dtype=np.float64)
         m = len(H_qw)
-        K_qw = np.empty_like(H_qw)
+        K_qw = self._store.empty(H_qw.shape)
         n_panels = -(-m // PANEL)
         for panel in range(n_panels):
             q = slice(panel * m // n_panels, (panel + 1) * m // n_panels)
@@ -120,10 +121,14 @@ class TiledCovariance:
             self._work = _Work(m, plan, self.dtype, self._team.size)
         X, sums, Z_parts = self._work.views(m)
         kernels.pack(X, H_qw, plan.rows)
-        self._team.run(
-            kernels.project, m * self._tiles.size, self._tiles, self._pending, n_k, self._scale,
-            plan.rows, plan.chunks, plan.touched, plan.segments, plan.block_segments, X, sums, Z_parts,
-            self._work.Y, K_qw,
+        run, tables = self._team.run, (plan.segments, plan.block_segments)
+        run(kernels.multiply_tiles, m * self._tiles.size, self._tiles, plan.rows, plan.chunks, X, sums)
+        work = m * n_k * len(plan.rows) * self._T
+        if n_k:
+            run(kernels.multiply_pending, work, self._pending, n_k, *tables, X, Z_parts)
+        run(
+            kernels.gather, work + K_qw.size, self._pending, n_k, self._scale, plan.rows, plan.chunks,
+            plan.touched, *tables, sums, Z_parts, self._work.Y, K_qw,
         )  # fmt: skip
 
     def whiten(self, K_qw: np.ndarray, C_qq: np.ndarray) -> np.ndarray:
@@ -133,6 +138,14 @@ class TiledCovariance:
         else:
             self._team.run(kernels.whiten, len(K_qw) * K_qw.size, K_qw, C_qq)
         return K_qw
+
+    def gain(self, K_qw: np.ndarray, C_qq: np.ndarray, z_q: np.ndarray, weights: np.ndarray) -> Gain:
+        """Return G = C⁻¹K, and the weights that Algorithm 1, l. 12, goes to; K is overwritten."""
+        new = self._store.empty(weights.shape)
+        parts = np.empty((-(-len(weights) // kernels.PIECE), 2))
+        self._team.run(kernels.gain, (2 + len(K_qw)) * K_qw.size, K_qw, C_qq, z_q, weights, new, parts)
+        step_square, gain_square = parts.sum(axis=0).tolist()
+        return Gain(K_qw, new, step_square, gain_square)
 
     def downdate(self, G_qw: np.ndarray, lam: float) -> None:
         """P ← (P − GᵀG)/λ: G joins the pending columns, which are folded in when they are full."""
