@@ -397,8 +397,10 @@ def fold(counters, me, tiles, pending, n_k, scale, rows, chunks, turned):
         C_jk = turned[task]  # −U of the tile row, transposed
         for r in range(chunks[task, R0], chunks[task, R1]):
             for k in range(n_k):
+                u = pending[k, r]
+                _fetch_ahead(u)
                 for j in range(T):
-                    C_jk[j, k] = -pending[k, r, j]
+                    C_jk[j, k] = -u[j]
             first = rows[r, FIRST]
             start = rows[r, TILE] - first
             for c in range(first, r + 1):
