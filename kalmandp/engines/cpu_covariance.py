@@ -22,11 +22,12 @@ import numpy as np
 
 from kalmandp.arrays import namespace
 from kalmandp.engines import cpu_covariance_kernels as kernels
+from kalmandp.engines.memory import Store
 from kalmandp.engines.threads import Team
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.coupled import WINDOW, CoupledCovariance, Windows
-from kalmandp.kalman.covariance import DenseCovariance, stored
+from kalmandp.kalman.covariance import DenseCovariance, Gain, stored
 
 #: Columns of U before they are folded in, a multiple of four. A fold reads and writes A once, and every
 #: update reads U twice: 32 columns measured fastest (16: +50 %, 64: +10 %), a window of 64 learns better.
@@ -84,11 +85,11 @@ class TiledCovariance:
         self._plan = _make_plan(blocks, self._T, self.coupled)
         T, n_t = self._T, len(self._plan.rows)
         self._tiles = _aligned((self._plan.n_tiles, T, T), self.dtype)
-        self._pending = _aligned((n_t, PENDING, T), self.dtype)
+        self._pending = _aligned((PENDING, n_t, T), self.dtype)
         self._n_pending = 0
         self._scale = 1.0
         self._work = _Work(0, self._plan, self.dtype)
-        self._team = Team()
+        self._team, self._store = Team(), Store()
 
     @staticmethod
     def needs(blocks: Blocks, dtype: Any = "float64") -> int:
@@ -102,7 +103,7 @@ class TiledCovariance:
         """Return K = P Hᵀ as rows (m, N), and H P Hᵀ (m, m)."""
         H_qw = np.ascontiguousarray(H_qw, dtype=np.float64)
         m = len(H_qw)
-        K_qw = np.empty_like(H_qw)
+        K_qw = self._store.empty(H_qw.shape)
         n_panels = -(-m // PANEL)
         for panel in range(n_panels):
             q = slice(panel * m // n_panels, (panel + 1) * m // n_panels)
@@ -116,13 +117,18 @@ class TiledCovariance:
     def _project_panel(self, H_qw: np.ndarray, K_qw: np.ndarray) -> None:
         plan, n_k = self._plan, _up_to_four(self._n_pending)
         m = len(H_qw)
-        if self._work.capacity < m:
-            self._work = _Work(m, plan, self.dtype)
+        if self._work.capacity < m or self._work.threads < self._team.size:
+            self._work = _Work(m, plan, self.dtype, self._team.size)
         X, sums, Z_parts = self._work.views(m)
-        kernels.pack(X, 0, H_qw, 1.0, plan.rows, 0, len(plan.rows))
-        self._team.run(
-            kernels.project, m * self._tiles.size, self._tiles, self._pending, n_k, self._scale,
-            plan.rows, plan.chunks, plan.touched, plan.segments, plan.block_segments, X, sums, Z_parts, K_qw,
+        kernels.pack(X, H_qw, plan.rows)
+        run, tables = self._team.run, (plan.segments, plan.block_segments)
+        run(kernels.multiply_tiles, m * self._tiles.size, self._tiles, plan.rows, plan.chunks, X, sums)
+        work = m * n_k * len(plan.rows) * self._T
+        if n_k:
+            run(kernels.multiply_pending, work, self._pending, n_k, *tables, X, Z_parts)
+        run(
+            kernels.gather, work + K_qw.size, self._pending, n_k, self._scale, plan.rows, plan.chunks,
+            plan.touched, *tables, sums, Z_parts, self._work.Y, K_qw,
         )  # fmt: skip
 
     def whiten(self, K_qw: np.ndarray, C_qq: np.ndarray) -> np.ndarray:
@@ -133,6 +139,14 @@ class TiledCovariance:
             self._team.run(kernels.whiten, len(K_qw) * K_qw.size, K_qw, C_qq)
         return K_qw
 
+    def gain(self, K_qw: np.ndarray, C_qq: np.ndarray, z_q: np.ndarray, weights: np.ndarray) -> Gain:
+        """Return G = C⁻¹K, and the weights that Algorithm 1, l. 12, goes to; K is overwritten."""
+        new = self._store.empty(weights.shape)
+        parts = np.empty((-(-len(weights) // kernels.PIECE), 2))
+        self._team.run(kernels.gain, (2 + len(K_qw)) * K_qw.size, K_qw, C_qq, z_q, weights, new, parts)
+        step_square, gain_square = parts.sum(axis=0).tolist()
+        return Gain(K_qw, new, step_square, gain_square)
+
     def downdate(self, G_qw: np.ndarray, lam: float) -> None:
         """P ← (P − GᵀG)/λ: G joins the pending columns, which are folded in when they are full."""
         plan, done = self._plan, 0
@@ -142,7 +156,7 @@ class TiledCovariance:
             rows = G_qw[done : done + PENDING - self._n_pending]
             # s(A − UᵀU) − GᵀG = s(A − UᵀU − GᵀG/s)
             factor = 1 / sqrt(self._scale)
-            kernels.pack(self._pending, self._n_pending, rows, factor, plan.rows, 0, len(plan.rows))
+            kernels.append(self._pending, self._n_pending, rows, factor, plan.rows)
             self._n_pending += len(rows)
             done += len(rows)
         self._scale /= lam
@@ -150,10 +164,9 @@ class TiledCovariance:
     def fold(self) -> None:
         """A ← s(A − UᵀU), s ← 1, and no pending columns. P stays what it is, to rounding."""
         self._team.run(
-            kernels.fold, PENDING * self._tiles.size, self._tiles, self._pending, self._scale,
-            self._plan.rows, self._plan.chunks, self._work.turned,
+            kernels.fold, self._n_pending * self._tiles.size, self._tiles, self._pending, self._n_pending,
+            self._scale, self._plan.rows, self._plan.chunks, self._work.turned,
         )  # fmt: skip
-        self._pending[:, : self._n_pending] = 0
         self._n_pending = 0
         self._scale = 1.0
 
@@ -166,7 +179,7 @@ class TiledCovariance:
         """The variances of the N weights, float64 (N,)."""
         t, j = self._tile_of_weight()
         A_tj = np.einsum("tjj->tj", self._tiles[self._diagonal_tiles()], dtype=np.float64)
-        U_tkj = self._pending[:, : self._n_pending]
+        U_tkj = self._columns
         A_tj = A_tj - np.einsum("tkj,tkj->tj", U_tkj, U_tkj, dtype=np.float64)
         return self._scale * A_tj[t, j]
 
@@ -183,7 +196,7 @@ class TiledCovariance:
             P_ww[r, columns] = tiles.transpose(1, 0, 2).reshape(T, -1)
             P_ww[columns, r] = P_ww[r, columns].T
         first = self._first_tile(l)
-        U_tkj = self._pending[first : first + len(P_ww) // T, : self._n_pending].astype(np.float64)
+        U_tkj = self._columns[first : first + len(P_ww) // T].astype(np.float64)
         U_kw = U_tkj.transpose(1, 0, 2).reshape(self._n_pending, len(P_ww))
         return (self._scale * (P_ww - U_kw.T @ U_kw))[:n, :n]
 
@@ -199,10 +212,9 @@ class TiledCovariance:
 
     def state(self, copy: bool = True) -> dict[str, Any]:
         """A, U, s as they are: nothing is folded, so that what goes on from here has the same bits."""
-        U_tkj = self._pending[:, : self._n_pending]
         return {
             "tiles": self._tiles.copy() if copy else self._tiles,
-            "pending": U_tkj.copy() if copy else U_tkj,
+            "pending": self._columns.copy() if copy else self._columns,
             "scale": self._scale,
         }
 
@@ -218,7 +230,7 @@ class TiledCovariance:
         require(new._n_pending <= PENDING, "pending columns stored", new._n_pending, f"≤ {PENDING}")
         for t in range(0, len(tiles), 1024):  # piecewise: it may be a data set in a file, as large as P
             new._tiles[t : t + 1024] = tiles[t : t + 1024]
-        new._pending[:, : new._n_pending] = U_tkj
+        new._columns[...] = U_tkj
         new._scale = float(stored(state, "scale", ())[()])
         require(0 < new._scale < np.inf, "the scale stored", new._scale, "a positive number")
         return new
@@ -227,6 +239,11 @@ class TiledCovariance:
     def nbytes(self) -> int:
         """Bytes held: tiles, pending columns and work space."""
         return self._tiles.nbytes + self._pending.nbytes + self._work.nbytes
+
+    @property
+    def _columns(self) -> np.ndarray:
+        """U as (t, k, T), a view."""
+        return self._pending[: self._n_pending].transpose(1, 0, 2)
 
     def _first_tile(self, l: int) -> int:
         """The first tile t of the weights of block l."""
@@ -254,12 +271,12 @@ class TiledCovariance:
 
 
 class _Work:
-    """Work space for up to ``capacity`` right-hand sides."""
+    """Work space for up to ``capacity`` right-hand sides and ``threads`` threads."""
 
-    def __init__(self, capacity: int, plan: _Plan, dtype: np.dtype):
+    def __init__(self, capacity: int, plan: _Plan, dtype: np.dtype, threads: int = 1):
         T = kernels.ROW_BYTES // dtype.itemsize
         n_c, n_g = len(plan.chunks), len(plan.segments)
-        self.capacity = capacity
+        self.capacity, self.threads = capacity, threads
         self._shapes = (
             ((len(plan.rows),), (T,), dtype),  # X: H in tiles
             ((plan.n_sums,), (T,), np.float64),  # sums of the chunks
@@ -267,6 +284,8 @@ class _Work:
         )
         self._flat = [_aligned((int(np.prod(a + b)) * capacity,), kind) for a, b, kind in self._shapes]
         self.turned = _aligned((n_c, T, PENDING), dtype)  # U of one tile row, transposed
+        # what a segment's own tiles add to K
+        self.Y = _aligned((threads, TILES_PER_SEGMENT, max(1, min(capacity, PANEL)), T), dtype)
 
     def views(self, m: int) -> tuple[np.ndarray, ...]:
         """X, sums, Z_parts for m right-hand sides."""
@@ -277,7 +296,8 @@ class _Work:
 
     @property
     def nbytes(self) -> int:
-        return sum(flat.nbytes for flat in self._flat) + self.turned.nbytes
+        arrays = [*self._flat, self.turned, self.Y]
+        return sum(array.nbytes for array in arrays)
 
 
 class CoupledTiledCovariance(Windows, TiledCovariance):
@@ -287,13 +307,12 @@ class CoupledTiledCovariance(Windows, TiledCovariance):
     def window(self) -> tuple[np.ndarray, float]:
         """U (k, N), float64, and s."""
         t, j = self._tile_of_weight()
-        return self._pending[t, : self._n_pending, j].T.astype(np.float64), self._scale
+        return self._columns[t, :, j].T.astype(np.float64), self._scale
 
     @window.setter
     def window(self, U_and_scale: tuple[np.ndarray, float]) -> None:
         U_kw, self._scale = U_and_scale
-        rows = self._plan.rows
-        kernels.pack(self._pending, 0, np.ascontiguousarray(U_kw), 1.0, rows, 0, len(rows))
+        kernels.append(self._pending, 0, np.ascontiguousarray(U_kw), 1.0, self._plan.rows)
         self._n_pending = len(U_kw)
 
 
@@ -303,7 +322,7 @@ def _make_plan(blocks: Blocks, T: int, coupled: bool = False) -> _Plan:
     for l, w in enumerate(blocks):
         first = len(rows)
         for start in range(w.start, w.stop, T):
-            rows.append((n_tiles, first, start, min(start + T, w.stop)))
+            rows.append((n_tiles, first, start, min(start + T, w.stop), w.stop - w.start <= T))
             n_tiles += len(rows) - first
         for t in range(first, len(rows), TILES_PER_SEGMENT):
             segments.append((t, min(t + TILES_PER_SEGMENT, len(rows)), 0 if coupled else l))

@@ -247,12 +247,8 @@ class NumbaEngine:
     def _weight_gradient(self, par, env, fwd, E_bar_i, v_pc):
         nets, table = self._fitting, fwd.table
         E_bar_i = np.ascontiguousarray(E_bar_i, dtype=float)
-        feels_i = E_bar_i != 0.0
         moves = len(v_pc) > 0
-        if moves:
-            feels_i[env.i_p[(v_pc != 0.0).any(axis=1)]] = True
-        source = np.nonzero(feels_i[env.order_r])[0]
-        atoms, first_t = env.order_r[source], np.searchsorted(source, env.first_t)
+        source, atoms, first_t, blocks = self._touched(env, E_bar_i, v_pc)
         n, shape = len(atoms), fwd.T_ikm.shape
         still = (shape, (0, *shape[1:]), (0, *shape[1:]), (0, 4))
         T_bar_ikm, T_dot_ikm, T_dot_bar_ikm, S_dot_tk = self._store.several(
@@ -262,13 +258,24 @@ class NumbaEngine:
         work = (6 if moves else 3) * (multiplications(nets, n) + self._products(table.nodes) // 2)
         self._team.run(
             grad.weight_gradient, work, self._space(nets, table.nodes.most), nets,
-            cpu_network.row_blocks(first_t), first_t, atoms, source,
+            blocks, first_t, atoms, source,
             self._count(max(n, len(table.sums.G_rm))), par.weights, fwd.cache, table.pairs, table.sums, v_pc,
             self._M, self._axis, self._scale, E_bar_i, fwd.T_ikm, T_dot_ikm, S_dot_tk,
             self._new_adjoints(nets, n, moves), T_bar_ikm, T_dot_bar_ikm, *self._for_embedding(table, n),
             gradient,
         )  # fmt: skip
         return gradient
+
+    def _touched(self, env: FusedEnvironment, E_bar_i, v_pc):
+        """Rows of atoms with an Ē or a pair that moves, these atoms, where each type's begin, and blocks."""
+        feels_i = E_bar_i != 0.0
+        if len(v_pc) and not feels_i.all():
+            feels_i[env.i_p[v_pc.any(axis=1)]] = True
+        if feels_i.all():
+            return self._count(env.n_atoms)[: env.n_atoms], env.order_r, env.first_t, env.blocks
+        source = np.nonzero(feels_i[env.order_r])[0]
+        first_t = np.searchsorted(source, env.first_t)
+        return source, env.order_r[source], first_t, cpu_network.row_blocks(first_t)
 
     def _for_embedding(self, table: Table, n_atoms: int):
         """What the way back through the embedding nets takes."""

@@ -39,7 +39,7 @@ from kalmandp.engines.cuda_plan import NARROW, PENDING, Plan, make_plan, panels,
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.coupled import Windows
-from kalmandp.kalman.covariance import stored
+from kalmandp.kalman.covariance import Gain, gain, stored
 
 #: Threads of a sum over segments, or over the weights of a block.
 PARTS = 128
@@ -168,6 +168,10 @@ class CudaCovariance:
         m, N = K_qw.shape
         self._functions.whiten(blocks_for(N), THREADS, K_qw, self.device.xp.ascontiguousarray(C_qq), m, N)
         return K_qw
+
+    def gain(self, K_qw: Any, C_qq: np.ndarray, z_q: np.ndarray, weights: Any) -> Gain:
+        """Return G = C⁻¹K, and the weights that Algorithm 1, l. 12, goes to; K is overwritten."""
+        return gain(self.whiten(K_qw, self.device.xp.asarray(C_qq)), z_q, weights)
 
     def downdate(self, G_qw: Any, lam: float) -> None:
         """P ← (P − GᵀG)/λ: G joins the pending columns, which are folded in when they are full."""

@@ -26,7 +26,7 @@ from kalmandp.errors import FilterError, require
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.coupled import CoupledCovariance, move
 from kalmandp.kalman.covariance import DenseCovariance
-from kalmandp.kalman.filter import RLEKF, UpdateInfo
+from kalmandp.kalman.filter import RLEKF, UpdateInfo, check_finite
 
 #: What ``status`` of filter.cu says.
 FAILURES = {
@@ -92,6 +92,7 @@ class CudaRLEKF(RLEKF):
         self._require_whole()
         self.settle()
         H_qw, error_q, R_qq = self._measurement(H, error, noise)
+        check_finite("H", H_qw, self.device.xp)
         projected = None
         if accept is not None:
             projected = self.covariance.project(H_qw)

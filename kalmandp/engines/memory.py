@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import accumulate
 from math import prod
 from typing import Any
@@ -40,14 +41,9 @@ class Store:
 
     def several(self, *shapes: tuple[int, ...]) -> list[np.ndarray]:
         """Arrays of float64 that lie in one memory, each beginning on a line of cache: one loan, not many."""
-        counts = [prod(shape) for shape in shapes]
-        ends = list(accumulate(-(-count // LINE) * LINE for count in counts))
-        whole = self.empty((ends[-1],))
-        starts = [0, *ends[:-1]]
-        return [
-            whole[start : start + count].reshape(shape)
-            for start, count, shape in zip(starts, counts, shapes, strict=True)
-        ]
+        size, places = _side_by_side(shapes)
+        whole = self.empty((size,))
+        return [whole[a:b].reshape(shape) for (a, b), shape in zip(places, shapes, strict=True)]
 
     def zeros(self, shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
         """An array of zeros."""
@@ -70,6 +66,14 @@ class _Loan:
 
     def __del__(self) -> None:
         self._store._take_back(self._memory)
+
+
+@lru_cache(maxsize=256)
+def _side_by_side(shapes: tuple[tuple[int, ...], ...]) -> tuple[int, list[tuple[int, int]]]:
+    """Numbers that arrays of these shapes take, and where each lies, beginning on lines of cache."""
+    counts = [prod(shape) for shape in shapes]
+    ends = list(accumulate(-(-count // LINE) * LINE for count in counts))
+    return ends[-1], [(a, a + n) for a, n in zip([0, *ends[:-1]], counts, strict=True)]
 
 
 def _aligned(n_bytes: int) -> np.ndarray:

@@ -89,6 +89,23 @@ def add_to(typingctx, array, start, value):
 
 
 @intrinsic
+def fetch(typingctx, array, start):
+    """Ask for the line of cache that array[start] is in: it will be read soon. Nothing waits for it."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        address = builder.bitcast(builder.gep(data, [args[1]]), byte)
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag]), "llvm.prefetch.p0i8"
+        )
+        builder.call(function, [address, flag(0), flag(2), flag(1)])  # to read, into the larger caches, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
+@intrinsic
 def zeros(typingctx, array):
     """A vector of zeros of the array's type."""
     vector = Vector(array.dtype)

@@ -27,7 +27,7 @@ import numpy as np
 from kalmandp.arrays import namespace, to_numpy
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
-from kalmandp.kalman.covariance import DenseCovariance, stored
+from kalmandp.kalman.covariance import DenseCovariance, Gain, stored
 
 #: Numbers measured before P is cut to its blocks. With 32 forces were some percent worse. With 128 they were up
 #: to a tenth better after as many updates, and no better after as much time: U is read whole by every update.
@@ -102,6 +102,10 @@ class CoupledCovariance:
     def whiten(self, K_qw: Any, C_qq: Any) -> Any:
         """Return G = C⁻¹K, so that K S⁻¹ Kᵀ = GᵀG."""
         return self.A.whiten(K_qw, C_qq)
+
+    def gain(self, K_qw: Any, C_qq: np.ndarray, z_q: np.ndarray, weights: Any) -> Gain:
+        """Return G = C⁻¹K, and the weights that Algorithm 1, l. 12, goes to."""
+        return self.A.gain(K_qw, C_qq, z_q, weights)
 
     def downdate(self, G_qw: Any, lam: float) -> None:
         """P ← (P − GᵀG)/λ, all of it: s(A − UᵀU) − GᵀG = s(A − UᵀU − GᵀG/s), then s ← s/λ."""

@@ -5,13 +5,37 @@ Letters of array names: w weight, q measurement, l block.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from kalmandp.arrays import namespace, to_numpy
 from kalmandp.errors import InputError, require
 from kalmandp.kalman.blocks import Blocks
+
+
+class Gain(NamedTuple):
+    """What an update does to the weights, and what it takes from P.
+
+    G_qw : (m, N), G = C⁻¹K for S = CCᵀ
+    weights : (N,) the new weights, w + Gᵀz
+    step_square : |Gᵀz|², the squared length of the step
+    gain_square : Σ G², the trace of K S⁻¹ Kᵀ
+    """
+
+    G_qw: Any
+    weights: Any
+    step_square: float
+    gain_square: float
+
+
+def gain(G_qw: Any, z_q: np.ndarray, weights: Any) -> Gain:
+    """Algorithm 1, l. 12, for G that is whitened already; ``z_q`` (m,) is C⁻¹ error."""
+    xp = namespace(G_qw)
+    # l. 12:  w_l ← w_l + K_l S⁻¹ error = w_l + G_lᵀz
+    step_w = xp.einsum("q,qw->w", xp.asarray(z_q), G_qw)
+    square = float(xp.sum(step_w * step_w))
+    return Gain(G_qw, weights + step_w, square, float(xp.einsum("qw,qw->", G_qw, G_qw)))
 
 
 class Covariance(Protocol):
@@ -27,6 +51,8 @@ class Covariance(Protocol):
     def project(self, H_qw: Any) -> tuple[Any, Any]: ...
 
     def whiten(self, K_qw: Any, C_qq: Any) -> Any: ...
+
+    def gain(self, K_qw: Any, C_qq: np.ndarray, z_q: np.ndarray, weights: Any) -> Gain: ...
 
     def downdate(self, G_qw: Any, lam: float) -> None: ...
 
@@ -86,6 +112,10 @@ class DenseCovariance:
             return K_qw / C_qq[0, 0]
         xp = namespace(K_qw)
         return xp.linalg.solve(C_qq, K_qw)
+
+    def gain(self, K_qw: Any, C_qq: np.ndarray, z_q: np.ndarray, weights: Any) -> Gain:
+        """Return G = C⁻¹K, and the weights that Algorithm 1, l. 12, goes to. May overwrite K."""
+        return gain(self.whiten(K_qw, namespace(K_qw).asarray(C_qq)), z_q, weights)
 
     def downdate(self, G_qw: Any, lam: float) -> None:
         """Algorithm 1, l. 11: ``P_l ← (P_l − K_l S⁻¹ K_lᵀ)/λ = (P_l − G_lᵀ G_l)/λ``."""

@@ -166,30 +166,30 @@ class RLEKF:
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
             # l. 10:  K_l = P_l H_lᵀ
             K_qw, HPH_qq = self.covariance.project(H_qw)
+            if not bool(xp.isfinite(HPH_qq).all()):
+                check_finite("H", H_qw, xp)  # every number of H is in H P Hᵀ: it need not be looked at else
             # l. 8:  S = λ R + Σ_l H_l P_l H_lᵀ
             # S = C Cᵀ,  z = C⁻¹ error,  G = C⁻¹ K:  K S⁻¹ error = Gᵀz,  K S⁻¹ Kᵀ = GᵀG
             S_qq, C_qq, z_q, nis = self._innovation(HPH_qq, error_q, R_qq)
             if accept is not None and not accept(error_q, S_qq):
                 return UpdateInfo(S_qq, nis, 0.0, 0.0, self.lam, accepted=False)
-            G_qw = self.covariance.whiten(K_qw, xp.asarray(C_qq))
             # l. 12:  w_l ← w_l + K_l S⁻¹ error
-            step_w = xp.einsum("q,qw->w", xp.asarray(z_q), G_qw)
-            weights = self.weights + step_w
-        if not bool(xp.isfinite(weights).all()):
+            gain = self.covariance.gain(K_qw, C_qq, z_q, self.weights)
+        if not bool(xp.isfinite(gain.weights).all()):
             raise FilterError("the step of the weights is not finite; the filter is unchanged")
         info = UpdateInfo(
             innovation_variance=S_qq,
             nis=nis,
-            step_norm=sqrt(float(xp.sum(step_w * step_w))),
-            gain_norm=sqrt(float(xp.einsum("qw,qw->", G_qw, G_qw))),
+            step_norm=sqrt(gain.step_square),
+            gain_norm=sqrt(gain.gain_square),
             lam=self.lam,
         )
         self._whole = False
         # l. 11:  P_l ← (P_l − K_l S⁻¹ K_lᵀ)/λ, and P ← P + q I if asked for
-        self.covariance.downdate(G_qw, self.lam)
+        self.covariance.downdate(gain.G_qw, self.lam)
         if self.process_noise:
             self.covariance.inflate(self.process_noise)
-        self.weights[...] = weights
+        self.weights[...] = gain.weights
         # l. 14:  λ ← ν λ + 1 − ν
         self.lam = self.nu * self.lam + 1 - self.nu
         self.updates += 1
@@ -279,7 +279,10 @@ class RLEKF:
         return self
 
     def _measurement(self, H: Any, error: Any, noise: Any) -> tuple[Any, np.ndarray, np.ndarray]:
-        """Check a measurement; return H (m, N), error (m,), R (m, m), the last two in NumPy."""
+        """Check a measurement; return H (m, N), error (m,), R (m, m), the last two in NumPy.
+
+        Whether H is finite is left to who projects it.
+        """
         xp = namespace(self.weights)
         N = len(self.weights)
         H_qw = xp.atleast_2d(_floats(xp, "H", H))
@@ -291,8 +294,8 @@ class RLEKF:
         require(error_q.shape == (m,), "error's shape", np.shape(error), f"({m},) as H has {m} rows")
         wanted = f"() or ({m},) or ({m}, {m}) as H has {m} rows"
         require(R.shape in ((), (m,), (m, m)), "noise's shape", R.shape, wanted)
-        for name, array, module in (("H", H_qw, xp), ("error", error_q, np), ("noise", R, np)):
-            _finite(name, array, module)
+        check_finite("error", error_q, np)
+        check_finite("noise", R, np)
         variances = np.diagonal(R) if R.ndim == 2 else R
         require(bool((variances >= 0).all()), "the smallest noise", variances.min(), "a variance ≥ 0")
         if R.ndim == 2:
@@ -403,7 +406,8 @@ def _floats(xp: Any, name: str, value: Any) -> Any:
         raise InputError(f"{name} is {type(value).__name__}; expected an array of numbers") from error
 
 
-def _finite(name: str, array: Any, xp: Any) -> None:
+def check_finite(name: str, array: Any, xp: Any) -> None:
+    """Raise FilterError where ``array`` of the module ``xp`` has a number that is not finite; say where."""
     finite = xp.isfinite(array)
     if not bool(finite.all()):
         at = tuple(int(i) for i in np.argwhere(~to_numpy(finite))[0])

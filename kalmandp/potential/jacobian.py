@@ -38,7 +38,8 @@ from kalmandp.potential.model import Forward, Parameters, descriptor_adjoint
 
 def force_direction(env: Environment, c_ic):
     """v_p = c_i − c_j, the motion of pair vectors for which Ė = c·F."""
-    return c_ic[env.i_p] - c_ic[env.j_p]
+    xp = namespace(c_ic)
+    return xp.take(c_ic, env.i_p, axis=0) - xp.take(c_ic, env.j_p, axis=0)
 
 
 def virial_direction(env: Environment, C_fdc):
