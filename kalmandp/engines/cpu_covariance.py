@@ -14,14 +14,13 @@ Letters: t tile of w (T weights, the last of a block padded with zeros); T, k, q
 from __future__ import annotations
 
 from functools import cached_property
-from itertools import pairwise
 from math import sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kalmandp.arrays import namespace
-from kalmandp.engines import cpu_covariance_kernels as kernels
+from kalmandp.engines import cpu_gain, cpu_pending, cpu_plan, cpu_tiles
 from kalmandp.engines.memory import Store
 from kalmandp.engines.threads import Team
 from kalmandp.errors import require
@@ -34,24 +33,6 @@ from kalmandp.kalman.covariance import DenseCovariance, Gain, stored
 PENDING = WINDOW
 #: Right-hand sides that go through P together; more go in panels, to keep the accumulators small.
 PANEL = 16
-#: Tasks that a pass over P is cut into: a constant, so that sums do not depend on the machine.
-CHUNKS = 64
-TILES_PER_CHUNK = 16
-TILES_PER_SEGMENT = 16
-
-
-class _Plan(NamedTuple):
-    """Where everything lies, for one partition and one tile size; int64 tables of the kernels."""
-
-    rows: np.ndarray
-    chunks: np.ndarray
-    touched: np.ndarray
-    segments: np.ndarray
-    block_segments: np.ndarray
-    n_tiles: int
-    n_sums: int
-
-
 class TiledCovariance:
     """P as halves in tiles with pending columns; same methods and meaning as `DenseCovariance`.
 
@@ -81,8 +62,8 @@ class TiledCovariance:
     def _make(self, blocks: Blocks, dtype: Any) -> None:
         self.blocks = blocks
         self.dtype = np.dtype(dtype)
-        self._T = kernels.ROW_BYTES // self.dtype.itemsize
-        self._plan = _make_plan(blocks, self._T, self.coupled)
+        self._T = cpu_plan.ROW_BYTES // self.dtype.itemsize
+        self._plan = cpu_plan.make_plan(blocks, self._T, self.coupled)
         T, n_t = self._T, len(self._plan.rows)
         self._tiles = _aligned((self._plan.n_tiles, T, T), self.dtype)
         self._pending = _aligned((PENDING, n_t, T), self.dtype)
@@ -94,10 +75,10 @@ class TiledCovariance:
     @staticmethod
     def needs(blocks: Blocks, dtype: Any = "float64") -> int:
         """Bytes of the tiles and the pending columns, before any of them is allocated."""
-        T = kernels.ROW_BYTES // np.dtype(dtype).itemsize
+        T = cpu_plan.ROW_BYTES // np.dtype(dtype).itemsize
         rows_l = [-(-n // T) for n in blocks.sizes]
         tiles = sum(k * (k + 1) // 2 for k in rows_l)
-        return (tiles * T + sum(rows_l) * PENDING) * kernels.ROW_BYTES
+        return (tiles * T + sum(rows_l) * PENDING) * cpu_plan.ROW_BYTES
 
     def project(self, H_qw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return K = P Hᵀ as rows (m, N), and H P Hᵀ (m, m)."""
@@ -110,8 +91,8 @@ class TiledCovariance:
             self._project_panel(H_qw[q], K_qw[q])
         if m == 1:
             return K_qw, np.sum(H_qw * K_qw).reshape(1, 1)
-        parts = np.empty((CHUNKS, m, m))
-        self._team.run(kernels.gram, m * H_qw.size, H_qw, K_qw, parts)
+        parts = np.empty((cpu_plan.CHUNKS, m, m))
+        self._team.run(cpu_gain.gram, m * H_qw.size, H_qw, K_qw, parts)
         return K_qw, parts.sum(axis=0)
 
     def _project_panel(self, H_qw: np.ndarray, K_qw: np.ndarray) -> None:
@@ -120,14 +101,14 @@ class TiledCovariance:
         if self._work.capacity < m or self._work.threads < self._team.size:
             self._work = _Work(m, plan, self.dtype, self._team.size)
         X, sums, Z_parts = self._work.views(m)
-        kernels.pack(X, H_qw, plan.rows)
+        cpu_tiles.pack(X, H_qw, plan.rows)
         run, tables = self._team.run, (plan.segments, plan.block_segments)
-        run(kernels.multiply_tiles, m * self._tiles.size, self._tiles, plan.rows, plan.chunks, X, sums)
+        run(cpu_tiles.multiply_tiles, m * self._tiles.size, self._tiles, plan.rows, plan.chunks, X, sums)
         work = m * n_k * len(plan.rows) * self._T
         if n_k:
-            run(kernels.multiply_pending, work, self._pending, n_k, *tables, X, Z_parts)
+            run(cpu_pending.multiply_pending, work, self._pending, n_k, *tables, X, Z_parts)
         run(
-            kernels.gather, work + K_qw.size, self._pending, n_k, self._scale, plan.rows, plan.chunks,
+            cpu_pending.gather, work + K_qw.size, self._pending, n_k, self._scale, plan.rows, plan.chunks,
             plan.touched, *tables, sums, Z_parts, self._work.Y, K_qw,
         )  # fmt: skip
 
@@ -136,14 +117,14 @@ class TiledCovariance:
         if len(K_qw) == 1:
             K_qw /= C_qq[0, 0]
         else:
-            self._team.run(kernels.whiten, len(K_qw) * K_qw.size, K_qw, C_qq)
+            self._team.run(cpu_gain.whiten, len(K_qw) * K_qw.size, K_qw, C_qq)
         return K_qw
 
     def gain(self, K_qw: np.ndarray, C_qq: np.ndarray, z_q: np.ndarray, weights: np.ndarray) -> Gain:
         """Return G = C⁻¹K, and the weights that Algorithm 1, l. 12, goes to; K is overwritten."""
         new = self._store.empty(weights.shape)
-        parts = np.empty((-(-len(weights) // kernels.PIECE), 2))
-        self._team.run(kernels.gain, (2 + len(K_qw)) * K_qw.size, K_qw, C_qq, z_q, weights, new, parts)
+        parts = np.empty((-(-len(weights) // cpu_gain.PIECE), 2))
+        self._team.run(cpu_gain.gain, (2 + len(K_qw)) * K_qw.size, K_qw, C_qq, z_q, weights, new, parts)
         step_square, gain_square = parts.sum(axis=0).tolist()
         return Gain(K_qw, new, step_square, gain_square)
 
@@ -156,7 +137,7 @@ class TiledCovariance:
             rows = G_qw[done : done + PENDING - self._n_pending]
             # s(A − UᵀU) − GᵀG = s(A − UᵀU − GᵀG/s)
             factor = 1 / sqrt(self._scale)
-            kernels.append(self._pending, self._n_pending, rows, factor, plan.rows)
+            cpu_pending.append(self._pending, self._n_pending, rows, factor, plan.rows)
             self._n_pending += len(rows)
             done += len(rows)
         self._scale /= lam
@@ -164,7 +145,7 @@ class TiledCovariance:
     def fold(self) -> None:
         """A ← s(A − UᵀU), s ← 1, and no pending columns. P stays what it is, to rounding."""
         self._team.run(
-            kernels.fold, self._n_pending * self._tiles.size, self._tiles, self._pending, self._n_pending,
+            cpu_pending.fold, self._n_pending * self._tiles.size, self._tiles, self._pending, self._n_pending,
             self._scale, self._plan.rows, self._plan.chunks, self._work.turned,
         )  # fmt: skip
         self._n_pending = 0
@@ -257,24 +238,24 @@ class TiledCovariance:
         """Slices of rows and columns, and the tiles there (columns first), of each tile row of block l."""
         T, first = self._T, self._first_tile(l)
         for i in range(-(-self.blocks.sizes[l] // T)):
-            start = self._plan.rows[first + i, kernels.TILE]
+            start = self._plan.rows[first + i, cpu_plan.TILE]
             yield slice(i * T, i * T + T), slice(0, i * T + T), self._tiles[start : start + i + 1]
 
     def _diagonal_tiles(self) -> np.ndarray:
         rows = self._plan.rows
-        return rows[:, kernels.TILE] + np.arange(len(rows)) - rows[:, kernels.FIRST]
+        return rows[:, cpu_plan.TILE] + np.arange(len(rows)) - rows[:, cpu_plan.FIRST]
 
     def _tile_of_weight(self) -> tuple[np.ndarray, np.ndarray]:
         rows = self._plan.rows
-        t = np.repeat(np.arange(len(rows)), rows[:, kernels.W1] - rows[:, kernels.W0])
-        return t, np.arange(len(t)) - rows[t, kernels.W0]
+        t = np.repeat(np.arange(len(rows)), rows[:, cpu_plan.W1] - rows[:, cpu_plan.W0])
+        return t, np.arange(len(t)) - rows[t, cpu_plan.W0]
 
 
 class _Work:
     """Work space for up to ``capacity`` right-hand sides and ``threads`` threads."""
 
-    def __init__(self, capacity: int, plan: _Plan, dtype: np.dtype, threads: int = 1):
-        T = kernels.ROW_BYTES // dtype.itemsize
+    def __init__(self, capacity: int, plan: cpu_plan.Plan, dtype: np.dtype, threads: int = 1):
+        T = cpu_plan.ROW_BYTES // dtype.itemsize
         n_c, n_g = len(plan.chunks), len(plan.segments)
         self.capacity, self.threads = capacity, threads
         self._shapes = (
@@ -285,7 +266,7 @@ class _Work:
         self._flat = [_aligned((int(np.prod(a + b)) * capacity,), kind) for a, b, kind in self._shapes]
         self.turned = _aligned((n_c, T, PENDING), dtype)  # U of one tile row, transposed
         # what a segment's own tiles add to K
-        self.Y = _aligned((threads, TILES_PER_SEGMENT, max(1, min(capacity, PANEL)), T), dtype)
+        self.Y = _aligned((threads, cpu_plan.TILES_PER_SEGMENT, max(1, min(capacity, PANEL)), T), dtype)
 
     def views(self, m: int) -> tuple[np.ndarray, ...]:
         """X, sums, Z_parts for m right-hand sides."""
@@ -312,41 +293,8 @@ class CoupledTiledCovariance(Windows, TiledCovariance):
     @window.setter
     def window(self, U_and_scale: tuple[np.ndarray, float]) -> None:
         U_kw, self._scale = U_and_scale
-        kernels.append(self._pending, 0, np.ascontiguousarray(U_kw), 1.0, self._plan.rows)
+        cpu_pending.append(self._pending, 0, np.ascontiguousarray(U_kw), 1.0, self._plan.rows)
         self._n_pending = len(U_kw)
-
-
-def _make_plan(blocks: Blocks, T: int, coupled: bool = False) -> _Plan:
-    """``coupled``: U H is the sum over all weights, as if all segments were of one block."""
-    rows, segments, n_tiles = [], [], 0
-    for l, w in enumerate(blocks):
-        first = len(rows)
-        for start in range(w.start, w.stop, T):
-            rows.append((n_tiles, first, start, min(start + T, w.stop), w.stop - w.start <= T))
-            n_tiles += len(rows) - first
-        for t in range(first, len(rows), TILES_PER_SEGMENT):
-            segments.append((t, min(t + TILES_PER_SEGMENT, len(rows)), 0 if coupled else l))
-    rows = np.array(rows, dtype=np.int64)
-    chunks, n_sums = _make_chunks(rows, n_tiles)
-    chunk_of_row = np.searchsorted(chunks[:, kernels.R1], np.arange(len(rows)), side="right")
-    last_row = np.searchsorted(rows[:, kernels.FIRST], rows[:, kernels.FIRST], side="right") - 1
-    touched = np.stack([chunk_of_row, chunk_of_row[last_row]], axis=1)
-    segments = np.array(segments, dtype=np.int64)
-    block_segments = np.searchsorted(segments[:, kernels.BLOCK], np.arange(segments[-1, kernels.BLOCK] + 2))
-    return _Plan(rows, chunks, touched, segments, block_segments, n_tiles, n_sums)
-
-
-def _make_chunks(rows: np.ndarray, n_tiles: int) -> tuple[np.ndarray, int]:
-    """Cut the tile rows into chunks of nearly equal numbers of tiles."""
-    n_chunks = max(1, min(CHUNKS, n_tiles // TILES_PER_CHUNK))
-    targets = np.arange(1, n_chunks) * (n_tiles / n_chunks)
-    bounds = np.unique([0, *np.searchsorted(rows[:, kernels.TILE], targets), len(rows)])
-    chunks, place = [], 0
-    for start, stop in pairwise(bounds.tolist()):
-        low = rows[start, kernels.FIRST]
-        chunks.append((start, stop, low, place))
-        place += stop - low + 1  # one more, for what is not wanted
-    return np.array(chunks, dtype=np.int64), int(place)
 
 
 def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

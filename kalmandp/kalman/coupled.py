@@ -29,8 +29,8 @@ from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.covariance import DenseCovariance, Gain, stored
 
-#: Numbers measured before P is cut to its blocks. With 32 forces were some percent worse. With 128 they were up
-#: to a tenth better after as many updates, and no better after as much time: U is read whole by every update.
+#: Numbers measured before P is cut to its blocks. With 32 forces were some percent worse. With 128 they were
+#: up to a tenth better after as many updates, and no better after as much time: U is read by every update.
 WINDOW = 64
 
 

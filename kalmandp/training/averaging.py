@@ -30,7 +30,7 @@ BIAS_FRAMES = 32
 
 
 class WeightAverage:
-    """w̄ of a run.
+    """Averaged weights: w̄ of a run.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from filter_checks import random_updates
 from numpy.testing import assert_allclose
 from textbook import bits, dense_covariance
 
-from kalmandp.engines import COVARIANCES, cpu_covariance, find, threads
+from kalmandp.engines import COVARIANCES, cpu_covariance, cpu_plan, find, threads
 from kalmandp.engines.cpu_covariance import TiledCovariance, covariance_cases
 from kalmandp.engines.cuda_covariance import CoupledCudaCovariance, CudaCovariance
 from kalmandp.errors import InputError
@@ -200,7 +200,7 @@ def test_memory_of_the_papers_network():
         halves = covariance_memory(blocks, dtype).halves
         itemsize = np.dtype(dtype).itemsize
         T = 256 // itemsize
-        plan = cpu_covariance._make_plan(blocks, T)
+        plan = cpu_plan.make_plan(blocks, T)
         tiles = plan.n_tiles * T * T * itemsize
         assert tiles < 1.02 * halves
         pending = len(plan.rows) * cpu_covariance.PENDING * T * itemsize
