@@ -110,7 +110,7 @@ class KalmanChoices:
 #: By name: our own, the paper's Algorithm 1 and 2, and the public codes.
 PRESETS = {
     "default": KalmanChoices(
-        p0=1.0, lam=0.999, nu=0.999, partition="RLEKF", block_size=32, measurement="paired", n_groups=2,
+        p0=1.0, lam=0.999, nu=0.999, partition="RLEKF", block_size=128, measurement="paired", n_groups=2,
         group_size=None, norm="l2", noise=PhysicalNoise(sigma_e=0.001, sigma_f=0.03, sigma_w=0.005),
         coupled=True, adapt=0.5, averaging=0.1,
     ),
