@@ -96,6 +96,8 @@ def limit_of(stage: str, times: Measured, n_atoms: int) -> float | None:
         reads, passes = 1.0, 0.0
     elif "signed" in stage:
         reads, passes = 5, net(energies, by_weights) + 4 * net(energies, pair_gradient, along)
+    elif stage.startswith(stages.DEFAULT):
+        reads, passes = 2, 2 * net(energies, pair_gradient, by_weights, along)
     elif "paired" in stage:
         reads, passes = 4, 4 * net(energies, pair_gradient, by_weights, along)
     elif "joint" in stage:

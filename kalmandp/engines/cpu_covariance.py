@@ -29,10 +29,12 @@ from kalmandp.kalman.coupled import WINDOW, CoupledCovariance, Windows
 from kalmandp.kalman.covariance import DenseCovariance, Gain, stored
 
 #: Columns of U before they are folded in, a multiple of four. A fold reads and writes A once, and every
-#: update reads U twice: 32 columns measured fastest (16: +50 %, 64: +10 %), a window of 64 learns better.
+#: update reads U twice; how many there are is decided by what is learnt (`kalman.coupled`).
 PENDING = WINDOW
 #: Right-hand sides that go through P together; more go in panels, to keep the accumulators small.
 PANEL = 16
+
+
 class TiledCovariance:
     """P as halves in tiles with pending columns; same methods and meaning as `DenseCovariance`.
 

@@ -30,7 +30,7 @@ T0, T1, BLOCK = range(3)
 
 
 class Plan(NamedTuple):
-    """Where everything lies, for one partition and one tile size; int64 tables of the """
+    """Where everything lies, for one partition and one tile size; int64 tables of the kernels."""
 
     rows: np.ndarray
     chunks: np.ndarray

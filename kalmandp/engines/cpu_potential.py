@@ -135,7 +135,7 @@ class NumbaEngine:
         """Run each embedding net on the nodes of a grid, and on its empty slots.
 
         The grid's step is the largest of h, h/2, h/4, … whose table has an estimated error below
-        `table.CPU_TOLERANCE` (`table_step`).
+        `table.CPU_TOLERANCE` (`table_step`; for nets too sharp for the smallest step, `table_step.AT_WORST`).
         """
         top = self.grid = self.grid.covering(env.low, env.high)
         self._halvings, values, error = find_step(

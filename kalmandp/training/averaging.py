@@ -10,8 +10,12 @@ so that update k counts as k^(1/s − 1), nearly: w̄ is a mean over about the l
 long it is. The filter (or Adam) never sees w̄: it goes on from its own weights.
 
 A mean of weights has nearly the mean forces, but an energy is a sum of large terms that cancel: what the
-curvature of the nets leaves of the mean is mostly the same for all frames. The energy bias is therefore
-fitted anew, to some training frames, as `potential.adapting` does it for other data.
+curvature of the nets leaves of the mean is mostly one constant for all atoms. The last bias of the fitting
+nets takes it away::
+
+    b ← b + δ,    δ = ⟨(E_f − E(frame f))/N_f⟩        over some training frames f of N_f atoms
+
+so that the energy bias of the types stays what it is.
 """
 
 from __future__ import annotations
@@ -21,12 +25,12 @@ from typing import Any
 import numpy as np
 
 from kalmandp.arrays import namespace, to_numpy
+from kalmandp.errors import require
 from kalmandp.potential.potential import Potential
-from kalmandp.potential.statistics import energy_bias
 from kalmandp.training.measurements import make_sample, predict
 
-#: Training frames, evenly spaced, that the energy bias is fitted to.
-BIAS_FRAMES = 32
+#: Training frames, evenly spaced, that δ is taken from.
+SHIFT_FRAMES = 32
 
 
 class WeightAverage:
@@ -53,24 +57,34 @@ class WeightAverage:
         """w̄ (N,), of NumPy."""
         return to_numpy(self._mean_w)
 
+    def mark(self) -> tuple[Any, int]:
+        """What `put_back` takes: w̄, a copy, and t."""
+        return self._mean_w.copy(), self.updates
+
+    def put_back(self, mark: tuple[Any, int]) -> None:
+        """Forget what was added since `mark`."""
+        self._mean_w, self.updates = mark
+
     def state(self) -> dict:
         """w̄ and t for a checkpoint."""
         return {"average": self.weights, "averaged": self.updates}
 
     def restore(self, state: dict, weights: Any) -> None:
         """Go on from what `state` returned; from ``weights`` where there was no average."""
+        mean_w = state.get("average", weights)
+        require(np.shape(mean_w) == weights.shape, "the average stored", np.shape(mean_w), weights.shape)
         self.updates = int(state.get("averaged", 0))
-        self._mean_w = namespace(weights).array(state.get("average", weights), dtype="float64")
+        self._mean_w = namespace(weights).array(mean_w, dtype="float64")
 
 
 def averaged(potential: Potential, weights, frames, device: Any = "cpu") -> Potential:
-    """The potential with averaged weights, and its energy bias fitted to ``frames``.
+    """The potential with averaged weights, its energies shifted by δ per atom, which fits ``frames``.
 
     Parameters
     ----------
     potential : Potential, which stays as it is
     weights : w̄ (N,)
-    frames : pairs of a Frame and its Pairs, or None to have them found; without an energy it is passed over
+    frames : pairs of a Frame and its Pairs, or None to have them found; one without an energy is passed over
     device : where the potential computes
 
     Returns
@@ -80,15 +94,17 @@ def averaged(potential: Potential, weights, frames, device: Any = "cpu") -> Pote
     """
     new = potential.with_engine(potential.engine.name, device)
     new.weights = weights
-    frames = list(frames)
-    pairs_of = {id(frame): pairs for frame, pairs in frames}
-
-    def energy(frame) -> float:
-        pairs = pairs_of[id(frame)]
+    off = []
+    for frame, pairs in frames:
+        if frame.energy is None:
+            continue
         sample = make_sample(new, [frame], None if pairs is None else [pairs])
-        return float(to_numpy(predict(new, sample, forces=False).E_f)[0])
-
-    new.bias_atom_e = new.bias_atom_e + energy_bias(
-        [frame for frame, _ in frames], new.type_map, predicted=energy
-    )
+        E = float(to_numpy(predict(new, sample, forces=False).E_f)[0])
+        off.append((frame.energy - E) / len(frame))
+    if off:
+        shifted_w = np.array(weights)
+        for t in range(len(new.type_map)):
+            # b ← b + δ
+            new.layout.fitting(shifted_w, t)[-1].b[...] += np.mean(off)
+        new.weights = shifted_w
     return new

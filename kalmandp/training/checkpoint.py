@@ -2,11 +2,12 @@
 
     /               attributes format ("kalmandp checkpoint"), version
     /json           input, model, info, generator, versions: JSON texts, stored as bytes (uint8)
-    /potential      weights (N,) float64, davg, dstd, bias_atom_e, out_bias: the model as it is now
+    /potential      weights (N,) float64, davg, dstd, bias_atom_e, out_bias: the model as the optimizer has it
     /optimizer      of a Kalman filter: weights (N,), block_sizes (L,);
                     attributes lam, nu, process_noise, updates, covariance ("tiled", "cuda", "dense";
                     with coupled blocks "tiled coupled", …)
                     of Adam: weights, m, v (N,); attribute updates
+                    of both, if the run averages: average (N,); attribute averaged, the updates in it
     /optimizer/P    the covariance, see below
     /feed           order: numbers of the frames in this epoch; attributes epoch, position
     /history        rows (lines, columns) of the learning curve; attribute columns, their names

@@ -16,8 +16,9 @@ class Record(NamedTuple):
 
     step, n_steps : batches done and in all;  epoch : passes over the data, a fraction
     updates : Kalman (or Adam) updates so far;  seconds : of training so far, restarts included
-    rmse_e, rmse_v (eV/atom), rmse_f (eV/Å) : on the current batch, before it was learnt
-    valid_e, valid_f, valid_v : on validation frames
+    rmse_e, rmse_v (eV/atom), rmse_f (eV/Å) : on the current batch, before it was learnt, of the optimizer's
+        own weights
+    valid_e, valid_f, valid_v : on validation frames, of the model that the run gives away (`Run.result`)
     lam : λ of the filter;  lr : learning rate of Adam
     diagnostics : dict of the last updates: innovation, normalised innovation squared, …
     event : "step", "display" (a line of the learning curve), "checkpoint", or "end"

@@ -21,7 +21,7 @@ from kalmandp.files import make_folder, one_run_in
 from kalmandp.frames.dataset import Dataset
 from kalmandp.potential.potential import Potential
 from kalmandp.training import measurements
-from kalmandp.training.averaging import BIAS_FRAMES, averaged
+from kalmandp.training.averaging import SHIFT_FRAMES, averaged
 from kalmandp.training.checkpoint import open_checkpoint, save_checkpoint
 from kalmandp.training.device import open_device
 from kalmandp.training.diagnostics import Diagnostics
@@ -162,7 +162,7 @@ class Run:
         if average is None:
             return self.potential
         n = len(self.data)
-        some = np.unique(np.linspace(0, n - 1, min(n, BIAS_FRAMES)).astype(int))
+        some = np.unique(np.linspace(0, n - 1, min(n, SHIFT_FRAMES)).astype(int))
         frames = (self.frames[int(k)] for k in some)
         return averaged(self.potential, average.weights, frames, self.device.device)
 

@@ -24,7 +24,8 @@ class PhysicalNoise:
     R_E = (σ_E N)²;   R_F = σ_F²;   R_W = (σ_W N)²;   R_A = σ_A²
 
     A signed mean of n components has the noise of one component, not 1/n of it: each sign is that of the
-    component's own error, so errors add up instead of averaging out. ⟨mean |e|⟩ is 0.8 σ for any n.
+    component's own error, so errors add up instead of averaging out. ⟨mean |e|⟩ is 0.8 σ for any n. So does
+    the root mean square (`measurements.norm`), which is σ.
     """
 
     sigma_e: float

@@ -34,8 +34,8 @@ from kalmandp.training.presets import KalmanChoices, resolve
 from kalmandp.training.settings import OptimizerSettings
 from kalmandp.training.trainers import KalmanTrainer
 
-#: What P and the average were made by.
-MADE_BY = ("block_size", "coupled", "adapt", "averaging")
+#: What P and the average were made by: defaults that another version may have otherwise.
+MADE_BY = ("block_size", "coupled", "adapt", "averaging", "n_groups", "group_size", "norm")
 
 
 class Learnt(NamedTuple):
@@ -272,14 +272,14 @@ class OnlineTrainer:
     def averaged(self, frames=()) -> Potential:
         """The potential to use elsewhere: the mean of the weights of late (`training.averaging`).
 
-        The last update's frame weighs too much in ``potential``; a mean over the last tenth of the updates
-        (``averaging=0.1``, the default) has smaller errors on all others.
+        The last update's frame weighs too much in ``potential``; a mean over about the last tenth of the
+        updates (``averaging=0.1``, the default) has smaller errors on others as a rule.
 
         Parameters
         ----------
         frames : iterable of Frame
-            Some frames with energies, that the energy bias is fitted to: without them the mean's energies
-            may be off by a constant.
+            Some frames with energies, that the mean's energies are shifted to: without them they may be
+            off by a constant per atom. Ranks that are to have the same potential give the same frames.
 
         Returns
         -------
@@ -331,8 +331,8 @@ class OnlineTrainer:
         group : h5py.Group
         threads : as for the class
         engine : of the potential; by default the one that `Potential` would choose
-        optimizer : keys that a group of an older version does not state, e.g. ``block_size=1024, adapt=0.5``,
-            the defaults of 0.3.0
+        optimizer : keys that a group of an older version does not state, e.g. ``n_groups=4, group_size=6,
+            norm="l1", averaging=0``, those of 0.4.0
 
         Raises
         ------
@@ -378,10 +378,8 @@ class OnlineTrainer:
 
 
 def _stated(settings: OptimizerSettings, choices: KalmanChoices) -> dict[str, Any]:
-    """The type, the fields that are not at their defaults, and what P was made by: to be asked for again.
-
-    Another version may have other defaults for the last, and could not go on with this P.
-    """
+    """The type, the fields that are not at their defaults, and `MADE_BY`: to be asked for again."""
     stated = lambda f: f.name == "type" or getattr(settings, f.name) != f.default
     asked = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if stated(f)}
-    return asked | {name: getattr(choices, name) for name in MADE_BY}
+    made_by = {name: getattr(choices, name) for name in MADE_BY}
+    return asked | made_by | {"group_size": choices.group_size or "all"}

@@ -3,7 +3,7 @@
     group             attributes: format, version, steps; complete (False while it is being written)
     group/json        model, info, optimizer, generator
     group/potential   weights, davg, dstd, bias_atom_e, out_bias
-    group/filter      arrays and attributes of `RLEKF.state`
+    group/filter      arrays and attributes of `RLEKF.state`, and of the averaged weights
     group/gate        the same of `Gate.state`, if there is a gate
 """
 

@@ -1,8 +1,8 @@
 """The trainer that an input asks for: one interface, whatever the optimizer.
 
 A trainer has ``step(sample)``, ``state()`` and ``restore(state)`` (the same bits afterwards), ``updates``,
-``lam``, ``gate``, ``log``, ``traces()`` of P, and ``surplus(sample)`` with ``frame_trials``, by which frames
-are passed over.
+``lam``, ``gate``, ``log``, ``average`` (`training.averaging`, or None), ``traces()`` of P, and
+``surplus(sample)`` with ``frame_trials``, by which frames are passed over.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ SNES have presets of their own.
 
 Batches: B frames are reduced to one measurement before P is touched, the early reduction of FEKF ("Training
 one DeePMD model in minutes", PPoPP 2024), so that they cost one update. With h_f and e_f of frame f (its
-signed H and its mean |error|) and R of one frame, `REDUCTIONS` has ::
+H and the norm of its error) and R of one frame, `REDUCTIONS` has ::
 
     "mean"      H = (1/B) Σ h_f     error = (1/B) Σ e_f       R     a batch counts as one frame
     "sum"       H = Σ h_f           error = Σ e_f             R     the same as "mean" with R/B²
@@ -238,6 +238,8 @@ def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
         "order": _order(choices.order, optimizer),
     }
     resolved = replace(choices, **{k: v for k, v in stated.items() if v is not None})
+    if resolved.group_size == "all":
+        resolved = replace(resolved, group_size=None)
     chosen = resolved.measurement == "matrix" or resolved.trials > 1
     if resolved.group_size is None and chosen:
         resolved = replace(resolved, group_size=SMALL_GROUP)

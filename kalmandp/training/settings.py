@@ -81,7 +81,8 @@ class OptimizerSettings:
     lam, nu : λ₁ and ν of λ ← νλ + 1 − ν
     sigma_e, sigma_f, sigma_w, sigma_a : measurement noise of energy, force, virial, atomic energy:
         eV/atom, eV/Å, eV/atom, eV
-    n_groups, group_size : y and x of Algorithm 2: force updates per frame, atoms in each
+    n_groups, group_size : y and x of Algorithm 2: force updates per frame, atoms in each; x "all" shares all
+        atoms out among the y groups
     measurement : "signed" (one number per update, the paper's), "paired" (each force number together
         with the energy), "joint" (the signed numbers of a frame in one update) or "matrix" (every
         component a number of its own, one update)
@@ -119,7 +120,7 @@ class OptimizerSettings:
     sigma_w: float | None = None
     sigma_a: float | None = None
     n_groups: int | None = None
-    group_size: int | None = None
+    group_size: int | str | None = None
     measurement: str | None = None
     norm: str | None = None
     with_virial: bool | None = None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kalmandp.arrays import to_numpy
-from kalmandp.errors import InputError
+from kalmandp.errors import FilterError, InputError
 from kalmandp.kalman.blocks import partition
 from kalmandp.kalman.filter import UpdateInfo
 from kalmandp.potential.potential import Potential
@@ -69,6 +69,8 @@ class KalmanTrainer:
         self.log: list[tuple[Update, Refusal | None]] = []
         #: kind_q, the rule's noise_q and the R_q that was used, of updates that were not waited for
         self._enqueued: list[tuple[tuple[str, ...], np.ndarray, np.ndarray]] = []
+        #: by the count of updates before each of them, what the average was then
+        self._averages: dict[int, Any] = {}
         blocks = partition(parts_of(potential.layout), choices.partition, choices.block_size)
         self.filter = self.device.filter(potential, blocks, choices)
         #: what `training.averaging` makes of the weights; None to give away those of the last update
@@ -93,7 +95,7 @@ class KalmanTrainer:
         A measurement is predicted when it is asked for, with the weights that the updates before it
         have left. Atoms are drawn from ``rng``, or the trainer's own generator.
         """
-        self.log, self._enqueued = [], []
+        self.log, self._enqueued, self._averages = [], [], {}
         if self.gate is not None:
             self.gate.begin_step()
         if self.adaptive is not None:
@@ -188,8 +190,11 @@ class KalmanTrainer:
 
         with self.guard():  # at any moment that can be seen the potential and the noise are the filter's
             asked = None if gate is None else accept
+            before = self.updates
             info = self.device.take_in(self.filter, self.potential, H, error, noise_q, asked)
             if self.average is not None and (info is None or info.accepted):
+                if info is None:
+                    self._averages[before] = self.average.mark()
                 self.average.add(self.filter.weights)
             if info is None:
                 self._enqueued.append((m.kind_q, scaled_q, noise_q))
@@ -200,7 +205,13 @@ class KalmanTrainer:
     def settle(self):
         """Wait for the updates since `measure` began; what the last one did, None if none was waiting."""
         asked, self._enqueued = self._enqueued, []
-        done = self.device.settle(self.filter) if asked else []
+        averages, self._averages = self._averages, {}
+        try:
+            done = self.device.settle(self.filter) if asked else []
+        except FilterError:
+            if self.average is not None and self.updates in averages:
+                self.average.put_back(averages[self.updates])
+            raise
         first = self.updates - len(asked)
         for n, (what, (error_q, info)) in enumerate(zip(asked, done[-len(asked) :], strict=True), start=1):
             self._note(first + n, *what, error_q, info, None)

@@ -195,6 +195,7 @@ def test_a_failed_step_names_its_frame(tmp_path):
     with pytest.raises(FilterError, match=r"bad\.h5.*: .* is not finite"):
         run.step()
     assert (run.potential.weights == before).all() and run.trainer.updates == 0
+    assert (run.trainer.average.weights == before).all() and run.trainer.average.updates == 0
 
 
 def test_predictions_and_jacobians_are_numpys(data):

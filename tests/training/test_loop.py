@@ -15,8 +15,9 @@ from systems import frames, settings
 import kalmandp
 from kalmandp.errors import FileError, FilterError, InputError
 from kalmandp.kalman.blocks import Part, partition
+from kalmandp.training.drawing import draw_groups
 from kalmandp.training.loop import Run, train
-from kalmandp.training.measurements import make_sample
+from kalmandp.training.measurements import Sample, make_sample
 from kalmandp.training.presets import PRESETS, resolve
 from kalmandp.training.settings import OptimizerSettings
 
@@ -158,11 +159,29 @@ def test_presets_are_what_the_codes_do():
     assert paper.noise.energy(64, 7) == 7
     ours = [c for name, c in PRESETS.items() if not name.startswith("n2p2")]
     assert {c.n_groups * c.group_size for c in ours if c.group_size} == {24}
-    assert resolve(OptimizerSettings()).group_size is None  # all atoms, each in one group
+    ours = resolve(OptimizerSettings())
+    assert (ours.n_groups, ours.group_size, ours.norm) == (2, None, "l2")
+    assert (ours.block_size, ours.adapt, ours.averaging) == (128, 0.5, 0.1)
+    assert resolve(OptimizerSettings(preset="paper", group_size="all")).group_size is None
+    by_energy = {"energy": 1.0, "force": 0.0}
+    some = {"measurement": "matrix"}, {"candidates": {"force": 1.0}}, {"candidates": by_energy}
+    assert [resolve(OptimizerSettings(**o)).group_size for o in some] == [12, 12, None]
     with pytest.raises(InputError, match="sigma_e is given, but the preset 'paper'"):
         resolve(OptimizerSettings(preset="paper", sigma_e=0.1))
     with pytest.raises(InputError, match="preset is 'papr'; expected one of"):
         resolve(OptimizerSettings(preset="papr"))
+
+
+@pytest.mark.parametrize("n_groups", [2, 5])
+def test_all_atoms_are_shared_out_among_the_groups(n_groups):
+    """Of frames of several sizes, one of fewer atoms than groups: each atom in one group, sizes even."""
+    first_f = np.cumsum([0, 16, 9, 1, 3])
+    sample = Sample([None] * 4, None, first_f)
+    choices = dataclasses.replace(resolve(OptimizerSettings()), n_groups=n_groups)
+    groups = [g[0] for g in draw_groups(choices, sample, np.random.default_rng(0))]
+    assert sorted(np.concatenate(groups)) == list(range(29)) and len(groups) == n_groups
+    count = [np.histogram(g, first_f)[0] for g in groups]
+    assert (np.ptp(count, axis=0) <= 1).all()
 
 
 @pytest.mark.parametrize("kind", ["LEKF", "SEKF", "GEKF"])

@@ -234,7 +234,7 @@ def test_training_with_atomic_energies_learns_them(measurement):
 
 
 def test_combine_is_the_measurement_of_the_frames_side_by_side(potential):
-    """Frames of one size: the mean of their measurements is that of the sample that holds them all."""
+    """With "l1", for frames of one size: the mean of theirs is the measurement of the sample that holds all."""
     together = frames(3, seed=11)
     one = [M.energy_signed(potential, M.make_sample(potential, [f]), NOISE, 3) for f in together]
     all_at_once = M.energy_signed(potential, M.make_sample(potential, together), NOISE, 3)
@@ -243,6 +243,12 @@ def test_combine_is_the_measurement_of_the_frames_side_by_side(potential):
     assert_allclose(combined.H_qw, all_at_once.H_qw, rtol=0, atol=1e-12 * size)  # order of sums
     assert_allclose(combined.error_q, all_at_once.error_q, rtol=1e-9)
     assert_allclose(combined.noise_q, all_at_once.noise_q, rtol=1e-14)
+    samples = [M.make_sample(potential, [f]) for f in together]
+    each = [M.energy_signed(potential, s, NOISE, 3, kind="l2") for s in samples]  # |error| of one number
+    both = M.energy_signed(potential, M.make_sample(potential, together), NOISE, 3, kind="l2")
+    error_f = np.concatenate([m.error_q for m in each])
+    assert_allclose(M.combine(each).error_q, error_f.mean(), rtol=1e-14)
+    assert_allclose(both.error_q, np.sqrt((error_f**2).mean()), rtol=1e-9)
     force = M.force_signed(potential, M.make_sample(potential, together[:1]), np.array([0]), NOISE, 3)
     for wrong in ([], [one[0], force]):
         with pytest.raises(InputError, match="expected one kind, of one size"):

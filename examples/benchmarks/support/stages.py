@@ -25,15 +25,16 @@ from kalmandp.training.trainers import AdamTrainer, KalmanTrainer
 from .bars import OURS
 from .turns import Clock, clock
 
-GROUP = 6  # atoms of one force update
+GROUP = 6  # atoms of one force update in the paper's sequence
 SKIN = 1.0  # Å
 #: Passes through the net: forward; backward; and with a gradient by the weights as much again.
 PASSES = {"energies": 1, "pair gradient, forces, virial": 1, "∂E/∂w": 2, f"∂(c·F)/∂w, {GROUP} atoms": 5}
 #: Frames in one run, after which the covariance has been folded in about as often as in a long one: once,
-#: as its 64 columns are those of 13 frames of 5 numbers (65), and of 8 frames of 4 × 2.
-FRAMES = {"signed": 13, "paired": 8, "joint": 13}
+#: as its 64 columns are those of 13 frames of 5 numbers (65), of 8 frames of 4 × 2, and of 16 of 2 × 2.
+FRAMES = {("signed", 4): 13, ("paired", 4): 8, ("joint", 4): 13, ("paired", 2): 16}
 ADAM = "Adam step"
 SIGNED = "frame, signed (1 + 4 updates), float64"
+DEFAULT = "frame, the default"
 INFERENCE, KEPT = "inference, {:,} atoms", ", list kept"
 #: (stage, who) -> its clock
 Clocks = dict[tuple[str, str], Clock]
@@ -95,7 +96,9 @@ def frames(p: Potential, frame: Frame, block_size: int) -> Clocks:
     """Whole RLEKF frames, environment included, neighbours kept as in training."""
     pairs = [neighbour_pairs(frame, p.architecture.rcut)]
     default = replace(PRESETS["default"], block_size=min(block_size, PRESETS["default"].block_size))
-    large = replace(PRESETS["default"], block_size=block_size, coupled=False)
+    paper = PRESETS["paper"]
+    groups = {"n_groups": paper.n_groups, "group_size": paper.group_size, "norm": paper.norm}
+    large = replace(default, block_size=block_size, coupled=False, **groups)
     single = replace(large, covariance_dtype="float32")
     clocks: Clocks = {}
 
@@ -106,13 +109,14 @@ def frames(p: Potential, frame: Frame, block_size: int) -> Clocks:
             trainer.choices = choices
             trainer.step(make_sample(trainer.potential, [frame], pairs))
 
-        clocks[stage, OURS] = in_cycles(clock(run), FRAMES[measurement])
+        clocks[stage, OURS] = in_cycles(clock(run), FRAMES[measurement, choices.n_groups])
 
     def trainer(choices) -> KalmanTrainer:
         return KalmanTrainer(p.with_engine(None), choices, np.random.default_rng(1))
 
-    add(SIGNED, trainer(replace(PRESETS["paper"], block_size=block_size)), "signed")
-    add(f"frame, the default (4 updates of 2, N_b {default.block_size}), float64", trainer(default), "paired")
+    add(SIGNED, trainer(replace(paper, block_size=block_size)), "signed")
+    many = f"{default.n_groups} updates of 2, N_b {default.block_size}"
+    add(f"{DEFAULT} ({many}), float64", trainer(default), default.measurement)
     for dtype, one in (("float64", trainer(large)), ("float32", trainer(single))):
         if dtype == "float32":
             add("frame, signed, float32", one, "signed")
