@@ -234,7 +234,7 @@ def test_training_with_atomic_energies_learns_them(measurement):
 
 
 def test_combine_is_the_measurement_of_the_frames_side_by_side(potential):
-    """With "l1", for frames of one size: the mean of theirs is the measurement of the sample that holds all."""
+    """With "l1", for frames of one size: the mean of theirs is the measurement of all in one sample."""
     together = frames(3, seed=11)
     one = [M.energy_signed(potential, M.make_sample(potential, [f]), NOISE, 3) for f in together]
     all_at_once = M.energy_signed(potential, M.make_sample(potential, together), NOISE, 3)
