@@ -64,6 +64,11 @@ def main(n_frames: int) -> None:
     same = (online.filter.weights == again.filter.weights).all() and before.lam == after.lam
     print(f"restored from the host's file; the next step has {'the same' if same else 'OTHER'} bits")
 
+    # the potential to take along: the mean of the weights of late, its energies fitted to this frame
+    potential = online.averaged([frame])
+    off = np.sqrt(((potential.evaluate(frame).forces - forces) ** 2).mean())
+    print(f"averaged weights: force error {off:.3f} eV/Å on the last frame")
+
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
