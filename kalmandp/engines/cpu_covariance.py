@@ -114,14 +114,6 @@ class TiledCovariance:
             plan.touched, *tables, sums, Z_parts, self._work.Y, K_qw,
         )  # fmt: skip
 
-    def whiten(self, K_qw: np.ndarray, C_qq: np.ndarray) -> np.ndarray:
-        """Return G = C⁻¹K; K is overwritten."""
-        if len(K_qw) == 1:
-            K_qw /= C_qq[0, 0]
-        else:
-            self._team.run(cpu_gain.whiten, len(K_qw) * K_qw.size, K_qw, C_qq)
-        return K_qw
-
     def gain(self, K_qw: np.ndarray, C_qq: np.ndarray, z_q: np.ndarray, weights: np.ndarray) -> Gain:
         """Return G = C⁻¹K, and the weights that Algorithm 1, l. 12, goes to; K is overwritten."""
         new = self._store.empty(weights.shape)

@@ -64,19 +64,6 @@ def gain(counters, me, K_qw, C_qq, z_q, weights, new, parts):
         parts[task, 0], parts[task, 1] = step_square, gain_square
 
 
-@njit(**KERNEL)
-def whiten(counters, me, K_qw, C_qq):
-    """K ← C⁻¹K by forward substitution, the columns of K in pieces that stay in cache."""
-    N = K_qw.shape[1]
-    n_tasks = (N + PIECE - 1) // PIECE
-    while True:
-        task = take(counters, me, 0, n_tasks)
-        if task >= n_tasks:
-            break
-        w0 = task * PIECE
-        _whiten_piece(K_qw, C_qq, w0, min(PIECE, N - w0))
-
-
 @njit(**PART)
 def _whiten_piece(K_qw, C_qq, w0, n):
     """K ← C⁻¹K by forward substitution for the weights w0 … w0 + n − 1."""

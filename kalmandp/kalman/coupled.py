@@ -99,10 +99,6 @@ class CoupledCovariance:
         UH_kq = self._U_kw @ H_qw.T
         return self._scale * (K_qw - UH_kq.T @ self._U_kw), self._scale * (HAH_qq - UH_kq.T @ UH_kq)
 
-    def whiten(self, K_qw: Any, C_qq: Any) -> Any:
-        """Return G = C⁻¹K, so that K S⁻¹ Kᵀ = GᵀG."""
-        return self.A.whiten(K_qw, C_qq)
-
     def gain(self, K_qw: Any, C_qq: np.ndarray, z_q: np.ndarray, weights: Any) -> Gain:
         """Return G = C⁻¹K, and the weights that Algorithm 1, l. 12, goes to."""
         return self.A.gain(K_qw, C_qq, z_q, weights)

@@ -70,7 +70,13 @@ class WeightAverage:
         return {"average": self.weights, "averaged": self.updates}
 
     def restore(self, state: dict, weights: Any) -> None:
-        """Go on from what `state` returned; from ``weights`` where there was no average."""
+        """Go on from what `state` returned; from ``weights`` (N,) where there was no average.
+
+        Raises
+        ------
+        InputError
+            If what is stored is of another size.
+        """
         mean_w = state.get("average", weights)
         require(np.shape(mean_w) == weights.shape, "the average stored", np.shape(mean_w), weights.shape)
         self.updates = int(state.get("averaged", 0))

@@ -1,5 +1,6 @@
-"""Which forces a step measures: y groups of x atoms (or single components) of each frame, drawn at random;
-without an x all of them, shared out among the groups.
+"""Which forces a step measures: y groups of x atoms (or single components) of each frame, drawn at random.
+
+With x "all" every atom is in one of the groups.
 
 A *target* is the number of an atom in the sample, or 3·atom + axis of a single component. A group is drawn
 as (t, k) targets: k places, t of them to try for each (`training.candidates`); −1 where there is none.
@@ -41,7 +42,7 @@ def as_group(choices: KalmanChoices, targets: np.ndarray) -> np.ndarray:
 def _draw(choices: KalmanChoices, t: int, n: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Groups (t, k) of the n targets of one frame."""
     y = choices.n_groups
-    x = -(-n // y) if choices.group_size is None else choices.group_size
+    x = -(-n // y) if choices.group_size == "all" else int(choices.group_size)
     if choices.replacement:
         return list(rng.integers(0, n, size=(t, y, x)).transpose(1, 0, 2))
     drawn = rng.permutation(n)[: t * y * x]

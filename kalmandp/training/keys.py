@@ -107,16 +107,6 @@ def _candidates(value):
         raise Unfit(wanted, value) from None
 
 
-def _group_size(value):
-    wanted = 'an integer ≥ 1, or "all"'
-    if value == "all":
-        return value
-    try:
-        return integer(1)(value)
-    except Unfit:
-        raise Unfit(wanted, value) from None
-
-
 def _batch_size(value):
     """("frames", B), or ("atoms", N) for DeePMD-kit's "auto:N"."""
     wanted = 'an integer ≥ 1, "auto" or "auto:N"'
@@ -256,7 +246,7 @@ KALMAN = (
     Key("sigma_w", number(above=0.0, unit="eV/atom"), "sigma_w"),
     Key("sigma_a", number(above=0.0, unit="eV"), "sigma_a"),
     Key("n_groups", integer(1), "n_groups"),
-    Key("group_size", _group_size, "group_size"),
+    Key("group_size", one_of('an integer ≥ 1, or "all"', choice("all"), integer(1)), "group_size"),
     Key("measurement", choice("signed", "joint", "paired", "matrix"), "measurement"),
     Key("norm", choice(*NORMS), "norm"),
     Key("reduction", choice(*REDUCTIONS), "reduction"),

@@ -381,5 +381,4 @@ def _stated(settings: OptimizerSettings, choices: KalmanChoices) -> dict[str, An
     """The type, the fields that are not at their defaults, and `MADE_BY`: to be asked for again."""
     stated = lambda f: f.name == "type" or getattr(settings, f.name) != f.default
     asked = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if stated(f)}
-    made_by = {name: getattr(choices, name) for name in MADE_BY}
-    return asked | made_by | {"group_size": choices.group_size or "all"}
+    return asked | {name: getattr(choices, name) for name in MADE_BY}

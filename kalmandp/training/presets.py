@@ -46,7 +46,7 @@ class KalmanChoices:
     partition : "RLEKF", "RLEKF-code", "LEKF", "SEKF", "GEKF"
     block_size : N_b
     noise : rule that gives R
-    n_groups, group_size : y force updates per frame with x atoms each; x None for all, each atom in one group
+    n_groups, group_size : y force updates per frame with x atoms each; x "all": each atom in one group
     norm : the one number that a vector's error becomes, of `measurements.NORMS`
     replacement : atoms drawn with replacement, as the codes do, or each at most once
     components : a group is of x single force components, n2p2's, instead of x atoms with all three
@@ -72,7 +72,7 @@ class KalmanChoices:
     block_size: int
     noise: BlockNoise | PhysicalNoise
     n_groups: int = 4
-    group_size: int | None = 6
+    group_size: int | str = 6
     norm: str = "l1"
     replacement: bool = False
     measurement: str = "signed"
@@ -111,7 +111,7 @@ class KalmanChoices:
 PRESETS = {
     "default": KalmanChoices(
         p0=1.0, lam=0.999, nu=0.999, partition="RLEKF", block_size=128, measurement="paired", n_groups=2,
-        group_size=None, norm="l2", noise=PhysicalNoise(sigma_e=0.001, sigma_f=0.03, sigma_w=0.005),
+        group_size="all", norm="l2", noise=PhysicalNoise(sigma_e=0.001, sigma_f=0.03, sigma_w=0.005),
         coupled=True, adapt=0.5, averaging=0.1,
     ),
     "paper": KalmanChoices(
@@ -238,10 +238,8 @@ def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
         "order": _order(choices.order, optimizer),
     }
     resolved = replace(choices, **{k: v for k, v in stated.items() if v is not None})
-    if resolved.group_size == "all":
-        resolved = replace(resolved, group_size=None)
     chosen = resolved.measurement == "matrix" or resolved.trials > 1
-    if resolved.group_size is None and chosen:
+    if resolved.group_size == "all" and chosen:
         resolved = replace(resolved, group_size=SMALL_GROUP)
     if resolved.components and resolved.measurement == "matrix":
         raise InputError(

@@ -158,14 +158,14 @@ def test_presets_are_what_the_codes_do():
     paper = resolve(OptimizerSettings(preset="paper"))
     assert paper.noise.energy(64, 7) == 7
     ours = [c for name, c in PRESETS.items() if not name.startswith("n2p2")]
-    assert {c.n_groups * c.group_size for c in ours if c.group_size} == {24}
+    assert {c.n_groups * c.group_size for c in ours if c.group_size != "all"} == {24}
     ours = resolve(OptimizerSettings())
-    assert (ours.n_groups, ours.group_size, ours.norm) == (2, None, "l2")
+    assert (ours.n_groups, ours.group_size, ours.norm) == (2, "all", "l2")
     assert (ours.block_size, ours.adapt, ours.averaging) == (128, 0.5, 0.1)
-    assert resolve(OptimizerSettings(preset="paper", group_size="all")).group_size is None
+    assert resolve(OptimizerSettings(preset="paper", group_size="all")).group_size == "all"
     by_energy = {"energy": 1.0, "force": 0.0}
     some = {"measurement": "matrix"}, {"candidates": {"force": 1.0}}, {"candidates": by_energy}
-    assert [resolve(OptimizerSettings(**o)).group_size for o in some] == [12, 12, None]
+    assert [resolve(OptimizerSettings(**o)).group_size for o in some] == [12, 12, "all"]
     with pytest.raises(InputError, match="sigma_e is given, but the preset 'paper'"):
         resolve(OptimizerSettings(preset="paper", sigma_e=0.1))
     with pytest.raises(InputError, match="preset is 'papr'; expected one of"):
