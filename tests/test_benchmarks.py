@@ -20,7 +20,7 @@ from kalmandp.frames.neighbours import neighbour_counts, neighbour_pairs
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples" / "benchmarks"
 SUPPORT = ("turns", "water", "peer", "bars", "stages", "gpu_clock", "gpu_runs")
-NAMES = tuple(f"support.{m}" for m in SUPPORT) + ("frame", "growth", "gpu")
+NAMES = tuple(f"support.{m}" for m in SUPPORT) + ("frame", "growth", "training", "gpu")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,9 @@ def benchmarks():
     sys.path.insert(0, str(FOLDER))
     yield {name.rpartition(".")[2]: import_module(name) for name in NAMES}
     sys.path.remove(str(FOLDER))
-    for name in [m for m in sys.modules if m.partition(".")[0] in ("support", "frame", "growth", "gpu")]:
+    for name in [
+        m for m in sys.modules if m.partition(".")[0] in ("support", "frame", "growth", "training", "gpu")
+    ]:
         del sys.modules[name]
 
 
@@ -52,6 +54,16 @@ def test_cycles(benchmarks):
     told = []
     seconds = benchmarks["stages"].in_cycles(lambda count: told.append(count) or 2.0 * count, 13)
     assert seconds(3) == 2.0 * 3 and told == [39]
+
+
+def test_an_error_is_reached_where_it_stays_below(benchmarks):
+    training, line = benchmarks["training"], np.arange(5.0)
+    curve = training.Curve("a", line, 10 * line, line, np.array([9.0, 3.0, 5.0, 3.0, np.nan]))
+    assert curve.first_below(4.0) is None  # a line that is not a number is not below
+    curve = curve._replace(force=np.array([9.0, 3.0, 5.0, 4.0, 2.0]))
+    assert [curve.first_below(f) for f in (10.0, 4.0, 2.0, 1.0)] == [0, 3, 4, None]
+    said = training.table([curve, curve._replace(who="b", seconds=3 * curve.seconds, force=curve.force / 2)])
+    assert "4 steps, 40 s" in said and "3 steps, 90 s = 2.2 ×" in said
 
 
 def test_water_has_its_bonds_angles_and_density(benchmarks):

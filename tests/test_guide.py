@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from kalmandp.engines import POTENTIAL_ENGINES
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples" / "embedding"
 
@@ -41,6 +43,19 @@ def test_examples_run(name, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", [name, "--smoke"])
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
     assert EXPECTED[name] in capsys.readouterr().out
+
+
+def test_another_descriptor_trains_on_the_reference(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["second_order.py", "--smoke"])
+    path = ROOT / "examples" / "add_your_own" / "second_order.py"
+    spec = importlib.util.spec_from_file_location("second_order", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "second_order", module)  # the seam imports engines by their module
+    monkeypatch.setattr("kalmandp.engines.POTENTIAL_ENGINES", dict(POTENTIAL_ENGINES))
+    spec.loader.exec_module(module)
+    module.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["4"] * 3 + ["13"] * 3
 
 
 @pytest.mark.skipif(shutil.which("mpiexec") is None, reason="mpiexec (MPI) is not installed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -98,6 +99,31 @@ class Peer:
         write_npy(folder / "data", [frame] * EPOCH)
         (folder / "input.json").write_text(json.dumps(_input(optimizer, p), indent=1))
         return self._start(folder, "train")
+
+    def train(self, tree: dict) -> tuple[np.ndarray, dict[int, float]]:
+        """A whole training run by its command: the lines of its learning curve, and seconds by step.
+
+        Between two lines of the curve its log states the seconds since the one before.
+        """
+        self.folder.mkdir()
+        tree = json.loads(json.dumps(tree))
+        for part in ("training_data", "validation_data"):
+            tree["training"][part]["systems"] = [f"{s}#/" for s in tree["training"][part]["systems"]]
+        (self.folder / "input.json").write_text(json.dumps(tree, indent=1))
+        log = self.folder / "train.log"
+        with open(log, "w") as out:
+            done = subprocess.run(
+                [self.python, "-m", "deepmd", "--pt", "train", "input.json"], check=False, stdout=out,
+                stderr=out, env=self._environment, cwd=self.folder,
+            )  # fmt: skip
+        if done.returncode:
+            tail = "\n".join(log.read_text().splitlines()[-15:])
+            raise DeepmdError(f"DeePMD-kit's training ended. The end of its log:\n{tail}")
+        stated = re.findall(r"Batch +(\d+): total wall time = ([0-9.]+) s", log.read_text())
+        total = np.cumsum([float(seconds) for _, seconds in stated])
+        return np.loadtxt(self.folder / "lcurve.out"), {
+            int(step): float(seconds) for (step, _), seconds in zip(stated, total, strict=True)
+        }
 
     def models(self, p: Potential) -> dict[str, Path]:
         """The potential as TensorFlow models, "plain" and "compressed"."""
