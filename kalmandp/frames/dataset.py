@@ -169,6 +169,21 @@ class Dataset(Sequence):
         present = {label for system, n in used if n for label in system.labels}
         return tuple(label for label in LABELS if label in present)
 
+    def lacking(self, label: str) -> np.ndarray:
+        """Numbers of the frames without a label, in their order; none of them is read.
+
+        Parameters
+        ----------
+        label : energy, forces, virial or atomic_energies
+        """
+        lacks = [
+            np.full(part.n_frames, LABELS[label] not in part.arrays)
+            for system in self._systems
+            for part in system.parts
+        ]
+        flat = np.concatenate(lacks)
+        return np.flatnonzero(flat if self._chosen is None else flat[self._chosen])
+
     @property
     def ignored(self) -> tuple[str, ...]:
         """Names of arrays in the files that nothing here reads (``fparam``, ``spin``, …)."""

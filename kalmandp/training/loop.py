@@ -29,6 +29,7 @@ from kalmandp.training.gate import LEFT_OUT_FILE
 from kalmandp.training.history import COLUMNS, History, Record
 from kalmandp.training.inputs import read_input
 from kalmandp.training.metrics import Metrics, evaluate
+from kalmandp.training.needed_labels import check_labels
 from kalmandp.training.optimizers import make_trainer
 from kalmandp.training.settings import Settings
 from kalmandp.training.starting import started_from
@@ -70,6 +71,7 @@ class Run:
         self.seed = _seed(settings, saved)
         self.rng = np.random.default_rng(self.seed)
         self.data, self.validation = datasets(settings, self.seed)
+        check_labels(self.data, settings)
         if saved is not None:
             self.potential = self._placed(saved["potential"], engine)
         elif init_model is not None or finetune is not None:

@@ -277,7 +277,7 @@ class OnlineTrainer:
 
         Parameters
         ----------
-        frames : iterable of Frame
+        frames : iterable of Frame or ase.Atoms
             Some frames with energies, that the mean's energies are shifted to: without them they may be
             off by a constant per atom. Ranks that are to have the same potential give the same frames.
 
