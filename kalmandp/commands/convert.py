@@ -59,10 +59,23 @@ def run(args) -> int:
         print(f"warning: {plural(len(done.skipped), 'frame')} left out of {done.path}", file=sys.stderr)
     if done.ignored:
         print(f"note: not taken over: {', '.join(done.ignored)}", file=sys.stderr)
+        for label, name in _taken_for(done):
+            print(f"note: no frame has {label}; if {name} is it, add --key {label}={name}", file=sys.stderr)
     labels = ", ".join(f"{label} ({n:,})" for label, n in done.labels.items()) or "no labels"
     systems = plural(done.systems, "system")
     print(f"{done.path}: {plural(done.frames, 'frame')} in {systems}; {labels}")
     return 0
+
+
+def _taken_for(done) -> list[tuple[str, str]]:
+    """Labels that no frame has, and a name in the source that looks like each."""
+    words = {"energy": "energy", "forces": "force"}
+    return [
+        (label, name)
+        for label, word in words.items()
+        if label not in done.labels
+        for name in [n for n in done.ignored if word in n.lower()][:1]
+    ]
 
 
 def _keys(pairs: list[str]) -> dict[str, str] | None:

@@ -100,7 +100,7 @@ def convert(
     FileError
         If the source cannot be read or the destination not be written; then nothing is written.
     InputError
-        If a frame cannot be used, or an argument cannot be understood.
+        If a frame cannot be used, an argument cannot be understood, or no frame has a name of ``keys``.
     MissingPackage
         If the format is read by ASE or dpdata and that is not installed; with the install line.
     """
@@ -125,7 +125,8 @@ def convert(
     frames = _slice(chain.from_iterable(s.frames() for s in sources), _as_slice(index))
     labels = dict.fromkeys(LABELS, 0)
     try:
-        count, systems = write(_watched(frames, labels, type_map, progress))
+        watched = _watched(frames, labels, type_map, progress)
+        count, systems = write(chain(watched, _keys_found(keys, labels, sources)))
     except InputError as error:
         if skipped and "no frames" in str(error):
             raise InputError(f"no frame of {paths[0]} can be used: {skipped[0]}") from None
@@ -181,6 +182,18 @@ def _watched(frames: Iterable[Frame], labels: dict[str, int], type_map, progress
         yield frame
         if progress is not None:
             progress(count)
+
+
+def _keys_found(keys, labels: dict[str, int], sources: list[Source]) -> Iterator[Frame]:
+    """No frame; after the last one, an error if a name that was given for a label was in none of them."""
+    for label, name in (keys or {}).items():
+        if not labels["virial" if label == "stress" else label]:
+            others = sorted(set().union(*(s.ignored for s in sources)))
+            raise InputError(
+                f"no frame of {sources[0].path} has {name!r}, which keys gives for {label}; "
+                f"not taken over are: {', '.join(others) or 'none'}"
+            )
+    yield from ()
 
 
 def _as_slice(index: slice | str | None) -> slice:

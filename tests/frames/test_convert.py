@@ -9,6 +9,7 @@ import pytest
 from frame_makers import assert_same_frames, random_frame, write_system
 
 import kalmandp
+from kalmandp.cli import main
 from kalmandp.errors import FileError, InputError, MissingPackage
 from kalmandp.frames.convert import convert
 from kalmandp.frames.dataset import Dataset
@@ -131,6 +132,19 @@ def test_names_of_labels_and_what_is_left_behind(tmp_path):
     write_system(tmp_path / "npy")
     np.save(tmp_path / "npy" / "set.000" / "fparam.npy", np.zeros((2, 1)))
     assert convert(tmp_path / "npy", tmp_path / "c.h5").ignored == ("fparam",)
+
+
+def test_a_name_given_for_a_label_that_no_frame_has_is_an_error(tmp_path, capsys):
+    head = 'Lattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3:REF_forces:R:3 REF_energy=-2'
+    source, target = tmp_path / "a.xyz", tmp_path / "a.h5"
+    source.write_text(2 * f"1\n{head}\nH 0 0 0 0 0 1\n")
+    with pytest.raises(InputError, match=r"has 'REF_energi', which keys gives for energy; .*REF_energy"):
+        convert(source, target, keys={"energy": "REF_energi", "forces": "REF_forces"})
+    assert not target.exists()
+    assert main(["convert", str(source), str(target), "--key", "forces=REF_forces"]) == 0
+    noted = capsys.readouterr().err
+    assert "no frame has energy; if REF_energy is it, add --key energy=REF_energy" in noted
+    assert "has forces" not in noted
 
 
 def test_a_file_may_be_converted_into_itself(tmp_path, source, frames):
