@@ -157,12 +157,13 @@ def _from_ase(path: str, name: str, ignored: set[str]) -> Iterator[Callable[[], 
     except ImportError as error:
         raise MissingPackage("ase", "ase", f"reading {path}") from error
     _check_there(path)
+    whose = "ASE" if name else "its format is not recognised, and ASE"
     images = _foreign(
-        path, "ASE", lambda: iread(path, ":", format=name or None, do_not_split_by_at_sign=True)
+        path, whose, lambda: iread(path, ":", format=name or None, do_not_split_by_at_sign=True)
     )
     number = 0
     while True:
-        atoms = _foreign(path, "ASE", lambda: next(images, None))
+        atoms = _foreign(path, whose, lambda: next(images, None))
         if atoms is None:
             break
         ignored |= _ase_unread(atoms)

@@ -62,6 +62,8 @@ class Run:
             if saved is not None:
                 try:
                     self._restore(saved)
+                except InputError as error:
+                    raise FileError(f"{restart}: does not fit this run: {error}") from error
                 except Exception as error:  # a state of another shape, or of no sense
                     raise FileError(f"{restart}: does not fit this run, or is damaged ({error})") from error
 
