@@ -155,6 +155,13 @@ class Dataset(Sequence):
             system.info._replace(n_frames=int(n)) for system, n in zip(self._systems, used, strict=True) if n
         )
 
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Names of the types that occur, in the order of ``type_map``; all names in a mixed layout."""
+        used = zip(self._systems, self._frames_per_system(), strict=True)
+        present = {name for system, n in used if n for name in system.species}
+        return tuple(name for name in self.type_map if name in present)
+
     def by_system(self) -> dict[str, np.ndarray]:
         """Numbers of the frames of each system in use, by its address, in the order of `systems`."""
         flat = np.arange(len(self)) if self._chosen is None else self._chosen

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -388,6 +389,9 @@ def datasets(settings: Settings, seed: int):
 
 def _new_potential(settings: Settings, data, seed: int, engine, device) -> Potential:
     m = settings.model
+    if unseen := set(m.type_map or ()) - set(data.species):
+        names = ", ".join(sorted(unseen))
+        warnings.warn(f"no training frame holds {names}; the model will know nothing of it", stacklevel=2)
     seeds = [seed, m.descriptor_seed or 0, m.fitting_seed or 0]
     return Potential.create(
         m.type_map or data.type_map,

@@ -265,3 +265,9 @@ def test_a_frame_without_its_label_is_found_before_the_first_step(tmp_path, opti
     if label == "virial":  # who does not learn from it does not miss it
         tree["optimizer"] = {"type": "RLEKF", "block_size": 300}
         assert next(train(tree, output=tmp_path / "run")).step == 1
+
+
+def test_a_type_that_no_frame_holds_is_told(data, tmp_path):
+    tree = settings(data, model={"type_map": ["A", "C", "B"]})
+    with pytest.warns(UserWarning, match="no training frame holds C; the model will know nothing of it"):
+        next(train(tree, output=tmp_path))
