@@ -22,6 +22,10 @@ def add_arguments(parser) -> None:
     parser.add_argument("--type-map", nargs="+", metavar="EL", help="names of the types, in this order")
     parser.add_argument("--index", metavar="A:B:C", help="only these frames, as in Python: ::10")
     parser.add_argument(
+        "--without", metavar="N,N-N", default="",
+        help="leave out these frames, numbered from 0 as by `kalmandp doctor`: 3,7,9-10",
+    )
+    parser.add_argument(
         "--key", action="append", default=[], metavar="LABEL=NAME",
         help="name of a label in extended XYZ, e.g. energy=REF_energy; may be repeated",
     )  # fmt: skip
@@ -44,6 +48,7 @@ def run(args) -> int:
         format=args.format,
         type_map=args.type_map,
         index=args.index,
+        without=args.without or (),
         keys=_keys(args.key),
         skip_invalid=args.skip_invalid,
         overwrite=not args.no_overwrite,

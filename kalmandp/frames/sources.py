@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,8 @@ class Source:
     left_out : takes the messages of steps that are no training data: unconverged, incomplete
     keep_unconverged : take steps whose SCF cycle did not converge
     ignored : names of quantities in the file that are not read
+    without, numbers : frames to pass over by their numbers, which sources that are read one after the
+        other draw from one counter
     """
 
     path: str
@@ -63,10 +66,14 @@ class Source:
     left_out: list[str] = field(default_factory=list)
     keep_unconverged: bool = False
     ignored: set[str] = field(default_factory=set)
+    without: frozenset[int] = frozenset()
+    numbers: Iterator[int] = field(default_factory=count)
 
     def frames(self) -> Iterator[Frame]:
         """Go through the frames that can be used."""
         for make in self.makers():
+            if next(self.numbers) in self.without:
+                continue
             try:
                 frame = make()
             except LeftOut as error:

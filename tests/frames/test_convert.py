@@ -264,3 +264,24 @@ def test_a_missing_package_is_named_with_its_install_line(tmp_path, monkeypatch,
     format = "ase" if name == "ase" else None
     with pytest.raises(MissingPackage, match=rf'pip install "kalmandp\[{extra}\]"'):
         convert(tmp_path / "MOVEMENT", tmp_path / "a.h5", format=format)
+
+
+def test_frames_are_left_out_by_their_numbers(tmp_path):
+    for name, energies in (("a.xyz", (0, 1, 2)), ("b.xyz", (3, 4, 5))):
+        (tmp_path / name).write_text("".join(f"1\nenergy={e}\nH 0 0 0\n" for e in energies))
+    sources, target = [tmp_path / "a.xyz", tmp_path / "b.xyz"], tmp_path / "c.h5"
+    for without in ("1, 3–4", "3-4,1", [1, 3, 4], np.array([4, 3, 1])):
+        assert convert(sources, target, without=without).frames == 3
+        assert [f.energy for f in load(target)] == [0, 2, 5]
+    convert(sources, target, without="1", index="1:3")
+    assert [f.energy for f in load(target)] == [2, 3]
+    # a frame that cannot be used is no obstacle once it is left out
+    (tmp_path / "b.xyz").write_text("1\nenergy=nan\nH 0 0 0\n1\nenergy=4\nH 0 0 0\n")
+    assert main(["convert", *map(str, sources), str(target), "--without", "3"]) == 0
+    assert [f.energy for f in load(target)] == [0, 1, 2, 4]
+    for without in ("", "x", "4-3", "-1", "3;4"):
+        with pytest.raises(InputError, match="expected numbers of frames such as"):
+            convert(sources, tmp_path / "d.h5", without=without)
+    with pytest.raises(InputError, match="without goes from 3 to 9; expected 0 to 4"):
+        convert(sources, tmp_path / "d.h5", without=[3, 9])
+    assert not (tmp_path / "d.h5").exists()
