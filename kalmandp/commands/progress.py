@@ -24,7 +24,7 @@ class Progress:
         self.first: Any = None
         self.shown, self.shown_step = time.monotonic(), -1
         if not quiet:
-            print("reading the data …", file=self.stream, flush=True)
+            print("reading the data; a first run also compiles, half a minute …", file=self.stream, flush=True)
 
     def __call__(self, record) -> None:
         if self.quiet:
