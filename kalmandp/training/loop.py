@@ -340,9 +340,13 @@ def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
             _, before, diagnostics = run.step()
         except FilterError as error:
             raise FilterError(f"{error}; {run.rescue()}") from error
+        except (InputError, FileError) as error:  # a frame that cannot be used, or no longer be read
+            if not run.trainer.updates:
+                raise
+            raise type(error)(f"{error}; {run.rescue()}") from error
         record = run.record("step", before, diagnostics=diagnostics)
         if displays:
-            record = run.record("display", before, run.validate(), diagnostics)
+            record = run.record("display", before, _validated(run), diagnostics)
             run.history.add(record)
         if stop is not None and stop():
             run.checkpoint()
@@ -352,10 +356,18 @@ def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
             run.checkpoint()
             record = record._replace(event="display+checkpoint" if displays else "checkpoint")
         yield record
-    final = run.record("end", valid=run.validate(everything=True))
+    final = run.record("end", valid=_validated(run, everything=True))
     run.history.add(final)
     run.checkpoint()
     yield final
+
+
+def _validated(run: Run, everything: bool = False) -> Metrics | None:
+    """`Run.validate`; a validation frame that cannot be used does not cost the run."""
+    try:
+        return run.validate(everything)
+    except (InputError, FileError) as error:
+        raise type(error)(f"{error}; the run is saved in {run.checkpoint()}") from error
 
 
 def _seed(settings: Settings, saved: dict | None) -> int:
