@@ -27,7 +27,7 @@ def add_arguments(parser) -> None:
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         "--restart", metavar="CKPT", nargs="?", const="",
-        help="go on from a checkpoint, by default the one in DIR; comes after INPUT.json",
+        help="go on from a checkpoint, by default the one in DIR (then after INPUT.json)",
     )  # fmt: skip
     start.add_argument(
         "-i", "--init-model", metavar="MODEL",
