@@ -87,6 +87,8 @@ def save_tree(tree: dict, path) -> None:
 
 def _kind(path: Path) -> str:
     kind = SUFFIXES.get(path.suffix.lower())
+    if kind is None and path.is_dir():
+        raise InputError(f"{path}: is a folder; expected a file with one of {', '.join(SUFFIXES)}")
     if kind is None:
         hint = ""
         if path.suffix.lower() in FOREIGN:

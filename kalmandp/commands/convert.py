@@ -22,6 +22,10 @@ def add_arguments(parser) -> None:
     parser.add_argument("--type-map", nargs="+", metavar="EL", help="names of the types, in this order")
     parser.add_argument("--index", metavar="A:B:C", help="only these frames, as in Python: ::10")
     parser.add_argument(
+        "--without", metavar="N,N-N", default="",
+        help="leave out these frames, numbered from 0 as by `kalmandp doctor`: 3,7,9-10",
+    )
+    parser.add_argument(
         "--key", action="append", default=[], metavar="LABEL=NAME",
         help="name of a label in extended XYZ, e.g. energy=REF_energy; may be repeated",
     )  # fmt: skip
@@ -44,6 +48,7 @@ def run(args) -> int:
         format=args.format,
         type_map=args.type_map,
         index=args.index,
+        without=args.without or (),
         keys=_keys(args.key),
         skip_invalid=args.skip_invalid,
         overwrite=not args.no_overwrite,
@@ -59,10 +64,23 @@ def run(args) -> int:
         print(f"warning: {plural(len(done.skipped), 'frame')} left out of {done.path}", file=sys.stderr)
     if done.ignored:
         print(f"note: not taken over: {', '.join(done.ignored)}", file=sys.stderr)
+        for label, name in _taken_for(done):
+            print(f"note: no frame has {label}; if {name} is it, add --key {label}={name}", file=sys.stderr)
     labels = ", ".join(f"{label} ({n:,})" for label, n in done.labels.items()) or "no labels"
     systems = plural(done.systems, "system")
     print(f"{done.path}: {plural(done.frames, 'frame')} in {systems}; {labels}")
     return 0
+
+
+def _taken_for(done) -> list[tuple[str, str]]:
+    """Labels that no frame has, and a name in the source that looks like each."""
+    words = {"energy": "energy", "forces": "force"}
+    return [
+        (label, name)
+        for label, word in words.items()
+        if label not in done.labels
+        for name in [n for n in done.ignored if word in n.lower()][:1]
+    ]
 
 
 def _keys(pairs: list[str]) -> dict[str, str] | None:

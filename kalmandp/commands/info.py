@@ -161,7 +161,8 @@ def read_checkpoint_header(path) -> Header:
     from kalmandp.training.checkpoint import FORMAT
 
     if not Path(path).is_file():
-        raise FileError(f"{path}: no such file; expected a checkpoint")
+        what = "is a folder" if Path(path).is_dir() else "no such file"
+        raise FileError(f"{path}: {what}; expected a checkpoint")
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT.encode():

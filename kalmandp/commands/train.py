@@ -27,7 +27,7 @@ def add_arguments(parser) -> None:
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         "--restart", metavar="CKPT", nargs="?", const="",
-        help="go on from a checkpoint, by default the one in DIR",
+        help="go on from a checkpoint, by default the one in DIR (then after INPUT.json)",
     )  # fmt: skip
     start.add_argument(
         "-i", "--init-model", metavar="MODEL",
@@ -257,7 +257,10 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
         write_details(comparison, prefix, ", ".join(t.validation_systems) or "validation")
         left.append(("predictions", Path(f"{prefix}.*.out")))
     else:
-        print("\nThere are no validation frames; `kalmandp test` compares the model with others.")
+        print(
+            '\nThere are no validation frames ("validation_fraction": 0.1 in training sets a tenth aside); '
+            "`kalmandp test` compares the model with others."
+        )
     _say_what_was_left_out(settings, output, checkpoint, left)
     if not skip_plots:
         left += _figures(comparison, output, output / t.disp_file)

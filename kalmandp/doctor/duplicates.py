@@ -38,7 +38,7 @@ def check_duplicates(s: Survey) -> Iterator[Finding]:
             "note" if moved == len(twins) else "warning", "duplicates",
             f"{len(later)} of {len(s)} frames repeat earlier ones (frame {s.numbers_f[b]} is frame "
             f"{s.numbers_f[a]}{aside})",
-            "Take the repetitions out: they count twice in training", later,
+            "Take the repetitions out (kalmandp convert --without): they count twice in training", later,
         )  # fmt: skip
         yield from _contradictions(s, twins)
     near = {step.b for step in steps_to_nearest(s, 1) if _is_near(step)} - {b for _, b in twins}

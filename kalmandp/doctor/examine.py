@@ -16,7 +16,7 @@ from kalmandp.doctor.selection import check_selection
 from kalmandp.doctor.survey import Survey, read_set, survey
 from kalmandp.doctor.virials import check_virials
 from kalmandp.doctor.work import check_work, forces_slope, work_between
-from kalmandp.errors import InputError
+from kalmandp.errors import InputError, require
 
 
 def examine(
@@ -58,6 +58,7 @@ def examine(
     paths = [data] if isinstance(data, (str, os.PathLike)) else list(data)
     if not paths:
         raise InputError("data is an empty list; expected at least one data set")
+    require(rcut is None or rcut > 0, "rcut", rcut, "a positive number of Å")
     if sel is not None and (rcut is None or type_map is None or len(sel) != len(type_map)):
         raise InputError("sel is given; expected rcut and a type_map of the same length beside it")
     rng = np.random.default_rng(0) if rng is None else rng

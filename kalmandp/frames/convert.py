@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import NamedTuple
 
 from kalmandp.errors import InputError
@@ -55,7 +56,7 @@ def convert(
     keys: dict[str, str] | None = None, skip_invalid: bool = False,
     attributes: dict[str, str | int | float] | None = None, overwrite: bool = True,
     compression: str | None = None, progress: Callable[[int], None] | None = None,
-    keep_unconverged: bool = False, mixed: bool = False,
+    keep_unconverged: bool = False, mixed: bool = False, without: Iterable[int] | str = (),
 ) -> Conversion:  # fmt: skip
     """Convert frames, in their order, between file formats.
 
@@ -84,6 +85,8 @@ def convert(
     progress : called with the number of frames so far, after each
     keep_unconverged : take steps whose SCF cycle did not converge, instead of leaving them out
     mixed : for a folder, the layout deepmd/npy/mixed: one system per number of atoms
+    without : numbers of frames to leave out, or their text "3,7,9-10"; as `kalmandp doctor` numbers them:
+        from 0, over all of ``src``, before ``index`` is applied
 
     Examples
     --------
@@ -100,7 +103,7 @@ def convert(
     FileError
         If the source cannot be read or the destination not be written; then nothing is written.
     InputError
-        If a frame cannot be used, or an argument cannot be understood.
+        If a frame cannot be used, an argument cannot be understood, or no frame has a name of ``keys``.
     MissingPackage
         If the format is read by ASE or dpdata and that is not installed; with the install line.
     """
@@ -110,6 +113,7 @@ def convert(
     dst = path_text(dst)
     write = _writer(dst, type_map, attributes, overwrite, compression, mixed)
     skipped: list[str] = []
+    left, numbers = _numbers(without), count()
     sources = [
         Source(
             path,
@@ -119,13 +123,17 @@ def convert(
             skipped=skipped if skip_invalid else None,
             left_out=skipped,
             keep_unconverged=keep_unconverged,
+            without=left,
+            numbers=numbers,
         )
         for path in paths
     ]
     frames = _slice(chain.from_iterable(s.frames() for s in sources), _as_slice(index))
     labels = dict.fromkeys(LABELS, 0)
     try:
-        count, systems = write(_watched(frames, labels, type_map, progress))
+        watched = _watched(frames, labels, type_map, progress)
+        last = _all_left_out(left, numbers) if index is None else ()
+        n_frames, systems = write(chain(watched, last, _keys_found(keys, labels, sources)))
     except InputError as error:
         if skipped and "no frames" in str(error):
             raise InputError(f"no frame of {paths[0]} can be used: {skipped[0]}") from None
@@ -134,7 +142,7 @@ def convert(
     lost = {label for label in present if dst.endswith(RUNNER_SUFFIX) and label not in RUNNER_LABELS}
     ignored = sorted(lost.union(*(s.ignored for s in sources)))
     present = {label: n for label, n in present.items() if label not in lost}
-    return Conversion(dst, count, systems, present, tuple(skipped), tuple(ignored))
+    return Conversion(dst, n_frames, systems, present, tuple(skipped), tuple(ignored))
 
 
 def _writer(dst: str, type_map, attributes, overwrite, compression, mixed):
@@ -173,14 +181,45 @@ def _writer(dst: str, type_map, attributes, overwrite, compression, mixed):
 
 def _watched(frames: Iterable[Frame], labels: dict[str, int], type_map, progress):
     """The frames as they pass, their labels counted; species that are not wanted are refused."""
-    for count, frame in enumerate(frames, start=1):
+    for number, frame in enumerate(frames, start=1):
         if type_map is not None:
             frame = frame.with_type_map(type_map)
         for label in labels:
             labels[label] += getattr(frame, label) is not None
         yield frame
         if progress is not None:
-            progress(count)
+            progress(number)
+
+
+def _keys_found(keys, labels: dict[str, int], sources: list[Source]) -> Iterator[Frame]:
+    """No frame; after the last one, an error if a name that was given for a label was in none of them."""
+    for label, name in (keys or {}).items():
+        if not labels["virial" if label == "stress" else label]:
+            others = sorted(set().union(*(s.ignored for s in sources)))
+            raise InputError(
+                f"no frame of {sources[0].path} has {name!r}, which keys gives for {label}; "
+                f"not taken over are: {', '.join(others) or 'none'}"
+            )
+    yield from ()
+
+
+def _numbers(without: Iterable[int] | str) -> frozenset[int]:
+    """The numbers of a text "3,7,9-10", or of any other iterable."""
+    if not isinstance(without, str):
+        return frozenset(int(k) for k in without)
+    pieces = [re.fullmatch(r"(\d{1,7})(?:[-–](\d{1,7}))?", piece.strip()) for piece in without.split(",")]
+    ranges = [(int(p[1]), int(p[2] or p[1])) for p in pieces if p]
+    if len(ranges) < len(pieces) or any(a > b for a, b in ranges):
+        raise InputError(f"without is {without[:60]!r}; expected numbers of frames such as '3,7,9-10'")
+    return frozenset(k for a, b in ranges for k in range(a, b + 1))
+
+
+def _all_left_out(without: frozenset[int], numbers: Iterator[int]) -> Iterator[Frame]:
+    """No frame; after the last one, an error if there was none of a number that was to be left out."""
+    total = next(numbers)
+    if without and not 0 <= min(without) <= max(without) < total:
+        raise InputError(f"without goes from {min(without)} to {max(without)}; expected 0 to {total - 1}")
+    yield from ()
 
 
 def _as_slice(index: slice | str | None) -> slice:

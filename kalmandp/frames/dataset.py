@@ -155,6 +155,13 @@ class Dataset(Sequence):
             system.info._replace(n_frames=int(n)) for system, n in zip(self._systems, used, strict=True) if n
         )
 
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Names of the types that occur, in the order of ``type_map``; all names in a mixed layout."""
+        used = zip(self._systems, self._frames_per_system(), strict=True)
+        present = {name for system, n in used if n for name in system.species}
+        return tuple(name for name in self.type_map if name in present)
+
     def by_system(self) -> dict[str, np.ndarray]:
         """Numbers of the frames of each system in use, by its address, in the order of `systems`."""
         flat = np.arange(len(self)) if self._chosen is None else self._chosen
@@ -168,6 +175,21 @@ class Dataset(Sequence):
         used = zip(self._systems, self._frames_per_system(), strict=True)
         present = {label for system, n in used if n for label in system.labels}
         return tuple(label for label in LABELS if label in present)
+
+    def lacking(self, label: str) -> np.ndarray:
+        """Numbers of the frames without a label, in their order; none of them is read.
+
+        Parameters
+        ----------
+        label : energy, forces, virial or atomic_energies
+        """
+        lacks = [
+            np.full(part.n_frames, LABELS[label] not in part.arrays)
+            for system in self._systems
+            for part in system.parts
+        ]
+        flat = np.concatenate(lacks)
+        return np.flatnonzero(flat if self._chosen is None else flat[self._chosen])
 
     @property
     def ignored(self) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ def read_extxyz(path, *, keys=None, ignored: set[str] | None = None) -> Iterator
     names = _label_names(keys)
     ignored = set() if ignored is None else ignored
     with reading(path):
-        file = open(path, encoding="utf-8", errors="replace")
+        file = open(path, encoding="utf-8-sig", errors="replace")
     with file:
         lines = _Lines(path, file)
         for number in range(_FOREVER):

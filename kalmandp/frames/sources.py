@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,8 @@ class Source:
     left_out : takes the messages of steps that are no training data: unconverged, incomplete
     keep_unconverged : take steps whose SCF cycle did not converge
     ignored : names of quantities in the file that are not read
+    without, numbers : frames to pass over by their numbers, which sources that are read one after the
+        other draw from one counter
     """
 
     path: str
@@ -63,10 +66,14 @@ class Source:
     left_out: list[str] = field(default_factory=list)
     keep_unconverged: bool = False
     ignored: set[str] = field(default_factory=set)
+    without: frozenset[int] = frozenset()
+    numbers: Iterator[int] = field(default_factory=count)
 
     def frames(self) -> Iterator[Frame]:
         """Go through the frames that can be used."""
         for make in self.makers():
+            if next(self.numbers) in self.without:
+                continue
             try:
                 frame = make()
             except LeftOut as error:
@@ -157,12 +164,13 @@ def _from_ase(path: str, name: str, ignored: set[str]) -> Iterator[Callable[[], 
     except ImportError as error:
         raise MissingPackage("ase", "ase", f"reading {path}") from error
     _check_there(path)
+    whose = "ASE" if name else "its format is not recognised, and ASE"
     images = _foreign(
-        path, "ASE", lambda: iread(path, ":", format=name or None, do_not_split_by_at_sign=True)
+        path, whose, lambda: iread(path, ":", format=name or None, do_not_split_by_at_sign=True)
     )
     number = 0
     while True:
-        atoms = _foreign(path, "ASE", lambda: next(images, None))
+        atoms = _foreign(path, whose, lambda: next(images, None))
         if atoms is None:
             break
         ignored |= _ase_unread(atoms)

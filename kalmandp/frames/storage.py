@@ -153,7 +153,10 @@ class Hdf5Store:
             raise FileError(f"{path}: is empty (0 bytes); expected an HDF5 file")
         with reading(path):
             if not h5py.is_hdf5(path):
-                raise FileError(f"{path}: is not an HDF5 file, or is damaged at its beginning")
+                raise FileError(
+                    f"{path}: is not an HDF5 file, or is damaged at its beginning "
+                    "(`kalmandp convert` makes one of extended XYZ and other formats)"
+                )
             self._file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE)
             limit_tables(self._file)
         try:

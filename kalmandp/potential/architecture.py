@@ -59,7 +59,12 @@ class Architecture:
             (self.rcut > 0, "rcut", self.rcut, "a positive length in Å"),
             (0 <= self.rcut_smth < self.rcut, "rcut_smth", self.rcut_smth, f"0 ≤ … < {self.rcut}"),
             (len(self.sel) == n, "sel", self.sel, f"{n} numbers, one per type of {self.type_map}"),
-            (all(s >= 0 for s in self.sel) and sum(self.sel) > 0, "sel", self.sel, "counts ≥ 0"),
+            (
+                all(s >= 0 for s in self.sel) and sum(self.sel) > 0,
+                "sel",
+                self.sel,
+                f'counts ≥ 0, not all 0 ("auto" is 0 where no atom has another within {self.rcut:g} Å)',
+            ),
             (len(self.embedding) > 0, "embedding neuron", self.embedding, "at least one layer"),
             (all(m > 0 for m in self.embedding), "embedding neuron", self.embedding, "widths > 0"),
             (all(m > 0 for m in self.fitting), "fitting neuron", self.fitting, "widths > 0"),

@@ -13,6 +13,7 @@ from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.potential import statistics
 from kalmandp.potential.architecture import Architecture
+from kalmandp.potential.batches import batches
 from kalmandp.potential.initial import checked, initial_weights, span_of
 from kalmandp.potential.jacobian import force_direction, virial_direction
 from kalmandp.potential.model import Parameters
@@ -231,7 +232,7 @@ class Potential:
 
         Parameters
         ----------
-        frames : Frame or ase.Atoms, or a list of them
+        frames : Frame or ase.Atoms, or a list of them (or a Dataset), which may be long
         environment : from `environment(frames)`, if it is at hand
 
         Returns
@@ -248,8 +249,15 @@ class Potential:
         ((2, 3), True)
         """
         many = isinstance(frames, Sequence)
-        frames = [self._frame(f) for f in (frames if many else [frames])]
-        env = self.environment(frames) if environment is None else environment
+        if many and environment is None:
+            parts = (part for part, _ in batches(map(self.as_frame, frames)))
+            return [result for part in parts for result in self._evaluate(part, self.environment(part))]
+        frames = [self.as_frame(f) for f in (frames if many else [frames])]
+        results = self._evaluate(frames, self.environment(frames) if environment is None else environment)
+        return results if many else results[0]
+
+    def _evaluate(self, frames: list[Frame], env) -> list[Result]:
+        """`evaluate` for frames side by side."""
         par, engine = self.parameters, self.engine
         E_i, forward = engine.energies(par, env)
         f_pc = engine.pair_gradient(par, env, forward)
@@ -259,7 +267,7 @@ class Potential:
         for f, stop in enumerate(stops):
             atoms = slice(stop - len(frames[f]), stop)
             results.append(Result(float(E_i[atoms].sum()), F_ic[atoms], W_fcc[f], E_i[atoms]))
-        return results if many else results[0]
+        return results
 
     def energy_jacobian(self, frames):
         """∂E/∂w in eV: (N,) for a frame, (f, N) for a list of frames.
@@ -338,7 +346,7 @@ class Potential:
     def _jacobian(self, frames, directions, one):
         """Rows of a Jacobian, ``one(frame, env, forward[, direction])`` for each frame."""
         many = isinstance(frames, Sequence)
-        frames = [self._frame(f) for f in (frames if many else [frames])]
+        frames = [self.as_frame(f) for f in (frames if many else [frames])]
         directions = directions if many or directions is None else [directions]
         if directions is not None and len(directions) != len(frames):
             raise InputError(
@@ -352,7 +360,18 @@ class Potential:
             rows.append(to_numpy(one(frame, env, forward, *along)))
         return np.stack(rows) if many else rows[0]
 
-    def _frame(self, frame) -> Frame:
+    def as_frame(self, frame) -> Frame:
+        """A configuration as a Frame whose types are this model's.
+
+        Parameters
+        ----------
+        frame : Frame or ase.Atoms
+
+        Raises
+        ------
+        InputError
+            For anything else, and for a species that the model does not have.
+        """
         if isinstance(frame, Frame):
             return frame.with_type_map(self.type_map)
         if hasattr(frame, "get_positions"):

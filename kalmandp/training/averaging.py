@@ -90,7 +90,8 @@ def averaged(potential: Potential, weights, frames, device: Any = "cpu") -> Pote
     ----------
     potential : Potential, which stays as it is
     weights : w̄ (N,)
-    frames : pairs of a Frame and its Pairs, or None to have them found; one without an energy is passed over
+    frames : pairs of a Frame (or ase.Atoms) and its Pairs, or None to have them found; one without an
+        energy is passed over
     device : where the potential computes
 
     Returns
@@ -102,6 +103,7 @@ def averaged(potential: Potential, weights, frames, device: Any = "cpu") -> Pote
     new.weights = weights
     off = []
     for frame, pairs in frames:
+        frame = potential.as_frame(frame)
         if frame.energy is None:
             continue
         sample = make_sample(new, [frame], None if pairs is None else [pairs])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kalmandp.errors import FileError, InputError
+from kalmandp.frames.storage import path_text
 from kalmandp.training import keys
 from kalmandp.training.checks import SectionReader, choice, show
 from kalmandp.training.noise import BlockNoise
@@ -66,7 +67,7 @@ def read_input(source, folder=None) -> Settings:
         name, tree = "input", dict(source)
         folder = Path() if folder is None else Path(folder)
     else:
-        path = Path(source)
+        path = Path(path_text(source))
         name, tree = path.name, read_json(path)
         folder = path.parent if folder is None else Path(folder)
     _check_tree(name, tree)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from kalmandp.training.gate import LEFT_OUT_FILE
 from kalmandp.training.history import COLUMNS, History, Record
 from kalmandp.training.inputs import read_input
 from kalmandp.training.metrics import Metrics, evaluate
+from kalmandp.training.needed_labels import check_labels
 from kalmandp.training.optimizers import make_trainer
 from kalmandp.training.settings import Settings
 from kalmandp.training.starting import started_from
@@ -61,6 +63,8 @@ class Run:
             if saved is not None:
                 try:
                     self._restore(saved)
+                except InputError as error:
+                    raise FileError(f"{restart}: does not fit this run: {error}") from error
                 except Exception as error:  # a state of another shape, or of no sense
                     raise FileError(f"{restart}: does not fit this run, or is damaged ({error})") from error
 
@@ -70,6 +74,7 @@ class Run:
         self.seed = _seed(settings, saved)
         self.rng = np.random.default_rng(self.seed)
         self.data, self.validation = datasets(settings, self.seed)
+        check_labels(self.data, settings)
         if saved is not None:
             self.potential = self._placed(saved["potential"], engine)
         elif init_model is not None or finetune is not None:
@@ -335,9 +340,13 @@ def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
             _, before, diagnostics = run.step()
         except FilterError as error:
             raise FilterError(f"{error}; {run.rescue()}") from error
+        except (InputError, FileError) as error:  # a frame that cannot be used, or no longer be read
+            if not run.trainer.updates:
+                raise
+            raise type(error)(f"{error}; {run.rescue()}") from error
         record = run.record("step", before, diagnostics=diagnostics)
         if displays:
-            record = run.record("display", before, run.validate(), diagnostics)
+            record = run.record("display", before, _validated(run), diagnostics)
             run.history.add(record)
         if stop is not None and stop():
             run.checkpoint()
@@ -347,10 +356,18 @@ def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
             run.checkpoint()
             record = record._replace(event="display+checkpoint" if displays else "checkpoint")
         yield record
-    final = run.record("end", valid=run.validate(everything=True))
+    final = run.record("end", valid=_validated(run, everything=True))
     run.history.add(final)
     run.checkpoint()
     yield final
+
+
+def _validated(run: Run, everything: bool = False) -> Metrics | None:
+    """`Run.validate`; a validation frame that cannot be used does not cost the run."""
+    try:
+        return run.validate(everything)
+    except (InputError, FileError) as error:
+        raise type(error)(f"{error}; the run is saved in {run.checkpoint()}") from error
 
 
 def _seed(settings: Settings, saved: dict | None) -> int:
@@ -384,6 +401,9 @@ def datasets(settings: Settings, seed: int):
 
 def _new_potential(settings: Settings, data, seed: int, engine, device) -> Potential:
     m = settings.model
+    if unseen := set(m.type_map or ()) - set(data.species):
+        names = ", ".join(sorted(unseen))
+        warnings.warn(f"no training frame holds {names}; the model will know nothing of it", stacklevel=2)
     seeds = [seed, m.descriptor_seed or 0, m.fitting_seed or 0]
     return Potential.create(
         m.type_map or data.type_map,

@@ -7,11 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kalmandp.arrays import to_numpy
+from kalmandp.potential.batches import batches
 from kalmandp.potential.potential import Potential
 from kalmandp.training.measurements import make_sample, predict
-
-#: Atoms put side by side in one evaluation.
-ATOMS_AT_ONCE = 2000
 
 
 class Comparison(NamedTuple):
@@ -53,12 +51,12 @@ def compare(potential: Potential, frames, pairs=None) -> Comparison:
     Parameters
     ----------
     potential : Potential
-    frames : iterable of Frame
+    frames : iterable of Frame or ase.Atoms
     pairs : iterable of Pairs, if the neighbours are known
     """
     out = Comparison(np.zeros(0, int), [], [], [], [])
     sizes: list[int] = []
-    for batch, batch_pairs in _batches(frames, pairs):
+    for batch, batch_pairs in batches(map(potential.as_frame, frames), pairs):
         sample = make_sample(potential, batch, batch_pairs)
         now = predict(potential, sample)
         E_f, E_i, F_ic, W_fcc = map(to_numpy, now[:4])
@@ -98,7 +96,7 @@ def evaluate(potential: Potential, frames, pairs=None) -> Metrics:
     Parameters
     ----------
     potential : Potential
-    frames : iterable of Frame, e.g. a Dataset
+    frames : iterable of Frame or ase.Atoms with labels, e.g. a Dataset; or one of them
     pairs : iterable of Pairs, if the neighbours are known
 
     Returns
@@ -115,7 +113,8 @@ def evaluate(potential: Potential, frames, pairs=None) -> Metrics:
     >>> errors.n_frames, errors.n_atoms, bool(errors.force_rmse > 0.5 * errors.rms_force)
     (2, 128, True)
     """
-    return summarize(compare(potential, frames, pairs))
+    one = hasattr(frames, "positions")
+    return summarize(compare(potential, [frames] if one else frames, pairs))
 
 
 def _beside(label, prediction):
@@ -135,17 +134,3 @@ def _rms(parts) -> float:
 def _mae(parts) -> float:
     values = _join(parts)
     return float(np.mean(np.abs(values))) if len(values) else float("nan")
-
-
-def _batches(frames, pairs):
-    batch, batch_pairs, atoms = [], [], 0
-    pairs = iter(pairs) if pairs is not None else None
-    for frame in frames:
-        batch.append(frame)
-        batch_pairs.append(next(pairs) if pairs is not None else None)
-        atoms += len(frame)
-        if atoms >= ATOMS_AT_ONCE:
-            yield batch, batch_pairs if pairs is not None else None
-            batch, batch_pairs, atoms = [], [], 0
-    if batch:
-        yield batch, batch_pairs if pairs is not None else None

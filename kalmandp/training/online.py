@@ -64,6 +64,8 @@ class OnlineTrainer:
     ----------
     potential : Potential
         Its weights are changed in place by every step. With an engine on a GPU P is there, too.
+        One that is trained already wants ``p0=0.01`` or less: the default, 1, is the prior of random
+        weights, and the first steps would undo much of what it knows.
     rng : numpy.random.Generator
         Draws the atoms whose forces are measured.
     threads : int, optional
@@ -277,7 +279,7 @@ class OnlineTrainer:
 
         Parameters
         ----------
-        frames : iterable of Frame
+        frames : iterable of Frame or ase.Atoms
             Some frames with energies, that the mean's energies are shifted to: without them they may be
             off by a constant per atom. Ranks that are to have the same potential give the same frames.
 

@@ -13,6 +13,7 @@ from kalmandp.potential.potential import Potential
 from kalmandp.training.device import open_device
 from kalmandp.training.measurements import make_sample
 from kalmandp.training.memory import SHARE, covariance_need, generation_memory, parts_of
+from kalmandp.training.needed_labels import check_labels
 from kalmandp.training.optimizers import make_trainer
 from kalmandp.training.presets import resolve, resolve_snes
 from kalmandp.training.settings import Settings
@@ -76,6 +77,7 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
     t, m, o = settings.training, settings.model, settings.optimizer
     place = open_device(device or t.device)
     with Dataset(t.systems, m.type_map) as data:
+        check_labels(data, settings)
         n_frames = _frames_to_train(len(data), settings)
         some = data.subset(np.unique(np.linspace(0, len(data) - 1, SOME_FRAMES).astype(int)))
         potential = Potential.create(

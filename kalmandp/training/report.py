@@ -62,7 +62,7 @@ def error_table(metrics: Metrics) -> str:
     ]
     lines = [f"{'':8}{'RMSE':>10}{'MAE':>10}"]
     lines += [
-        f"{name:8}{1e3 * rmse:10.3f}{1e3 * mae:10.3f}  {unit}{note}"
+        f"{name:8}{1e3 * rmse:10.3f} {1e3 * mae:9.3f}  {unit}{note}"
         for name, rmse, mae, unit, note in rows
         if np.isfinite(rmse)
     ]

@@ -12,6 +12,7 @@ from systems import frames, settings
 
 import kalmandp
 from kalmandp.cli import main
+from kalmandp.frames.extxyz import write_extxyz
 
 #: Nothing may take longer than this, seconds, on a loaded machine.
 PATIENCE = 20.0
@@ -183,3 +184,40 @@ def test_mistakes(arguments, good, tmp_path, capsys, monkeypatch):
     out.mkdir()
     fails_in_one_line(filled(arguments, None, good, out), capsys)
     assert not list(out.iterdir()), "something was left behind"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["test", "-m", "OUT", "-s", "DATA"], "is a folder; expected a file with one of .dp"),
+        (["test", "-m", "MODEL", "-s", "FILE"], "`kalmandp convert` makes one"),
+        (["train", "INPUT", "-o", "OUT", "--restart", "OUT"], "is a folder; expected a checkpoint"),
+        (["doctor", "DATA", "--rcut", "-3"], "rcut is -3.0; expected a positive number of Å"),
+        (["doctor", "INPUT"], "its format is not recognised"),
+    ],
+    ids=lambda a: " ".join(a) if isinstance(a, list) else "",
+)
+def test_a_mistake_is_called_what_it_is(arguments, says, good, tmp_path, capsys):
+    xyz, out = tmp_path / "some.xyz", tmp_path / "out"
+    write_extxyz(xyz, frames(1))
+    out.mkdir()
+    if "doctor" in arguments and "INPUT" in arguments:
+        pytest.importorskip("ase", reason="needs the package ase")
+    assert says in fails_in_one_line(filled(arguments, xyz, good, out), capsys)
+
+
+def test_a_restart_that_does_not_fit_says_what_differs(good, tmp_path, capsys):
+    tree = settings(good["DATA"])
+    tree["model"]["descriptor"]["rcut"] = 4.0
+    (tmp_path / "other.json").write_text(json.dumps(tree))
+    arguments = ["train", str(tmp_path / "other.json"), "-o", str(tmp_path), "--restart"]
+    error = fails_in_one_line([*arguments, str(good["CHECKPOINT"])], capsys)
+    assert "does not fit this run: the input's section model differs" in error and "damaged" not in error
+
+
+def test_a_cut_off_without_neighbours_is_told(good, tmp_path, capsys):
+    tree = settings(good["DATA"])
+    tree["model"]["descriptor"] |= {"rcut": 1.2, "rcut_smth": 0.5}
+    (tmp_path / "short.json").write_text(json.dumps(tree))
+    error = fails_in_one_line(["train", str(tmp_path / "short.json"), "-o", str(tmp_path)], capsys)
+    assert "no atom has another within 1.2 Å" in error

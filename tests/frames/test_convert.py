@@ -9,6 +9,7 @@ import pytest
 from frame_makers import assert_same_frames, random_frame, write_system
 
 import kalmandp
+from kalmandp.cli import main
 from kalmandp.errors import FileError, InputError, MissingPackage
 from kalmandp.frames.convert import convert
 from kalmandp.frames.dataset import Dataset
@@ -133,6 +134,19 @@ def test_names_of_labels_and_what_is_left_behind(tmp_path):
     assert convert(tmp_path / "npy", tmp_path / "c.h5").ignored == ("fparam",)
 
 
+def test_a_name_given_for_a_label_that_no_frame_has_is_an_error(tmp_path, capsys):
+    head = 'Lattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3:REF_forces:R:3 REF_energy=-2'
+    source, target = tmp_path / "a.xyz", tmp_path / "a.h5"
+    source.write_text(2 * f"1\n{head}\nH 0 0 0 0 0 1\n")
+    with pytest.raises(InputError, match=r"has 'REF_energi', which keys gives for energy; .*REF_energy"):
+        convert(source, target, keys={"energy": "REF_energi", "forces": "REF_forces"})
+    assert not target.exists()
+    assert main(["convert", str(source), str(target), "--key", "forces=REF_forces"]) == 0
+    noted = capsys.readouterr().err
+    assert "no frame has energy; if REF_energy is it, add --key energy=REF_energy" in noted
+    assert "has forces" not in noted
+
+
 def test_a_file_may_be_converted_into_itself(tmp_path, source, frames):
     convert(source, tmp_path / "a.h5")
     convert(tmp_path / "a.h5", tmp_path / "a.h5", index="1:3")
@@ -250,3 +264,24 @@ def test_a_missing_package_is_named_with_its_install_line(tmp_path, monkeypatch,
     format = "ase" if name == "ase" else None
     with pytest.raises(MissingPackage, match=rf'pip install "kalmandp\[{extra}\]"'):
         convert(tmp_path / "MOVEMENT", tmp_path / "a.h5", format=format)
+
+
+def test_frames_are_left_out_by_their_numbers(tmp_path):
+    for name, energies in (("a.xyz", (0, 1, 2)), ("b.xyz", (3, 4, 5))):
+        (tmp_path / name).write_text("".join(f"1\nenergy={e}\nH 0 0 0\n" for e in energies))
+    sources, target = [tmp_path / "a.xyz", tmp_path / "b.xyz"], tmp_path / "c.h5"
+    for without in ("1, 3–4", "3-4,1", [1, 3, 4], np.array([4, 3, 1])):
+        assert convert(sources, target, without=without).frames == 3
+        assert [f.energy for f in load(target)] == [0, 2, 5]
+    convert(sources, target, without="1", index="1:3")
+    assert [f.energy for f in load(target)] == [2, 3]
+    # a frame that cannot be used is no obstacle once it is left out
+    (tmp_path / "b.xyz").write_text("1\nenergy=nan\nH 0 0 0\n1\nenergy=4\nH 0 0 0\n")
+    assert main(["convert", *map(str, sources), str(target), "--without", "3"]) == 0
+    assert [f.energy for f in load(target)] == [0, 1, 2, 4]
+    for without in ("", "x", "4-3", "-1", "3;4"):
+        with pytest.raises(InputError, match="expected numbers of frames such as"):
+            convert(sources, tmp_path / "d.h5", without=without)
+    with pytest.raises(InputError, match="without goes from 3 to 9; expected 0 to 4"):
+        convert(sources, tmp_path / "d.h5", without=[3, 9])
+    assert not (tmp_path / "d.h5").exists()

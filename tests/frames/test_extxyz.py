@@ -145,6 +145,12 @@ def test_stress_becomes_the_virial(tmp_path):
         read_text(tmp_path, f'1\n{slab} stress="1 2 3 4 5 6"\nH 0 0 0\n')
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
+    path = tmp_path / "windows.xyz"
+    path.write_bytes("\ufeff1\r\nenergy=-1.5\r\nH 0 0 0\r\n".encode())
+    assert [make().energy for make in read_extxyz(path)] == [-1.5]
+
+
 def test_atomic_numbers_instead_of_names(tmp_path):
     text = "2\nProperties=Z:I:1:pos:R:3\n1 0 0 0\n118 0 0 1\n"
     assert read_text(tmp_path, text)[0].symbols == ["H", "Og"]

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
-from kalmandp.potential import model, network
+from kalmandp.potential import batches, model, network
 from kalmandp.potential.architecture import Architecture
 from kalmandp.potential.cutoff import switch
 from kalmandp.potential.environment import environment_of
@@ -20,6 +20,7 @@ from kalmandp.potential.initial import initial_weights
 from kalmandp.potential.potential import Potential
 from kalmandp.potential.statistics import energy_bias, environment_statistics
 from kalmandp.potential.weights import WeightLayout
+from kalmandp.training.metrics import evaluate
 
 
 def potential_for(rng, n_types=2, engine="numpy", **choices):
@@ -213,8 +214,32 @@ def test_ase_atoms_give_what_their_frame_gives(engine):
     named = dataclasses.replace(frame, type_map=("O", "H"))
     for ours, theirs in zip(p.evaluate(named), p.evaluate(atoms), strict=True):
         assert_allclose(ours, theirs, rtol=0, atol=0)
+    labelled = dataclasses.replace(named, energy=1.0, forces=np.zeros((6, 3)))
+    atoms.info["energy"], atoms.arrays["forces"] = 1.0, np.zeros((6, 3))
+    for asked in ([atoms], atoms):
+        assert_allclose(evaluate(p, asked), evaluate(p, [labelled]), rtol=0, atol=0)
+    with pytest.raises(InputError, match=r"of type str; expected Frame or ase\.Atoms"):
+        evaluate(p, "data.h5")
     with pytest.raises(InputError, match="species He"):
         p.evaluate(ase.Atoms("He"))
+
+
+def test_many_frames_give_what_each_of_them_gives(engine, monkeypatch):
+    rng = np.random.default_rng(22)
+    frames = [random_frame(rng, 1, n) for n in (3, 5, 4, 6, 2)]
+    p = Potential.create(
+        ("A",), rcut=3.0, frames=frames, rng=rng, embedding=(4,), axis_neuron=2, engine=engine
+    )
+    together = []
+    environment = p.environment
+    monkeypatch.setattr(p, "environment", lambda some: together.append(len(some)) or environment(some))
+    monkeypatch.setattr(batches, "ATOMS_AT_ONCE", 8)
+    many = p.evaluate(frames)
+    assert together == [2, 2, 1]  # 3 + 5 atoms, 4 + 6, 2: memory does not grow with the list
+    for one, frame in zip(many, frames, strict=True):
+        for ours, theirs in zip(one, p.evaluate(frame), strict=True):
+            assert_allclose(ours, theirs, rtol=0, atol=1e-13)  # the same sums, in another order
+    assert p.evaluate([]) == []
 
 
 def test_weights_are_checked():

@@ -16,8 +16,10 @@ import kalmandp
 from kalmandp.errors import FileError, FilterError, InputError
 from kalmandp.kalman.blocks import Part, partition
 from kalmandp.training.drawing import draw_groups
+from kalmandp.training.inputs import read_input
 from kalmandp.training.loop import Run, train
 from kalmandp.training.measurements import Sample, make_sample
+from kalmandp.training.plan import make_plan
 from kalmandp.training.presets import PRESETS, resolve
 from kalmandp.training.settings import OptimizerSettings
 
@@ -245,3 +247,58 @@ def test_diagnostics_of_the_updates_are_in_the_record(data, tmp_path):
     record = next(train(settings(data, optimizer={"measurement": "signed"}), output=tmp_path))
     assert set(record.diagnostics) == {"energy", "force"}
     assert record.diagnostics["force"].nis >= 0
+
+
+@pytest.mark.parametrize("optimizer, label", [
+    ({"type": "RLEKF"}, "forces"), ({"type": "Adam"}, "forces"),
+    ({"type": "RLEKF", "with_virial": True}, "virial"), ({"type": "SNES", "preset": "gpumd"}, "virial"),
+], ids=str)  # fmt: skip
+def test_a_frame_without_its_label_is_found_before_the_first_step(tmp_path, optimizer, label):
+    made = frames(6)
+    made[4] = dataclasses.replace(made[4], **{label: None})
+    kalmandp.Dataset.write(tmp_path / "some.h5", made)
+    tree = settings(tmp_path / "some.h5") | {"optimizer": optimizer}
+    wanted = rf"1 of 6 training frames have no {label}, the first .*some.h5.* frame 0; expected"
+    for ask in (lambda: next(train(tree, output=tmp_path / "run")), lambda: make_plan(read_input(tree))):
+        with pytest.raises(InputError, match=wanted):
+            ask()
+    if label == "virial":  # who does not learn from it does not miss it
+        tree["optimizer"] = {"type": "RLEKF", "block_size": 300}
+        assert next(train(tree, output=tmp_path / "run")).step == 1
+
+
+def test_a_type_that_no_frame_holds_is_told(data, tmp_path):
+    tree = settings(data, model={"type_map": ["A", "C", "B"]})
+    with pytest.warns(UserWarning, match="no training frame holds C; the model will know nothing of it"):
+        next(train(tree, output=tmp_path))
+
+
+@pytest.mark.parametrize("disp_freq", [4, 100], ids=["in the run", "at its end"])
+def test_a_validation_frame_that_cannot_be_used_does_not_cost_the_run(data, tmp_path, disp_freq):
+    [f] = frames(1)
+    dense = dataclasses.replace(f, cell=0.7 * f.cell, positions=0.7 * f.positions)
+    kalmandp.Dataset.write(tmp_path / "dense.h5", [dense])
+    tree = settings(data, training={"numb_steps": 6, "disp_freq": disp_freq})
+    tree["training"]["validation_data"] = {"systems": [str(tmp_path / "dense.h5")]}
+    with pytest.raises(InputError, match=r"dense.h5.* sel allows .*; the run is saved in .*model.ckpt.h5"):
+        run_all(tree, tmp_path / "run")
+    assert (tmp_path / "run" / "model.dp").exists()
+    del tree["training"]["validation_data"]
+    rest = run_all(tree, tmp_path / "run", restart=tmp_path / "run" / "model.ckpt.h5")
+    whole = run_all(tree, tmp_path / "whole")
+    assert rest[-1].step == whole[-1].step == 6
+    ours, theirs = (kalmandp.Potential.load(tmp_path / name / "model.dp") for name in ("run", "whole"))
+    assert_allclose(ours.weights, theirs.weights, rtol=0, atol=0)
+
+
+def test_a_training_frame_that_cannot_be_used_does_not_cost_the_run(data, tmp_path):
+    run_all(settings(data, training={"numb_steps": 1}), tmp_path / "first")
+    kalmandp.Dataset.write(tmp_path / "some.h5", frames(12))
+    with h5py.File(tmp_path / "some.h5", "r+") as file:
+        coord = file["A8B8/set.000/coord.npy"]
+        coord[7, 3:6] = coord[7, :3]
+    tree = settings(tmp_path / "some.h5")
+    start = {"init_model": tmp_path / "first" / "model.dp"}  # no statistics, for which all frames are read
+    with pytest.raises(InputError, match=r"frame 7: atoms 0 and 1 are 0 Å .*; saved as before"):
+        run_all(tree, tmp_path / "run", **start)
+    assert (tmp_path / "run" / "model.ckpt.stopped.h5").exists()
