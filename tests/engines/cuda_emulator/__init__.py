@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from cuda_emulator import strict_arrays
-from kalmandp.engines.cuda_launch import Functions, source
+from kalmandp.engines.cuda_launch import Functions, parameters, source
 
 HEADER = Path(__file__).parent / "cuda_emulator.h"
 #: Compiled kernels are kept here from run to run, under the hash of their text.
@@ -57,7 +57,8 @@ class EmulatedDevice:
             self._libraries[text] = _compiled(text)
         library = self._libraries[text]
         return Functions(
-            lambda name: lambda grid, block, arguments: self._launch(library, name, grid, block, arguments)
+            lambda name: lambda grid, block, arguments: self._launch(library, name, grid, block, arguments),
+            parameters(text),
         )
 
     def _launch(self, library, name, grid, block, arguments) -> None:
@@ -71,7 +72,7 @@ class EmulatedDevice:
             if got != kind.removesuffix("[r]").removesuffix("[w]") + ("[]" if "[" in kind else ""):
                 raise KernelError(f"argument {n} of {name} is {got}; expected {kind}")
             cell = np.array(
-                [value.ctypes.data if "[" in kind else value], dtype=np.int64 if "[" in kind else None
+                [value._plain.ctypes.data if "[" in kind else value], dtype=np.int64 if "[" in kind else None
             )
             keep.append(cell)
             pointers[n] = cell.ctypes.data
