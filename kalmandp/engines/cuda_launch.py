@@ -132,7 +132,7 @@ class CupyDevice:
     MissingPackage
         If CuPy is not installed; the message has the install line.
     InputError
-        If there is no usable driver or device.
+        If there is no usable driver or device, or nothing to compile kernels with.
     """
 
     def __init__(self) -> None:
@@ -146,6 +146,10 @@ class CupyDevice:
             raise InputError(_no_device(str(error))) from error
         if not count:
             raise InputError(_no_device("none is visible"))
+        try:
+            cupy.arange(1)  # asks for what every kernel needs, NVRTC and the headers of CUDA
+        except Exception as error:  # what CuPy raises where one is missing is open-ended
+            raise InputError(_no_compiler(str(error))) from error
         self.xp = cupy
 
     @cache  # noqa: B019 - a device lives as long as the process
@@ -233,6 +237,13 @@ def driver_version() -> int | None:
 def _no_device(why: str) -> str:
     return (
         f"device is 'cuda', but no CUDA device can be used ({why}); expected an NVIDIA GPU, or device 'cpu'"
+    )
+
+
+def _no_compiler(why: str) -> str:
+    return (
+        f"device is 'cuda', but CuPy cannot run a kernel there ({why}); expected CUDA's NVRTC and headers: "
+        "the CUDA toolkit of the version that CuPy is for, or pip install 'cupy-cuda13x[ctk]' (cupy-cuda12x)"
     )
 
 

@@ -27,9 +27,11 @@ WAITING = frozenset((
     "sort", "argsort", "lexsort", "partition", "argpartition", "median", "percentile", "quantile",
     "inv", "solve", "cholesky", "eigh", "eigvalsh", "svd", "lstsq", "det",
 ))  # fmt: skip
-#: Ufuncs that CuPy has ``at`` of; of ``reduce`` and ``accumulate`` it has two, of ``reduceat`` none.
-HAVE_AT = ("add", "subtract", "maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor")
-HAVE_REDUCE = ("add", "multiply")
+#: Methods that CuPy's ufuncs have, and of which of them.
+METHODS = {
+    "at": ("add", "subtract", "maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor"),
+    "reduce": ("add", "multiply"), "accumulate": ("add", "multiply"), "reduceat": ("add",),
+}  # fmt: skip
 
 FENCE = 64
 FENCE_BYTE = 0xA5
@@ -77,9 +79,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         raise TypeError("an array of the device is not converted to one of NumPy's but by its get()")
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
-        name, has = ufunc.__name__, {"at": HAVE_AT, "reduce": HAVE_REDUCE, "accumulate": HAVE_REDUCE}
-        if method != "__call__" and name not in has.get(method, ()):
-            raise NotImplementedError(f"{name}.{method} is not in CuPy")
+        if method != "__call__" and ufunc.__name__ not in METHODS.get(method, ()):
+            raise NotImplementedError(f"{ufunc.__name__}.{method} is not in CuPy")
         inputs = _plain(inputs)
         if out is not None:
             options["out"] = _plain(out)
