@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-#: Modules whose arrays are taken beside NumPy's, each with the names of NumPy's that the package uses.
+#: Modules whose arrays are taken beside NumPy's. A stand-in for CuPy, as the tests have, adds its name.
 MODULES = ["cupy"]
 
 

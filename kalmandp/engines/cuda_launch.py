@@ -80,7 +80,8 @@ class Functions:
         def run(grid: int | tuple[int, int], block: int, *arguments: Any) -> None:
             grid = (grid, 1) if type(grid) is int else grid
             if all(grid):  # CUDA refuses an empty grid
-                require(len(arguments) == len(forms), f"arguments of {name}", len(arguments), len(forms))
+                if len(arguments) != len(forms):
+                    require(False, f"the number of arguments of {name}", len(arguments), len(forms))
                 launch(grid, block, tuple([_argument(name, *a) for a in zip(forms, arguments, strict=True)]))
 
         setattr(self, name, run)

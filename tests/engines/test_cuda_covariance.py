@@ -418,5 +418,7 @@ def test_the_emulator_finds_wrong_arguments_and_writes_outside():
         launch((1, 1), 32, (xp.ones(3), np.int32(3), np.int32(1), xp.ones(1, np.float32)))
     with pytest.raises(KernelError, match="argument 1 of sum_parts is int64"):
         launch((1, 1), 32, (xp.ones(3), np.int64(3), np.int32(1), xp.ones(1)))
+    with pytest.raises(KernelError, match=r"sum_parts is launched with blocks \(1, 65536\)"):
+        f.sum_parts((1, 65536), 32, xp.ones(3), 3, 1, xp.ones(1))
     with pytest.raises(AssertionError, match="written outside"):
         f.sum_parts(2, 32, xp.ones(3), 3, 1, xp.empty(1))

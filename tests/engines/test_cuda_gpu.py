@@ -1,7 +1,16 @@
-"""The same checks on a real GPU:  pytest -m gpu   (KALMANDP_REQUIRE_GPU=1: fail, not skip, without one)."""
+"""The same checks on a real GPU:  pytest -m gpu   (KALMANDP_REQUIRE_GPU=1: fail, not skip, without one).
+
+What no emulator sees, races and what is read before it was written, NVIDIA's sanitizer finds; without CuPy's
+memory pool it knows where each array ends, too:
+
+    export KALMANDP_NO_POOL=1
+    compute-sanitizer --tool memcheck pytest -m gpu -k "engines or neighbours or nets or what_else"
+    compute-sanitizer --tool racecheck pytest -m gpu -k "engines or neighbours or nets or what_else"
+"""
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 import numpy as np
@@ -37,7 +46,10 @@ BLOCKS = Blocks((1, 5120, 1777, 64, 3))
 
 @pytest.fixture(scope="module")
 def gpu():
-    return on_device.real()
+    device = on_device.real()
+    if os.environ.get("KALMANDP_NO_POOL") == "1":
+        device.xp.cuda.set_allocator(None)
+    return device
 
 
 @pytest.fixture

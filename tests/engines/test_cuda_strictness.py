@@ -68,7 +68,7 @@ def test_numbers_go_to_a_kernel_in_the_bytes_that_it_reads():
     for wrong, says in ((x.astype(np.float32), "float32"), (xp.zeros(12)[::2], "float64, strided")):
         with pytest.raises(InputError, match=f"an array for sum_parts is {says}; expected float64"):
             f.sum_parts(1, 32, wrong, 6, 1, y)
-    with pytest.raises(InputError, match="arguments of sum_parts is 3; expected 4"):
+    with pytest.raises(InputError, match="number of arguments of sum_parts is 3; expected 4"):
         f.sum_parts(1, 32, x, 6, 1)
 
 

@@ -32,6 +32,8 @@ KEPT = Path(tempfile.gettempdir()) / "kalmandp-cuda-emulator"
 COMPILER = shutil.which("g++")
 NEEDS_COMPILER = "g++ is not installed: the CUDA kernels cannot be run on the host"
 FORWARD, BACKWARD, SHUFFLED = range(3)
+#: What every CUDA device can launch: blocks along x and y, threads of a block.
+MOST_BLOCKS, MOST_THREADS = (2**31 - 1, 65535), 1024
 
 
 class KernelError(AssertionError):
@@ -62,6 +64,8 @@ class EmulatedDevice:
         )
 
     def _launch(self, library, name, grid, block, arguments) -> None:
+        if grid[0] > MOST_BLOCKS[0] or grid[1] > MOST_BLOCKS[1] or block > MOST_THREADS:
+            raise KernelError(f"{name} is launched with blocks {grid} of {block} threads")
         wanted = _signature(library, name)
         if len(wanted) != len(arguments):
             raise KernelError(f"{name} takes {len(wanted)} arguments; got {len(arguments)}")
