@@ -216,11 +216,10 @@ class CudaCovariance:
 
     def diagonal(self) -> Any:
         """The variances of the N weights, float64 (N,)."""
-        xp = self.device.xp
         t, j = self._tile_of_weight
         A_w = self._tiles[self._diagonal_tiles[t], j, j].astype(np.float64)
         U_tkj = self._pending[:, : self._n_pending].astype(np.float64)
-        return self._scale * (A_w - xp.einsum("tkj,tkj->tj", U_tkj, U_tkj)[t, j])
+        return self._scale * (A_w - (U_tkj * U_tkj).sum(axis=1)[t, j])
 
     def trace(self) -> Any:
         """The trace of each block, float64 (L,)."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from kalmandp.engines.cuda_frames import DevicePairs, joined, labels_on_device, upload
 from kalmandp.engines.cuda_launch import THREADS, Device, blocks_for, check_memory
+from kalmandp.engines.cuda_neighbours import MOST_PAIRS
 from kalmandp.engines.cuda_network import CHUNK as ROWS
 from kalmandp.engines.cuda_sort import order_of_keys
 from kalmandp.engines.table import ORDER, TableGrid
@@ -25,8 +26,6 @@ from kalmandp.potential.environment import pair_kinds, raw_environment, virtual_
 CHUNK = 64
 #: Bytes of a pair in the passes: net, R̃, ∂R̃, place, f, v and the tangent of R̃.
 BYTES_PER_PAIR = 4 + 32 + 96 + 8 + 24 + 24 + 32
-#: More pairs at a time than this, and twelve numbers of each are no longer counted by 32 bits.
-MOST_PAIRS = 2**31 // 12
 
 
 class Places(NamedTuple):
@@ -151,8 +150,8 @@ class EnvironmentMaker:
             a, kinds = self.architecture, pair_kinds(self.architecture)
             sel_v = np.asarray(a.sel, dtype=float)[kinds.neighbour_v] * ~kinds.excluded_v
             rows = (np.asarray(davg, float), np.asarray(dstd, float), virtual_rows(a, davg, dstd), sel_v)
-            arrays = *map(self.xp.asarray, rows), self.xp.asarray(kinds.net_v.astype(np.int32))
-            self._statistics = (key, arrays)
+            rows += (kinds.net_v.astype(np.int32),)
+            self._statistics = (key, tuple(self.xp.asarray(np.ascontiguousarray(row)) for row in rows))
         return self._statistics[1]
 
     def places(self, env: CudaEnvironment, grid: TableGrid) -> Places:

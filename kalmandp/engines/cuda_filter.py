@@ -191,7 +191,7 @@ class CudaRLEKF(RLEKF):
         if key not in self._noise:
             if len(self._noise) >= 64:
                 self._noise.clear()
-            self._noise[key] = self.device.xp.asarray(R_qq)
+            self._noise[key] = self.device.xp.asarray(np.ascontiguousarray(R_qq))
         return self._noise[key]
 
     def state(self, copy: bool = True) -> dict[str, Any]:

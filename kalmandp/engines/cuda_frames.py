@@ -85,7 +85,7 @@ def upload(device: Device, architecture, frame: Frame, pairs=None) -> DevicePair
     else:
         check_sel(a, frame, pairs)
         keep = ~excluded_tt[frame.types[pairs.i_p], frame.types[pairs.j_p]]
-        r_pc = np.asarray(pairs.r_pc[keep], dtype=np.float64)
+        r_pc = np.ascontiguousarray(pairs.r_pc[keep], dtype=np.float64)
         first_i = put(np.searchsorted(pairs.i_p[keep], np.arange(len(frame) + 1)))
         closest = float(np.sqrt((r_pc * r_pc).sum(-1).min())) if len(r_pc) else np.inf
         i_p, j_p, r_pc = put(pairs.i_p[keep]), put(pairs.j_p[keep]), xp.asarray(r_pc)

@@ -10,7 +10,7 @@ A device offers four things, and the CUDA engines use nothing else::
 The same source compiles as C++ (every CUDA word a macro), and a device that runs it so, on NumPy arrays,
 is how kernels and engines are held to their references on a machine without a GPU.
 
-Arguments are arrays (C-contiguous), Python ints (``int`` in CUDA) and floats (``double``).
+Arguments are C-contiguous arrays, and numbers; they go to a kernel as its declaration says (`parameters`).
 
 CUDA graphs. Nothing is recorded into one so far. What would have to be true first: a recorded launch repeats
 its arguments, but λ, the scale of P and the number of its pending columns are arguments that change with
@@ -26,6 +26,7 @@ changing numbers: the passes of the potential on one frame.
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable
 from functools import cache
 from importlib import resources
@@ -55,41 +56,73 @@ class Device(Protocol):
     def free_bytes(self) -> int: ...
 
 
-class Functions:
-    """The kernels of one compiled source, as attributes: ``functions.name(grid, block, *arguments)``."""
+#: What a kernel takes for each of its parameters: a number of that type, or an array of that dtype.
+Form = type[np.int32] | type[np.float64] | np.dtype
 
-    def __init__(self, launcher: Callable[[str], Callable]):
-        self._launcher = launcher
+
+class Functions:
+    """The kernels of one compiled source, as attributes: ``functions.name(grid, block, *arguments)``.
+
+    Parameters
+    ----------
+    launcher : name of a kernel -> what launches it
+    forms : `parameters` of the source
+    """
+
+    def __init__(self, launcher: Callable[[str], Callable], forms: dict[str, tuple[Form, ...]]):
+        self._launcher, self.forms = launcher, forms
 
     def __getattr__(self, name: str) -> Callable:
         if name.startswith("_"):
             raise AttributeError(name)
-        launch = self._launcher(name)
+        launch, forms = self._launcher(name), self.forms[name]
 
         def run(grid: int | tuple[int, int], block: int, *arguments: Any) -> None:
             grid = (grid, 1) if type(grid) is int else grid
             if all(grid):  # CUDA refuses an empty grid
-                launch(grid, block, tuple([_argument(name, n, a) for n, a in enumerate(arguments)]))
+                if len(arguments) != len(forms):
+                    require(False, f"the number of arguments of {name}", len(arguments), len(forms))
+                launch(grid, block, tuple([_argument(name, *a) for a in zip(forms, arguments, strict=True)]))
 
         setattr(self, name, run)
         return run
 
 
-#: How numbers go to a kernel. Looked up by type: an update makes hundreds of launches of many arguments.
-_NUMBERS = {
-    bool: np.int32, int: np.int32, np.int32: np.int32, np.int64: np.int32, float: np.float64,
-    np.float64: np.float64,
-}  # fmt: skip
+def _argument(kernel: str, form: Form, value: Any) -> Any:
+    """A number in the bytes that the kernel reads, whatever its type in Python; an array, if it fits.
 
-
-def _argument(kernel: str, number: int, value: Any) -> Any:
-    """A Python int as int32, a float as float64; arrays as they are, if they are contiguous."""
-    convert = _NUMBERS.get(type(value))
-    if convert is not None:
-        return convert(value)
-    if not value.flags.c_contiguous:
-        require(False, f"argument {number} of {kernel}", "strided", "a contiguous array")
+    CuPy would hand over the bytes of any number and the address of any array: a cut-off of 6, not 6.0, would
+    be read as another number.
+    """
+    if not isinstance(form, np.dtype):
+        return form(value)
+    if value.dtype != form or not value.flags.c_contiguous:
+        what = f"{value.dtype}{'' if value.flags.c_contiguous else ', strided'}"
+        require(False, f"an array for {kernel}", what, f"{form}, contiguous")
     return value
+
+
+_KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(([^)]*)\)")
+_NUMBERS: dict[str, Any] = {"int": np.int32, "double": np.float64}
+_ARRAYS = {"int": np.dtype("int32"), "double": np.dtype("float64"), "float": np.dtype("float32")}
+
+
+def parameters(text: str) -> dict[str, tuple[Form, ...]]:
+    """What each kernel of a source takes, from how it is declared there.
+
+    Examples
+    --------
+    >>> kernel = "__global__ void scale(const int *at, double factor, double *x) {}"
+    >>> parameters(kernel)["scale"]
+    (dtype('int32'), <class 'numpy.float64'>, dtype('float64'))
+    """
+    real = re.search(r"#define REAL (\w+)", text)
+
+    def form(declaration: str) -> Form:
+        words = re.sub(r"\bREAL\b", real[1] if real else "REAL", declaration).replace("const ", "").split()
+        return (_ARRAYS if "*" in declaration else _NUMBERS)[words[0]]
+
+    return {name: tuple(map(form, inside.split(","))) for name, inside in _KERNEL.findall(text)}
 
 
 class CupyDevice:
@@ -100,7 +133,7 @@ class CupyDevice:
     MissingPackage
         If CuPy is not installed; the message has the install line.
     InputError
-        If there is no usable driver or device.
+        If there is no usable driver or device, or nothing to compile kernels with.
     """
 
     def __init__(self) -> None:
@@ -114,18 +147,23 @@ class CupyDevice:
             raise InputError(_no_device(str(error))) from error
         if not count:
             raise InputError(_no_device("none is visible"))
+        try:
+            cupy.arange(1)  # asks for what every kernel needs, NVRTC and the headers of CUDA
+        except Exception as error:  # what CuPy raises where one is missing is open-ended
+            raise InputError(_no_compiler(str(error))) from error
         self.xp = cupy
 
     @cache  # noqa: B019 - a device lives as long as the process
     def functions(self, file: str, **constants: Any) -> Functions:
         """The kernels of ``file``, compiled for the current device (CuPy keeps the result on disk)."""
-        module = self.xp.RawModule(code=source(file, **constants), options=OPTIONS)
+        text = source(file, **constants)
+        module = self.xp.RawModule(code=text, options=OPTIONS)
 
         def launcher(name: str) -> Callable:
             kernel = module.get_function(name)
             return lambda grid, block, arguments: kernel(grid, (block,), arguments)
 
-        return Functions(launcher)
+        return Functions(launcher, parameters(text))
 
     def free_bytes(self) -> int:
         """What the device and CuPy's own pool have free."""
@@ -143,7 +181,9 @@ def source(file: str, **constants: Any) -> str:
     headers = ["device.cuh", *(["tiles.cuh"] if "REAL" in constants else [])]
     parts = [f"#define {name} {value}" for name, value in constants.items()]
     texts = [(folder / name).read_text(encoding="utf-8") for name in (*headers, file)]
-    return "\n".join([*parts, shared_constants(), *texts])
+    text = "\n".join([*parts, shared_constants(), *texts])
+    # comments are not ASCII; CuPy writes the text to a file in the encoding of the user's locale
+    return re.sub(r"[^\x00-\x7f]", "~", text)
 
 
 def shared_constants() -> str:
@@ -198,6 +238,13 @@ def driver_version() -> int | None:
 def _no_device(why: str) -> str:
     return (
         f"device is 'cuda', but no CUDA device can be used ({why}); expected an NVIDIA GPU, or device 'cpu'"
+    )
+
+
+def _no_compiler(why: str) -> str:
+    return (
+        f"device is 'cuda', but CuPy cannot run a kernel there ({why}); expected CUDA's NVRTC and headers: "
+        "the CUDA toolkit of the version that CuPy is for, or pip install 'cupy-cuda13x[ctk]' (cupy-cuda12x)"
     )
 
 

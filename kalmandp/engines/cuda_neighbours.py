@@ -13,6 +13,7 @@ import numpy as np
 from kalmandp.arrays import to_numpy
 from kalmandp.engines.cuda_launch import THREADS, WARP, CupyDevice, Device, blocks_for, check_memory
 from kalmandp.engines.cuda_sort import order_of_keys
+from kalmandp.errors import require
 from kalmandp.frames.frame import OVERLAP, Frame
 from kalmandp.frames.neighbours import Pairs, check_extent, check_overlap, checked_cutoff
 
@@ -22,6 +23,8 @@ ATOMS_PER_BLOCK = THREADS // WARP
 BINS_PER_ATOM = 8
 #: Bytes for a pair while it is sought: as found, as ranked, and the same pair from its other end.
 BYTES_PER_PAIR = 96
+#: More pairs at a time than this, and twelve numbers of each are no longer counted by 32 bits.
+MOST_PAIRS = 2**31 // 12
 
 
 class Box(NamedTuple):
@@ -209,11 +212,11 @@ class Search:
         last_i = xp.cumsum(kept_i.astype(np.int64))
         figures = last_i[-1], (count_it > xp.asarray(sel_t)).any(), *shortest_i.min(axis=0)
         n_pairs, too_many, *shortest = to_numpy(xp.stack([f.astype(np.float64) for f in figures])).tolist()
-        self.n_pairs = int(n_pairs)
+        self.n_pairs, what = int(n_pairs), f"{self._what}: the list of neighbours"
         check_memory(
-            self.device, BYTES_PER_PAIR * self.n_pairs, f"{self._what}: the list of neighbours",
-            "A shorter cut-off or a smaller frame",
-        )  # fmt: skip
+            self.device, BYTES_PER_PAIR * self.n_pairs, what, "A shorter cut-off or a smaller frame"
+        )
+        require(self.n_pairs <= MOST_PAIRS, what, f"{self.n_pairs:,} pairs", f"at most {MOST_PAIRS:,}")
         self._first_i[1:] = last_i.astype(np.int32)
         self.closest = float(np.sqrt(shortest[1])) if self.n_pairs else np.inf
         self.wrong = bool(too_many) or shortest[0] < OVERLAP**2

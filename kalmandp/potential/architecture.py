@@ -49,6 +49,8 @@ class Architecture:
     def __post_init__(self):
         put = lambda name, value: object.__setattr__(self, name, value)
         put("type_map", tuple(str(t) for t in self.type_map))
+        for name in ("rcut", "rcut_smth"):
+            put(name, float(getattr(self, name)))
         for name in ("sel", "embedding", "fitting"):
             put(name, tuple(int(n) for n in getattr(self, name)))
         put("exclude_types", tuple((int(a), int(b)) for a, b in self.exclude_types))

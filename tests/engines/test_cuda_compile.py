@@ -37,6 +37,8 @@ ONE_OF_EACH = [k for k, (_, constants) in enumerate(SOURCES) if constants.get("R
 CASES = [(a, k) for a in ARCHITECTURES for k in (range(len(SOURCES)) if a == "90" else ONE_OF_EACH)]
 
 
+#: What CuPy adds to the options of a `RawModule`.
+CUPYS_OWN = ("-ftz=true", "--device-as-default-execution-space")
 INSTALL = 'pip install "kalmandp[cuda13]" nvidia-cuda-nvrtc  (or "kalmandp[cuda12]" nvidia-cuda-nvrtc-cu12)'
 
 
@@ -53,7 +55,7 @@ def compile_by_nvrtc(text: str, architecture: str) -> None:
         pytest.skip(f"this NVRTC knows no sm_{architecture}")
     program = nvrtc.createProgram(text, "kernels.cu", (), ())
     try:
-        nvrtc.compileProgram(program, (*OPTIONS, f"-arch=sm_{architecture}"))
+        nvrtc.compileProgram(program, (*OPTIONS, *CUPYS_OWN, f"-arch=sm_{architecture}"))
     except nvrtc.NVRTCError:
         raise AssertionError(nvrtc.getProgramLog(program)) from None
     finally:

@@ -1,7 +1,16 @@
-"""The same checks on a real GPU:  pytest -m gpu   (KALMANDP_REQUIRE_GPU=1: fail, not skip, without one)."""
+"""The same checks on a real GPU:  pytest -m gpu   (KALMANDP_REQUIRE_GPU=1: fail, not skip, without one).
+
+What no emulator sees, races and what is read before it was written, NVIDIA's sanitizer finds; without CuPy's
+memory pool it knows where each array ends, too:
+
+    export KALMANDP_NO_POOL=1
+    compute-sanitizer --tool memcheck pytest -m gpu -k "engines or neighbours or nets or what_else"
+    compute-sanitizer --tool racecheck pytest -m gpu -k "engines or neighbours or nets or what_else"
+"""
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 import numpy as np
@@ -10,11 +19,15 @@ import pytest
 import test_cuda_covariance as covariance_tests
 import test_cuda_neighbours as neighbour_tests
 import test_cuda_network as network_tests
+import test_cuda_potential as potential_tests
+import test_cuda_strictness as strictness_tests
+import test_cuda_training as training_tests
 import test_parity
 from cases import PAPER, Case, random_frame
 from filter_checks import CHECKS, random_updates
 from numpy.testing import assert_allclose, assert_array_equal
 from systems import frames, settings
+from test_cuda_training import data  # noqa: F401 - a fixture
 from textbook import bits
 
 import kalmandp
@@ -33,11 +46,20 @@ BLOCKS = Blocks((1, 5120, 1777, 64, 3))
 
 @pytest.fixture(scope="module")
 def gpu():
-    return on_device.real()
+    device = on_device.real()
+    if os.environ.get("KALMANDP_NO_POOL") == "1":
+        device.xp.cuda.set_allocator(None)
+    return device
+
+
+@pytest.fixture
+def there(gpu, monkeypatch):
+    """Tests of other files make their device by `on_device.emulated`: it is the GPU while this lasts."""
+    monkeypatch.setattr(on_device, "emulated", lambda: gpu)
 
 
 @pytest.mark.parametrize("name", ["cuda", "cupy"])
-@pytest.mark.parametrize("seed", [1, 2, 4, 5])
+@pytest.mark.parametrize("seed", [0, 1, 2, 4, 5])  # 0: no pairs
 def test_engines(gpu, name, seed):
     case, some = test_parity.build(seed, n_types=1 + seed % 3)
     test_parity.check(name, case, some, device=gpu)
@@ -141,3 +163,69 @@ def test_a_run_of_fifty_updates_equals_that_on_the_processor(gpu, tmp_path, opti
         weights.append(kalmandp.Potential.load(tmp_path / "run" / "model.dp").weights)
     assert kalman_updates[-1] >= 50
     assert_allclose(weights[1], weights[0], rtol=0, atol=1e-8 * np.abs(weights[0]).max())
+
+
+@pytest.mark.parametrize("optimizer", [
+    {}, {"measurement": "signed", "with_virial": True}, {"measurement": "joint", "with_virial": True},
+    {"measurement": "matrix", "n_groups": 1, "group_size": 1, "with_virial": True},
+    {"preset": "deepmd"}, {"covariance_dtype": "float32"},
+    {"preset": "n2p2", "n_groups": 2, "reduction": "sum"},
+])  # fmt: skip
+def test_every_measurement_in_batches_of_two(there, data, tmp_path, optimizer):  # noqa: F811
+    training_tests.test_a_run_equals_that_on_the_processor(data, tmp_path, optimizer)
+
+
+@pytest.mark.parametrize("check", [
+    training_tests.test_adam_and_the_reference_functions_run_there_too,
+    training_tests.test_restart_goes_on_with_the_same_bits_and_on_the_other_device,
+    training_tests.test_diagnostics_and_gate_see_what_they_see_on_the_processor,
+])  # fmt: skip
+def test_runs(there, data, tmp_path, check):  # noqa: F811
+    check(data, tmp_path)
+
+
+def test_a_step_that_fails_and_a_host_code_that_learns(there, data, tmp_path):  # noqa: F811
+    training_tests.test_a_failed_step_names_its_frame(tmp_path)
+    training_tests.test_a_host_code_learns_and_saves_there(tmp_path)
+    training_tests.test_predictions_and_jacobians_are_numpys(data)
+    training_tests.test_an_array_of_the_device_can_be_the_potentials_own()
+
+
+@pytest.mark.parametrize("check", [
+    covariance_tests.test_blocks_may_live_on_different_devices,
+    covariance_tests.test_what_is_not_accepted_leaves_the_filter_as_it_was,
+    covariance_tests.test_an_indefinite_covariance_is_refused_by_name,
+    covariance_tests.test_coupled_updates_of_different_sizes,
+    covariance_tests.test_a_coupled_filter_moves_between_host_and_device,
+    neighbour_tests.test_without_a_cell_and_without_neighbours,
+    neighbour_tests.test_slabs_wires_and_atoms_far_away,
+    neighbour_tests.test_atoms_on_the_edges_of_bins,
+    neighbour_tests.test_excluded_types_are_left_out_and_the_shortest_distance_is_known,
+    potential_tests.test_a_sharp_net_gets_a_finer_table,
+    potential_tests.test_frames_side_by_side_equal_frames_alone,
+    strictness_tests.test_numbers_go_to_a_kernel_in_the_bytes_that_it_reads,
+    strictness_tests.test_a_cutoff_that_is_a_whole_number,
+    strictness_tests.test_statistics_and_pairs_in_the_order_of_columns_before_rows,
+    strictness_tests.test_noise_in_the_order_of_columns_before_rows,
+], ids=lambda check: check.__name__)  # fmt: skip
+def test_what_else_the_emulator_runs(there, check):
+    check()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_covariances_that_are_coupled_restarted_and_moved(there, dtype):
+    for m, updates in ((2, 36), (13, 6), (40, 2)):
+        covariance_tests.test_coupled_blocks(dtype, m, updates)
+    covariance_tests.test_restart_goes_on_with_the_same_bits(dtype)
+    covariance_tests.test_a_checkpoint_moves_between_host_and_device("tiled", dtype)
+
+
+@pytest.mark.parametrize("kind", ["H", "error", "overflow"])
+def test_a_failure_leaves_the_filter_as_it_was(there, kind):
+    says = "error is not finite" if kind == "error" else "H P Hᵀ"
+    covariance_tests.test_a_failure_leaves_the_filter_as_it_was_before_that_update(kind, says)
+
+
+@pytest.mark.parametrize("excluded", [(), ((0, 1),)])
+def test_overlaps_and_too_many_neighbours_are_refused(there, excluded):
+    neighbour_tests.test_overlaps_and_too_many_neighbours_are_refused_in_the_hosts_words(excluded)

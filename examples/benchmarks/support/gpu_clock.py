@@ -139,7 +139,7 @@ class TimedDevice:
 
             return launch
 
-        return Functions(launcher)
+        return Functions(launcher, inner.forms)
 
     def milliseconds(self) -> dict[str, list[float]]:
         """The times of each kernel since this was last asked."""

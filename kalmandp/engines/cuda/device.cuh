@@ -21,6 +21,11 @@ __device__ __forceinline__ double block_sum(double x) {
   return x;
 }
 
+// The number of this thread's warp in the whole grid. Threads themselves may be more than 32 bits can count.
+__device__ __forceinline__ int warp_number() {
+  return (int)(blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP);
+}
+
 __device__ __forceinline__ bool is_finite(double x) { return x - x == 0.0; }
 
 // out[x] = Σ_n parts[n, x].  grid: columns x; block: a multiple of WARP

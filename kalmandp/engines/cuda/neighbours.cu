@@ -107,7 +107,7 @@ extern "C" __global__ void count_pairs(
     const double *x_ic, const int *types_i, int n_atoms, const double *geometry, const int *bins, const int *bin_i,
     const int *fold_id, const int *order_n, const int *first_b, double cutoff, const int *left_out_tt, int n_types,
     int *count_it, double *shortest_i) {
-  const int lane = threadIdx.x % WARP, i = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
+  const int lane = threadIdx.x % WARP, i = warp_number();
   if (i >= n_atoms) return;  // alike for all lanes
   const Atoms atoms = {x_ic, geometry, bins, bin_i, fold_id, order_n, first_b};
   Count count = {types_i, left_out_tt + n_types * types_i[i], count_it + n_types * i, {1e300, 1e300}};
@@ -143,7 +143,7 @@ extern "C" __global__ void write_pairs(
     const double *x_ic, const int *types_i, int n_atoms, const double *geometry, const int *bins, const int *bin_i,
     const int *fold_id, const int *order_n, const int *first_b, double cutoff, const int *left_out_tt, int n_types,
     const int *first_i, int *i_p, int *j_p, int *shift_pd, double *r_pc) {
-  const int i = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
+  const int i = warp_number();
   if (i >= n_atoms) return;  // alike for all lanes
   const Atoms atoms = {x_ic, geometry, bins, bin_i, fold_id, order_n, first_b};
   Write write = {types_i, left_out_tt + n_types * types_i[i], i, first_i[i], i_p, j_p, shift_pd, r_pc};

@@ -180,7 +180,7 @@ extern "C" __global__ void contract_adjoint(
 extern "C" __global__ void pair_gradient(
     const int *i_p, const int *net_p, const double *Rt_pk, const double *dRt_pkc, int n_p, const double *G_enm,
     double step, int start, int n_nodes, int M, const double *T_bar_ikm, double scale, double *f_pc) {
-  const int lane = threadIdx.x % WARP, p = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
+  const int lane = threadIdx.x % WARP, p = warp_number();
   if (p >= n_p) return;  // alike for all lanes
   const Table table(step, start, n_nodes, M);
   const double *R = Rt_pk + 4 * p, *T_bar = T_bar_ikm + (long long)i_p[p] * 4 * M;
@@ -207,7 +207,7 @@ extern "C" __global__ void pair_gradient(
 // F_i = Σ_p (f_p − f_back(p)) over the pairs of centre i.  a warp per atom
 extern "C" __global__ void forces(
     const int *first_i, const int *back_p, const double *f_pc, int n_atoms, double *F_ic) {
-  const int lane = threadIdx.x % WARP, i = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
+  const int lane = threadIdx.x % WARP, i = warp_number();
   if (i >= n_atoms) return;
   for (int c = 0; c < 3; c++) {
     double sum = 0;
@@ -220,7 +220,7 @@ extern "C" __global__ void forces(
 // Share of atom i in W_dc = −Σ_p f_pd r_pc.  a warp per atom
 extern "C" __global__ void virial(
     const int *first_i, const double *r_pc, const double *f_pc, int n_atoms, double *W_icc) {
-  const int lane = threadIdx.x % WARP, i = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
+  const int lane = threadIdx.x % WARP, i = warp_number();
   if (i >= n_atoms) return;
   for (int dc = 0; dc < 9; dc++) {
     double sum = 0;

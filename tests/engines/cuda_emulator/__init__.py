@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from cuda_emulator import strict_arrays
-from kalmandp.engines.cuda_launch import Functions, source
+from kalmandp.engines.cuda_launch import Functions, parameters, source
 
 HEADER = Path(__file__).parent / "cuda_emulator.h"
 #: Compiled kernels are kept here from run to run, under the hash of their text.
@@ -32,6 +32,8 @@ KEPT = Path(tempfile.gettempdir()) / "kalmandp-cuda-emulator"
 COMPILER = shutil.which("g++")
 NEEDS_COMPILER = "g++ is not installed: the CUDA kernels cannot be run on the host"
 FORWARD, BACKWARD, SHUFFLED = range(3)
+#: What every CUDA device can launch: blocks along x and y, threads of a block.
+MOST_BLOCKS, MOST_THREADS = (2**31 - 1, 65535), 1024
 
 
 class KernelError(AssertionError):
@@ -57,10 +59,13 @@ class EmulatedDevice:
             self._libraries[text] = _compiled(text)
         library = self._libraries[text]
         return Functions(
-            lambda name: lambda grid, block, arguments: self._launch(library, name, grid, block, arguments)
+            lambda name: lambda grid, block, arguments: self._launch(library, name, grid, block, arguments),
+            parameters(text),
         )
 
     def _launch(self, library, name, grid, block, arguments) -> None:
+        if grid[0] > MOST_BLOCKS[0] or grid[1] > MOST_BLOCKS[1] or block > MOST_THREADS:
+            raise KernelError(f"{name} is launched with blocks {grid} of {block} threads")
         wanted = _signature(library, name)
         if len(wanted) != len(arguments):
             raise KernelError(f"{name} takes {len(wanted)} arguments; got {len(arguments)}")
@@ -71,7 +76,7 @@ class EmulatedDevice:
             if got != kind.removesuffix("[r]").removesuffix("[w]") + ("[]" if "[" in kind else ""):
                 raise KernelError(f"argument {n} of {name} is {got}; expected {kind}")
             cell = np.array(
-                [value.ctypes.data if "[" in kind else value], dtype=np.int64 if "[" in kind else None
+                [value._plain.ctypes.data if "[" in kind else value], dtype=np.int64 if "[" in kind else None
             )
             keep.append(cell)
             pointers[n] = cell.ctypes.data

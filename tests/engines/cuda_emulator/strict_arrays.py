@@ -3,9 +3,11 @@
     xp.asarray(numpy_array), array[numpy_array]     an upload
     array.get(), float(array), bool(array), …       a wait: something is copied to the host
     xp.nonzero(array), array[mask], xp.sort, …      a wait too: CuPy does not come back before it is done
+    numpy.asarray(array), numpy_array + array       refused, as by CuPy
 
-New arrays are fenced (a kernel that writes outside is found) and `empty` is filled with NaN. Where Python
-runs with GCC's AddressSanitizer (see the package), a kernel that reads outside is found, too.
+An array is no subclass of NumPy's: code that CuPy's would not pass through does not pass here. New arrays are
+fenced (a kernel that writes outside is found) and `empty` is filled with NaN. Where Python runs with GCC's
+AddressSanitizer (see the package), a kernel that reads outside is found, too.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import weakref
 
 import numpy as np
 
+from kalmandp import arrays
+
 #: Functions of CuPy's that look at their result before they return: what has a size that depends on the data,
 #: Thrust's sorts, and what checks how a factorisation went.
 WAITING = frozenset((
@@ -23,6 +27,11 @@ WAITING = frozenset((
     "sort", "argsort", "lexsort", "partition", "argpartition", "median", "percentile", "quantile",
     "inv", "solve", "cholesky", "eigh", "eigvalsh", "svd", "lstsq", "det",
 ))  # fmt: skip
+#: Methods that CuPy's ufuncs have, and of which of them.
+METHODS = {
+    "at": ("add", "subtract", "maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor"),
+    "reduce": ("add", "multiply"), "accumulate": ("add", "multiply"), "reduceat": ("add",),
+}  # fmt: skip
 
 FENCE = 64
 FENCE_BYTE = 0xA5
@@ -38,17 +47,40 @@ uploads: list[int] = []
 allocated: list[int] = []
 
 
-class ndarray(np.ndarray):
-    """A NumPy array that is not one."""
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array of the device: a NumPy array that nobody but this module, and a kernel, may look into."""
+
+    __slots__ = ("_plain",)
+    __hash__ = None
+
+    def __init__(self, plain: np.ndarray):
+        self._plain = plain
+
+    # what CuPy's array has of NumPy's, without a look at the device
+    shape = property(lambda self: self._plain.shape)
+    dtype = property(lambda self: self._plain.dtype)
+    ndim = property(lambda self: self._plain.ndim)
+    size = property(lambda self: self._plain.size)
+    nbytes = property(lambda self: self._plain.nbytes)
+    itemsize = property(lambda self: self._plain.itemsize)
+    strides = property(lambda self: self._plain.strides)
+    T = property(lambda self: ndarray(self._plain.T))
+    real = property(lambda self: ndarray(self._plain.real))
+
+    @property
+    def flags(self):
+        return Flags(self._plain.flags)
 
     def get(self) -> np.ndarray:
         waits.append("get")
-        return np.array(self.view(np.ndarray))
+        return np.array(self._plain)
 
-    def __array_namespace__(self, api_version=None):
-        return sys.modules[__name__]
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("an array of the device is not converted to one of NumPy's but by its get()")
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
+        if method != "__call__" and ufunc.__name__ not in METHODS.get(method, ()):
+            raise NotImplementedError(f"{ufunc.__name__}.{method} is not in CuPy")
         inputs = _plain(inputs)
         if out is not None:
             options["out"] = _plain(out)
@@ -63,23 +95,35 @@ class ndarray(np.ndarray):
 
     def __getitem__(self, index):
         _note_index(index)
-        return _strict(self.view(np.ndarray)[_plain(index)])
+        index = _plain(index)
+        basic = index if isinstance(index, tuple) else (index,)
+        if all(part is not Ellipsis and not isinstance(part, list | np.ndarray) for part in basic):
+            index = (*basic, Ellipsis)  # one number is a view too
+        return _strict(self._plain[index])
 
     def __setitem__(self, index, value):
         _note_index(index)
-        self.view(np.ndarray)[_plain(index)] = _plain(value)
+        self._plain[_plain(index)] = _plain(value)
+
+    def __len__(self):
+        return len(self._plain)
+
+    def __iter__(self):
+        if not self.ndim:
+            raise TypeError("iteration over a 0-d array")
+        return (self[k] for k in range(len(self)))
 
     def __bool__(self):
         waits.append("bool")
-        return bool(self.view(np.ndarray))
+        return bool(self._plain)
 
     def __float__(self):
         waits.append("float")
-        return float(self.view(np.ndarray))
+        return float(self._plain)
 
     def __int__(self):
         waits.append("int")
-        return int(self.view(np.ndarray))
+        return int(self._plain)
 
     def __index__(self):
         raise TypeError("an array of the device is no index on the host")
@@ -87,13 +131,8 @@ class ndarray(np.ndarray):
     def tolist(self):
         return self.get().tolist()
 
-    item = tolist
-
-    def __complex__(self):
-        raise NotImplementedError
-
-    def __iter__(self):
-        return (self[k] for k in range(len(self)))
+    def item(self):
+        return self.get().item()
 
     def __format__(self, spec):
         return format(self.get(), spec)
@@ -105,30 +144,27 @@ class ndarray(np.ndarray):
 
     def nonzero(self):
         waits.append("nonzero")
-        return _strict(self.view(np.ndarray).nonzero())
+        return _strict(self._plain.nonzero())
 
     def sort(self, *args, **kwargs):
         waits.append("sort")
-        self.view(np.ndarray).sort(*args, **kwargs)
+        self._plain.sort(*args, **kwargs)
+
+
+class Flags:
+    """What CuPy says of an array's memory: no word of whether it may be written."""
+
+    def __init__(self, flags):
+        self.c_contiguous, self.f_contiguous, self.owndata = flags.c_contiguous, flags.fortran, flags.owndata
 
 
 for _name in (
-    "sum",
-    "max",
-    "min",
-    "mean",
-    "all",
-    "any",
-    "argmax",
-    "argmin",
-    "copy",
-    "astype",
-    "reshape",
-    "ravel",
-):
+    "sum", "max", "min", "mean", "all", "any", "argmax", "argmin", "copy", "astype", "reshape", "ravel",
+    "transpose", "take", "cumsum", "squeeze", "fill",
+):  # fmt: skip
 
     def _method(self, *args, _name=_name, **kwargs):
-        return _strict(getattr(self.view(np.ndarray), _name)(*_plain(args), **_plain(kwargs)))
+        return _strict(getattr(self._plain, _name)(*_plain(args), **_plain(kwargs)))
 
     setattr(ndarray, _name, _method)
 
@@ -150,7 +186,7 @@ def _note_index(index) -> None:
 def _plain(value):
     """Arrays of this module as NumPy's; NumPy's own are refused."""
     if isinstance(value, ndarray):
-        return value.view(np.ndarray)
+        return value._plain
     if isinstance(value, np.ndarray):
         raise TypeError("an array of the device is mixed with one of NumPy's")
     if isinstance(value, tuple | list):
@@ -160,13 +196,13 @@ def _plain(value):
 
 def _strict(value):
     """NumPy's arrays and scalars as arrays of this module: a reduction gives a 0-d array, as in CuPy."""
-    if isinstance(value, np.ndarray | np.generic) and not isinstance(value, np.dtype):
+    if isinstance(value, np.ndarray | np.generic):
         value = np.asarray(value)
         if SANITIZED and value.base is None and value.dtype.kind in "fiu":
             fenced = empty(value.shape, value.dtype)
-            fenced.view(np.ndarray)[...] = value
+            fenced._plain[...] = value
             return fenced
-        return value.view(ndarray)
+        return ndarray(value)
     return type(value)(_strict(v) for v in value) if isinstance(value, tuple | list) else value
 
 
@@ -183,12 +219,12 @@ def empty(shape, dtype=float):
         for fence in (memory, memory[FENCE + n :]):
             _forbid(ctypes.c_void_p(fence.ctypes.data), ctypes.c_size_t(FENCE))
         weakref.finalize(memory, _allow, start, size)
-    return array.view(ndarray)
+    return ndarray(array)
 
 
 def zeros(shape, dtype=float):
     array = empty(shape, dtype)
-    array.view(np.ndarray)[...] = 0
+    array._plain[...] = 0
     return array
 
 
@@ -201,13 +237,22 @@ def zeros_like(array, dtype=None):
 
 
 def asarray(value, dtype=None):
+    """An upload keeps the order of columns before rows, as CuPy's does."""
     if isinstance(value, ndarray):
         return value if dtype is None else value.astype(dtype, copy=False)
-    new = np.array(value, dtype=dtype)
+    new = np.array(_host(value), dtype=dtype)
     uploads.append(new.nbytes)
-    array = empty(new.shape, new.dtype)
-    array.view(np.ndarray)[...] = new
+    array = empty(new.shape[::-1] if new.flags.fnc else new.shape, new.dtype)
+    array = array.T if new.flags.fnc else array
+    array._plain[...] = new
     return array
+
+
+def _host(value):
+    """What is on the host; a list of numbers of the device is read back by CuPy only if it is asked to."""
+    if isinstance(value, list | tuple) and any(isinstance(v, ndarray) for v in value):
+        raise TypeError("a list of arrays of the device is stacked, not uploaded")
+    return value
 
 
 def array(value, dtype=None):
@@ -215,24 +260,44 @@ def array(value, dtype=None):
 
 
 def ascontiguousarray(value, dtype=None):
-    value = asarray(value, dtype)
-    return _strict(np.ascontiguousarray(value.view(np.ndarray)))
+    if not isinstance(value, ndarray):
+        raise TypeError("ascontiguousarray takes an array of the device; NumPy's are uploaded by asarray")
+    return _strict(np.ascontiguousarray(asarray(value, dtype)._plain))
 
 
 def check_fences(array, name: str) -> None:
     """Raise if something was written just before or after an array that `empty` made."""
-    base = getattr(array, "base", None)
+    base = array._plain.base if isinstance(array, ndarray) else None
     while isinstance(base, np.ndarray) and base.base is not None:
         base = base.base
     if isinstance(base, np.ndarray) and base.dtype == np.uint8 and base.ndim == 1 and len(base) >= 2 * FENCE:
-        plain = base.view(np.ndarray)
-        if (plain[:FENCE] != FENCE_BYTE).any() or (plain[-FENCE:] != FENCE_BYTE).any():
+        if (base[:FENCE] != FENCE_BYTE).any() or (base[-FENCE:] != FENCE_BYTE).any():
             raise AssertionError(f"{name} has written outside an array of shape {array.shape}")
+
+
+def einsum(*args, **kwargs):
+    """In the order of columns before rows: CuPy promises none, and a kernel must not be given it as it is."""
+    return _strict(np.asfortranarray(np.einsum(*_plain(args), **_plain(kwargs))))
+
+
+class Ufunc:
+    """A ufunc that takes no array of NumPy's."""
+
+    def __init__(self, ufunc: np.ufunc):
+        self.ufunc = ufunc
+
+    def __call__(self, *args, **kwargs):
+        return _strict(self.ufunc(*_plain(args), **_plain(kwargs)))
+
+    def at(self, array, *args):
+        array.__array_ufunc__(self.ufunc, "at", array, *args)
 
 
 def __getattr__(name: str):
     value = getattr(np, name)
-    if not callable(value) or isinstance(value, type | np.ufunc):
+    if isinstance(value, np.ufunc):
+        return Ufunc(value)
+    if not callable(value) or isinstance(value, type):
         return value
 
     def call(*args, **kwargs):
@@ -240,3 +305,6 @@ def __getattr__(name: str):
         return _strict(value(*_plain(args), **_plain(kwargs)))
 
     return call
+
+
+arrays.MODULES.append(__name__)
