@@ -17,6 +17,7 @@ from kalmandp.errors import InputError
 from kalmandp.training import measurements as M
 from kalmandp.training.adam import loss_gradient
 from kalmandp.training.averaging import SHIFT_FRAMES
+from kalmandp.training.candidates import Selection
 from kalmandp.training.drawing import as_group, draw_groups
 from kalmandp.training.inputs import read_input
 from kalmandp.training.labels import taught
@@ -112,10 +113,11 @@ def test_forces_alone_are_the_force_measurements_alone(start, choices):
     assert not set(ours.state()) & {"usual_energy", "unexplained_energy"}
 
 
-def test_a_matrix_has_the_rows_of_the_labels(start):
+@pytest.mark.parametrize("candidates", [None, Selection(trials=2)])
+def test_a_matrix_has_the_rows_of_the_labels(start, candidates):
     """Energies of atoms want atoms drawn, with forces or without."""
     order = ("energy", "atomic_energy", "force", "virial")
-    choices = dataclasses.replace(CASES[3], order=order)
+    choices = dataclasses.replace(CASES[3], order=order, candidates=candidates)
     [f] = frames(1)
     f = dataclasses.replace(f, atomic_energies=np.linspace(-1.0, 0.0, 16))
     for gone, numbers in ((), 1 + 12 + 4 + 6), (("forces",), 1 + 4 + 6), (("energy", "virial"), 12 + 4):
