@@ -23,7 +23,7 @@ from kalmandp.training.inputs import read_input
 from kalmandp.training.labels import taught
 from kalmandp.training.loop import Run, train
 from kalmandp.training.metrics import evaluate
-from kalmandp.training.plan import make_plan
+from kalmandp.training.plan import _fullest, make_plan
 from kalmandp.training.presets import PRESETS
 from kalmandp.training.snes import rmse_loss
 
@@ -277,6 +277,15 @@ def test_what_is_missing_is_told_once_for_each_label(mixed_data, tmp_path):
         assert forces.endswith("; of these the rest is learnt")
     tree["optimizer"]["with_virial"] = True
     assert [w[:39] for w in warned(both(tree, tmp_path)[0])][2] == "4 of 13 training frames have no virial,"
+
+
+def test_a_plan_times_a_step_with_all_labels(mixed_data, tmp_path):
+    read = read_input(settings(mixed_data))
+    backwards = kalmandp.Dataset(mixed_data)[::-1]  # begins with the atom alone
+    assert backwards[0].forces is None
+    first = _fullest(backwards, read)[0]
+    assert first == 7 and backwards[first].forces is not None and backwards[first].energy is not None
+    assert_array_equal(_fullest(backwards[7:], read), np.arange(6))
 
 
 def test_nothing_is_said_of_labels_that_nobody_asks_for(tmp_path):
