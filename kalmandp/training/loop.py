@@ -29,8 +29,8 @@ from kalmandp.training.diagnostics import Diagnostics
 from kalmandp.training.gate import LEFT_OUT_FILE
 from kalmandp.training.history import COLUMNS, History, Record
 from kalmandp.training.inputs import read_input
+from kalmandp.training.labels import check_labels
 from kalmandp.training.metrics import Metrics, evaluate
-from kalmandp.training.needed_labels import check_labels
 from kalmandp.training.optimizers import make_trainer
 from kalmandp.training.settings import Settings
 from kalmandp.training.starting import started_from
@@ -82,9 +82,7 @@ class Run:
         else:
             self.potential = _new_potential(settings, self.data, self.seed, engine, self.device.device)
         _check_types(self.data, self.potential)
-        batch = 1 if t.batch_size is None and settings.optimizer.is_kalman else None
-        batch = t.frames_per_batch(self.data.natoms(0)) if batch is None else batch
-        self.feed = make_feed(t, self.data, batch, self.rng)
+        self.feed = make_feed(t, self.data, settings.frames_per_step(self.data.natoms(0)), self.rng)
         per_epoch = self.feed.steps_per_epoch
         epochs = t.n_epochs if t.n_epochs is not None else 1.0
         self.n_steps = t.n_steps if t.n_steps is not None else max(1, round(epochs * per_epoch))
@@ -166,8 +164,9 @@ class Run:
         average = self.trainer.average
         if average is None:
             return self.potential
-        n = len(self.data)
-        some = np.unique(np.linspace(0, n - 1, min(n, SHIFT_FRAMES)).astype(int))
+        known = np.setdiff1d(np.arange(len(self.data)), self.data.lacking("energy"))
+        n = len(known)
+        some = known[np.unique(np.linspace(0, n - 1, min(n, SHIFT_FRAMES)).astype(int))]
         frames = (self.frames[int(k)] for k in some)
         return averaged(self.potential, average.weights, frames, self.device.device)
 

@@ -18,6 +18,7 @@ one update, with the correlations between them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -275,62 +276,55 @@ def combine(measurements) -> Measurement:
     return parts[0]._replace(H_qw=H, error_q=error, noise_q=noise)
 
 
-def matrix(
-    potential: Potential, sample: Sample, atoms, noise, n_blocks: int, *, virial: bool,
-    atomic_energy: bool = False, now=None,
-) -> Measurement:  # fmt: skip
-    """Energies of all frames, each force component of ``atoms``, and the virials, in one update.
+def matrix(potential: Potential, sample: Sample, atoms, noise, n_blocks: int, order, now=None) -> Measurement:
+    """Every component a number of its own, in one update.
 
-    With ``atomic_energy`` the energies of ``atoms`` too, each a number of its own.
+    Of the kinds in ``order``: the energies of all frames, the force components of ``atoms``, the energies of
+    ``atoms``, the virials, one after another.
     """
     now = predict(potential, sample) if now is None else now
-    per_frame = sample.n_atoms // len(sample.frames)
-    H, error, R, kinds = [], [], [], ["energy"] * len(sample.frames) + ["force"] * (3 * len(atoms))
+    rows = list(_components(potential, sample, atoms, noise, n_blocks, order, now))
+    kinds, H, error, R = zip(*rows, strict=True)
     xp = namespace(now.E_f)
-    for f, E_error in enumerate(errors(sample, "energy", now.E_f)):
-        E_bar_i = (sample.environment.frame_i == f).astype(float)
-        H.append(
-            potential.engine.energy_gradient(
-                potential.parameters, sample.environment, now.forward, E_bar_i
-            )
-        )
-        error.append(E_error)
-        R.append(noise.energy(len(sample.frames[f]), n_blocks))
-    F_error_ic = errors(sample, "forces", now.F_ic)
-    for i in atoms.tolist():
-        for axis in range(3):
-            c_ic = xp.zeros((sample.n_atoms, 3))
-            c_ic[i, axis] = 1.0
-            v_pc = force_direction(sample.environment, c_ic)
-            H.append(_tangent_gradient(potential, sample, now, v_pc))
-            error.append(F_error_ic[i, axis])
-            R.append(noise.force(per_frame, n_blocks))
-    if atomic_energy:
-        kinds += ["atomic_energy"] * len(np.unique(atoms))
+    return Measurement("matrix", xp.stack(H), xp.stack(error), np.array(R), kinds)
+
+
+def _components(
+    potential: Potential, sample: Sample, atoms, noise, n_blocks: int, order, now: Prediction
+) -> Iterator[tuple[str, Any, Any, float]]:
+    """Kind, H, error and R of each number of `matrix`."""
+    engine, env, par = potential.engine, sample.environment, potential.parameters
+    xp, per_frame = namespace(now.E_f), sample.n_atoms // len(sample.frames)
+    if "energy" in order:
+        for f, error in enumerate(errors(sample, "energy", now.E_f)):
+            E_bar_i = (env.frame_i == f).astype(float)
+            H_w = engine.energy_gradient(par, env, now.forward, E_bar_i)
+            yield "energy", H_w, error, noise.energy(len(sample.frames[f]), n_blocks)
+    if "force" in order:
+        F_error_ic = errors(sample, "forces", now.F_ic)
+        for i in atoms.tolist():
+            for axis in range(3):
+                c_ic = xp.zeros((sample.n_atoms, 3))
+                c_ic[i, axis] = 1.0
+                H_w = _tangent_gradient(potential, sample, now, force_direction(env, c_ic))
+                yield "force", H_w, F_error_ic[i, axis], noise.force(per_frame, n_blocks)
+    if "atomic_energy" in order:
         E_error_i = errors(sample, "atomic_energies", now.E_i)
         for i in np.unique(atoms).tolist():
             E_bar_i = xp.zeros(sample.n_atoms)
             E_bar_i[i] = 1.0
-            H.append(
-                potential.engine.energy_gradient(
-                    potential.parameters, sample.environment, now.forward, E_bar_i
-                )
-            )
-            error.append(E_error_i[i])
-            R.append(noise.atomic_energy(per_frame, n_blocks))
-    if virial:
+            H_w = engine.energy_gradient(par, env, now.forward, E_bar_i)
+            yield "atomic_energy", H_w, E_error_i[i], noise.atomic_energy(per_frame, n_blocks)
+    if "virial" in order:
         W_error_fcc = errors(sample, "virial", now.W_fcc)
-        kinds += ["virial"] * (6 * len(sample.frames))
         for f, frame in enumerate(sample.frames):
             for d, c in zip(*(k.tolist() for k in np.triu_indices(3)), strict=True):
                 C_fcc = xp.zeros_like(W_error_fcc)
                 C_fcc[f, d, c] += 0.5
                 C_fcc[f, c, d] += 0.5
-                v_pc = virial_direction(sample.environment, C_fcc)
-                H.append(_tangent_gradient(potential, sample, now, v_pc))
-                error.append(0.5 * (W_error_fcc[f, d, c] + W_error_fcc[f, c, d]))
-                R.append(noise.virial(len(frame), n_blocks))
-    return Measurement("matrix", xp.stack(H), xp.stack(error), np.array(R), tuple(kinds))
+                H_w = _tangent_gradient(potential, sample, now, virial_direction(env, C_fcc))
+                error = 0.5 * (W_error_fcc[f, d, c] + W_error_fcc[f, c, d])
+                yield "virial", H_w, error, noise.virial(len(frame), n_blocks)
 
 
 def _tangent_gradient(potential: Potential, sample: Sample, now: Prediction, v_pc):

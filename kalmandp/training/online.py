@@ -179,7 +179,7 @@ class OnlineTrainer:
         self, positions, types, *, cell=None, pbc=True, energy=None, forces=None, virial=None,
         atomic_energies=None, source=None,
     ) -> StepInfo:  # fmt: skip
-        """Learn one labelled frame.
+        """Learn one labelled frame: of what the optimizer learns from, the labels that are given.
 
         Parameters
         ----------
@@ -192,7 +192,7 @@ class OnlineTrainer:
         Raises
         ------
         InputError
-            For arrays or labels that cannot be used: nothing has changed then.
+            For arrays or labels that cannot be used, or no label to learn: nothing has changed then.
         FilterError
             If an update would spoil the state: that one, and those after it, were not made.
         """

@@ -11,9 +11,9 @@ import numpy as np
 from kalmandp.frames.dataset import Dataset
 from kalmandp.potential.potential import Potential
 from kalmandp.training.device import open_device
+from kalmandp.training.labels import LABEL_OF, check_labels, learnt_kinds
 from kalmandp.training.measurements import make_sample
 from kalmandp.training.memory import SHARE, covariance_need, generation_memory, parts_of
-from kalmandp.training.needed_labels import check_labels
 from kalmandp.training.optimizers import make_trainer
 from kalmandp.training.presets import resolve, resolve_snes
 from kalmandp.training.settings import Settings
@@ -86,7 +86,7 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
             engine=engine, device=place.device,
             **m.choices(),
         )  # fmt: skip
-        batch = t.frames_per_batch(data.natoms(0))
+        batch = settings.frames_per_step(data.natoms(0))
         steps_per_epoch = -(-n_frames // min(batch, n_frames))
         n_steps = t.n_steps or max(1, round((t.n_epochs or 0) * steps_per_epoch))
         choices = resolve(o) if o.is_kalman else None
@@ -116,10 +116,18 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
                 settings, potential, np.random.default_rng(0), place, n_steps=n_steps,
                 steps_per_epoch=steps_per_epoch,
             )  # fmt: skip
-            frames = [some[k % len(some)] for k in range(batch)]
+            frames = [some[k] for k in np.resize(_fullest(some, settings), batch)]
             seconds = _time(lambda: trainer.step(make_sample(potential, frames)))
             plan = plan._replace(seconds_per_step=seconds)
     return plan
+
+
+def _fullest(some: Dataset, settings: Settings) -> np.ndarray:
+    """Numbers of the frames, those with the most labels to learn first: their step is the longest."""
+    missing_k = np.zeros(len(some))
+    for kind in learnt_kinds(settings):
+        missing_k[some.lacking(LABEL_OF[kind])] += 1
+    return np.argsort(missing_k, kind="stable")
 
 
 def _frames_to_train(n: int, settings: Settings) -> int:

@@ -97,7 +97,7 @@ class KalmanChoices:
 
     @property
     def updates_per_step(self) -> int:
-        """Updates of a step, for a frame with atoms enough for all groups."""
+        """Updates of a step, for a frame with atoms enough for all groups, and all labels."""
         signed = sum(self.n_groups if kind == "force" else 1 for kind in self.order)
         return {"signed": signed, "paired": self.n_groups}.get(self.measurement, 1)
 

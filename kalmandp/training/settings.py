@@ -224,6 +224,11 @@ class TrainingSettings:
             return self.batch_size
         return max(1, math.ceil(self.batch_atoms / max(1, n_atoms)))
 
+    @property
+    def by_system(self) -> bool:
+        """Whether systems are drawn by probability: a batch then is of one of them."""
+        return self.sys_probs is not None or self.auto_prob != "prob_sys_size"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -246,3 +251,9 @@ class Settings:
     source: dict = field(default_factory=dict, repr=False)
     folder: Path = Path()
     ignored: tuple[str, ...] = ()
+
+    def frames_per_step(self, n_atoms: int) -> int:
+        """Frames of a step, of systems with ``n_atoms``: one for a filter, unless the input states more."""
+        t = self.training
+        alone = self.optimizer.is_kalman and t.batch_size is None
+        return 1 if alone else t.frames_per_batch(n_atoms)

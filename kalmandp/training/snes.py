@@ -31,6 +31,7 @@ import numpy as np
 from kalmandp.arrays import namespace, to_numpy
 from kalmandp.errors import FilterError, InputError, require
 from kalmandp.potential.potential import Potential
+from kalmandp.training.labels import taught
 from kalmandp.training.measurements import Sample, errors, predict
 from kalmandp.training.presets import SnesChoices
 from kalmandp.training.trainers import takes_what_comes
@@ -111,14 +112,24 @@ def rmse_loss(
 ) -> float:
     """λ_e RMSE(ΔE/N) + λ_f RMSE(ΔF) + λ_v RMSE(ΔW/N): eV/atom, eV/Å and eV/atom, as NEP adds them up.
 
-    The virial is asked of the data only where λ_v is not zero.
+    A term whose λ is zero, or whose label a frame of the sample lacks, is left out.
+
+    Raises
+    ------
+    InputError
+        If that leaves no term at all.
     """
+    weights = {"energy": lambda_e, "force": lambda_f, "virial": lambda_v}
+    kinds = taught(sample.frames, [kind for kind, weight in weights.items() if weight])
     now = predict(potential, sample)
     n_f = namespace(now.E_f).asarray(np.diff(sample.first_f))
     rms = lambda error: float((error * error).mean()) ** 0.5
-    loss = lambda_e * rms(errors(sample, "energy", now.E_f) / n_f)
-    loss += lambda_f * rms(errors(sample, "forces", now.F_ic))
-    if lambda_v:
+    loss = 0.0
+    if "energy" in kinds:
+        loss += lambda_e * rms(errors(sample, "energy", now.E_f) / n_f)
+    if "force" in kinds:
+        loss += lambda_f * rms(errors(sample, "forces", now.F_ic))
+    if "virial" in kinds:
         loss += lambda_v * rms(errors(sample, "virial", now.W_fcc) / n_f[:, None, None])
     return loss
 

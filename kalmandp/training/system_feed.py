@@ -67,7 +67,7 @@ def make_feed(t: TrainingSettings, data, batch_size: int, rng: np.random.Generat
     InputError
         If ``sys_probs`` are not as many as the systems found in the data.
     """
-    if t.sys_probs is None and t.auto_prob == "prob_sys_size":
+    if not t.by_system:
         return Feed(len(data), batch_size, rng)
     systems = data.by_system()
     if t.sys_probs is None:

@@ -22,6 +22,7 @@ from kalmandp.training.device import Gpu, Host
 from kalmandp.training.diagnostics import Update, innovations
 from kalmandp.training.drawing import as_group, draw_groups
 from kalmandp.training.gate import Gate, Refusal
+from kalmandp.training.labels import taught
 from kalmandp.training.memory import parts_of
 from kalmandp.training.noise import AdaptiveNoise
 from kalmandp.training.presets import REDUCTIONS, KalmanChoices
@@ -94,7 +95,16 @@ class KalmanTrainer:
 
         A measurement is predicted when it is asked for, with the weights that the updates before it
         have left. Atoms are drawn from ``rng``, or the trainer's own generator.
+
+        A kind whose label a frame lacks is left out of its step; of a batch, a kind is measured if all of
+        its frames have the label (`labels.taught`). Atoms are drawn only if something of theirs is measured.
+
+        Raises
+        ------
+        InputError
+            If the sample has no label to learn: nothing has changed then.
         """
+        kinds = taught(sample.frames, self.choices.order)
         self.log, self._enqueued, self._averages = [], [], {}
         if self.gate is not None:
             self.gate.begin_step()
@@ -103,51 +113,52 @@ class KalmanTrainer:
         rng = self.rng if rng is None else rng
         choices = self.choices
         if choices.measurement == "signed":
-            yield from self._signed(sample, rng)
+            yield from self._signed(sample, kinds, rng)
             return
-        groups = draw_groups(choices, sample, rng)
+        groups = self._groups(sample, kinds, rng)
         if choices.measurement == "paired":
             # a force update alone would move the energy: P, cut into blocks, has forgotten that the
             # blocks' shares of the energy must add up; measured along, the energy holds them to it
-            for group in groups:
-                yield self._joint(sample, [group])._replace(kind="paired")
+            for pair in [[group] for group in groups] or [[]]:  # without forces the other numbers, once
+                yield self._joint(sample, kinds, pair)._replace(kind="paired")
         elif choices.measurement == "matrix":
             now = measurements.predict(self.potential, sample)
-            yield measurements.matrix(
-                self.potential, sample, np.concatenate([self._chosen(g, sample, now) for g in groups]),
-                choices.noise, self.n_blocks, virial="virial" in choices.order,
-                atomic_energy="atomic_energy" in choices.order, now=now,
-            )  # fmt: skip
+            chosen = [self._chosen(group, sample, kinds, now) for group in groups]
+            atoms = np.concatenate([np.zeros(0, dtype=int), *chosen])
+            yield measurements.matrix(self.potential, sample, atoms, choices.noise, self.n_blocks, kinds, now)
         else:
-            yield self._joint(sample, groups)
+            yield self._joint(sample, kinds, groups)
 
-    def _joint(self, sample, groups) -> measurements.Measurement:
+    def _joint(self, sample, kinds, groups) -> measurements.Measurement:
         c, now = self.choices, measurements.predict(self.potential, sample)
-        chosen = [self._chosen(group, sample, now) for group in groups]
-        return measurements.joint(
-            self.potential, sample, chosen, c.noise, self.n_blocks, c.order, now, c.norm
-        )
+        chosen = [self._chosen(group, sample, kinds, now) for group in groups]
+        return measurements.joint(self.potential, sample, chosen, c.noise, self.n_blocks, kinds, now, c.norm)
+
+    def _groups(self, sample, kinds, rng) -> list[np.ndarray]:
+        """Drawn atoms, whose forces are measured, and in a matrix their energies; none without the label."""
+        of_atoms = {"force", "atomic_energy"} if self.choices.measurement == "matrix" else {"force"}
+        return draw_groups(self.choices, sample, rng) if of_atoms & set(kinds) else []
 
     @property
     def n_blocks(self) -> int:
         return len(self.filter.blocks)
 
-    def _signed(self, sample, rng) -> Iterator[measurements.Measurement]:
+    def _signed(self, sample, kinds, rng) -> Iterator[measurements.Measurement]:
         """The paper's sequence: each measurement is predicted with the weights of the last update."""
         p, noise, L, norm = self.potential, self.choices.noise, self.n_blocks, self.choices.norm
-        for kind in self.choices.order:
+        for kind in kinds:
             if kind == "force":
                 for group in draw_groups(self.choices, sample, rng):
                     now = measurements.predict(p, sample)
                     yield measurements.force_signed(
-                        p, sample, self._chosen(group, sample, now), noise, L, now, norm
+                        p, sample, self._chosen(group, sample, kinds, now), noise, L, now, norm
                     )
             else:
                 yield measurements.SIGNED[kind](p, sample, noise, L, kind=norm)
 
-    def _chosen(self, group: np.ndarray, sample, now: measurements.Prediction) -> np.ndarray:
+    def _chosen(self, group: np.ndarray, sample, kinds, now: measurements.Prediction) -> np.ndarray:
         """The forces that a drawn group (t, k) measures: the first of its targets, or the candidates."""
-        if self.choices.trials == 1 or self.candidates is None:
+        if self.choices.trials == 1 or self.candidates is None or "force" not in kinds:
             return as_group(self.choices, group[0])
         error_ic = to_numpy(measurements.errors(sample, "forces", now.F_ic))
         self.candidates.see("force", error_ic)
@@ -162,8 +173,10 @@ class KalmanTrainer:
         return selection.trials if selection is not None and selection.energy else 1
 
     def surplus(self, sample: measurements.Sample) -> float:
-        """|ΔE|/N of a batch in units of its threshold (`training.candidates`)."""
+        """|ΔE|/N of a batch in units of its threshold (`training.candidates`); ∞ where E is not known."""
         if self.candidates is None or not self.candidates.selection.energy:
+            return np.inf
+        if "energy" not in taught(sample.frames, self.choices.order):
             return np.inf
         now = measurements.predict(self.potential, sample, forces=False)
         error_f = to_numpy(measurements.errors(sample, "energy", now.E_f)) / np.diff(sample.first_f)

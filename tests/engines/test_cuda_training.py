@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import h5py
 import numpy as np
 import on_device
@@ -98,6 +100,24 @@ def test_batches_of_frames_of_different_sizes(many_sizes, tmp_path, optimizer):
     assert_allclose(there, on_host, rtol=1e-9)
     # the frames side by side, not one after another
     assert device.launched.count("pair_gradient") == device.launched.count("moments") == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*training frames have no:UserWarning")
+@pytest.mark.parametrize("optimizer", [{}, {"measurement": "matrix", "group_size": 1}, {"type": "Adam"}])
+def test_frames_that_lack_labels(tmp_path, optimizer):
+    """Of each kind one: what a frame has is uploaded and learnt, nothing else is asked of it."""
+    gone = ({}, {"forces": None}, {"energy": None, "virial": None})
+    made = [dataclasses.replace(f, **without) for f, without in zip(frames(3), gone, strict=True)]
+    kalmandp.Dataset.write(tmp_path / "some.h5", made)
+    input_tree = tree(tmp_path / "some.h5", training={"numb_steps": 3})
+    input_tree["optimizer"] |= {"with_virial": True, **optimizer}
+    if optimizer.get("type") == "Adam":
+        input_tree |= {"optimizer": optimizer, "loss": {"start_pref_v": 0.1, "limit_pref_v": 1.0}}
+    input_tree["training"]["training_data"]["batch_size"] = 1
+    host, on_host = weights_after(input_tree, tmp_path / "host", "cpu")
+    gpu, on_gpu = weights_after(input_tree, tmp_path / "gpu", on_device.emulated())
+    assert_allclose(gpu, host, rtol=0, atol=RTOL * np.abs(host).max())
+    assert on_gpu.updates == on_host.updates
 
 
 def test_adam_and_the_reference_functions_run_there_too(data, tmp_path):

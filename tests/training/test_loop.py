@@ -16,10 +16,8 @@ import kalmandp
 from kalmandp.errors import FileError, FilterError, InputError
 from kalmandp.kalman.blocks import Part, partition
 from kalmandp.training.drawing import draw_groups
-from kalmandp.training.inputs import read_input
 from kalmandp.training.loop import Run, train
 from kalmandp.training.measurements import Sample, make_sample
-from kalmandp.training.plan import make_plan
 from kalmandp.training.presets import PRESETS, resolve
 from kalmandp.training.settings import OptimizerSettings
 
@@ -247,24 +245,6 @@ def test_diagnostics_of_the_updates_are_in_the_record(data, tmp_path):
     record = next(train(settings(data, optimizer={"measurement": "signed"}), output=tmp_path))
     assert set(record.diagnostics) == {"energy", "force"}
     assert record.diagnostics["force"].nis >= 0
-
-
-@pytest.mark.parametrize("optimizer, label", [
-    ({"type": "RLEKF"}, "forces"), ({"type": "Adam"}, "forces"),
-    ({"type": "RLEKF", "with_virial": True}, "virial"), ({"type": "SNES", "preset": "gpumd"}, "virial"),
-], ids=str)  # fmt: skip
-def test_a_frame_without_its_label_is_found_before_the_first_step(tmp_path, optimizer, label):
-    made = frames(6)
-    made[4] = dataclasses.replace(made[4], **{label: None})
-    kalmandp.Dataset.write(tmp_path / "some.h5", made)
-    tree = settings(tmp_path / "some.h5") | {"optimizer": optimizer}
-    wanted = rf"1 of 6 training frames have no {label}, the first .*some.h5.* frame 0; expected"
-    for ask in (lambda: next(train(tree, output=tmp_path / "run")), lambda: make_plan(read_input(tree))):
-        with pytest.raises(InputError, match=wanted):
-            ask()
-    if label == "virial":  # who does not learn from it does not miss it
-        tree["optimizer"] = {"type": "RLEKF", "block_size": 300}
-        assert next(train(tree, output=tmp_path / "run")).step == 1
 
 
 def test_a_type_that_no_frame_holds_is_told(data, tmp_path):

@@ -80,7 +80,7 @@ def test_an_error_of_zero_asks_for_nothing():
 
 def test_matrix_rows_are_the_components(potential):
     sample = M.make_sample(potential, frames(1, seed=6))
-    m = M.matrix(potential, sample, np.array([3, 7]), NOISE, 3, virial=True)
+    m = M.matrix(potential, sample, np.array([3, 7]), NOISE, 3, ("energy", "force", "virial"))
     assert m.H_qw.shape == (1 + 6 + 6, potential.layout.size)
     frame = sample.frames[0]
     c = np.zeros((16, 3))
@@ -188,7 +188,7 @@ def test_atomic_energies_are_a_measurement(n_frames):
     assert_allclose(m.error_q, [np.abs(y - E_i(reference.weights)).mean()], rtol=1e-14)
 
     atoms = np.arange(sample.n_atoms)
-    rows = M.matrix(reference, sample, atoms, NOISE, 3, virial=False, atomic_energy=True).H_qw
+    rows = M.matrix(reference, sample, atoms, NOISE, 3, ("energy", "force", "atomic_energy")).H_qw
     each = rows[-len(atoms) :]
     size = np.abs(each).max()
     assert_allclose(m.H_qw[0], (s[:, None] * each).mean(0), rtol=0, atol=1e-13 * size)  # rounding

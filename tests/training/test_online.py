@@ -225,7 +225,7 @@ def test_measure_and_update_are_a_step(start):
     [
         ({"types": ["A", "X"] * 8}, "species is X; expected those of the potential"),
         ({"positions": np.zeros((16, 2))}, r"step 1: positions has shape \(16, 2\); expected \(16, 3\)"),
-        ({"forces": None}, "step 1 has no forces"),
+        ({"forces": None, "energy": None}, "step 1 has no energy and no forces"),
         ({"energy": np.nan, "source": "MD step 512"}, "MD step 512: energy is nan"),
         ({"virial": np.zeros(9)}, r"virial has shape \(9,\)"),
         ({"pbc": "yes"}, "pbc"),
