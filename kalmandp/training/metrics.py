@@ -29,7 +29,7 @@ class Metrics(NamedTuple):
     """Root mean square and mean absolute errors; NaN where no frame has the label.
 
     energy and virial in eV/atom, force in eV/Å, atomic_energy in eV; ``rms_force`` is the labels' own
-    RMS, eV/Å
+    RMS, eV/Å; ``labelled`` says how many of ``n_frames`` have each label, in the order of the errors
     """
 
     energy_rmse: float
@@ -43,6 +43,7 @@ class Metrics(NamedTuple):
     n_atoms: int
     atomic_energy_rmse: float = float("nan")
     atomic_energy_mae: float = float("nan")
+    labelled: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 def compare(potential: Potential, frames, pairs=None) -> Comparison:
@@ -86,7 +87,7 @@ def summarize(comparison: Comparison) -> Metrics:
     return Metrics(
         rms(energy), mae(energy), rms(force), mae(force), rms(virial), mae(virial),
         rms([f[..., 0].ravel() for f in forces]), len(c.n_atoms), int(c.n_atoms.sum()),
-        rms(atomic), mae(atomic),
+        rms(atomic), mae(atomic), (len(energy), len(force), len(virial), len(atomic)),
     )  # fmt: skip
 
 

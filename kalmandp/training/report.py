@@ -51,7 +51,8 @@ def error_table(metrics: Metrics) -> str:
     """Errors as a small table; lines of labels that no frame has are left out.
 
     Energies and virials in meV/atom, forces in meV/Å; the force RMSE also as a share of the labels'
-    own RMS, below which a potential has learnt something.
+    own RMS, below which a potential has learnt something. Where not all frames have a label it says how
+    many have.
     """
     m = metrics
     rows = [
@@ -62,13 +63,17 @@ def error_table(metrics: Metrics) -> str:
     ]
     lines = [f"{'':8}{'RMSE':>10}{'MAE':>10}"]
     lines += [
-        f"{name:8}{1e3 * rmse:10.3f} {1e3 * mae:9.3f}  {unit}{note}"
-        for name, rmse, mae, unit, note in rows
+        f"{name:8}{1e3 * rmse:10.3f} {1e3 * mae:9.3f}  {unit}{note}{_of(n, m.n_frames)}"
+        for (name, rmse, mae, unit, note), n in zip(rows, m.labelled, strict=True)
         if np.isfinite(rmse)
     ]
     if len(lines) == 1:
         lines.append("none of the frames has a label")
     return "\n".join(lines)
+
+
+def _of(labelled: int, n_frames: int) -> str:
+    return f"   of {labelled:,} of {n_frames:,} frames" if labelled < n_frames else ""
 
 
 def _share(m: Metrics) -> str:

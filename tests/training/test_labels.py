@@ -23,6 +23,7 @@ from kalmandp.training.inputs import read_input
 from kalmandp.training.labels import taught
 from kalmandp.training.loop import Run, train
 from kalmandp.training.metrics import evaluate
+from kalmandp.training.report import error_table
 from kalmandp.training.plan import _fullest, make_plan
 from kalmandp.training.presets import PRESETS
 from kalmandp.training.snes import rmse_loss
@@ -250,6 +251,10 @@ def test_errors_are_over_the_frames_that_have_the_label(start):
         assert getattr(errors, field) == getattr(evaluate(start, having), field) > 0
     assert errors.n_frames == len(made)
     assert np.isnan(evaluate(start, [without(made[0], "forces")]).force_rmse)
+    forces = sum(f.forces is not None for f in made)
+    line = next(line for line in error_table(errors).splitlines() if line.startswith("force"))
+    assert line.endswith(f"of {forces} of {len(made)} frames")
+    assert " of " not in error_table(evaluate(start, frames(2))).replace(" % of the", "")
 
 
 # --- asked before a run ---------------------------------------------------------------------------
