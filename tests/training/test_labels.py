@@ -23,9 +23,9 @@ from kalmandp.training.inputs import read_input
 from kalmandp.training.labels import taught
 from kalmandp.training.loop import Run, train
 from kalmandp.training.metrics import evaluate
-from kalmandp.training.report import error_table
 from kalmandp.training.plan import _fullest, make_plan
 from kalmandp.training.presets import PRESETS
+from kalmandp.training.report import error_table
 from kalmandp.training.snes import rmse_loss
 
 MEASUREMENTS = ["signed", "paired", "joint", "matrix"]
