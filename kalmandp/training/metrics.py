@@ -29,7 +29,7 @@ class Metrics(NamedTuple):
     """Root mean square and mean absolute errors; NaN where no frame has the label.
 
     energy and virial in eV/atom, force in eV/Å, atomic_energy in eV; ``rms_force`` is the labels' own
-    RMS, eV/Å; ``labelled`` says how many of ``n_frames`` have each label, in the order of the errors
+    RMS, eV/Å; ``energies`` and the three like it say how many of ``n_frames`` have the label
     """
 
     energy_rmse: float
@@ -43,7 +43,10 @@ class Metrics(NamedTuple):
     n_atoms: int
     atomic_energy_rmse: float = float("nan")
     atomic_energy_mae: float = float("nan")
-    labelled: tuple[int, int, int, int] = (0, 0, 0, 0)
+    energies: int = 0
+    forces: int = 0
+    virials: int = 0
+    atomic_energies: int = 0
 
 
 def compare(potential: Potential, frames, pairs=None) -> Comparison:
@@ -87,7 +90,7 @@ def summarize(comparison: Comparison) -> Metrics:
     return Metrics(
         rms(energy), mae(energy), rms(force), mae(force), rms(virial), mae(virial),
         rms([f[..., 0].ravel() for f in forces]), len(c.n_atoms), int(c.n_atoms.sum()),
-        rms(atomic), mae(atomic), (len(energy), len(force), len(virial), len(atomic)),
+        rms(atomic), mae(atomic), len(energy), len(force), len(virial), len(atomic),
     )  # fmt: skip
 
 
@@ -108,8 +111,15 @@ def evaluate(potential: Potential, frames, pairs=None) -> Metrics:
     --------
     >>> from kalmandp import Dataset, Potential
     >>> data = Dataset("data/si64_lda_test.h5")[:2]
-    >>> untrained = Potential.create(["Si"], rcut=4.0, frames=data, rng=np.random.default_rng(1),
-    ...                              embedding=(4, 8), axis_neuron=2, fitting=(8,))
+    >>> untrained = Potential.create(
+    ...     ["Si"],
+    ...     rcut=4.0,
+    ...     frames=data,
+    ...     rng=np.random.default_rng(1),
+    ...     embedding=(4, 8),
+    ...     axis_neuron=2,
+    ...     fitting=(8,),
+    ... )
     >>> errors = evaluate(untrained, data)
     >>> errors.n_frames, errors.n_atoms, bool(errors.force_rmse > 0.5 * errors.rms_force)
     (2, 128, True)

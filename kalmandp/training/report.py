@@ -61,10 +61,11 @@ def error_table(metrics: Metrics) -> str:
         ("virial", m.virial_rmse, m.virial_mae, "meV/atom", ""),
         ("atomic", m.atomic_energy_rmse, m.atomic_energy_mae, "meV", "   energies of single atoms"),
     ]
+    labelled = (m.energies, m.forces, m.virials, m.atomic_energies)
     lines = [f"{'':8}{'RMSE':>10}{'MAE':>10}"]
     lines += [
         f"{name:8}{1e3 * rmse:10.3f} {1e3 * mae:9.3f}  {unit}{note}{_of(n, m.n_frames)}"
-        for (name, rmse, mae, unit, note), n in zip(rows, m.labelled, strict=True)
+        for (name, rmse, mae, unit, note), n in zip(rows, labelled, strict=True)
         if np.isfinite(rmse)
     ]
     if len(lines) == 1:
