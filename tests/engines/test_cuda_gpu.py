@@ -165,12 +165,7 @@ def test_a_run_of_fifty_updates_equals_that_on_the_processor(gpu, tmp_path, opti
     assert_allclose(weights[1], weights[0], rtol=0, atol=1e-8 * np.abs(weights[0]).max())
 
 
-@pytest.mark.parametrize("optimizer", [
-    {}, {"measurement": "signed", "with_virial": True}, {"measurement": "joint", "with_virial": True},
-    {"measurement": "matrix", "n_groups": 1, "group_size": 1, "with_virial": True},
-    {"preset": "deepmd"}, {"covariance_dtype": "float32"},
-    {"preset": "n2p2", "n_groups": 2, "reduction": "sum"},
-])  # fmt: skip
+@pytest.mark.parametrize("optimizer", training_tests.OPTIMIZERS)
 def test_every_measurement_in_batches_of_two(there, data, tmp_path, optimizer):  # noqa: F811
     training_tests.test_a_run_equals_that_on_the_processor(data, tmp_path, optimizer)
 

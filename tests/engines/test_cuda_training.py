@@ -50,17 +50,21 @@ def tree(data, **changes):
     return out
 
 
+#: Every measurement, both precisions of P, and another reduction.
+OPTIMIZERS = [
+    {}, {"measurement": "signed", "with_virial": True}, {"measurement": "joint", "with_virial": True},
+    {"measurement": "matrix", "n_groups": 1, "group_size": 1, "with_virial": True},
+    {"preset": "deepmd"}, {"covariance_dtype": "float32"},
+    {"preset": "n2p2", "n_groups": 2, "reduction": "sum"},
+]  # fmt: skip
+
+
 def weights_after(input_tree, output, device, **options):
     last = list(train(input_tree, output=output, device=device, **options))[-1]
     return kalmandp.Potential.load(output / "model.dp").weights, last
 
 
-@pytest.mark.parametrize("optimizer", [
-    {}, {"measurement": "signed", "with_virial": True}, {"measurement": "joint", "with_virial": True},
-    {"measurement": "matrix", "n_groups": 1, "group_size": 1, "with_virial": True},
-    {"preset": "deepmd"}, {"covariance_dtype": "float32"},
-    {"preset": "n2p2", "n_groups": 2, "reduction": "sum"},
-])  # fmt: skip
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_run_equals_that_on_the_processor(data, tmp_path, optimizer):
     """Every measurement, batches of two frames side by side, both precisions of P."""
     input_tree = tree(data, optimizer=optimizer)
