@@ -177,7 +177,7 @@ def frames_of(system: System, found: list[dict[str, np.ndarray]], part: str):
 
 def collect(system: System, workdir: Path, output: Path, report: dict) -> dict[str, float]:
     """Write ``NAME_train.h5`` and ``NAME_test.h5``; return the figures of `examine`."""
-    from kalmandp.frames.writing import write_hdf5
+    from kalmandp.frames.hdf5.writing import write_hdf5
 
     found = trajectories(system, workdir)
     figures = examine(found)

@@ -9,7 +9,7 @@ from importlib import import_module
 __version__ = "0.6.0"
 
 _PUBLIC = {
-    "Architecture": "kalmandp.potential.architecture",
+    "Architecture": "kalmandp.potentials.deep_potential.architecture",
     "Dataset": "kalmandp.frames.dataset",
     "FileError": "kalmandp.errors",
     "FilterError": "kalmandp.errors",
@@ -18,12 +18,12 @@ _PUBLIC = {
     "KalmanDPError": "kalmandp.errors",
     "MissingPackage": "kalmandp.errors",
     "OnlineTrainer": "kalmandp.training.online",
-    "Potential": "kalmandp.potential.potential",
+    "Potential": "kalmandp.potentials.potential",
     "RLEKF": "kalmandp.kalman.filter",
-    "convert": "kalmandp.frames.convert",
-    "evaluate": "kalmandp.training.metrics",
+    "convert": "kalmandp.formats.convert",
+    "evaluate": "kalmandp.training.report.metrics",
     "partition": "kalmandp.kalman.blocks",
-    "read_input": "kalmandp.training.inputs",
+    "read_input": "kalmandp.training.config.inputs",
     "train": "kalmandp.training.loop",
 }
 

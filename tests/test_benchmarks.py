@@ -16,7 +16,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from kalmandp.errors import FileError
-from kalmandp.frames.neighbours import neighbour_counts, neighbour_pairs
+from kalmandp.geometry.neighbours import neighbour_counts, neighbour_pairs
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples" / "benchmarks"
 SUPPORT = ("turns", "water", "peer", "bars", "stages", "gpu_clock", "gpu_runs")

@@ -11,11 +11,11 @@ import pytest
 from numpy.testing import assert_allclose
 
 from kalmandp import plots
-from kalmandp.error_plots import error_histogram
 from kalmandp.errors import FileError, InputError, MissingPackage
-from kalmandp.training.history import History, Record
-from kalmandp.training.metrics import Comparison
-from kalmandp.training.report import Details, read_details, write_details
+from kalmandp.plots.errors import error_histogram
+from kalmandp.training.report.history import History, Record
+from kalmandp.training.report.metrics import Comparison
+from kalmandp.training.report.summary import Details, read_details, write_details
 
 #: First bytes of each kind of file.
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}

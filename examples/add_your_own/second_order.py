@@ -29,9 +29,9 @@ import numpy as np
 import kalmandp
 from kalmandp.engines import POTENTIAL_ENGINES
 from kalmandp.engines.reference import ReferenceEngine
-from kalmandp.potential.cutoff import switch
+from kalmandp.geometry.cutoff import switch
 from kalmandp.training.loop import Run
-from kalmandp.training.metrics import evaluate
+from kalmandp.training.report.metrics import evaluate
 
 DATA = Path(__file__).parents[2] / "data"
 

@@ -19,11 +19,11 @@ import numpy as np
 
 from kalmandp.kalman import RLEKF
 from kalmandp.kalman.blocks import covariance_memory, partition
-from kalmandp.potential.architecture import Architecture
-from kalmandp.potential.potential import Potential
-from kalmandp.potential.weights import WeightLayout
-from kalmandp.training.checkpoint import open_checkpoint, save_checkpoint
-from kalmandp.training.memory import parts_of
+from kalmandp.potentials.deep_potential.architecture import Architecture
+from kalmandp.potentials.layout import WeightLayout
+from kalmandp.potentials.potential import Potential
+from kalmandp.training.placement.memory import parts_of
+from kalmandp.training.state.checkpoint import open_checkpoint, save_checkpoint
 
 
 def filter_of(small: bool, dtype: str) -> tuple[Potential, RLEKF]:

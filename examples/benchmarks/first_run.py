@@ -36,7 +36,7 @@ def train(path: str, steps: int) -> None:
     began = time.perf_counter()
     import resource
 
-    from kalmandp.training.inputs import read_input
+    from kalmandp.training.config.inputs import read_input
     from kalmandp.training.loop import Run
 
     unit = 1 if sys.platform == "darwin" else 1024

@@ -32,7 +32,7 @@ from support.gpu_runs import PAIRED, ROOT, SIGNED, Bench, Rows
 from support.stages import ADAM
 from support.turns import machine, medians, take_turns, write_json
 
-from kalmandp.engines.cuda_launch import CupyDevice
+from kalmandp.engines.cuda.launch import CupyDevice
 from kalmandp.errors import KalmanDPError
 
 SI64 = ROOT / "data/si64_lda_train.h5", ROOT / "data/si64_lda_test.h5"

@@ -19,7 +19,7 @@ from support.bars import OURS
 from support.turns import Clock, machine, medians, take_turns, write_json
 
 from kalmandp import RLEKF
-from kalmandp.frames.neighbours import neighbour_pairs
+from kalmandp.geometry.neighbours import neighbour_pairs
 from kalmandp.kalman import Blocks
 from kalmandp.kalman.coupled import WINDOW
 

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import kalmandp
 from kalmandp.cli import main as kalmandp_command
-from kalmandp.frames.programs.registry import PROGRAMS, recognise
+from kalmandp.formats.programs.registry import PROGRAMS, recognise
 
 HERE = Path(__file__).parent
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import kalmandp
-from kalmandp.frames.neighbours import neighbour_pairs
+from kalmandp.geometry.neighbours import neighbour_pairs
 from kalmandp.testing import check_jacobian
 
 DATA = Path(__file__).parents[2] / "data"

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import kalmandp
-from kalmandp.training.measurements import Measurement, combine
+from kalmandp.training.measurements.measurement import Measurement, combine
 
 DATA = Path(__file__).parents[2] / "data" / "si64_lda_train.h5"
 ARRAYS = ("H_qw", "error_q", "noise_q")  # of a Measurement

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kalmandp.geometry.cutoff import switch
 from kalmandp.kalman import RLEKF
-from kalmandp.potential.cutoff import switch
 from kalmandp.testing import check_jacobian, difference
 
 

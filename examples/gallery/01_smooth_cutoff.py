@@ -11,7 +11,7 @@
 import numpy as np
 from style import BLUE, GREEN, GREY, ORANGE, SMOKE, panels, save
 
-from kalmandp.potential.cutoff import SWITCH_COEFFICIENTS, switch
+from kalmandp.geometry.cutoff import SWITCH_COEFFICIENTS, switch
 from kalmandp.testing import check_jacobian
 
 r_s, r_c = 4.5, 7.0  # Å

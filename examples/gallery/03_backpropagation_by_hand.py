@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 3 · Backpropagation by hand, through one layer
 #
-# There is no autograd framework in kalmandp. Every derivative is a formula in `potential/network.py`, and
+# There is no autograd framework in kalmandp. Every derivative is a formula in `potentials/network.py`, and
 # each formula comes from one layer:
 #
 # $$y = \varphi(a) + x, \qquad a = xW + b$$
@@ -12,8 +12,8 @@
 import numpy as np
 from style import BLUE, COLOURS, GREEN, GREY, ORANGE, panels, save
 
-from kalmandp.potential import network
-from kalmandp.potential.activations import activation
+from kalmandp.potentials import network
+from kalmandp.potentials.activations import activation
 from kalmandp.testing import check_jacobian, complex_step_error
 
 rng = np.random.default_rng(1)

@@ -15,7 +15,8 @@ import numpy as np
 from style import BLUE, DATA, GREY, ORANGE, SMOKE, panels, save
 
 import kalmandp
-from kalmandp.potential import jacobian, model, network
+from kalmandp.potentials import network
+from kalmandp.potentials.deep_potential import jacobian, model
 from kalmandp.testing import check_jacobian
 
 rng = np.random.default_rng(4)
@@ -96,9 +97,9 @@ np.testing.assert_allclose((f_pc * v_pc).sum(), (c_ic * potential.evaluate(frame
 
 # %% [markdown]
 # `weight_gradient` carries this tangent up ($\dot{\tilde R} \to \dot G \to \dot T \to \dot D \to \dot E$)
-# and the adjoints back down. The table in the docstring of `potential/jacobian.py` has every line.
-# `force_jacobian` is the same by its public name. A judge that knows nothing of all this, the complex step,
-# agrees.
+# and the adjoints back down. The table in the docstring of `potentials/deep_potential/jacobian.py` has
+# every line. `force_jacobian` is the same by its public name. A judge that knows nothing of all
+# this, the complex step, agrees.
 
 
 # %%

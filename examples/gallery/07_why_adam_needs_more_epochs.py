@@ -16,7 +16,7 @@ from style import BLUE, GREEN, GREY, INK, ORANGE, SMOKE, panels, save
 
 import kalmandp
 from kalmandp.testing import check_jacobian
-from kalmandp.training.adam import Adam
+from kalmandp.training.trainers.adam import Adam
 
 rng = np.random.default_rng(7)
 w_true, w_start, noise = np.array([2.0, -3.0]), np.zeros(2), 0.01

@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit, set_num_threads
 from style import BLUE, GREY, INK, ORANGE, SMOKE, panels, save
 
-from kalmandp.engines.cpu_covariance import TiledCovariance
+from kalmandp.engines.cpu.covariance.tiled import TiledCovariance
 from kalmandp.kalman import Blocks
 
 set_num_threads(1)
@@ -135,9 +135,9 @@ class Deferred(Half):
 # %% [markdown]
 # ## Rung 5: tiles
 #
-# kalmandp's own kernel, `engines/cpu_covariance.py`. It cuts the half into tiles of 32 × 32, so that what
-# is read and what is summed stay in the nearest cache, reads two rows of a tile at once, and folds tile by
-# tile. It can share the tiles among threads, too; here it has one.
+# kalmandp's own kernel, `engines/cpu/covariance/tiled.py`. It cuts the half into tiles of 32 × 32, so that
+# what is read and what is summed stay in the nearest cache, reads two rows of a tile at once, and folds
+# tile by tile. It can share the tiles among threads, too; here it has one.
 
 
 # %%

@@ -16,7 +16,7 @@ from style import BLUE, DATA, GREY, INK, ORANGE, SMOKE, panels, save
 
 import kalmandp
 from kalmandp.bridges.ase import KalmanDP
-from kalmandp.frames.neighbours import neighbour_pairs
+from kalmandp.geometry.neighbours import neighbour_pairs
 
 # %% [markdown]
 # ## Train

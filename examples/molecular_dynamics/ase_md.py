@@ -19,7 +19,7 @@ from short_model import arguments
 
 from kalmandp.bridges.ase import KalmanDP
 from kalmandp.frames.frame import Frame
-from kalmandp.frames.neighbours import neighbour_pairs
+from kalmandp.geometry.neighbours import neighbour_pairs
 from kalmandp.plots import BLUE, HEIGHT, INK, ORANGE, PANEL
 
 options = arguments(__doc__.splitlines()[0])

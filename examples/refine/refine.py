@@ -18,9 +18,9 @@ import json
 from pathlib import Path
 
 import kalmandp
-from kalmandp.error_plots import error_histogram
-from kalmandp.training.metrics import compare, summarize
-from kalmandp.training.report import error_table
+from kalmandp.plots.errors import error_histogram
+from kalmandp.training.report.metrics import compare, summarize
+from kalmandp.training.report.summary import error_table
 
 HERE = Path(__file__).parent
 TEST = HERE.parents[1] / "data" / "si64_lda_test.h5"

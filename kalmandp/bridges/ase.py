@@ -16,8 +16,8 @@ import numpy as np
 
 from kalmandp.errors import InputError, MissingPackage
 from kalmandp.frames.frame import Frame
-from kalmandp.frames.verlet import VerletList
-from kalmandp.potential.potential import Potential
+from kalmandp.geometry.verlet import VerletList
+from kalmandp.potentials.potential import Potential
 
 try:
     from ase.calculators import calculator as ase_calculator

@@ -22,8 +22,8 @@ import numpy as np
 
 from kalmandp.errors import InputError, MissingPackage, require
 from kalmandp.frames.frame import Frame
-from kalmandp.frames.verlet import VerletList
-from kalmandp.potential.potential import Potential
+from kalmandp.geometry.verlet import VerletList
+from kalmandp.potentials.potential import Potential
 
 #: Methods of a LAMMPS object that can start a run, and therefore raise what goes wrong in it.
 RUNNING = ("command", "commands_list", "commands_string", "file")

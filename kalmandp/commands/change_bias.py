@@ -28,8 +28,8 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     from kalmandp.errors import require
-    from kalmandp.potential.adapting import with_bias
-    from kalmandp.potential.potential import Potential
+    from kalmandp.potentials.adapting import with_bias
+    from kalmandp.potentials.potential import Potential
 
     require(args.numb_batch >= 0, "-n", args.numb_batch, "a number of frames, 0 for all")
     potential = Potential.load(args.model)
@@ -55,7 +55,7 @@ def _fitted(potential, args):
     import numpy as np
 
     from kalmandp.frames.dataset import Dataset
-    from kalmandp.potential.adapting import refitted_bias
+    from kalmandp.potentials.adapting import refitted_bias
 
     with Dataset(args.system, potential.type_map) as data:
         if args.numb_batch:

@@ -18,7 +18,7 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     from kalmandp.errors import InputError
-    from kalmandp.potential.potential import Potential
+    from kalmandp.potentials.potential import Potential
 
     if args.output and not args.system:
         raise InputError("-o is given without -s; expected data to take the closest distance from")
@@ -45,7 +45,7 @@ def run(args) -> int:
 def _closest(potential, systems) -> float:
     from kalmandp.errors import InputError
     from kalmandp.frames.dataset import Dataset
-    from kalmandp.frames.neighbours import neighbour_statistics
+    from kalmandp.geometry.neighbours import neighbour_statistics
 
     with Dataset(systems, potential.type_map) as data:
         closest = neighbour_statistics(data, potential.architecture.rcut).min_distance

@@ -40,7 +40,7 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     from kalmandp.commands.wording import plural
-    from kalmandp.frames.convert import convert
+    from kalmandp.formats.convert import convert
 
     done = convert(
         args.source,

@@ -36,7 +36,7 @@ def exit_status(findings, strict: bool = False) -> int:
 def _selection(args) -> dict:
     """rcut, sel and type_map for the count of neighbours."""
     from kalmandp.errors import InputError
-    from kalmandp.training.inputs import read_input
+    from kalmandp.training.config.inputs import read_input
 
     if args.input is None:
         return {"rcut": args.rcut}

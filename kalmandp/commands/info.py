@@ -24,7 +24,7 @@ def run(args) -> int:
 def kind_of(path: str) -> str:
     """ "model", "checkpoint" or "data", from the suffix and what an HDF5 file has at its root."""
     from kalmandp.errors import FileError
-    from kalmandp.training.checkpoint import FORMAT
+    from kalmandp.training.state.checkpoint import FORMAT
 
     file, mark, _ = path.partition("#")
     if mark or Path(path).is_dir():
@@ -91,7 +91,7 @@ def _shorten(value, length: int = 300) -> str:
 
 def _model(path: str) -> str:
     from kalmandp.commands.wording import table
-    from kalmandp.potential.potential import Potential
+    from kalmandp.potentials.potential import Potential
 
     potential = Potential.load(path)
     return table([("model", path), *model_rows(potential.architecture, potential.layout.size)]
@@ -158,7 +158,7 @@ def read_checkpoint_header(path) -> Header:
     import h5py
 
     from kalmandp.errors import FileError
-    from kalmandp.training.checkpoint import FORMAT
+    from kalmandp.training.state.checkpoint import FORMAT
 
     if not Path(path).is_file():
         what = "is a folder" if Path(path).is_dir() else "no such file"
@@ -182,7 +182,7 @@ def read_checkpoint_header(path) -> Header:
 
 
 def _checkpoint(path: str) -> str:
-    from kalmandp.frames.storage import reading
+    from kalmandp.frames.hdf5.storage import reading
 
     with reading(path):  # the header may be whole and make no sense
         return _checkpoint_table(path)
@@ -190,10 +190,10 @@ def _checkpoint(path: str) -> str:
 
 def _checkpoint_table(path: str) -> str:
     from kalmandp.commands.wording import duration, size, table
-    from kalmandp.potential.architecture import Architecture
-    from kalmandp.potential.weights import WeightLayout
-    from kalmandp.training.history import COLUMNS
-    from kalmandp.training.presets import stated_type
+    from kalmandp.potentials.deep_potential.architecture import Architecture
+    from kalmandp.potentials.layout import WeightLayout
+    from kalmandp.training.config.presets import stated_type
+    from kalmandp.training.report.history import COLUMNS
 
     header = read_checkpoint_header(path)
     a = Architecture(**header.model)

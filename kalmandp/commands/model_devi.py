@@ -27,8 +27,8 @@ def run(args) -> int:
     from kalmandp.commands.wording import plural, table
     from kalmandp.errors import InputError
     from kalmandp.frames.dataset import Dataset
-    from kalmandp.potential.potential import Potential
-    from kalmandp.training.model_deviation import COLUMNS, model_deviation, write_deviations
+    from kalmandp.potentials.potential import Potential
+    from kalmandp.training.report.model_deviation import COLUMNS, model_deviation, write_deviations
 
     if len(args.models) == 1 and not args.real_error:
         raise InputError(

@@ -17,7 +17,7 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     from kalmandp.frames.dataset import Dataset
-    from kalmandp.frames.neighbours import auto_sel, neighbour_statistics
+    from kalmandp.geometry.neighbours import auto_sel, neighbour_statistics
 
     with Dataset(args.system, args.type_map) as data:
         most_t, closest = neighbour_statistics(data, args.rcut)

@@ -14,8 +14,8 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
-    from kalmandp.training.inputs import read_input
-    from kalmandp.training.plan import make_plan
+    from kalmandp.training.config.inputs import read_input
+    from kalmandp.training.placement.plan import make_plan
 
     plan = make_plan(read_input(args.input), timing=not args.no_timing, device=args.device)
     if args.json:
@@ -70,7 +70,7 @@ def _text(plan) -> str:
 
 def _kept(plan) -> str:
     """How many of the frames stay on the GPU beside P."""
-    from kalmandp.engines.cuda_frames import SHARE
+    from kalmandp.engines.cuda.frames import SHARE
 
     room = SHARE * max(plan.memory_free - plan.memory, 0)
     if not plan.memory_free or plan.frames_memory <= room:

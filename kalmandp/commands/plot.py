@@ -17,9 +17,9 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     from kalmandp import plots
-    from kalmandp.error_plots import error_histogram
     from kalmandp.errors import FileError
-    from kalmandp.training.report import read_details
+    from kalmandp.plots.errors import error_histogram
+    from kalmandp.training.report.summary import read_details
 
     folder = Path(args.folder)
     if not folder.is_dir():
@@ -45,7 +45,7 @@ def _health(folder: Path, suffix: str, column: bool) -> list[Path]:
     """A figure for each checkpoint of a filter."""
     from kalmandp.commands.info import kind_of
     from kalmandp.errors import InputError
-    from kalmandp.plots_filter import filter_health
+    from kalmandp.plots.filter import filter_health
 
     drawn = []
     for path in sorted(folder.glob("*.h5")):

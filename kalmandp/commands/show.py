@@ -12,9 +12,9 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
-    from kalmandp.bridges.deepmd_to_tree import script_of
+    from kalmandp.bridges.deepmd.to_tree import script_of
     from kalmandp.errors import InputError
-    from kalmandp.potential.potential import Potential
+    from kalmandp.potentials.potential import Potential
 
     if "model-branch" in args.attributes:
         raise InputError(f"{args.model}: is a model of one task; expected several for model-branch")

@@ -23,9 +23,9 @@ def run(args) -> int:
     from kalmandp.commands.wording import plural
     from kalmandp.errors import InputError
     from kalmandp.frames.dataset import Dataset
-    from kalmandp.potential.potential import Potential
-    from kalmandp.training.metrics import compare, summarize
-    from kalmandp.training.report import error_table, metrics_to_dict, write_details
+    from kalmandp.potentials.potential import Potential
+    from kalmandp.training.report.metrics import compare, summarize
+    from kalmandp.training.report.summary import error_table, metrics_to_dict, write_details
 
     if args.numb_test < 0:
         raise InputError(f"-n is {args.numb_test}; expected a number of frames, 0 for all")

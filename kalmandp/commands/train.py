@@ -49,7 +49,7 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     from kalmandp.files import one_run_in
-    from kalmandp.training.inputs import read_input
+    from kalmandp.training.config.inputs import read_input
 
     settings = read_input(args.input)
     output = Path(args.output)
@@ -238,10 +238,10 @@ def _say_how_to_go_on(args, last, checkpoint: Path) -> None:
 def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
     """Errors on frames that were not trained on, figures, and where everything lies."""
 
-    from kalmandp.potential.potential import Potential
+    from kalmandp.potentials.potential import Potential
     from kalmandp.training.loop import datasets
-    from kalmandp.training.metrics import compare, summarize
-    from kalmandp.training.report import error_table, write_details
+    from kalmandp.training.report.metrics import compare, summarize
+    from kalmandp.training.report.summary import error_table, write_details
 
     t = settings.training
     model = output / t.model_file
@@ -272,9 +272,9 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
 
 def _say_what_was_left_out(settings, output: Path, checkpoint: Path, left: list) -> None:
     """The frames that the gate found to be far off: their labels deserve a look."""
-    from kalmandp.training.checkpoint import open_checkpoint
-    from kalmandp.training.gate import LEFT_OUT_FILE, LeftOut
     from kalmandp.training.loop import datasets
+    from kalmandp.training.measurements.gate import LEFT_OUT_FILE, LeftOut
+    from kalmandp.training.state.checkpoint import open_checkpoint
 
     if settings.optimizer.gate is None:
         return

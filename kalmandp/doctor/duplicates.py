@@ -10,7 +10,7 @@ from kalmandp.doctor.findings import Finding
 from kalmandp.doctor.nearby import nearest_in, steps_to_nearest
 from kalmandp.doctor.pair_basis import CUTOFF, distances
 from kalmandp.doctor.survey import Survey
-from kalmandp.frames.neighbours import neighbour_pairs
+from kalmandp.geometry.neighbours import neighbour_pairs
 
 #: Å. Sorted pair distances of two frames that are the same agree to this; so do their cells. What is
 #: between rounding (1e-5) and the steps of a slow trajectory (1e-2).

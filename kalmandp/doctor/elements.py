@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kalmandp.frames.extxyz import ELEMENTS
+from kalmandp.formats.extxyz import ELEMENTS
 
 #: Single-bond covalent radii (Å) from hydrogen to curium, in the order of the elements.
 #: Source: B. Cordero et al., Dalton Trans. 2008, 2832, table 2 (low-spin Mn, Fe, Co; sp³ carbon).

@@ -9,7 +9,7 @@ import numpy as np
 from kalmandp.doctor.findings import Finding
 from kalmandp.doctor.pair_basis import CUTOFF, distances
 from kalmandp.doctor.survey import Survey
-from kalmandp.frames.neighbours import neighbour_pairs
+from kalmandp.geometry.neighbours import neighbour_pairs
 
 #: Force noise per component (eV/Å) that a net force betrays: a warning, and an error.
 DRIFT, BROKEN = 0.03, 0.3

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kalmandp.frames.neighbours import Pairs
+from kalmandp.geometry.neighbours import Pairs
 
 #: Å. Two shells of a metal and of a covalent crystal, the hydrogen bonds of water.
 CUTOFF = 4.5

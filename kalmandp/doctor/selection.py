@@ -8,7 +8,7 @@ import numpy as np
 
 from kalmandp.doctor.findings import Finding
 from kalmandp.doctor.survey import Survey
-from kalmandp.frames.neighbours import auto_sel
+from kalmandp.geometry.neighbours import auto_sel
 
 
 def check_selection(s: Survey, rcut: float, sel: Sequence[int] | None, type_map) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ import numpy as np
 from kalmandp.doctor.pair_basis import CUTOFF, densities, distances, radial, radial_derivative
 from kalmandp.doctor.survey import Survey
 from kalmandp.frames.frame import Frame
-from kalmandp.frames.neighbours import neighbour_pairs
+from kalmandp.geometry.neighbours import neighbour_pairs
 
 #: Functions per type of neighbour in the products, for 1, 2, 3 types; none for more.
 N_PRODUCTS = {1: 4, 2: 3, 3: 2}

@@ -13,9 +13,9 @@ from kalmandp.doctor.elements import covalent_radii
 from kalmandp.doctor.findings import Finding
 from kalmandp.doctor.pair_basis import CUTOFF, densities, distances, pair_sums, radial
 from kalmandp.errors import InputError, require
+from kalmandp.formats.sources import Source, guess_format
 from kalmandp.frames.frame import Frame
-from kalmandp.frames.neighbours import Pairs, neighbour_counts, neighbour_pairs
-from kalmandp.frames.sources import Source, guess_format
+from kalmandp.geometry.neighbours import Pairs, neighbour_counts, neighbour_pairs
 
 
 @dataclass

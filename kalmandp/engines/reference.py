@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kalmandp.engines.cuda_launch import CupyDevice, Device
-from kalmandp.potential import environment, jacobian, model
+from kalmandp.engines.cuda.launch import CupyDevice, Device
+from kalmandp.potentials.deep_potential import environment, jacobian, model
 
 
 class ReferenceEngine:

@@ -10,7 +10,7 @@ import numpy as np
 
 from kalmandp.errors import FileError, InputError
 from kalmandp.frames.frame import checked_type_map
-from kalmandp.frames.layouts import (
+from kalmandp.frames.hdf5.layouts import (
     LABELS,
     UNIT_ATTRIBUTES,
     System,
@@ -18,8 +18,8 @@ from kalmandp.frames.layouts import (
     check_units,
     find_systems,
 )
-from kalmandp.frames.storage import Store, open_store
-from kalmandp.frames.writing import write_hdf5
+from kalmandp.frames.hdf5.storage import Store, open_store
+from kalmandp.frames.hdf5.writing import write_hdf5
 
 
 class OutOfRange(InputError, IndexError):

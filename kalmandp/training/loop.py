@@ -20,22 +20,22 @@ import numpy as np
 from kalmandp.errors import FileError, FilterError, InputError
 from kalmandp.files import make_folder, one_run_in
 from kalmandp.frames.dataset import Dataset
-from kalmandp.potential.potential import Potential
-from kalmandp.training import measurements
-from kalmandp.training.averaging import SHIFT_FRAMES, averaged
-from kalmandp.training.checkpoint import open_checkpoint, save_checkpoint
-from kalmandp.training.device import open_device
-from kalmandp.training.diagnostics import Diagnostics
-from kalmandp.training.gate import LEFT_OUT_FILE
-from kalmandp.training.history import COLUMNS, History, Record
-from kalmandp.training.inputs import read_input
-from kalmandp.training.labels import check_labels
-from kalmandp.training.metrics import Metrics, evaluate
-from kalmandp.training.optimizers import make_trainer
-from kalmandp.training.settings import Settings
+from kalmandp.potentials.potential import Potential
+from kalmandp.training.config.inputs import read_input
+from kalmandp.training.config.settings import Settings
+from kalmandp.training.data.system_feed import make_feed
+from kalmandp.training.measurements import measurement
+from kalmandp.training.measurements.gate import LEFT_OUT_FILE
+from kalmandp.training.measurements.labels import check_labels
+from kalmandp.training.placement.device import open_device
+from kalmandp.training.report.diagnostics import Diagnostics
+from kalmandp.training.report.history import COLUMNS, History, Record
+from kalmandp.training.report.metrics import Metrics, evaluate
 from kalmandp.training.starting import started_from
-from kalmandp.training.system_feed import make_feed
-from kalmandp.training.uninterrupted import uninterrupted
+from kalmandp.training.state.checkpoint import open_checkpoint, save_checkpoint
+from kalmandp.training.trainers.averaging import SHIFT_FRAMES, averaged
+from kalmandp.training.trainers.choose import make_trainer
+from kalmandp.training.trainers.uninterrupted import uninterrupted
 
 NAN = float("nan")
 #: Validation frames looked at for a line of the learning curve (all of them at the end).
@@ -100,7 +100,7 @@ class Run:
             return potential
         return potential.with_engine(engine, self.device.device)
 
-    def step(self) -> tuple[measurements.Sample, Metrics | None, dict]:
+    def step(self) -> tuple[measurement.Sample, Metrics | None, dict]:
         """Learn the next batch; returns it, its errors beforehand on display steps, diagnostics."""
         began = time.perf_counter()
         self._feed_before = self.feed.state()
@@ -119,7 +119,7 @@ class Run:
         self.seconds += time.perf_counter() - began
         return sample, before, diagnostics
 
-    def _next_batch(self) -> tuple[np.ndarray, measurements.Sample]:
+    def _next_batch(self) -> tuple[np.ndarray, measurement.Sample]:
         """The next batch of the feed; or the next whose energy is off enough, the furthest of those tried.
 
         What is passed over has had its turn in this epoch, of which no more is tried than there is.
@@ -127,7 +127,7 @@ class Run:
         most, chosen = -1.0, None
         for _ in range(min(self.trainer.frame_trials, self.feed.steps_per_epoch)):
             numbers = self.feed.next()
-            sample = measurements.make_sample(self.potential, *self._frames(numbers))
+            sample = measurement.make_sample(self.potential, *self._frames(numbers))
             surplus = self.trainer.surplus(sample)
             if surplus > most:
                 most, chosen = surplus, (numbers, sample)

@@ -23,16 +23,16 @@ from kalmandp.arrays import to_numpy
 from kalmandp.errors import FileError, FilterError, InputError, require
 from kalmandp.frames.frame import Frame
 from kalmandp.kalman.filter import RLEKF, UpdateInfo
-from kalmandp.potential.potential import Potential
-from kalmandp.training.averaging import averaged
-from kalmandp.training.device import device_of
-from kalmandp.training.gate import Gate
-from kalmandp.training.inputs import read_optimizer
-from kalmandp.training.measurements import Measurement, make_sample
-from kalmandp.training.online_storage import read_group, write_group
-from kalmandp.training.presets import KalmanChoices, resolve
-from kalmandp.training.settings import OptimizerSettings
-from kalmandp.training.trainers import KalmanTrainer
+from kalmandp.potentials.potential import Potential
+from kalmandp.training.config.inputs import read_optimizer
+from kalmandp.training.config.presets import KalmanChoices, resolve
+from kalmandp.training.config.settings import OptimizerSettings
+from kalmandp.training.measurements.gate import Gate
+from kalmandp.training.measurements.measurement import Measurement, make_sample
+from kalmandp.training.placement.device import device_of
+from kalmandp.training.state.online_storage import read_group, write_group
+from kalmandp.training.trainers.averaging import averaged
+from kalmandp.training.trainers.kalman import KalmanTrainer
 
 #: What P and the average were made by: defaults that another version may have otherwise.
 MADE_BY = ("block_size", "coupled", "adapt", "averaging", "n_groups", "group_size", "norm")
@@ -238,7 +238,7 @@ class OnlineTrainer:
         Yields
         ------
         Measurement
-            H_qw (m, N), error_q (m,), noise_q (m,); see `measurements.combine` for several frames.
+            H_qw (m, N), error_q (m,), noise_q (m,); see `measurement.combine` for several frames.
         """
         frames = [frames] if isinstance(frames, Frame) else list(frames)
         with self._limited():
@@ -256,7 +256,7 @@ class OnlineTrainer:
 
         Parameters
         ----------
-        measurement : from `measure`, or `measurements.combine` of several
+        measurement : from `measure`, or `measurement.combine` of several
         n_frames : B, of how many frames it is the mean, for ``reduction`` "sum" and "deepmd"
 
         Returns
@@ -272,7 +272,7 @@ class OnlineTrainer:
         return info
 
     def averaged(self, frames=()) -> Potential:
-        """The potential to use elsewhere: the mean of the weights of late (`training.averaging`).
+        """The potential to use elsewhere: the mean of the weights of late (`training.trainers.averaging`).
 
         The last update's frame weighs too much in ``potential``; a mean over about the last tenth of the
         updates (``averaging=0.1``, the default) has smaller errors on others as a rule.

@@ -11,12 +11,12 @@ import warnings
 from pathlib import Path
 
 from kalmandp.errors import InputError
-from kalmandp.potential.adapting import refitted_bias, reordered, with_bias
-from kalmandp.potential.potential import Potential
-from kalmandp.potential.statistics import RCOND
-from kalmandp.training import keys
-from kalmandp.training.checks import show
-from kalmandp.training.settings import Settings
+from kalmandp.potentials.adapting import refitted_bias, reordered, with_bias
+from kalmandp.potentials.deep_potential.statistics import RCOND
+from kalmandp.potentials.potential import Potential
+from kalmandp.training.config import keys
+from kalmandp.training.config.checks import show
+from kalmandp.training.config.settings import Settings
 
 
 def started_from(init_model, finetune, settings: Settings, frames) -> Potential:

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from kalmandp.bridges.deepmd import disagreements, from_tree, read_deepmd, to_tree, write_deepmd
+from kalmandp.bridges.deepmd.files import disagreements, from_tree, read_deepmd, to_tree, write_deepmd
 from kalmandp.errors import InputError, MissingPackage
-from kalmandp.potential.activations import NAMES as ACTIVATIONS
-from kalmandp.potential.architecture import Architecture
-from kalmandp.potential.initial import initial_weights
-from kalmandp.potential.potential import Potential
-from kalmandp.potential.weights import WeightLayout
+from kalmandp.potentials.activations import NAMES as ACTIVATIONS
+from kalmandp.potentials.deep_potential.architecture import Architecture
+from kalmandp.potentials.deep_potential.initial import initial_weights
+from kalmandp.potentials.layout import WeightLayout
+from kalmandp.potentials.potential import Potential
 
 #: file that DeePMD-kit wrote → the stored model it holds, and the version that wrote it
 WRITTEN_BY_DEEPMD = {

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from deepmd_models import FOLDER, load_reference
 
-from kalmandp.bridges.deepmd import from_tree, read_deepmd, write_deepmd
+from kalmandp.bridges.deepmd.files import from_tree, read_deepmd, write_deepmd
 from kalmandp.errors import FileError, InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -272,7 +272,7 @@ def test_hostile_yaml(tmp_path, name):
 
 
 def test_yaml_beyond_the_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr("kalmandp.bridges.deepmd_codec.YAML_LIMIT", 1000)
+    monkeypatch.setattr("kalmandp.bridges.deepmd.codec.YAML_LIMIT", 1000)
     path = shutil.copy(FOLDER / "from_pytorch.yaml", tmp_path)
     with pytest.raises(FileError, match=r"expected at most 1000 of YAML.*\.dp"):
         read_deepmd(path)
@@ -300,7 +300,7 @@ def test_full_disk(tmp_path):
         import resource, sys, warnings
         sys.path.insert(0, {str(FOLDER)!r})
         from deepmd_models import load_reference
-        from kalmandp.bridges.deepmd import from_tree, write_deepmd
+        from kalmandp.bridges.deepmd.files import from_tree, write_deepmd
         from kalmandp.errors import FileError
         potential = from_tree(load_reference("two_sided").tree)
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))

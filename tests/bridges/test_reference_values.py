@@ -12,7 +12,7 @@ import pytest
 from deepmd_models import load_reference, reference_names
 from numpy.testing import assert_allclose
 
-from kalmandp.bridges.deepmd import from_tree
+from kalmandp.bridges.deepmd.files import from_tree
 
 RTOL, ATOL = 1e-10, 1e-13
 NAMES = reference_names()
@@ -60,7 +60,7 @@ def test_every_choice_is_among_the_models():
     all_of = [from_tree(load_reference(name).tree).architecture for name in NAMES]
     phi = {a.embedding_activation.partition(":")[0] for a in all_of}
     phi |= {a.fitting_activation.partition(":")[0] for a in all_of}
-    from kalmandp.potential.activations import NAMES as KNOWN
+    from kalmandp.potentials.activations import NAMES as KNOWN
 
     assert phi == set(KNOWN)
     assert {a.type_one_side for a in all_of} == {True, False}

@@ -21,11 +21,11 @@ import kalmandp
 from kalmandp.cli import main
 from kalmandp.commands.info import read_checkpoint_header
 from kalmandp.commands.train import _with_seed
-from kalmandp.engines.cpu_covariance import TiledCovariance
+from kalmandp.engines.cpu.covariance.tiled import TiledCovariance
 from kalmandp.kalman.blocks import Blocks
-from kalmandp.training.inputs import read_input
-from kalmandp.training.metrics import evaluate
-from kalmandp.training.report import read_details
+from kalmandp.training.config.inputs import read_input
+from kalmandp.training.report.metrics import evaluate
+from kalmandp.training.report.summary import read_details
 
 KALMANDP = [sys.executable, "-m", "kalmandp"]
 
@@ -230,7 +230,7 @@ def test_plan_agrees_with_the_run(trained, place, capsys):
 
 
 def test_plan_says_what_does_not_fit(place, capsys, monkeypatch):
-    monkeypatch.setattr("kalmandp.training.memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("kalmandp.training.placement.memory.available_memory", lambda: 1000)
     assert main(["plan", str(place / "input.json")]) == 0
     out = capsys.readouterr().out
     assert "P does not fit" in out and "time per step" not in out

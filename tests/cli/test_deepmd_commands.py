@@ -20,8 +20,8 @@ sys.path.insert(0, str(REFERENCE))
 from deepmd_models import load_reference  # noqa: E402
 
 import kalmandp  # noqa: E402
-from kalmandp.bridges.deepmd import from_tree  # noqa: E402
-from kalmandp.bridges.deepmd_codec import load_tree  # noqa: E402
+from kalmandp.bridges.deepmd.codec import load_tree  # noqa: E402
+from kalmandp.bridges.deepmd.files import from_tree  # noqa: E402
 from kalmandp.cli import main  # noqa: E402
 
 ANSWERS = json.loads((REFERENCE / "commands" / "answers.json").read_text())
@@ -89,7 +89,7 @@ def test_model_devi_of_each_atom(here):
 
 
 def test_model_devi_matches_types_by_name(here):
-    from kalmandp.potential.adapting import reordered
+    from kalmandp.potentials.adapting import reordered
 
     reordered(kalmandp.Potential.load(MODELS[0]), ("H", "O")).save(here / "turned.dp")
     run("model-devi", "-m", MODELS[0], here / "turned.dp", "-s", "data", "-o", here / "devi.out")
@@ -164,7 +164,7 @@ def test_compress_says_what_is_needed(here, capsys):
 
 def test_lcurve_has_deepmd_kits_columns(tmp_path):
     """Read as DeePMD-kit's manual reads it, with names from the header."""
-    from kalmandp.training.history import COLUMNS, History
+    from kalmandp.training.report.history import COLUMNS, History
 
     curve = History([[1.0] * len(COLUMNS), [2.0] * len(COLUMNS)])
     curve.write(tmp_path / "lcurve.out")

@@ -12,7 +12,7 @@ from systems import frames, settings
 
 import kalmandp
 from kalmandp.cli import main
-from kalmandp.frames.extxyz import write_extxyz
+from kalmandp.formats.extxyz import write_extxyz
 
 #: Nothing may take longer than this, seconds, on a loaded machine.
 PATIENCE = 20.0

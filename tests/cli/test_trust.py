@@ -48,7 +48,7 @@ def test_an_update_that_fails_names_its_frame(place, capsys):
 
 
 def test_memory_is_asked_before(place, capsys, monkeypatch):
-    monkeypatch.setattr("kalmandp.training.memory.available_memory", lambda: 10_000)
+    monkeypatch.setattr("kalmandp.training.placement.memory.available_memory", lambda: 10_000)
     assert main(["train", write(place), "-o", str(place / "run"), "--quiet"]) == 1
     assert "of memory are free, of which P may take 90%" in capsys.readouterr().err
     assert not list((place / "run").iterdir())

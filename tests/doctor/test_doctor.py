@@ -19,8 +19,8 @@ from kalmandp.doctor.elements import covalent_radii
 from kalmandp.doctor.surrogate import columns
 from kalmandp.doctor.units import slope
 from kalmandp.errors import FileError, InputError
+from kalmandp.formats.extxyz import write_extxyz
 from kalmandp.frames.dataset import Dataset
-from kalmandp.frames.extxyz import write_extxyz
 from kalmandp.frames.frame import Frame
 
 DATA = Path(__file__).parents[2] / "data"
@@ -156,7 +156,7 @@ def test_columns_of_the_surrogate_are_derivatives(silicon):
     np.testing.assert_allclose(W_cdk, W_cdk.transpose(1, 0, 2), atol=1e-9)
     # a central difference of the pair terms, whose energies are the fingerprint
     from kalmandp.doctor.pair_basis import CUTOFF, densities, distances, pair_sums, radial
-    from kalmandp.frames.neighbours import neighbour_pairs
+    from kalmandp.geometry.neighbours import neighbour_pairs
 
     def energies(frame):
         pairs = neighbour_pairs(frame, CUTOFF)

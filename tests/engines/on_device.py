@@ -7,7 +7,7 @@ import os
 import pytest
 from cuda_emulator import COMPILER, NEEDS_COMPILER, EmulatedDevice
 
-from kalmandp.engines.cuda_launch import CupyDevice
+from kalmandp.engines.cuda.launch import CupyDevice
 from kalmandp.errors import KalmanDPError
 
 #: Engines and covariances that live on a device.

@@ -13,10 +13,10 @@ from numpy.testing import assert_allclose
 from textbook import bits
 
 from kalmandp.arrays import namespace, to_numpy
-from kalmandp.engines import cuda_plan
-from kalmandp.engines.cuda_covariance import CoupledCudaCovariance, CudaCovariance
-from kalmandp.engines.cuda_filter import CudaRLEKF, for_the_host
-from kalmandp.engines.cuda_plan import NARROW, PANELS, panels
+from kalmandp.engines.cuda import plan as cuda_plan
+from kalmandp.engines.cuda.covariance import CoupledCudaCovariance, CudaCovariance
+from kalmandp.engines.cuda.filter import CudaRLEKF, for_the_host
+from kalmandp.engines.cuda.plan import NARROW, PANELS, panels
 from kalmandp.errors import FilterError, InputError
 from kalmandp.kalman import RLEKF, Blocks
 from kalmandp.kalman.coupled import WINDOW

@@ -31,12 +31,12 @@ from test_cuda_training import data  # noqa: F401 - a fixture
 from textbook import bits
 
 import kalmandp
-from kalmandp.engines.cuda_filter import CudaRLEKF
-from kalmandp.engines.cuda_plan import PANELS
-from kalmandp.engines.cuda_sort import order_of_keys
+from kalmandp.engines.cuda.filter import CudaRLEKF
+from kalmandp.engines.cuda.plan import PANELS
+from kalmandp.engines.cuda.sort import order_of_keys
 from kalmandp.kalman import Blocks
-from kalmandp.potential.activations import NAMES
-from kalmandp.potential.architecture import Architecture
+from kalmandp.potentials.activations import NAMES
+from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.training.loop import train
 
 pytestmark = pytest.mark.gpu

@@ -11,13 +11,14 @@ import small_inputs
 
 import kalmandp
 from kalmandp.cli import main
-from kalmandp.engines import POTENTIAL_ENGINES, choose_engine, cuda_launch
-from kalmandp.engines.cuda_launch import CupyDevice, MissingCupy, shared_constants, source
-from kalmandp.engines.cuda_network import CODES
-from kalmandp.engines.table import lagrange_coefficients
+from kalmandp.engines import POTENTIAL_ENGINES, choose_engine
+from kalmandp.engines.cuda import launch as cuda_launch
+from kalmandp.engines.cuda.deep_potential.network import CODES
+from kalmandp.engines.cuda.launch import CupyDevice, MissingCupy, shared_constants, source
 from kalmandp.errors import InputError, KalmanDPError
-from kalmandp.potential.activations import NAMES
-from kalmandp.training.device import open_device
+from kalmandp.potentials.activations import NAMES
+from kalmandp.potentials.deep_potential.table import lagrange_coefficients
+from kalmandp.training.placement.device import open_device
 
 
 def without_gpu() -> str:
@@ -62,7 +63,7 @@ def test_there_is_no_silent_fall_back(tmp_path, capsys):
 
 def test_nothing_of_a_gpu_is_imported_before_it_is_asked_for():
     code = (
-        "import sys, kalmandp, kalmandp.training.loop, kalmandp.engines.cuda_potential; "
+        "import sys, kalmandp, kalmandp.training.loop, kalmandp.engines.cuda.deep_potential.engine; "
         "assert 'cupy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,17 +17,17 @@ from systems import frames, settings
 import kalmandp
 from kalmandp.commands.plan import _text
 from kalmandp.engines import potential_engine
-from kalmandp.engines.cuda_covariance import CudaCovariance
-from kalmandp.engines.cuda_environment import pass_bytes
-from kalmandp.engines.cuda_plan import panels
+from kalmandp.engines.cuda.covariance import CudaCovariance
+from kalmandp.engines.cuda.deep_potential.environment import pass_bytes
+from kalmandp.engines.cuda.plan import panels
 from kalmandp.errors import InputError
 from kalmandp.kalman import Blocks
-from kalmandp.potential.weights import WeightLayout
-from kalmandp.training.device import Gpu
-from kalmandp.training.inputs import read_input
+from kalmandp.potentials.layout import WeightLayout
+from kalmandp.training.config.inputs import read_input
+from kalmandp.training.config.presets import PRESETS
 from kalmandp.training.loop import Run
-from kalmandp.training.plan import make_plan
-from kalmandp.training.presets import PRESETS
+from kalmandp.training.placement.device import Gpu
+from kalmandp.training.placement.plan import make_plan
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ from cuda_emulator import BACKWARD, FORWARD, SHUFFLED, strict_arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kalmandp.engines import NEIGHBOUR_SEARCHES, find
-from kalmandp.engines.cuda_frames import from_positions, upload
-from kalmandp.engines.cuda_neighbours import Box, search_frame, search_grid
-from kalmandp.engines.cuda_sort import order_of_keys
+from kalmandp.engines.cuda.frames import from_positions, upload
+from kalmandp.engines.cuda.neighbours import Box, search_frame, search_grid
+from kalmandp.engines.cuda.sort import order_of_keys
 from kalmandp.errors import InputError
-from kalmandp.frames import neighbours as on_the_host
 from kalmandp.frames.frame import Frame
-from kalmandp.potential.architecture import Architecture
+from kalmandp.geometry import neighbours as on_the_host
+from kalmandp.potentials.deep_potential.architecture import Architecture
 
 TILTED = np.array([[2.0, 0.3, -0.2], [0.9, 2.2, 0.1], [-0.4, 0.8, 2.5]])
 
@@ -125,7 +125,7 @@ def test_a_planted_mistake_is_seen(monkeypatch):
     """One bin less in reach: pairs are missing."""
     frame = random_frame(8, 40, 9.0 * np.eye(3))
     same(frame, 2.9)
-    from kalmandp.engines import cuda_neighbours
+    from kalmandp.engines.cuda import neighbours as cuda_neighbours
 
     def short_sighted(*arguments):
         grid = search_grid(*arguments)

@@ -1,4 +1,4 @@
-"""Nets of one form, a layer of all of them in one launch, against `potential.network` net by net."""
+"""Nets of one form, a layer of all of them in one launch, against `potentials.network` net by net."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pytest
 from cuda_emulator import BACKWARD, SHUFFLED
 from numpy.testing import assert_allclose
 
-from kalmandp.engines.cuda_network import CHUNK, SIDE, Nets, rows_of
-from kalmandp.potential import network
-from kalmandp.potential.architecture import Architecture
-from kalmandp.potential.initial import initial_weights
-from kalmandp.potential.weights import WeightLayout
+from kalmandp.engines.cuda.deep_potential.network import CHUNK, SIDE, Nets, rows_of
+from kalmandp.potentials import network
+from kalmandp.potentials.deep_potential.architecture import Architecture
+from kalmandp.potentials.deep_potential.initial import initial_weights
+from kalmandp.potentials.layout import WeightLayout
 
 #: Sums of a few hundred products, in another order.
 RTOL = 1e-12

@@ -12,10 +12,10 @@ from cuda_emulator import BACKWARD, SHUFFLED, strict_arrays
 from numpy.testing import assert_allclose
 
 from kalmandp.engines import potential_engine
-from kalmandp.engines.cuda_frames import device_frames, from_arrays, joined
+from kalmandp.engines.cuda.frames import device_frames, from_arrays, joined
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
-from kalmandp.frames.neighbours import neighbour_pairs
+from kalmandp.geometry.neighbours import neighbour_pairs
 
 
 def engine_of(case, device=None):

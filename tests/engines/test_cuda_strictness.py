@@ -13,11 +13,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from test_cuda_compile import NAMES, SOURCES
 
 import kalmandp
-from kalmandp.engines import cuda_frames, potential_engine
-from kalmandp.engines.cuda_filter import CudaRLEKF
-from kalmandp.engines.cuda_launch import parameters, source
+from kalmandp.engines import potential_engine
+from kalmandp.engines.cuda import frames as cuda_frames
+from kalmandp.engines.cuda.filter import CudaRLEKF
+from kalmandp.engines.cuda.launch import parameters, source
 from kalmandp.errors import InputError
-from kalmandp.frames.neighbours import neighbour_pairs
+from kalmandp.geometry.neighbours import neighbour_pairs
 
 
 def test_arrays_of_the_device_and_numpys_do_not_mix():

@@ -13,14 +13,14 @@ from numpy.testing import assert_allclose
 from systems import frames, label, settings
 
 import kalmandp
-from kalmandp.engines.cuda_frames import device_frames
+from kalmandp.engines.cuda.frames import device_frames
 from kalmandp.errors import FilterError, InputError
 from kalmandp.frames.frame import Frame
-from kalmandp.training.gate import Refusal
-from kalmandp.training.inputs import read_input
+from kalmandp.training.config.inputs import read_input
 from kalmandp.training.loop import Run, train
-from kalmandp.training.measurements import errors, make_sample
-from kalmandp.training.metrics import evaluate
+from kalmandp.training.measurements.gate import Refusal
+from kalmandp.training.measurements.measurement import errors, make_sample
+from kalmandp.training.report.metrics import evaluate
 
 #: The device adds up in another order; a run amplifies rounding from update to update.
 RTOL = 1e-8

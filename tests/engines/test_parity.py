@@ -11,9 +11,15 @@ from numpy.testing import assert_allclose
 
 from kalmandp.arrays import to_numpy
 from kalmandp.engines import POTENTIAL_ENGINES, default_engine, potential_engine
-from kalmandp.engines.cpu_activation import CODES, apply
-from kalmandp.engines.cpu_environment import sum_nodes
-from kalmandp.engines.table import (
+from kalmandp.engines.cpu.activation import CODES, apply
+from kalmandp.engines.cpu.deep_potential.environment import sum_nodes
+from kalmandp.errors import InputError
+from kalmandp.frames.frame import Frame
+from kalmandp.potentials import network
+from kalmandp.potentials.activations import NAMES
+from kalmandp.potentials.deep_potential import jacobian
+from kalmandp.potentials.deep_potential.architecture import Architecture
+from kalmandp.potentials.deep_potential.table import (
     CPU_ORDER,
     CPU_STEP,
     CPU_TOLERANCE,
@@ -25,12 +31,7 @@ from kalmandp.engines.table import (
     interpolation_error,
     lagrange_coefficients,
 )
-from kalmandp.engines.table_step import AT_WORST
-from kalmandp.errors import InputError
-from kalmandp.frames.frame import Frame
-from kalmandp.potential import jacobian, network
-from kalmandp.potential.activations import NAMES
-from kalmandp.potential.architecture import Architecture
+from kalmandp.potentials.deep_potential.table_step import AT_WORST
 
 #: Twins agree to this, relative to the largest entry.
 TOLERANCE = 1e-10

@@ -11,9 +11,9 @@ from frame_makers import assert_same_frames, random_frame, write_system
 import kalmandp
 from kalmandp.cli import main
 from kalmandp.errors import FileError, InputError, MissingPackage
-from kalmandp.frames.convert import convert
+from kalmandp.formats.convert import convert
+from kalmandp.formats.extxyz import write_extxyz
 from kalmandp.frames.dataset import Dataset
-from kalmandp.frames.extxyz import write_extxyz
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kalmandp.errors import FileError, InputError, KalmanDPError
-from kalmandp.frames.extxyz import read_extxyz, write_extxyz
+from kalmandp.formats.extxyz import read_extxyz, write_extxyz
 
 
 def read(path, **options):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
-from kalmandp.frames.neighbours import (
+from kalmandp.geometry.neighbours import (
     auto_sel,
     neighbour_counts,
     neighbour_pairs,

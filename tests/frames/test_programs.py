@@ -18,13 +18,13 @@ import pytest
 from frame_makers import random_frame
 
 from kalmandp.errors import FileError, InputError
-from kalmandp.frames.convert import convert
+from kalmandp.formats.convert import convert
+from kalmandp.formats.programs.constants import BOHR, HARTREE, KILOBAR, RYDBERG
+from kalmandp.formats.programs.registry import recognise
+from kalmandp.formats.programs.steps import element
+from kalmandp.formats.runner import write_runner
+from kalmandp.formats.sources import Source, guess_format
 from kalmandp.frames.dataset import Dataset
-from kalmandp.frames.programs.constants import BOHR, HARTREE, KILOBAR, RYDBERG
-from kalmandp.frames.programs.registry import recognise
-from kalmandp.frames.programs.steps import element
-from kalmandp.frames.runner import write_runner
-from kalmandp.frames.sources import Source, guess_format
 
 OUTPUTS = Path(__file__).parent / "outputs"
 

@@ -11,9 +11,9 @@ from frame_makers import assert_same_frames, frame_lists, random_frame
 from hypothesis import given, settings
 
 from kalmandp.errors import InputError
-from kalmandp.frames.convert import convert
+from kalmandp.formats.convert import convert
+from kalmandp.formats.extxyz import write_extxyz
 from kalmandp.frames.dataset import Dataset
-from kalmandp.frames.extxyz import write_extxyz
 
 
 def there_and_back(frames, folder: Path, name: str, **options):

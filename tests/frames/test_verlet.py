@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from kalmandp.engines import PAIR_FILTERS
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
-from kalmandp.frames.neighbours import neighbour_pairs
-from kalmandp.frames.verlet import VerletList, still_complete
+from kalmandp.geometry.neighbours import neighbour_pairs
+from kalmandp.geometry.verlet import VerletList, still_complete
 
 ENGINES = sorted(PAIR_FILTERS)
 

@@ -18,9 +18,9 @@ import kalmandp
 from kalmandp.errors import FileError, InputError
 from kalmandp.files.hdf5_writing import Absorber, writing_hdf5
 from kalmandp.files.replacing import replacing
-from kalmandp.frames import writing
 from kalmandp.frames.dataset import Dataset
-from kalmandp.frames.writing import write_npy
+from kalmandp.frames.hdf5 import writing
+from kalmandp.frames.hdf5.writing import write_npy
 
 
 @settings(max_examples=25, deadline=None)
@@ -252,9 +252,9 @@ FULL_DISK = """
 import resource, sys
 import numpy as np
 from kalmandp.frames.dataset import Dataset
-from kalmandp.frames.extxyz import write_extxyz
+from kalmandp.formats.extxyz import write_extxyz
 from kalmandp.frames.frame import Frame
-from kalmandp.frames.writing import write_npy
+from kalmandp.frames.hdf5.writing import write_npy
 from kalmandp.errors import FileError
 
 def frames(rng):

@@ -11,7 +11,7 @@ import numpy as np
 
 import kalmandp
 from kalmandp.cli import main
-from kalmandp.frames.convert import convert
+from kalmandp.formats.convert import convert
 from kalmandp.frames.frame import Frame
 
 SETTINGS = {

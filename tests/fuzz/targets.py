@@ -9,13 +9,13 @@ from pathlib import Path
 
 
 def read_input(path: Path) -> None:
-    from kalmandp.training.inputs import read_input
+    from kalmandp.training.config.inputs import read_input
 
     read_input(path)
 
 
 def extxyz(path: Path) -> None:
-    from kalmandp.frames.extxyz import read_extxyz
+    from kalmandp.formats.extxyz import read_extxyz
 
     for make in read_extxyz(path):
         make()
@@ -31,13 +31,13 @@ def dataset(path: Path) -> None:
 
 
 def potential(path: Path) -> None:
-    from kalmandp.potential.potential import Potential
+    from kalmandp.potentials.potential import Potential
 
     Potential.load(path)
 
 
 def checkpoint(path: Path) -> None:
-    from kalmandp.training.checkpoint import load_checkpoint
+    from kalmandp.training.state.checkpoint import load_checkpoint
 
     load_checkpoint(path)
 
@@ -62,7 +62,7 @@ def curve(path: Path) -> None:
 
 
 def details(path: Path) -> None:
-    from kalmandp.training.report import read_details
+    from kalmandp.training.report.summary import read_details
 
     read_details(path.parent / path.name.rpartition(".f.out")[0])
 

@@ -13,9 +13,12 @@ from filter_checks import random_updates
 from numpy.testing import assert_allclose
 from textbook import bits, dense_covariance
 
-from kalmandp.engines import COVARIANCES, cpu_covariance, cpu_plan, find, threads
-from kalmandp.engines.cpu_covariance import TiledCovariance, covariance_cases
-from kalmandp.engines.cuda_covariance import CoupledCudaCovariance, CudaCovariance
+from kalmandp.engines import COVARIANCES, find
+from kalmandp.engines.cpu import threads
+from kalmandp.engines.cpu.covariance import plan as tiling
+from kalmandp.engines.cpu.covariance import tiled as tiled
+from kalmandp.engines.cpu.covariance.tiled import TiledCovariance, covariance_cases
+from kalmandp.engines.cuda.covariance import CoupledCudaCovariance, CudaCovariance
 from kalmandp.errors import InputError
 from kalmandp.kalman import RLEKF, Blocks, Part, covariance_memory, partition
 from kalmandp.kalman.coupled import WINDOW, CoupledCovariance
@@ -200,12 +203,12 @@ def test_memory_of_the_papers_network():
         halves = covariance_memory(blocks, dtype).halves
         itemsize = np.dtype(dtype).itemsize
         T = 256 // itemsize
-        plan = cpu_plan.make_plan(blocks, T)
+        plan = tiling.make_plan(blocks, T)
         tiles = plan.n_tiles * T * T * itemsize
         assert tiles < 1.02 * halves
-        pending = len(plan.rows) * cpu_covariance.PENDING * T * itemsize
+        pending = len(plan.rows) * tiled.PENDING * T * itemsize
         for m, limit in ((1, 1.06), (72, 1.14)):
-            width = min(m, cpu_covariance.PANEL)
+            width = min(m, tiled.PANEL)
             sums = plan.n_sums * T * 8 * width
             assert tiles + pending + sums < limit * halves
 

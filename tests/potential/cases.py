@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from kalmandp.frames.frame import Frame
-from kalmandp.potential.activations import NAMES
-from kalmandp.potential.architecture import Architecture
-from kalmandp.potential.environment import build_environment, gather
-from kalmandp.potential.initial import initial_weights
-from kalmandp.potential.model import Parameters
-from kalmandp.potential.weights import WeightLayout
+from kalmandp.potentials.activations import NAMES
+from kalmandp.potentials.deep_potential.architecture import Architecture
+from kalmandp.potentials.deep_potential.environment import build_environment, gather
+from kalmandp.potentials.deep_potential.initial import initial_weights
+from kalmandp.potentials.deep_potential.model import Parameters
+from kalmandp.potentials.layout import WeightLayout
 
 #: The paper's network; the widths of its layers and the axis.
 PAPER = dict(embedding=(25, 25, 25), axis_neuron=16, fitting=(50, 50, 50))

@@ -9,8 +9,8 @@ from systems import frames
 
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
-from kalmandp.potential.adapting import refitted_bias, reordered, with_bias
-from kalmandp.potential.potential import Potential
+from kalmandp.potentials.adapting import refitted_bias, reordered, with_bias
+from kalmandp.potentials.potential import Potential
 
 CHOICES = dict(rcut=4.2, rcut_smth=1.0, sel=[24, 30], embedding=(3, 6), axis_neuron=2, fitting=(5, 5))
 

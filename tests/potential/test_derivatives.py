@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from kalmandp.potential import jacobian, model, network
-from kalmandp.potential.architecture import Architecture
+from kalmandp.potentials import network
+from kalmandp.potentials.deep_potential import jacobian, model
+from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.testing import (
     COMPLEX_STEP,
     WrongDerivative,
@@ -156,7 +157,7 @@ def test_the_papers_network():
 
 
 def test_a_batch_is_its_frames_side_by_side():
-    from kalmandp.potential.potential import Potential
+    from kalmandp.potentials.potential import Potential
 
     rng = np.random.default_rng(3)
     a = random_architecture(rng, 2)

@@ -8,10 +8,10 @@ from cases import random_frame
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kalmandp import InputError, Potential
-from kalmandp.potential.architecture import Architecture
-from kalmandp.potential.initial import initial_weights, span_of
-from kalmandp.potential.statistics import environment_statistics
-from kalmandp.potential.weights import WeightLayout
+from kalmandp.potentials.deep_potential.architecture import Architecture
+from kalmandp.potentials.deep_potential.initial import initial_weights, span_of
+from kalmandp.potentials.deep_potential.statistics import environment_statistics
+from kalmandp.potentials.layout import WeightLayout
 
 WIDTH = 400
 

@@ -12,15 +12,16 @@ from scipy.spatial.transform import Rotation
 
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
-from kalmandp.potential import batches, model, network
-from kalmandp.potential.architecture import Architecture
-from kalmandp.potential.cutoff import switch
-from kalmandp.potential.environment import environment_of
-from kalmandp.potential.initial import initial_weights
-from kalmandp.potential.potential import Potential
-from kalmandp.potential.statistics import energy_bias, environment_statistics
-from kalmandp.potential.weights import WeightLayout
-from kalmandp.training.metrics import evaluate
+from kalmandp.geometry.cutoff import switch
+from kalmandp.potentials import batches, network
+from kalmandp.potentials.deep_potential import model
+from kalmandp.potentials.deep_potential.architecture import Architecture
+from kalmandp.potentials.deep_potential.environment import environment_of
+from kalmandp.potentials.deep_potential.initial import initial_weights
+from kalmandp.potentials.deep_potential.statistics import energy_bias, environment_statistics
+from kalmandp.potentials.layout import WeightLayout
+from kalmandp.potentials.potential import Potential
+from kalmandp.training.report.metrics import evaluate
 
 
 def potential_for(rng, n_types=2, engine="numpy", **choices):

@@ -13,7 +13,7 @@ own ``convert-backend`` makes ``.pth`` and ``.pb`` of it, and they are evaluated
 and ``convert-backend`` makes the ``.dp`` that is read here. From ``.pth`` that costs seconds a model: the
 first `FROZEN` go the whole way, the others are saved as ``convert-backend`` saves what it has read.
 
-A backend of DeePMD-kit that computes a model differently from the others (`bridges.deepmd.disagreements`) is
+A backend of DeePMD-kit that computes a model differently from the others (`deepmd.files.disagreements`) is
 not compared for that model; the table counts these. Two activations have rows of their own, because a
 backend rounds them: TensorFlow's ``gelu_tf`` has 0.044715 in single precision, PyTorch's ``softplus`` is a
 straight line above 20 (2e-9 off). And ``convert-backend`` from ``.pb`` drops the output bias, so the models
@@ -111,8 +111,8 @@ def random_statistics(rng: np.random.Generator, script: dict) -> dict:
 def make(folder: Path, number: int) -> None:
     """Two sets of inputs with frames; the first is made into kalmandp's models."""
     import kalmandp
-    from kalmandp.potential.initial import initial_weights
-    from kalmandp.potential.weights import WeightLayout
+    from kalmandp.potentials.deep_potential.initial import initial_weights
+    from kalmandp.potentials.layout import WeightLayout
 
     rng = np.random.default_rng(SEED)
     (folder / "ours").mkdir(parents=True, exist_ok=True)
@@ -297,7 +297,7 @@ def compare(folder, cases, stored, version, backend, way):
     import warnings
 
     import kalmandp
-    from kalmandp.bridges.deepmd import disagreements
+    from kalmandp.bridges.deepmd.files import disagreements
 
     odd_one = {"pt": "PyTorch", "tf": "TensorFlow"}[backend]
     found, left = {}, 0

@@ -24,7 +24,7 @@ def data(folder: Path) -> None:
     from deepmd_models import load_reference
 
     import kalmandp
-    from kalmandp.bridges.deepmd import from_tree
+    from kalmandp.bridges.deepmd.files import from_tree
 
     for name in MODELS:
         from_tree(load_reference(name).tree).save(folder / f"{name}.dp")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from kalmandp.frames.frame import Frame
-from kalmandp.frames.neighbours import neighbour_pairs
-from kalmandp.potential.potential import Potential
-from kalmandp.training.trainers import KalmanTrainer
+from kalmandp.geometry.neighbours import neighbour_pairs
+from kalmandp.potentials.potential import Potential
+from kalmandp.training.trainers.kalman import KalmanTrainer
 
 #: Depth (eV) and distance (Å) of the Morse wells A–A, A–B, B–B; their stiffness (1/Å) and cut-off (Å).
 DEPTH = np.array([[0.30, 0.50], [0.50, 0.20]])

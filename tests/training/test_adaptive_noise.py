@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from kalmandp.training.noise import AdaptiveNoise
-from kalmandp.training.presets import PRESETS, resolve
-from kalmandp.training.settings import OptimizerSettings
+from kalmandp.training.config.presets import PRESETS, resolve
+from kalmandp.training.config.settings import OptimizerSettings
+from kalmandp.training.noise.variances import AdaptiveNoise
 
 FLOOR = np.array([4.0, 0.01])
 KINDS = ("energy", "force")

@@ -10,11 +10,11 @@ from systems import frames, settings
 
 import kalmandp
 from kalmandp.errors import FilterError, InputError
-from kalmandp.frames.neighbours import neighbour_pairs
-from kalmandp.training.averaging import WeightAverage, averaged
-from kalmandp.training.gate import Gate, Refusal
+from kalmandp.geometry.neighbours import neighbour_pairs
 from kalmandp.training.loop import Run, train
-from kalmandp.training.measurements import make_sample
+from kalmandp.training.measurements.gate import Gate, Refusal
+from kalmandp.training.measurements.measurement import make_sample
+from kalmandp.training.trainers.averaging import WeightAverage, averaged
 
 
 @pytest.fixture(scope="module")

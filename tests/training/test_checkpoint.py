@@ -17,8 +17,8 @@ from systems import frames, settings
 
 import kalmandp
 from kalmandp.errors import FileError, FilterError, InputError
-from kalmandp.training.checkpoint import load_checkpoint, open_checkpoint
 from kalmandp.training.loop import Run, train
+from kalmandp.training.state.checkpoint import load_checkpoint, open_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def trained(tree, output, n_steps: int = 3, **options) -> Run:
 
 
 def read_P(path) -> list[np.ndarray]:
-    """The blocks of P, read as the docstring of `training.checkpoint` says, with h5py and NumPy alone."""
+    """The blocks of P, read as the docstring of `state.checkpoint` says, with h5py and NumPy alone."""
     with h5py.File(path) as file:
         sizes = file["optimizer/block_sizes"][()]
         group = file["optimizer/P"]
@@ -192,7 +192,7 @@ def test_the_state_before_a_failed_update_is_saved_beside(data, tmp_path):
 
 LIMITED = """
 import resource, sys
-from kalmandp.training.inputs import read_input
+from kalmandp.training.config.inputs import read_input
 from kalmandp.training.loop import Run
 run = Run(read_input(sys.argv[1]), sys.argv[2], restart=sys.argv[2] + "/model.ckpt.h5")
 run.step()

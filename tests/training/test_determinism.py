@@ -45,7 +45,7 @@ PROGRAM = """
 import hashlib, json, sys, threading
 import numba
 from kalmandp.training.loop import train
-from kalmandp.potential.potential import Potential
+from kalmandp.potentials.potential import Potential
 
 def digest(folder):
     return hashlib.sha256(Potential.load(folder + "/model.dp").weights.tobytes()).hexdigest()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from kalmandp.training.diagnostics import TRACE_NUMBERS, TRACES, Diagnostics
+from kalmandp.training.report.diagnostics import TRACE_NUMBERS, TRACES, Diagnostics
 
 
 def trace_of(update, L):

@@ -9,9 +9,9 @@ import pytest
 from systems import frames, settings
 
 import kalmandp
-from kalmandp.training.diagnostics import Innovation
-from kalmandp.training.gate import IN_A_ROW, WARM_UP, WINDOW, Gate, Refusal
 from kalmandp.training.loop import Run, train
+from kalmandp.training.measurements.gate import IN_A_ROW, WARM_UP, WINDOW, Gate, Refusal
+from kalmandp.training.report.diagnostics import Innovation
 
 
 def warm(bound: float = 25.0, kind: str = "energy") -> Gate:

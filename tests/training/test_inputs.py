@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kalmandp.errors import FileError, InputError, KalmanDPError, MissingPackage
-from kalmandp.training.inputs import read_input
-from kalmandp.training.settings import Settings
+from kalmandp.training.config.inputs import read_input
+from kalmandp.training.config.settings import Settings
 
 HERE = Path(__file__).parent
 

@@ -14,19 +14,19 @@ from systems import frames, kalman_trainer, label, settings, small_potential
 import kalmandp
 from kalmandp.cli import main
 from kalmandp.errors import InputError
-from kalmandp.training import measurements as M
-from kalmandp.training.adam import loss_gradient
-from kalmandp.training.averaging import SHIFT_FRAMES
-from kalmandp.training.candidates import Selection
-from kalmandp.training.drawing import as_group, draw_groups
-from kalmandp.training.inputs import read_input
-from kalmandp.training.labels import taught
+from kalmandp.training.config.inputs import read_input
+from kalmandp.training.config.presets import PRESETS
 from kalmandp.training.loop import Run, train
-from kalmandp.training.metrics import evaluate
-from kalmandp.training.plan import _fullest, make_plan
-from kalmandp.training.presets import PRESETS
-from kalmandp.training.report import error_table
-from kalmandp.training.snes import rmse_loss
+from kalmandp.training.measurements import measurement as M
+from kalmandp.training.measurements.candidates import Selection
+from kalmandp.training.measurements.drawing import as_group, draw_groups
+from kalmandp.training.measurements.labels import taught
+from kalmandp.training.placement.plan import _fullest, make_plan
+from kalmandp.training.report.metrics import evaluate
+from kalmandp.training.report.summary import error_table
+from kalmandp.training.trainers.adam import loss_gradient
+from kalmandp.training.trainers.averaging import SHIFT_FRAMES
+from kalmandp.training.trainers.snes import rmse_loss
 
 MEASUREMENTS = ["signed", "paired", "joint", "matrix"]
 

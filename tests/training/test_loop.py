@@ -15,11 +15,11 @@ from systems import frames, settings
 import kalmandp
 from kalmandp.errors import FileError, FilterError, InputError
 from kalmandp.kalman.blocks import Part, partition
-from kalmandp.training.drawing import draw_groups
+from kalmandp.training.config.presets import PRESETS, resolve
+from kalmandp.training.config.settings import OptimizerSettings
 from kalmandp.training.loop import Run, train
-from kalmandp.training.measurements import Sample, make_sample
-from kalmandp.training.presets import PRESETS, resolve
-from kalmandp.training.settings import OptimizerSettings
+from kalmandp.training.measurements.drawing import draw_groups
+from kalmandp.training.measurements.measurement import Sample, make_sample
 
 
 @pytest.fixture(scope="module")

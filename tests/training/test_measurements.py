@@ -10,16 +10,16 @@ from numpy.testing import assert_allclose
 from systems import frames
 
 from kalmandp.errors import InputError
-from kalmandp.potential.model import energies
-from kalmandp.potential.potential import Potential
+from kalmandp.potentials.deep_potential.model import energies
+from kalmandp.potentials.potential import Potential
 from kalmandp.testing import WrongDerivative, check_jacobian, taylor_slope
-from kalmandp.training import measurements as M
-from kalmandp.training.adam import loss_gradient
-from kalmandp.training.metrics import evaluate
-from kalmandp.training.noise import BlockNoise, PhysicalNoise
-from kalmandp.training.presets import resolve
-from kalmandp.training.settings import OptimizerSettings
-from kalmandp.training.trainers import KalmanTrainer
+from kalmandp.training.config.presets import resolve
+from kalmandp.training.config.settings import OptimizerSettings
+from kalmandp.training.measurements import measurement as M
+from kalmandp.training.noise.variances import BlockNoise, PhysicalNoise
+from kalmandp.training.report.metrics import evaluate
+from kalmandp.training.trainers.adam import loss_gradient
+from kalmandp.training.trainers.kalman import KalmanTrainer
 
 NOISE = PhysicalNoise(sigma_e=0.002, sigma_f=0.1, sigma_w=0.01)
 

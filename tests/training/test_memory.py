@@ -14,12 +14,12 @@ from systems import frames, settings
 import kalmandp
 from kalmandp.errors import InputError
 from kalmandp.kalman.blocks import Part
-from kalmandp.training import memory
+from kalmandp.training.config.presets import resolve
+from kalmandp.training.config.settings import OptimizerSettings
 from kalmandp.training.loop import Run
-from kalmandp.training.memory import available_memory, check_memory, covariance_need
-from kalmandp.training.plan import make_plan
-from kalmandp.training.presets import resolve
-from kalmandp.training.settings import OptimizerSettings
+from kalmandp.training.placement import memory
+from kalmandp.training.placement.memory import available_memory, check_memory, covariance_need
+from kalmandp.training.placement.plan import make_plan
 
 PARTS = [Part("big", 20000, "a"), Part("small", 50, "a")]
 GIB = 2**30
@@ -78,7 +78,7 @@ def test_the_need_is_what_the_covariance_takes(tmp_path, optimizer):
 def test_nothing_is_allocated_before(tmp_path, monkeypatch):
     kalmandp.Dataset.write(tmp_path / "morse.h5", frames(3))
     monkeypatch.setattr(memory, "available_memory", lambda: 1000)
-    monkeypatch.setattr("kalmandp.training.optimizers.KalmanTrainer", None)
+    monkeypatch.setattr("kalmandp.training.trainers.choose.KalmanTrainer", None)
     with pytest.raises(InputError, match="expected a smaller network"):
         Run(kalmandp.read_input(settings(tmp_path / "morse.h5")), tmp_path / "run")
 
@@ -100,7 +100,7 @@ def test_a_generation_that_does_not_fit_is_refused(tmp_path, monkeypatch):
 def test_the_limit_of_the_process_counts():
     code = (
         "import resource\n"
-        "from kalmandp.training.memory import available_memory\n"
+        "from kalmandp.training.placement.memory import available_memory\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 2**28,) * 2)\n"
         "print(available_memory())\n"

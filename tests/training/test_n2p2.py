@@ -12,14 +12,14 @@ from numpy.testing import assert_allclose
 from systems import frames, kalman_trainer, settings, small_potential
 
 import kalmandp
-from kalmandp.training import measurements as M
-from kalmandp.training.annealing import Annealing
-from kalmandp.training.candidates import Candidates, Selection
-from kalmandp.training.drawing import draw_groups
+from kalmandp.training.config.presets import resolve
+from kalmandp.training.config.settings import OptimizerSettings
 from kalmandp.training.loop import Run
-from kalmandp.training.metrics import evaluate
-from kalmandp.training.presets import resolve
-from kalmandp.training.settings import OptimizerSettings
+from kalmandp.training.measurements import measurement as M
+from kalmandp.training.measurements.candidates import Candidates, Selection
+from kalmandp.training.measurements.drawing import draw_groups
+from kalmandp.training.noise.annealing import Annealing
+from kalmandp.training.report.metrics import evaluate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "kalman"))
 from textbook import TextbookEKF

@@ -18,9 +18,9 @@ from systems import frames, settings
 
 import kalmandp
 from kalmandp.errors import FileError, FilterError, InputError
-from kalmandp.training.feed import Feed
+from kalmandp.training.data.feed import Feed
 from kalmandp.training.loop import Run
-from kalmandp.training.measurements import combine
+from kalmandp.training.measurements.measurement import combine
 
 OPTIMIZER = {"block_size": 300}
 
@@ -104,7 +104,7 @@ def test_save_and_restore_in_the_hosts_group(start, tmp_path, choices):
 
 def test_a_gate_leaves_out_lists_and_is_saved(start, tmp_path, monkeypatch):
     """Frames that come one by one: the gate works from LATEST steps on, here 40 instead of 1000."""
-    monkeypatch.setattr("kalmandp.training.gate.LATEST", 40)
+    monkeypatch.setattr("kalmandp.training.measurements.gate.LATEST", 40)
     good = frames(50)
     wrong = replace(good[45], energy=good[45].energy + 100.0)
     trainer = online(start, gate=1000.0, measurement="signed")

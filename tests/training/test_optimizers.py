@@ -11,13 +11,13 @@ from systems import frames, kalman_trainer, settings, small_potential
 
 import kalmandp
 from kalmandp.errors import InputError
-from kalmandp.training import measurements as M
-from kalmandp.training.adam import Schedule
-from kalmandp.training.annealing import Annealing
-from kalmandp.training.inputs import read_optimizer
-from kalmandp.training.plan import make_plan
-from kalmandp.training.presets import PRESETS, REDUCTIONS, resolve
-from kalmandp.training.settings import OptimizerSettings
+from kalmandp.training.config.inputs import read_optimizer
+from kalmandp.training.config.presets import PRESETS, REDUCTIONS, resolve
+from kalmandp.training.config.settings import OptimizerSettings
+from kalmandp.training.measurements import measurement as M
+from kalmandp.training.noise.annealing import Annealing
+from kalmandp.training.placement.plan import make_plan
+from kalmandp.training.trainers.adam import Schedule
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from numpy.testing import assert_allclose
 from systems import frames, small_potential
 
 from kalmandp.errors import FilterError, InputError
-from kalmandp.training import measurements as M
-from kalmandp.training.metrics import evaluate
-from kalmandp.training.presets import SNES_PRESETS
-from kalmandp.training.snes import SNES, SNESTrainer, rmse_loss, utilities
+from kalmandp.training.config.presets import SNES_PRESETS
+from kalmandp.training.measurements import measurement as M
+from kalmandp.training.report.metrics import evaluate
+from kalmandp.training.trainers.snes import SNES, SNESTrainer, rmse_loss, utilities
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from systems import frames, settings
 
 import kalmandp
 from kalmandp.errors import InputError
-from kalmandp.potential.adapting import with_bias
-from kalmandp.training.inputs import read_input
+from kalmandp.potentials.adapting import with_bias
+from kalmandp.training.config.inputs import read_input
 from kalmandp.training.loop import Run
 from kalmandp.training.starting import started_from
 

@@ -9,9 +9,9 @@ from systems import frames, settings
 
 import kalmandp
 from kalmandp.errors import InputError
-from kalmandp.training.inputs import read_input
+from kalmandp.training.config.inputs import read_input
+from kalmandp.training.data.system_feed import SystemFeed
 from kalmandp.training.loop import Run, train
-from kalmandp.training.system_feed import SystemFeed
 
 SYSTEMS = [np.arange(3), np.arange(3, 20)]
 

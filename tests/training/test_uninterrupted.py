@@ -16,10 +16,10 @@ import kalmandp
 from kalmandp.errors import FilterError
 from kalmandp.kalman import RLEKF
 from kalmandp.kalman.coupled import WINDOW
-from kalmandp.training.checkpoint import load_checkpoint
 from kalmandp.training.loop import Run
-from kalmandp.training.measurements import make_sample
-from kalmandp.training.uninterrupted import uninterrupted
+from kalmandp.training.measurements.measurement import make_sample
+from kalmandp.training.state.checkpoint import load_checkpoint
+from kalmandp.training.trainers.uninterrupted import uninterrupted
 
 
 class Interrupted(np.ndarray):

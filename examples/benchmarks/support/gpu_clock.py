@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kalmandp.engines.cuda_launch import Functions
+from kalmandp.engines.cuda.launch import Functions
 
 #: Keeps the device busy for so many nanoseconds while the host puts work behind it.
 SPIN = """

@@ -11,18 +11,13 @@ from typing import Any
 import numpy as np
 
 from kalmandp import Dataset, Frame
-from kalmandp.engines.cuda_filter import CudaRLEKF
-from kalmandp.frames.neighbours import neighbour_pairs
+from kalmandp.engines.cuda.filter import CudaRLEKF
+from kalmandp.geometry.neighbours import neighbour_pairs
 from kalmandp.kalman import Blocks, covariance_memory, partition
 from kalmandp.kalman.coupled import WINDOW
-from kalmandp.training.device import Gpu
-from kalmandp.training.inputs import read_input
-from kalmandp.training.loop import Run
-from kalmandp.training.measurements import make_sample
-from kalmandp.training.memory import parts_of
-from kalmandp.training.metrics import evaluate
-from kalmandp.training.presets import resolve
-from kalmandp.training.settings import (
+from kalmandp.training.config.inputs import read_input
+from kalmandp.training.config.presets import resolve
+from kalmandp.training.config.settings import (
     LearningRateSettings,
     LossSettings,
     ModelSettings,
@@ -30,7 +25,12 @@ from kalmandp.training.settings import (
     Settings,
     TrainingSettings,
 )
-from kalmandp.training.trainers import AdamTrainer, KalmanTrainer
+from kalmandp.training.loop import Run
+from kalmandp.training.measurements.measurement import make_sample
+from kalmandp.training.placement.device import Gpu
+from kalmandp.training.placement.memory import parts_of
+from kalmandp.training.report.metrics import evaluate
+from kalmandp.training.trainers.kalman import AdamTrainer, KalmanTrainer
 
 from . import water
 from .gpu_clock import GpuClock, HostClock, TimedDevice, host_and_device, seconds_of

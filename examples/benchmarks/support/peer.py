@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from kalmandp import Frame, Potential
-from kalmandp.frames.writing import write_npy
+from kalmandp.frames.hdf5.writing import write_npy
 
 CHILD = Path(__file__).with_name("peer_child.py")
 #: glibc keeps what was freed instead of handing it back to the system. As it comes, DeePMD-kit's LKF asks

@@ -7,12 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from kalmandp import RLEKF, Frame, Potential
-from kalmandp.frames.neighbours import neighbour_pairs
-from kalmandp.frames.verlet import VerletList
-from kalmandp.potential.jacobian import force_direction
-from kalmandp.training.measurements import make_sample
-from kalmandp.training.presets import PRESETS
-from kalmandp.training.settings import (
+from kalmandp.geometry.neighbours import neighbour_pairs
+from kalmandp.geometry.verlet import VerletList
+from kalmandp.potentials.deep_potential.jacobian import force_direction
+from kalmandp.training.config.presets import PRESETS
+from kalmandp.training.config.settings import (
     LearningRateSettings,
     LossSettings,
     ModelSettings,
@@ -20,7 +19,8 @@ from kalmandp.training.settings import (
     Settings,
     TrainingSettings,
 )
-from kalmandp.training.trainers import AdamTrainer, KalmanTrainer
+from kalmandp.training.measurements.measurement import make_sample
+from kalmandp.training.trainers.kalman import AdamTrainer, KalmanTrainer
 
 from .bars import OURS
 from .turns import Clock, clock

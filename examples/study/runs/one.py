@@ -14,10 +14,10 @@ import numpy as np
 
 from kalmandp import Dataset, Potential, evaluate, read_input
 from kalmandp.files import make_folder, one_run_in
-from kalmandp.training.checkpoint import versions
-from kalmandp.training.feed import with_pairs
+from kalmandp.training.data.feed import with_pairs
 from kalmandp.training.loop import Run
-from kalmandp.training.metrics import Metrics, compare, summarize
+from kalmandp.training.report.metrics import Metrics, compare, summarize
+from kalmandp.training.state.checkpoint import versions
 
 from .results import CURVE, DETAILS, RESULT, UNIT, plain, read_json, write_details, write_json
 from .unit import Init, Unit

@@ -13,9 +13,9 @@ import re
 from typing import Any, NamedTuple
 
 from kalmandp.errors import InputError, require
-from kalmandp.training.inputs import read_optimizer
-from kalmandp.training.presets import PRESETS, stated_type
-from kalmandp.training.settings import KALMAN_TYPES, OPTIMIZER_TYPES
+from kalmandp.training.config.inputs import read_optimizer
+from kalmandp.training.config.presets import PRESETS, stated_type
+from kalmandp.training.config.settings import KALMAN_TYPES, OPTIMIZER_TYPES
 
 #: Adam's learning rate and loss: DeePMD-kit's defaults, as its water example has them.
 ADAM = {

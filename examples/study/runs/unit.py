@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from kalmandp import read_input
-from kalmandp.training.presets import resolve
-from kalmandp.training.settings import KALMAN_TYPES
+from kalmandp.training.config.presets import resolve
+from kalmandp.training.config.settings import KALMAN_TYPES
 
 #: Steps that never come: lines of the curve and checkpoints are made when the study wants them.
 NEVER = 1_000_000_000

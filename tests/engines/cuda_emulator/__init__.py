@@ -1,7 +1,7 @@
 """A CUDA device made of g++ and NumPy: the kernels' own source, run on the host.
 
 It says whether kernels and engines compute what they should, for any order of blocks and threads. It says
-nothing of speed. `EmulatedDevice` offers what `kalmandp.engines.cuda_launch.Device` asks for; its arrays
+nothing of speed. `EmulatedDevice` offers what `kalmandp.engines.cuda.launch.Device` asks for; its arrays
 (`strict_arrays`) refuse to be mixed with NumPy's, as CuPy's do, and count what would make the host wait.
 
 To find what a kernel reads outside of its arrays, of shared memory too, run the tests of this folder with
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from cuda_emulator import strict_arrays
-from kalmandp.engines.cuda_launch import Functions, parameters, source
+from kalmandp.engines.cuda.launch import Functions, parameters, source
 
 HEADER = Path(__file__).parent / "cuda_emulator.h"
 #: Compiled kernels are kept here from run to run, under the hash of their text.

@@ -1,0 +1,75 @@
+"""Which reader for which file: by name where it tells, else by how the file begins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from kalmandp.errors import FileError
+from kalmandp.formats import runner
+from kalmandp.formats.programs import abinit, cp2k, espresso, vasp_outcar
+from kalmandp.formats.programs.steps import frames_in, opened
+from kalmandp.formats.programs.vasp_xml import read_vasprun
+from kalmandp.frames.frame import Frame
+from kalmandp.frames.hdf5.storage import reading
+
+#: Format -> (reader of its lines, what the file is).
+TEXTS = {
+    "vasp/outcar": (vasp_outcar.read_outcar, vasp_outcar.WHAT),
+    "espresso/pw": (espresso.read_pw, espresso.WHAT),
+    "cp2k": (cp2k.read_cp2k, cp2k.WHAT),
+    "abinit": (abinit.read_abinit, abinit.WHAT),
+    "runner": (runner.read_runner, runner.WHAT),
+}
+#: All formats that are read here.
+PROGRAMS = ("vasp/xml", *TEXTS)
+
+#: What one of the first lines of a file holds -> its format.
+MARKS = (
+    (" vasp.", "vasp/outcar"),
+    ("<modeling>", "vasp/xml"),
+    ("Program PWSCF", "espresso/pw"),
+    ("CP2K| version", "cp2k"),
+    (" of ABINIT", "abinit"),
+    *((mark, mark) for mark in ("<qes:espresso", "Program CP ")),
+)
+#: Files that look like data and are not, or not alone -> what to convert instead.
+INSTEAD = {
+    "<qes:espresso": "is the XML of pw.x, which has no stress for the steps of a trajectory and gives the "
+    "last energy with atoms that have moved on; expected the text that pw.x prints",
+    "Program CP ": "is what cp.x prints; expected the files of its trajectory, PREFIX.evp with .pos, .for "
+    "and .in beside it",
+    "i =": "is a trajectory of CP2K; expected the output of the run, beside which its trajectory is found",
+}
+#: So many lines are looked at; what a queueing system prints may come before.
+HEAD = 400
+
+
+def recognise(path: str) -> str | None:
+    """The format of a file by what it holds, one of `PROGRAMS` or of `INSTEAD`; or None."""
+    if not os.path.isfile(path):
+        return None
+    with reading(path), opened(path) as file:
+        head = [line[:200] for line in islice(file, HEAD)]
+    if next((line.split()[0].lower() for line in head if line.split()), "") == "begin":
+        return "runner"
+    if len(head) > 1 and head[1].split()[:2] == ["i", "="] and "E =" in head[1]:
+        return "i ="
+    for line in head:
+        for mark, format in MARKS:
+            if line.startswith(mark) if mark == " vasp." else mark in line:
+                return format
+    return None
+
+
+def read_program(
+    format: str, path: str, *, keep_unconverged: bool, ignored: set[str]
+) -> Iterator[Callable[[], Frame]]:
+    """Frames of a file of one of `PROGRAMS`; see `steps.frames_in`. Those of `INSTEAD` are refused."""
+    if format in INSTEAD:
+        raise FileError(f"{path}: {INSTEAD[format]}")
+    if format == "vasp/xml":
+        return read_vasprun(path, keep_unconverged=keep_unconverged, ignored=ignored)
+    read, what = TEXTS[format]
+    return frames_in(path, read, what, keep_unconverged=keep_unconverged, ignored=ignored)

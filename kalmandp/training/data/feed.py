@@ -1,0 +1,58 @@
+"""The order in which frames come, and the neighbours of frames already seen."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kalmandp.frames.kept import KeptFrames
+from kalmandp.geometry.neighbours import Pairs, neighbour_pairs
+
+#: Bytes of frames and their pairs that `with_pairs` keeps.
+CACHE_BYTES = 1 << 30
+
+
+class Feed:
+    """Batches of frame numbers: every epoch is a new permutation, drawn from ``rng``.
+
+    Parameters
+    ----------
+    n_frames : frames in the data set
+    batch_size : frames per step; the last batch of an epoch may be smaller
+    rng : numpy Generator
+    """
+
+    def __init__(self, n_frames: int, batch_size: int, rng: np.random.Generator):
+        self.n_frames, self.batch_size, self.rng = n_frames, min(batch_size, n_frames), rng
+        self.epoch, self.position = 0, 0
+        self.order = rng.permutation(n_frames)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.n_frames // self.batch_size)
+
+    def next(self) -> np.ndarray:
+        """Numbers of the frames of the next batch."""
+        if self.position >= self.n_frames:
+            self.epoch, self.position = self.epoch + 1, 0
+            self.order = self.rng.permutation(self.n_frames)
+        batch = self.order[self.position : self.position + self.batch_size]
+        self.position += len(batch)
+        return batch
+
+    def state(self) -> dict:
+        return {"epoch": self.epoch, "position": self.position, "order": self.order}
+
+    def restore(self, state: dict) -> None:
+        self.epoch, self.position = int(state["epoch"]), int(state["position"])
+        self.order = np.array(state["order"], dtype=np.int64)
+
+
+def with_pairs(dataset, cutoff: float, type_map, n_bytes: int = CACHE_BYTES) -> KeptFrames:
+    """Frames of a data set with their `Pairs` within ``cutoff`` (Å), found once and kept."""
+
+    def make(frame) -> Pairs:
+        pairs = neighbour_pairs(frame, cutoff)
+        # the images themselves are not needed again
+        return Pairs(pairs.i_p, pairs.j_p, np.zeros((0, 3), np.int32), pairs.r_pc)
+
+    return KeptFrames(dataset, type_map, make, lambda pairs: sum(x.nbytes for x in pairs), n_bytes)

@@ -1,0 +1,334 @@
+"""What is measured on a frame: H, the error, and the noise that go into one Kalman update.
+
+A measurement y = h(w) + η has m ≥ 1 numbers: H_qw = ∂h_q/∂w, error_q = y_q − h_q(w), noise_q = Var η_q.
+
+One number for a vector. A vector Y of n components is turned into one number by a norm of its error
+e = Y − Ŷ, and H is the gradient by which that norm falls::
+
+    "l1"    error = (1/n) Σ |e_i|         H = ∂/∂w (1/n) Σ s_i Ŷ_i,    s_i = sign e_i
+    "l2"    error = √((1/n) Σ e_i²)       H = ∂/∂w (1/n) Σ s_i Ŷ_i,    s_i = e_i/error
+
+"l1" is the signed mean, the paper's Algorithm 1, lines 1–7. (As printed, line 6 takes |Y − Ŷ| after Ŷ was
+flipped; the authors' code takes it of the raw values, and so does this one.) "l2" heeds each component by how
+far it is off, as a root mean square error does. For n = 1 both are the same.
+
+Matrix. Each component is a measurement of its own; S is then an m × m matrix and the components share
+one update, with the correlations between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kalmandp.arrays import namespace, piece_sums
+from kalmandp.errors import InputError
+from kalmandp.potentials.deep_potential.jacobian import force_direction, virial_direction
+from kalmandp.potentials.potential import Potential
+
+#: Below every error that is not zero.
+TINY = np.finfo(float).tiny
+
+
+class Measurement(NamedTuple):
+    """H_qw (m, N), error_q (m,), noise_q (m,); ``kind`` says what was measured.
+
+    kind_q : (m,) what each number is: "energy", "force", "virial" or "atomic_energy"
+    """
+
+    kind: str
+    H_qw: np.ndarray
+    error_q: np.ndarray
+    noise_q: np.ndarray
+    kind_q: tuple[str, ...]
+
+
+class Sample(NamedTuple):
+    """Frames of one update side by side, with what does not depend on the weights.
+
+    first_f : (f + 1,) atoms of frame f are first_f[f] … first_f[f+1]−1
+    """
+
+    frames: list
+    environment: Any
+    first_f: np.ndarray
+
+    @property
+    def n_atoms(self) -> int:
+        return int(self.first_f[-1])
+
+
+class Prediction(NamedTuple):
+    """E_f (eV), E_i (eV), F_ic (eV/Å), W_fcc (eV) of a sample, and the pass's cache.
+
+    Without forces F_ic and W_fcc are None.
+    """
+
+    E_f: np.ndarray
+    E_i: np.ndarray
+    F_ic: Any
+    W_fcc: Any
+    forward: Any
+
+
+def make_sample(potential: Potential, frames, pairs=None) -> Sample:
+    """Put frames side by side and compute their environment."""
+    frames = [f.with_type_map(potential.type_map) for f in frames]
+    first_f = np.concatenate([[0], np.cumsum([len(f) for f in frames])])
+    return Sample(frames, potential.environment(frames, pairs), first_f)
+
+
+def predict(potential: Potential, sample: Sample, forces: bool = True) -> Prediction:
+    """Energies of a sample, and its forces and virials unless they are not wanted."""
+    engine, env, par = potential.engine, sample.environment, potential.parameters
+    E_i, forward = engine.energies(par, env)
+    E_f = piece_sums(E_i, sample.first_f)
+    if not forces:
+        return Prediction(E_f, E_i, None, None, forward)
+    f_pc = engine.pair_gradient(par, env, forward)
+    return Prediction(E_f, E_i, engine.forces(env, f_pc), engine.virial(env, f_pc), forward)
+
+
+def labels_f(sample: Sample, name: str) -> list[np.ndarray]:
+    """Labels of each frame, an axis of frames or atoms first; an error if a frame has none."""
+    values = [getattr(f, name) for f in sample.frames]
+    for frame, value in zip(sample.frames, values, strict=True):
+        if value is None:
+            raise InputError(f"{frame.source} has no {name}; expected one for this measurement")
+    return values if name in ("forces", "atomic_energies") else [np.asarray(v)[None] for v in values]
+
+
+def labels(sample: Sample, name: str) -> np.ndarray:
+    """Labels of all frames of a sample, joined."""
+    return np.concatenate(labels_f(sample, name))
+
+
+def errors(sample: Sample, name: str, prediction):
+    """Labels of all frames less their prediction, where the prediction is."""
+    on_device = getattr(sample.environment, "labels", None)
+    if on_device is not None:  # each frame's are uploaded once
+        return on_device(name, labels_f(sample, name)) - prediction
+    return namespace(prediction).asarray(labels(sample, name)) - prediction
+
+
+#: The norms of an error that a vector may be measured by.
+NORMS = ("l1", "l2")
+
+
+def norm(error, kind: str):
+    """The norm of an error, and s, its components' shares: error = (1/n) Σ s_i e_i.
+
+    "l1" is Algorithm 1, l. 1 to 5: the paper flips Ŷ_i where Ŷ_i ≥ Y_i; equality, of measure zero, counts for
+    the other sign here. An error of zero has s = 0 in "l2".
+    """
+    xp = namespace(error)
+    if kind == "l1":
+        return abs(error).mean(), xp.where(error >= 0.0, 1.0, -1.0)
+    rms = xp.sqrt((error * error).mean())
+    return rms, error / xp.maximum(rms, TINY)
+
+
+def energy_signed(
+    potential: Potential, sample: Sample, noise, n_blocks: int, now=None, kind: str = "l1"
+) -> Measurement:
+    """The norm ``kind`` of the frames' energy errors, one number; for one frame this is its energy.
+
+    Algorithm 2, l. 2 and 3, by Algorithm 1, l. 6 and 7.
+    """
+    now = predict(potential, sample, forces=False) if now is None else now
+    error_f = errors(sample, "energy", now.E_f)
+    error, s_f = norm(error_f, kind)
+    E_bar_i = (s_f / len(error_f))[sample.environment.frame_i]
+    H_w = potential.engine.energy_gradient(
+        potential.parameters, sample.environment, now.forward, E_bar_i
+    )
+    R = noise.energy(sample.n_atoms // len(error_f), n_blocks)
+    return Measurement("energy", H_w[None], error[None], np.array([R]), ("energy",))
+
+
+def force_signed(
+    potential: Potential, sample: Sample, atoms, noise, n_blocks: int, now=None, kind: str = "l1"
+) -> Measurement:
+    """The norm ``kind`` of the force errors of ``atoms`` (indices into the sample), one number.
+
+    Algorithm 2, l. 4 and 5, by Algorithm 1, l. 6 and 7: with the shares s of F − F̂ over n = 3·len(atoms)
+    components (`norm`), error = (1/n) Σ s (F − F̂),  H = ∂/∂w (1/n) Σ s F̂ = ∂(c·F̂)/∂w,  c = s/n.
+
+    ``atoms`` of shape (2, k) are k atoms and the axis of each: n = k single components.
+    """
+    now = predict(potential, sample) if now is None else now
+    xp = namespace(now.F_ic)
+    atoms = xp.asarray(atoms)
+    where = atoms if atoms.ndim == 1 else (atoms[0], atoms[1])
+    error_ac = errors(sample, "forces", now.F_ic)[where]
+    error, s_ac = norm(error_ac, kind)
+    c_ic = xp.zeros((sample.n_atoms, 3))
+    xp.add.at(c_ic, where, s_ac / error_ac.size)
+    H_w = _tangent_gradient(potential, sample, now, force_direction(sample.environment, c_ic))
+    R = noise.force(sample.n_atoms // len(sample.frames), n_blocks)
+    return Measurement("force", H_w[None], error[None], np.array([R]), ("force",))
+
+
+def virial_signed(
+    potential: Potential, sample: Sample, noise, n_blocks: int, now=None, kind: str = "l1"
+) -> Measurement:
+    """The norm ``kind`` of the virial errors of all frames, one number."""
+    now = predict(potential, sample) if now is None else now
+    error_fcc = errors(sample, "virial", now.W_fcc)
+    error, s_fcc = norm(error_fcc, kind)
+    C_fcc = s_fcc / error_fcc.size
+    H_w = _tangent_gradient(potential, sample, now, virial_direction(sample.environment, C_fcc))
+    R = noise.virial(sample.n_atoms // len(sample.frames), n_blocks)
+    return Measurement("virial", H_w[None], error[None], np.array([R]), ("virial",))
+
+
+def atomic_energy_signed(
+    potential: Potential, sample: Sample, noise, n_blocks: int, now=None, kind: str = "l1"
+) -> Measurement:
+    """The norm ``kind`` of the errors of all atoms' energies, one number.
+
+    With e_i = E_i(label) − E_i(w) and its shares s_i (`norm`)::
+
+        error = (1/n) Σ_i s_i e_i,      H = ∂/∂w (1/n) Σ_i s_i E_i
+
+    the adjoint Ē_i = s_i/n handed to `jacobian.energy_gradient`. Labels are energies of atoms from a
+    partitioned calculation; the potential's bias is part of E_i. R is ``noise.atomic_energy``.
+    """
+    now = predict(potential, sample, forces=False) if now is None else now
+    error_i = errors(sample, "atomic_energies", now.E_i)
+    error, s_i = norm(error_i, kind)
+    H_w = potential.engine.energy_gradient(
+        potential.parameters, sample.environment, now.forward, s_i / error_i.size
+    )
+    R = noise.atomic_energy(sample.n_atoms // len(sample.frames), n_blocks)
+    what = "atomic_energy"
+    return Measurement(what, H_w[None], error[None], np.array([R]), (what,))
+
+
+#: Measurements that are one number of a frame. Forces are one for each group of atoms.
+SIGNED = {
+    "energy": energy_signed,
+    "atomic_energy": atomic_energy_signed,
+    "virial": virial_signed,
+}
+
+
+def joint(
+    potential: Potential, sample: Sample, groups, noise, n_blocks: int, order, now=None, kind: str = "l1"
+) -> Measurement:
+    """The numbers of a frame from one prediction, for one update with a small matrix S.
+
+    The same measurements as the paper's sequence, in the same number; the sequence predicts anew
+    before each, this one reads P once for all of them.
+    """
+    now = predict(potential, sample) if now is None else now
+    parts = []
+    for what in order:
+        if what == "force":
+            parts += [force_signed(potential, sample, g, noise, n_blocks, now, kind) for g in groups]
+        else:
+            parts.append(SIGNED[what](potential, sample, noise, n_blocks, now, kind))
+    xp = namespace(now.E_f)
+    return Measurement(
+        "joint",
+        xp.concatenate([m.H_qw for m in parts]),
+        xp.concatenate([m.error_q for m in parts]),
+        np.concatenate([m.noise_q for m in parts]),
+        tuple(what for m in parts for what in m.kind_q),
+    )
+
+
+def combine(measurements) -> Measurement:
+    """Early reduction: the same measurement of several frames becomes one, the mean over the frames.
+
+        H = (1/B) Σ_f H_f,      error = (1/B) Σ_f error_f,      R = (1/B) Σ_f R_f
+
+    so that B frames cost one update of P. (FEKF, "Training one DeePMD model in minutes", PPoPP 2024.) With
+    the norm "l1" and frames of one size it is the measurement of the frames side by side; with "l2" it is the
+    mean of their root mean squares, a little below the one of all together. The
+    sum goes through the frames in the order given: who computed which of them changes no bit.
+
+    Parameters
+    ----------
+    measurements : Measurements of one kind and size, one per frame
+
+    Raises
+    ------
+    InputError
+        If there are none, or they differ in kind or size.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> one = Measurement("energy", np.array([[1.0, 2.0]]), np.array([0.2]), np.array([0.01]), ("energy",))
+    >>> two = one._replace(H_qw=np.array([[3.0, 4.0]]), error_q=np.array([0.4]))
+    >>> combine([one, two]).H_qw
+    array([[2., 3.]])
+    """
+    parts = list(measurements)
+    forms = sorted({(m.kind, m.H_qw.shape) for m in parts})
+    if len(forms) != 1:
+        raise InputError(f"measurements have the forms {forms}; expected one kind, of one size")
+    mean = lambda arrays: sum(arrays[1:], start=arrays[0]) / len(arrays)
+    H, error, noise = (mean([getattr(m, f) for m in parts]) for f in ("H_qw", "error_q", "noise_q"))
+    return parts[0]._replace(H_qw=H, error_q=error, noise_q=noise)
+
+
+def matrix(potential: Potential, sample: Sample, atoms, noise, n_blocks: int, order, now=None) -> Measurement:
+    """Every component a number of its own, in one update.
+
+    Of the kinds in ``order``: the energies of all frames, the force components of ``atoms``, the energies of
+    ``atoms``, the virials, one after another.
+    """
+    now = predict(potential, sample) if now is None else now
+    rows = list(_components(potential, sample, atoms, noise, n_blocks, order, now))
+    kinds, H, error, R = zip(*rows, strict=True)
+    xp = namespace(now.E_f)
+    return Measurement("matrix", xp.stack(H), xp.stack(error), np.array(R), kinds)
+
+
+def _components(
+    potential: Potential, sample: Sample, atoms, noise, n_blocks: int, order, now: Prediction
+) -> Iterator[tuple[str, Any, Any, float]]:
+    """Kind, H, error and R of each number of `matrix`."""
+    engine, env, par = potential.engine, sample.environment, potential.parameters
+    xp, per_frame = namespace(now.E_f), sample.n_atoms // len(sample.frames)
+    if "energy" in order:
+        for f, error in enumerate(errors(sample, "energy", now.E_f)):
+            E_bar_i = (env.frame_i == f).astype(float)
+            H_w = engine.energy_gradient(par, env, now.forward, E_bar_i)
+            yield "energy", H_w, error, noise.energy(len(sample.frames[f]), n_blocks)
+    if "force" in order:
+        F_error_ic = errors(sample, "forces", now.F_ic)
+        for i in atoms.tolist():
+            for axis in range(3):
+                c_ic = xp.zeros((sample.n_atoms, 3))
+                c_ic[i, axis] = 1.0
+                H_w = _tangent_gradient(potential, sample, now, force_direction(env, c_ic))
+                yield "force", H_w, F_error_ic[i, axis], noise.force(per_frame, n_blocks)
+    if "atomic_energy" in order:
+        E_error_i = errors(sample, "atomic_energies", now.E_i)
+        for i in np.unique(atoms).tolist():
+            E_bar_i = xp.zeros(sample.n_atoms)
+            E_bar_i[i] = 1.0
+            H_w = engine.energy_gradient(par, env, now.forward, E_bar_i)
+            yield "atomic_energy", H_w, E_error_i[i], noise.atomic_energy(per_frame, n_blocks)
+    if "virial" in order:
+        W_error_fcc = errors(sample, "virial", now.W_fcc)
+        for f, frame in enumerate(sample.frames):
+            for d, c in zip(*(k.tolist() for k in np.triu_indices(3)), strict=True):
+                C_fcc = xp.zeros_like(W_error_fcc)
+                C_fcc[f, d, c] += 0.5
+                C_fcc[f, c, d] += 0.5
+                H_w = _tangent_gradient(potential, sample, now, virial_direction(env, C_fcc))
+                error = 0.5 * (W_error_fcc[f, d, c] + W_error_fcc[f, c, d])
+                yield "virial", H_w, error, noise.virial(len(frame), n_blocks)
+
+
+def _tangent_gradient(potential: Potential, sample: Sample, now: Prediction, v_pc):
+    none = namespace(v_pc).zeros(sample.n_atoms)
+    return potential.engine.weight_gradient(
+        potential.parameters, sample.environment, now.forward, none, v_pc
+    )

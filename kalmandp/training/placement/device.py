@@ -1,0 +1,162 @@
+"""Where a run computes: on the processor, or with everything it needs on a GPU.
+
+The one place in the training that knows of devices. A run asks its device for an engine, a trainer and the
+frames, and is otherwise the same on both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kalmandp.engines.cuda.frames import device_frames
+from kalmandp.engines.cuda.launch import CupyDevice, Device
+from kalmandp.errors import InputError
+from kalmandp.kalman.blocks import Blocks
+from kalmandp.kalman.filter import RLEKF, UpdateInfo
+from kalmandp.potentials.potential import Potential
+from kalmandp.training.data.feed import with_pairs
+from kalmandp.training.placement import memory
+
+DEVICES = ("cpu", "cuda")
+
+
+class Host:
+    """The processor: fused Numba engines, P in the host's memory."""
+
+    device: Any = "cpu"
+
+    def frames(self, data, potential: Potential):
+        """The data's frames with their pairs, kept once they were needed."""
+        a = potential.architecture
+        return with_pairs(data, a.rcut, a.type_map)
+
+    def frames_memory(self, potential: Potential, frames) -> int:
+        """Bytes that these frames take where the run keeps them; 0 where it does not matter."""
+        return 0
+
+    def filter(self, potential: Potential, blocks: Blocks, choices) -> RLEKF:
+        """The filter that begins with the potential's weights."""
+        return RLEKF(
+            potential.weights, blocks, P0=choices.p0, lam=choices.lam, nu=choices.nu,
+            covariance=choices.covariance + (" coupled" if choices.coupled else ""),
+            dtype=choices.covariance_dtype,
+        )  # fmt: skip
+
+    def restored(self, state: dict) -> RLEKF:
+        """The filter of a checkpoint; one that was written on a GPU is brought here."""
+        from kalmandp.engines.cuda.filter import for_the_host
+
+        there = for_the_host(state)
+        if there is state:
+            return RLEKF.from_state(state)
+        return RLEKF.from_state(there, covariance=there["covariance"].replace("dense", "tiled"))
+
+    def take_in(
+        self, kalman: RLEKF, potential: Potential, H, error, noise, accept=None
+    ) -> UpdateInfo | None:  # fmt: skip
+        """One update, and the potential's new weights; None if it is under way and `settle` will tell."""
+        info = kalman.update(H, error, noise, accept)
+        potential.weights = kalman.weights
+        return info
+
+    def settle(self, kalman: RLEKF) -> list[tuple[Any, UpdateInfo]]:
+        """Wait for updates that are under way: error_q and what was done, for each of them."""
+        return []
+
+    def memory(self, blocks: Blocks, choices) -> int:
+        """Bytes of P."""
+        return memory.host_memory(blocks, choices)
+
+    def free_bytes(self) -> int:
+        """Bytes of memory that are free for new arrays; 0 if that is not known."""
+        return memory.available_memory()
+
+
+class Gpu:
+    """A CUDA device: frames, environment, weights and P stay there from the first step to the last."""
+
+    def __init__(self, device: Device):
+        self.device = device
+
+    def frames(self, data, potential: Potential):
+        fused = hasattr(potential.engine, "upload")
+        return device_frames(data, potential.engine) if fused else Host().frames(data, potential)
+
+    def frames_memory(self, potential: Potential, frames) -> int:
+        """Bytes of the atoms and pairs of these frames on the device."""
+        upload = getattr(potential.engine, "upload", None)
+        return 0 if upload is None else sum(upload(frame).nbytes for frame in frames)
+
+    def filter(self, potential: Potential, blocks: Blocks, choices):
+        from kalmandp.engines.cuda.filter import CudaRLEKF
+
+        if choices.covariance == "dense":
+            raise InputError(
+                "optimizer/covariance is 'dense', which is the reference on the processor; with device "
+                "'cuda' leave it out"
+            )
+        kalman = CudaRLEKF(
+            potential.parameters.weights, blocks, P0=choices.p0, lam=choices.lam, nu=choices.nu,
+            dtype=choices.covariance_dtype, coupled=choices.coupled, device=self.device,
+        )  # fmt: skip
+        potential.share_weights(kalman.weights)
+        return kalman
+
+    def restored(self, state: dict):
+        from kalmandp.engines.cuda.filter import CudaRLEKF
+
+        return CudaRLEKF.from_state(state, device=self.device)
+
+    def take_in(
+        self, kalman, potential: Potential, H, error, noise, accept=None
+    ) -> UpdateInfo | None:  # fmt: skip
+        # the potential shares the filter's weights: there is nothing to copy, and nothing to wait for
+        potential.share_weights(kalman.weights)
+        error_q = self.device.xp.asarray(error)
+        if accept is not None:  # a gate has to see S before it lets the update pass
+            return kalman.update(H, error_q, noise, accept)
+        kalman.enqueue(H, error_q, noise)
+        return None
+
+    def settle(self, kalman) -> list[tuple[Any, UpdateInfo]]:
+        return kalman.settle()
+
+    def memory(self, blocks: Blocks, choices) -> int:
+        """Bytes of P and its work space, and of H and K of an update."""
+        from kalmandp.engines.cuda.covariance import CudaCovariance
+
+        m = _numbers(choices)
+        return CudaCovariance.needs(blocks, choices.covariance_dtype, m) + 16 * m * blocks.n_weights
+
+    def free_bytes(self) -> int:
+        return self.device.free_bytes()
+
+
+def _numbers(choices) -> int:
+    """The most numbers m of one update on a frame, as `trainers.KalmanTrainer` measures it."""
+    groups = choices.n_groups
+    if choices.measurement != "matrix":
+        return {"signed": 1, "paired": 2}.get(choices.measurement, groups + len(choices.order) - 1)
+    atoms = groups * choices.group_size
+    each = {"energy": 1, "atomic_energy": atoms, "force": 3 * atoms, "virial": 6}
+    return sum(each[kind] for kind in choices.order)
+
+
+def device_of(potential: Potential) -> Host | Gpu:
+    """Where the engine of a potential computes."""
+    return Gpu(potential.engine.device) if hasattr(potential.engine, "xp") else Host()
+
+
+def open_device(device: str | Device) -> Host | Gpu:
+    """The device of that name, "cpu" or "cuda", or an opened `cuda.launch.Device`.
+
+    Raises
+    ------
+    MissingPackage, InputError
+        If a GPU is asked for and cannot be used. There is no silent fall-back.
+    """
+    if not isinstance(device, str):
+        return Gpu(device)
+    if device not in DEVICES:
+        raise InputError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
+    return Host() if device == "cpu" else Gpu(CupyDevice())

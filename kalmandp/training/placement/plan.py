@@ -1,0 +1,157 @@
+"""What a run will take, before it runs: weights, blocks, memory of P, updates, time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from kalmandp.frames.dataset import Dataset
+from kalmandp.potentials.potential import Potential
+from kalmandp.training.config.presets import resolve, resolve_snes
+from kalmandp.training.config.settings import Settings
+from kalmandp.training.measurements.labels import LABEL_OF, check_labels, learnt_kinds
+from kalmandp.training.measurements.measurement import make_sample
+from kalmandp.training.placement.device import open_device
+from kalmandp.training.placement.memory import SHARE, covariance_need, generation_memory, parts_of
+from kalmandp.training.trainers.choose import make_trainer
+
+#: Frames from which the model's form and the time of a step are taken.
+SOME_FRAMES = 8
+#: Steps that are timed, after one that compiles.
+TIMED_STEPS = 3
+
+
+class Plan(NamedTuple):
+    """What a run will take.
+
+    Attributes
+    ----------
+    n_frames : frames to train on;  atoms_per_frame : of those looked at, on average
+    type_map, sel : of the model;  sel_note : where a sel of "auto" is an estimate
+    n_weights : N;  block_sizes : of P, empty for Adam and SNES
+    memory : bytes of P, or of a generation of SNES;  memory_free : free now, 0 if that is not known
+    frames_memory : bytes of all frames with their pairs on a GPU, where they stay if there is room; else 0
+    steps_per_epoch, n_steps, updates_per_step : of the run
+    seconds_per_step : measured, None if it was not
+    """
+
+    n_frames: int
+    atoms_per_frame: float
+    type_map: tuple[str, ...]
+    sel: tuple[int, ...]
+    sel_note: str
+    optimizer: str
+    n_weights: int
+    block_sizes: tuple[int, ...]
+    memory: int
+    memory_free: int
+    frames_memory: int
+    steps_per_epoch: int
+    n_steps: int
+    updates_per_step: int
+    seconds_per_step: float | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether P fits into the memory that is free."""
+        return not self.memory_free or self.memory <= SHARE * self.memory_free
+
+
+def make_plan(settings: Settings, timing: bool = True, engine: str | None = None, device=None) -> Plan:
+    """Plan a run. Nothing is written, and P is only made for the timing, if it fits.
+
+    Parameters
+    ----------
+    settings : from `read_input`
+    timing : measure the time of a step on a frame of the data
+    device : "cpu" or "cuda", in place of the input's training/device
+
+    Raises
+    ------
+    InputError, FileError
+        As the run itself would, for the frames that are looked at.
+    """
+    t, m, o = settings.training, settings.model, settings.optimizer
+    place = open_device(device or t.device)
+    with Dataset(t.systems, m.type_map) as data:
+        check_labels(data, settings)
+        n_frames = _frames_to_train(len(data), settings)
+        some = data.subset(np.unique(np.linspace(0, len(data) - 1, SOME_FRAMES).astype(int)))
+        potential = Potential.create(
+            m.type_map or data.type_map, rcut=m.rcut, rcut_smth=m.rcut_smth, sel=m.sel, frames=some,
+            rng=np.random.default_rng(0), atom_ener=m.atom_ener, initial=m.initial_weights,
+            engine=engine, device=place.device,
+            **m.choices(),
+        )  # fmt: skip
+        batch = settings.frames_per_step(data.natoms(0))
+        steps_per_epoch = -(-n_frames // min(batch, n_frames))
+        n_steps = t.n_steps or max(1, round((t.n_epochs or 0) * steps_per_epoch))
+        choices = resolve(o) if o.is_kalman else None
+        block_sizes, memory = _covariance(potential, choices, place)
+        if o.type == "SNES":
+            memory = generation_memory(potential.layout.size, resolve_snes(o).population)
+        estimated = isinstance(m.sel, str) and len(some) < len(data)
+        plan = Plan(
+            n_frames=n_frames,
+            atoms_per_frame=float(np.mean([some.natoms(k) for k in range(len(some))])),
+            type_map=potential.type_map,
+            sel=potential.architecture.sel,
+            sel_note=f" ({m.sel}, from {len(some)} frames)" if estimated else "",
+            optimizer=f"{o.type}, preset {o.preset}" if (o.type, o.preset) != ("Adam", "default") else o.type,
+            n_weights=potential.layout.size,
+            block_sizes=block_sizes,
+            memory=memory,
+            memory_free=place.free_bytes(),
+            frames_memory=round(place.frames_memory(potential, some) / len(some) * n_frames),
+            steps_per_epoch=steps_per_epoch,
+            n_steps=n_steps,
+            updates_per_step=1 if choices is None else choices.updates_per_step,
+            seconds_per_step=None,
+        )
+        if timing and plan.fits:
+            trainer = make_trainer(
+                settings, potential, np.random.default_rng(0), place, n_steps=n_steps,
+                steps_per_epoch=steps_per_epoch,
+            )  # fmt: skip
+            frames = [some[k] for k in np.resize(_fullest(some, settings), batch)]
+            seconds = _time(lambda: trainer.step(make_sample(potential, frames)))
+            plan = plan._replace(seconds_per_step=seconds)
+    return plan
+
+
+def _fullest(some: Dataset, settings: Settings) -> np.ndarray:
+    """Numbers of the frames, those with the most labels to learn first: their step is the longest."""
+    missing_k = np.zeros(len(some))
+    for kind in learnt_kinds(settings):
+        missing_k[some.lacking(LABEL_OF[kind])] += 1
+    return np.argsort(missing_k, kind="stable")
+
+
+def _frames_to_train(n: int, settings: Settings) -> int:
+    """Without the validation_fraction, if frames are kept back for it."""
+    t = settings.training
+    if t.validation_systems or not t.validation_fraction:
+        return n
+    return n - max(1, round(t.validation_fraction * n))
+
+
+def _covariance(potential, choices, place) -> tuple[tuple[int, ...], int]:
+    """Sizes of the blocks of P, and its bytes."""
+    if choices is None:
+        return (), 0
+    need = covariance_need(parts_of(potential.layout), choices, place)
+    return need.blocks.sizes, need.memory
+
+
+def _time(step: Callable[[], object]) -> float:
+    """Seconds of a step: the shortest of a few, after one that compiles."""
+    step()
+    seconds = []
+    for _ in range(TIMED_STEPS):
+        began = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)

@@ -1,0 +1,290 @@
+"""Everything a run needs to go on with the same bits, in one HDF5 file that any program can read.
+
+    /               attributes format ("kalmandp checkpoint"), version
+    /json           input, model, info, generator, versions: JSON texts, stored as bytes (uint8)
+    /potential      weights (N,) float64, davg, dstd, bias_atom_e, out_bias: the model as the optimizer has it
+    /optimizer      of a Kalman filter: weights (N,), block_sizes (L,);
+                    attributes lam, nu, process_noise, updates, covariance ("tiled", "cuda", "dense";
+                    with coupled blocks "tiled coupled", …)
+                    of Adam: weights, m, v (N,); attribute updates
+                    of both, if the run averages: average (N,); attribute averaged, the updates in it
+    /optimizer/P    the covariance, see below
+    /feed           order: numbers of the frames in this epoch; attributes epoch, position
+    /history        rows (lines, columns) of the learning curve; attribute columns, their names
+    /diagnostics    updates (lines, columns), attribute columns: `training.report.diagnostics`;
+                    traces (lines, 1 + L): count of updates, tr P_1 … tr P_L;  part, attribute per_line
+    /gate           left_out, recent/…: `training.measurements.gate`, if the run has a gate
+    /progress       attributes step, seconds
+
+Strings in attributes are of fixed length. P is block-diagonal; its blocks P_l belong to consecutive
+weights, n_l = block_sizes[l] of them. "dense" has them as they are: block_0000, block_0001, …
+"tiled" and, with a larger T, "cuda" have the lower halves in tiles of T × T numbers, and some columns U
+that are not folded in yet:
+
+    P_l = scale (A_l − U_lᵀ U_l)                         scale: attribute of /optimizer/P
+
+    tiles    (number of tiles, T, T): A, block after block. A block has t_l = ⌈n_l/T⌉ rows of tiles; row i has
+             the tiles j = 0 … i, in this order. Tile (i, j) holds A[iT:iT + T, jT:jT + T]; the upper half
+             follows from A = Aᵀ, and what lies beyond n_l is zero.
+    pending  (Σ t_l, number of columns, T): U[k, tT + c] = pending[t, k, c], t counted through all blocks
+
+With coupled blocks P has, beside these P_l, what U leaves between blocks: P = scale (diag(A_l) − UᵀU),
+see `kalman.coupled`; "dense coupled" has its U as pending (number of columns, N).
+
+Numbers are float64, or float32 if P is kept so. With the setting ``checkpoint_dtype: "float32"`` the file
+has P rounded to float32 though the run keeps it in float64 (its data sets then have the attribute dtype,
+"float64"): half the size, but a restart no longer goes on with the same bits, a window of coupled blocks ends
+there, and a P that is almost singular may lose its positive definiteness, which the filter then says. Without
+it everything is exact.
+
+Each data set is stored in chunks with a checksum (Fletcher 32). P is compressed (LZF) where at least half of
+it is zero, at the start of a run or for weights that no frame has touched; once P is full its numbers do not
+compress: LZF saves 5 to 7 % of a trained P at a tenth of the speed, gzip 14 % at a fiftieth.
+
+The file is written beside, synced to the disk, and renamed: whatever happens, the last one is there, whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Any
+
+import h5py
+import numpy as np
+
+import kalmandp
+from kalmandp.errors import FileError
+from kalmandp.files import check_global_heaps, naming, writing_hdf5
+from kalmandp.potentials.deep_potential.architecture import Architecture
+from kalmandp.potentials.potential import Potential
+
+FORMAT = "kalmandp checkpoint"
+VERSION = 2
+#: Bytes of a chunk of a large array, and of the pieces in which it is written.
+CHUNK, PIECE = 1 << 20, 1 << 24
+#: Bytes that must be free before writing begins.
+RESERVE = 3 * PIECE
+#: P is compressed if this share of its numbers is zero.
+ZEROS = 0.5
+
+
+def save_checkpoint(
+    path, *, potential: Potential, source: dict, rng, states: dict, step, seconds, covariance_dtype=None
+):
+    """Write a checkpoint.
+
+    Parameters
+    ----------
+    path : file to write or replace
+    potential : the model as it is now
+    source : the input of the run
+    rng : the generator of the run
+    states : {"optimizer": …, "feed": …, "history": …}, dicts of arrays, numbers and strings
+    step, seconds : progress so far
+    covariance_dtype : "float32" to store a float64 P rounded to that; None or "float64" for the exact bits
+
+    Raises
+    ------
+    FileError
+        If it cannot be written, because the disk or the memory is full; what was at ``path`` is unchanged.
+    """
+    _check_reserve(path)
+    with naming(path), writing_hdf5(path) as writer:
+        file = writer.file
+        file.attrs["format"] = np.bytes_(FORMAT)
+        file.attrs["version"] = VERSION
+        _put_json(writer, "input", source)
+        _put_json(writer, "model", potential.architecture.to_dict())
+        _put_json(writer, "info", potential.info)
+        _put_json(writer, "generator", rng.bit_generator.state)
+        _put_json(writer, "versions", versions())
+        group = file.create_group("potential")
+        for name in ("weights", "davg", "dstd", "bias_atom_e", "out_bias"):
+            _create(writer, group, name, getattr(potential, name))
+        for name, state in states.items():
+            _put(writer, file.create_group(name), state, covariance_dtype)
+        progress = file.create_group("progress")
+        progress.attrs["step"], progress.attrs["seconds"] = int(step), float(seconds)
+
+
+@contextlib.contextmanager
+def open_checkpoint(path) -> Iterator[dict]:
+    """Read a checkpoint: {"potential", "source", "generator", "optimizer", "feed", "history", …}.
+
+    Arrays of P ("P/…" in "optimizer") are read when they are asked for, piece by piece, so that a restart
+    needs the memory of one P and not of two. They are there until the ``with`` block ends.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, damaged, or not a checkpoint.
+    """
+    with contextlib.ExitStack() as stack:
+        with reading(path):
+            check_global_heaps(path)
+            file = stack.enter_context(h5py.File(path, "r"))
+            saved = _read(path, file)
+        yield saved
+
+
+def load_checkpoint(path) -> dict:
+    """The same as `open_checkpoint`, with all arrays in memory."""
+    with open_checkpoint(path) as saved, reading(path):
+        saved["optimizer"] = {
+            name: np.array(value) if isinstance(value, Stored) else value
+            for name, value in saved["optimizer"].items()
+        }
+        return saved
+
+
+@contextlib.contextmanager
+def reading(path) -> Iterator[None]:
+    """Turn what a damaged file can raise into a FileError that names it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileError(f"{path}: no such file") from None
+    except FileError:
+        raise
+    except Exception as error:  # what a damaged file can raise in HDF5, JSON and NumPy is open-ended
+        raise FileError(f"{path}: cannot be read as a checkpoint ({error})") from error
+
+
+def versions() -> dict[str, str]:
+    """What a run's bits depend on besides its input: the programs, and the kind of machine."""
+    found = {"kalmandp": kalmandp.__version__, "python": platform.python_version()}
+    for package in ("numpy", "numba", "h5py", "vesin"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return {**found, "machine": platform.machine(), "system": platform.system()}
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def _check_reserve(path) -> None:
+    """Ask for the memory that writing takes beforehand: HDF5 may not survive a request that is refused."""
+    try:
+        np.empty(RESERVE, dtype=np.uint8)
+    except MemoryError:
+        raise FileError(
+            f"{path}: cannot be written (less than {RESERVE >> 20} MiB of memory are free)"
+        ) from None
+
+
+def _put_json(writer, name: str, value) -> None:
+    # bytes in a data set: attributes are limited to 64 KiB, texts of variable length carry no checksum
+    text = json.dumps(value, default=_plain).encode()
+    _create(writer, writer.file.require_group("json"), name, np.frombuffer(text, dtype=np.uint8))
+
+
+def _plain(value):
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
+
+
+def _put(writer, group, state: dict, covariance_dtype: str | None) -> None:
+    """Arrays become data sets, numbers and strings attributes; "a/b" goes into group a."""
+    for name, value in state.items():
+        folder, _, leaf = name.rpartition("/")
+        place = group.require_group(folder) if folder else group
+        if isinstance(value, np.ndarray):
+            is_P = folder == "P"
+            _create(writer, place, leaf, value, covariance_dtype if is_P else None, lzf=is_P)
+        else:
+            place.attrs[leaf] = np.bytes_(value) if isinstance(value, str) else value
+
+
+def _create(writer, place, name: str, value: np.ndarray, dtype: str | None = None, lzf=False) -> None:
+    """A data set with a checksum in each chunk, so that damage is found when it is read.
+
+    It is written piece by piece, and a disk that is full is noticed at the first that does not fit.
+    """
+    if not value.size or not value.ndim:
+        place.create_dataset(name, data=value)
+        return
+    stored = np.dtype(dtype or value.dtype)
+    n_chunks = -(-value.nbytes // CHUNK)
+    data = place.create_dataset(
+        name, shape=value.shape, dtype=stored, fletcher32=True,
+        chunks=(-(-len(value) // n_chunks), *value.shape[1:]),
+        compression="lzf" if lzf and _is_mostly_zero(value) else None,
+    )  # fmt: skip
+    if stored != value.dtype:
+        data.attrs["dtype"] = np.bytes_(str(value.dtype))
+    pieces = max(1, PIECE // CHUNK) * data.chunks[0]
+    for start in range(0, len(value), pieces):
+        data[start : start + pieces] = value[start : start + pieces].astype(stored, copy=False)
+        writer.check()
+
+
+def _is_mostly_zero(value: np.ndarray) -> bool:
+    """From a hundred places, so that it costs nothing."""
+    sample = value[:: max(1, len(value) // 100)]
+    return int(np.count_nonzero(sample)) <= (1 - ZEROS) * sample.size
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+class Stored:
+    """An array in an open file: its shape and dtype, and parts of it when they are asked for."""
+
+    def __init__(self, data: h5py.Dataset):
+        self._data = data
+        dtype = data.attrs.get("dtype")  # it may be stored rounded, see above
+        self.dtype = data.dtype if dtype is None else np.dtype(dtype.decode())
+        self.shape = data.shape
+
+    @property
+    def rounded(self) -> bool:
+        """Whether the file has fewer digits of it than the run had."""
+        return self._data.dtype != self.dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index) -> np.ndarray:
+        return np.asarray(self._data[index], dtype=self.dtype)
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(self[()], dtype=dtype)
+
+
+def _read(path, file: h5py.File) -> dict[str, Any]:
+    if file.attrs.get("format") != FORMAT.encode():
+        raise FileError(f"{path}: is not a checkpoint of this program")
+    version = int(file.attrs["version"])
+    if version > VERSION:
+        raise FileError(f"{path}: checkpoint version is {version}; this program reads up to {VERSION}")
+    architecture = Architecture(**_get_json(file, "model"))
+    arrays = {name: np.array(data) for name, data in file["potential"].items()}
+    weights = arrays.pop("weights")
+    return {
+        "potential": Potential(architecture, weights, info=_get_json(file, "info"), **arrays),
+        "source": _get_json(file, "input"),
+        "generator": _get_json(file, "generator"),
+        "versions": _get_json(file, "versions") if version > 1 else {},
+        "step": int(file["progress"].attrs["step"]),
+        "seconds": float(file["progress"].attrs["seconds"]),
+        **{name: _get(file[name]) for name in ("optimizer", "feed", "history")},
+        **{name: _get(file[name]) for name in ("diagnostics", "gate") if name in file},
+    }
+
+
+def _get_json(file, name: str):
+    return json.loads(file[f"json/{name}"][()].tobytes())
+
+
+def _get(group, prefix: str = "") -> dict:
+    plain = lambda v: v.decode() if isinstance(v, bytes) else v.item() if isinstance(v, np.generic) else v
+    state = {prefix + name: plain(value) for name, value in group.attrs.items()}
+    for name, value in group.items():
+        if isinstance(value, h5py.Group):
+            state.update(_get(value, f"{prefix}{name}/"))
+        else:
+            state[prefix + name] = Stored(value) if prefix == "P/" else value[()]
+    return state

@@ -1,0 +1,56 @@
+"""The trainer that an input asks for: one interface, whatever the optimizer.
+
+A trainer has ``step(sample)``, ``state()`` and ``restore(state)`` (the same bits afterwards), ``updates``,
+``lam``, ``gate``, ``log``, ``average`` (`training.trainers.averaging`, or None), ``traces()`` of P, and
+``surplus(sample)`` with ``frame_trials``, by which frames are passed over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+
+from kalmandp.potentials.potential import Potential
+from kalmandp.training.config.presets import resolve, resolve_snes
+from kalmandp.training.config.settings import Settings
+from kalmandp.training.placement.device import Gpu, Host
+from kalmandp.training.placement.memory import check_generation, check_memory, parts_of
+from kalmandp.training.trainers.kalman import AdamTrainer, Guard, KalmanTrainer
+from kalmandp.training.trainers.snes import SNESTrainer
+
+Trainer = KalmanTrainer | AdamTrainer | SNESTrainer
+
+
+def make_trainer(
+    settings: Settings, potential: Potential, rng: np.random.Generator, device: Host | Gpu, *, n_steps: int,
+    steps_per_epoch: int, guard: Guard = contextlib.nullcontext,
+) -> Trainer:  # fmt: skip
+    """The trainer of an input's optimizer.
+
+    Parameters
+    ----------
+    settings : the input
+    potential : its weights are trained
+    rng : draws atoms and members
+    device : where P is
+    n_steps, steps_per_epoch : of the run, for what is scheduled
+    guard : called for a context that each update is made in
+
+    Raises
+    ------
+    InputError
+        For choices that contradict each other, or a P (or a generation) that does not fit into the free
+        memory.
+    """
+    o = settings.optimizer
+    if o.type == "Adam":
+        return AdamTrainer(potential, settings, n_steps, guard=guard)
+    if o.type == "SNES":
+        members = resolve_snes(o)
+        check_generation(potential.layout.size, members.population)
+        return SNESTrainer(potential, members, rng, guard=guard)
+    choices = resolve(o)
+    check_memory(parts_of(potential.layout), choices, device)
+    per_epoch = steps_per_epoch * choices.updates_per_step
+    return KalmanTrainer(potential, choices, rng, device, guard=guard, per_epoch=per_epoch)

@@ -1,0 +1,336 @@
+"""Turn samples into updates: Kalman's, in the order and manner of a preset, or Adam's, the baseline."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from kalmandp.arrays import to_numpy
+from kalmandp.errors import FilterError, InputError
+from kalmandp.kalman.blocks import partition
+from kalmandp.kalman.filter import UpdateInfo
+from kalmandp.potentials.potential import Potential
+from kalmandp.training.config.presets import REDUCTIONS, KalmanChoices
+from kalmandp.training.config.settings import Settings
+from kalmandp.training.measurements import measurement
+from kalmandp.training.measurements.candidates import Candidates
+from kalmandp.training.measurements.drawing import as_group, draw_groups
+from kalmandp.training.measurements.gate import Gate, Refusal
+from kalmandp.training.measurements.labels import taught
+from kalmandp.training.noise.variances import AdaptiveNoise
+from kalmandp.training.placement.device import Gpu, Host
+from kalmandp.training.placement.memory import parts_of
+from kalmandp.training.report.diagnostics import Update, innovations
+from kalmandp.training.trainers.adam import Adam, Schedule, loss_gradient
+from kalmandp.training.trainers.averaging import WeightAverage
+
+#: Something that goes around every update; `uninterrupted` in a `loop.Run`.
+Guard = Callable[[], AbstractContextManager]
+
+
+class KalmanTrainer:
+    """Turns a sample into Kalman updates, in the order and manner that `KalmanChoices` states.
+
+    Parameters
+    ----------
+    potential : its weights follow the filter's
+    choices : of a preset and an input's optimizer
+    rng : draws the atoms
+    device : where P is and updates are made, by default the processor
+    guard : called for a context that each update is made in; by default nothing is around it
+    per_epoch : updates of an epoch, for noise that is annealed by epochs
+
+    Raises
+    ------
+    InputError
+        If the noise is annealed by epochs and nobody says how long one is.
+    """
+
+    def __init__(
+        self, potential: Potential, choices: KalmanChoices, rng: np.random.Generator,
+        device: Host | Gpu | None = None, guard: Guard = contextlib.nullcontext,
+        per_epoch: float | None = None,
+    ):  # fmt: skip
+        self.potential, self.choices, self.rng, self.guard = potential, choices, rng, guard
+        self.device = Host() if device is None else device
+        self.gate = None if choices.gate is None else Gate(choices.gate)
+        self.adaptive = AdaptiveNoise(choices.adapt) if choices.adapt else None
+        self.candidates = None if choices.candidates is None else Candidates(choices.candidates)
+        self.per_epoch = per_epoch
+        if choices.annealing is not None and per_epoch is None:
+            raise InputError(
+                'the preset "n2p2" anneals its noise by epochs, which frames that come one by one do not '
+                'have; expected another, "n2p2-fading" for its filter with fading memory'
+            )
+        #: since the last `step` (or `measure`) began: what each update did, why it was left out if it was
+        self.log: list[tuple[Update, Refusal | None]] = []
+        #: kind_q, the rule's noise_q and the R_q that was used, of updates that were not waited for
+        self._enqueued: list[tuple[tuple[str, ...], np.ndarray, np.ndarray]] = []
+        #: by the count of updates before each of them, what the average was then
+        self._averages: dict[int, Any] = {}
+        blocks = partition(parts_of(potential.layout), choices.partition, choices.block_size)
+        self.filter = self.device.filter(potential, blocks, choices)
+        #: what `training.trainers.averaging` makes of the weights; None to give away those of the last update
+        self.average = WeightAverage(self.filter.weights, choices.averaging) if choices.averaging else None
+
+    @property
+    def updates(self) -> int:
+        return self.filter.updates
+
+    @property
+    def lam(self) -> float:
+        return float(self.filter.lam)
+
+    def step(self, sample: measurement.Sample) -> dict:
+        """All updates of one sample; returns the diagnostics of each kind of measurement."""
+        done = {m.kind: self.update(m, len(sample.frames)) for m in self.measure(sample)}
+        return {kind: info or last for kind, info in done.items()} if (last := self.settle()) else done
+
+    def measure(self, sample: measurement.Sample, rng=None) -> Iterator[measurement.Measurement]:
+        """What Algorithm 2, l. 2 to 5, measures on a sample, one after another; each is for one `update`.
+
+        A measurement is predicted when it is asked for, with the weights that the updates before it
+        have left. Atoms are drawn from ``rng``, or the trainer's own generator.
+
+        A kind whose label a frame lacks is left out of its step; of a batch, a kind is measured if all of
+        its frames have the label (`labels.taught`). Atoms are drawn only if something of theirs is measured.
+
+        Raises
+        ------
+        InputError
+            If the sample has no label to learn: nothing has changed then.
+        """
+        kinds = taught(sample.frames, self.choices.order)
+        self.log, self._enqueued, self._averages = [], [], {}
+        if self.gate is not None:
+            self.gate.begin_step()
+        if self.adaptive is not None:
+            self.adaptive.begin_step()
+        rng = self.rng if rng is None else rng
+        choices = self.choices
+        if choices.measurement == "signed":
+            yield from self._signed(sample, kinds, rng)
+            return
+        groups = self._groups(sample, kinds, rng)
+        if choices.measurement == "paired":
+            # a force update alone would move the energy: P, cut into blocks, has forgotten that the
+            # blocks' shares of the energy must add up; measured along, the energy holds them to it
+            for pair in [[group] for group in groups] or [[]]:  # without forces the other numbers, once
+                yield self._joint(sample, kinds, pair)._replace(kind="paired")
+        elif choices.measurement == "matrix":
+            now = measurement.predict(self.potential, sample)
+            chosen = [self._chosen(group, sample, kinds, now) for group in groups]
+            atoms = np.concatenate([np.zeros(0, dtype=int), *chosen])
+            yield measurement.matrix(self.potential, sample, atoms, choices.noise, self.n_blocks, kinds, now)
+        else:
+            yield self._joint(sample, kinds, groups)
+
+    def _joint(self, sample, kinds, groups) -> measurement.Measurement:
+        c, now = self.choices, measurement.predict(self.potential, sample)
+        chosen = [self._chosen(group, sample, kinds, now) for group in groups]
+        return measurement.joint(self.potential, sample, chosen, c.noise, self.n_blocks, kinds, now, c.norm)
+
+    def _groups(self, sample, kinds, rng) -> list[np.ndarray]:
+        """Drawn atoms, whose forces are measured, and in a matrix their energies; none without the label."""
+        of_atoms = {"force", "atomic_energy"} if self.choices.measurement == "matrix" else {"force"}
+        return draw_groups(self.choices, sample, rng) if of_atoms & set(kinds) else []
+
+    @property
+    def n_blocks(self) -> int:
+        return len(self.filter.blocks)
+
+    def _signed(self, sample, kinds, rng) -> Iterator[measurement.Measurement]:
+        """The paper's sequence: each measurement is predicted with the weights of the last update."""
+        p, noise, L, norm = self.potential, self.choices.noise, self.n_blocks, self.choices.norm
+        for kind in kinds:
+            if kind == "force":
+                for group in draw_groups(self.choices, sample, rng):
+                    now = measurement.predict(p, sample)
+                    yield measurement.force_signed(
+                        p, sample, self._chosen(group, sample, kinds, now), noise, L, now, norm
+                    )
+            else:
+                yield measurement.SIGNED[kind](p, sample, noise, L, kind=norm)
+
+    def _chosen(self, group: np.ndarray, sample, kinds, now: measurement.Prediction) -> np.ndarray:
+        """The forces that a drawn group (t, k) measures: the first of its targets, or the candidates."""
+        if self.choices.trials == 1 or self.candidates is None or "force" not in kinds:
+            return as_group(self.choices, group[0])
+        error_ic = to_numpy(measurement.errors(sample, "forces", now.F_ic))
+        self.candidates.see("force", error_ic)
+        size = np.abs(error_ic).ravel() if self.choices.components else np.sqrt((error_ic**2).mean(1))
+        chosen = self.candidates.choose(np.where(group < 0, -1.0, size[group]))
+        return as_group(self.choices, group[chosen, np.arange(group.shape[1])])
+
+    @property
+    def frame_trials(self) -> int:
+        """Batches to try until one has some `surplus`; 1 to take what comes."""
+        selection = self.choices.candidates
+        return selection.trials if selection is not None and selection.energy else 1
+
+    def surplus(self, sample: measurement.Sample) -> float:
+        """|ΔE|/N of a batch in units of its threshold (`measurements.candidates`); ∞ where E is not known."""
+        if self.candidates is None or not self.candidates.selection.energy:
+            return np.inf
+        if "energy" not in taught(sample.frames, self.choices.order):
+            return np.inf
+        now = measurement.predict(self.potential, sample, forces=False)
+        error_f = to_numpy(measurement.errors(sample, "energy", now.E_f)) / np.diff(sample.first_f)
+        self.candidates.see("energy", error_f)
+        threshold = self.candidates.selection.energy * self.candidates.rmse("energy")
+        return float(np.sqrt(np.mean(error_f**2)) / threshold) if threshold else np.inf
+
+    def update(self, m: measurement.Measurement, n_frames: int = 1):
+        """One Kalman update with a measurement that is a mean over ``n_frames`` frames."""
+        a, b = (float(n_frames) ** power for power in REDUCTIONS[self.choices.reduction])
+        H, error = (m.H_qw, m.error_q) if n_frames == 1 else (a * m.H_qw, b * m.error_q)
+        noise_q, scaled_q = m.noise_q, b * b * m.noise_q  # of the mean's error, and of the error as it is
+        if self.adaptive is not None:
+            noise_q = self.adaptive.noise(m.kind_q, noise_q, m.error_q)
+        if (annealing := self.choices.annealing) is not None and self.per_epoch is not None:
+            noise_q = annealing.measurement(self.updates, self.per_epoch) * noise_q
+            self.filter.process_noise = annealing.process(self.updates, self.per_epoch)
+        gate, refusal = self.gate, None
+
+        def accept(error_q, S_qq) -> bool:
+            nonlocal refusal
+            refusal = None if gate is None else gate.judge(innovations(m.kind_q, error_q, S_qq))
+            return refusal is None
+
+        with self.guard():  # at any moment that can be seen the potential and the noise are the filter's
+            asked = None if gate is None else accept
+            before = self.updates
+            info = self.device.take_in(self.filter, self.potential, H, error, noise_q, asked)
+            if self.average is not None and (info is None or info.accepted):
+                if info is None:
+                    self._averages[before] = self.average.mark()
+                self.average.add(self.filter.weights)
+            if info is None:
+                self._enqueued.append((m.kind_q, scaled_q, noise_q))
+            else:
+                self._note(self.updates, m.kind_q, scaled_q, noise_q, to_numpy(error), info, refusal)
+        return info
+
+    def settle(self):
+        """Wait for the updates since `measure` began; what the last one did, None if none was waiting."""
+        asked, self._enqueued = self._enqueued, []
+        averages, self._averages = self._averages, {}
+        try:
+            done = self.device.settle(self.filter) if asked else []
+        except FilterError:
+            if self.average is not None and self.updates in averages:
+                self.average.put_back(averages[self.updates])
+            raise
+        first = self.updates - len(asked)
+        for n, (what, (error_q, info)) in enumerate(zip(asked, done[-len(asked) :], strict=True), start=1):
+            self._note(first + n, *what, error_q, info, None)
+        return done[-1][1] if done else None
+
+    def _note(self, update, kind_q, noise_q, R_q, error_q, info: UpdateInfo, refusal: Refusal | None) -> None:
+        if self.adaptive is not None and info.accepted:
+            # S = λR + H P Hᵀ
+            HPH_q = np.diagonal(info.innovation_variance) - info.lam * R_q
+            self.adaptive.see(kind_q, noise_q, error_q, HPH_q)
+        found = innovations(kind_q, error_q, info.innovation_variance)
+        nis, left_out = info.nis / len(error_q), not info.accepted
+        self.log.append(
+            (Update(update, found, nis, info.step_norm, info.gain_norm, info.lam, left_out), refusal)
+        )
+
+    def traces(self) -> np.ndarray:
+        """The trace of each block of P."""
+        return to_numpy(self.filter.covariance.trace())
+
+    def state(self) -> dict:
+        state = self.filter.state(copy=False)
+        for part in (self.adaptive, self.candidates, self.average):
+            state |= {} if part is None else part.state()
+        return state
+
+    def restore(self, state: dict) -> None:
+        blocks = self.filter.blocks
+        if "block_sizes" not in state or tuple(state["block_sizes"]) != blocks.sizes:
+            largest = max(state.get("block_sizes", [0]))
+            raise InputError(
+                "the input's optimizer cuts P into other blocks than the checkpoint's, the largest of "
+                f"{largest:,}; expected the same optimizer/block_size"
+            )
+        for part in (self.adaptive, self.candidates):
+            if part is not None:
+                part.restore(state)
+        asked = _form(self.filter)
+        del self.filter  # or there would be two P in memory
+        self.filter = self.device.restored(state)
+        self.potential.weights = self.filter.weights
+        if self.average is not None:
+            self.average.restore(state, self.filter.weights)
+        for name, value in _form(self.filter).items():
+            if asked[name] != value:
+                raise InputError(f"optimizer/{name} is {asked[name]}; expected {value}, as in the checkpoint")
+        if asked["coupled"] and any(getattr(value, "rounded", False) for value in state.values()):
+            # of what an energy leaves of its own variance, 10⁻⁹ and less, A − UᵀU has no digit then
+            P: Any = self.filter.covariance
+            P.cut()
+
+
+def _form(kalman) -> dict:
+    """The keys of the input that say which P it is; another is not gone on with."""
+    P = kalman.covariance
+    return {"covariance_dtype": P.dtype, "coupled": hasattr(type(P), "window")}
+
+
+def takes_what_comes(sample: measurement.Sample) -> float:
+    """The `KalmanTrainer.surplus` of an optimizer that selects no frames."""
+    return np.inf
+
+
+class AdamTrainer:
+    """The baseline behind the same interface: one Adam step per sample."""
+
+    lam, gate, log = float("nan"), None, ()
+    frame_trials, surplus = 1, staticmethod(takes_what_comes)
+
+    def __init__(
+        self, potential: Potential, settings: Settings, n_steps: int, guard: Guard = contextlib.nullcontext
+    ):
+        o = settings.optimizer
+        self.potential, self.guard = potential, guard
+        self.schedule = Schedule(settings.learning_rate, settings.loss, n_steps)
+        self.adam = Adam(potential.parameters.weights, o.adam_beta1, o.adam_beta2)
+        self.average = WeightAverage(self.adam.weights, o.averaging) if o.averaging else None
+
+    @property
+    def updates(self) -> int:
+        return self.adam.updates
+
+    @property
+    def learning_rate(self) -> float:
+        return self.schedule.learning_rate(self.adam.updates)
+
+    def step(self, sample: measurement.Sample) -> dict:
+        step = self.adam.updates
+        loss, gradient = loss_gradient(self.potential, sample, self.schedule.prefactors(step))
+        with self.guard():
+            self.adam.update(gradient, self.schedule.learning_rate(step))
+            self.potential.weights = self.adam.weights
+            if self.average is not None:
+                self.average.add(self.adam.weights)
+        return {"loss": loss}
+
+    def traces(self) -> None:
+        """Adam has no P."""
+
+    def state(self) -> dict:
+        return self.adam.state() | ({} if self.average is None else self.average.state())
+
+    def restore(self, state: dict) -> None:
+        if "m" not in state:
+            raise InputError("the input's optimizer is Adam, the checkpoint's is not; expected the same")
+        self.adam.restore(state)
+        self.potential.weights = self.adam.weights
+        if self.average is not None:
+            self.average.restore(state, self.adam.weights)
