@@ -1,19 +1,19 @@
 """The trainable weights: one flat vector w, and the named tensors that are views of it.
 
-Order of w: embedding nets in the order of their index, then fitting nets by centre type; in each net
-the layers from input to output; in each layer W, b, then idt where there is one. A matrix lies in w
-as Wᵀ, row after row (column-major W): the order of RLEKF's published codes, which decides what
-a block of P holds when a block boundary cuts a layer.
+A layout is a list of pieces in the order of w: arrays of a descriptor, and nets. In a net the layers lie from
+input to output, in each layer W, b, then idt where there is one. A matrix lies in w as Wᵀ, row after row
+(column-major W): the order of RLEKF's published codes, which decides what a block of P holds when a block
+boundary cuts a layer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.network import Layer, skip_kind
 
 
@@ -39,17 +39,23 @@ class Tensor(NamedTuple):
 
 
 class LayerForm(NamedTuple):
-    """Form of one layer y = φ(xW + b)[·idt] + skip."""
+    """Form of one layer y = φ((xW + b)·scale)[·idt] + skip.
+
+    bias : "own", "none", or the name of an array of the layout that several nets share as their b
+    scale : 1, or what a pre-activation is multiplied by (1/n_in for "node normalisation")
+    """
 
     n_in: int
     n_out: int
     activation: str
     skip: str
     has_idt: bool
+    bias: str = "own"
+    scale: float = 1.0
 
 
 def net_form(widths, activation: str, resnet_dt: bool, last: bool) -> tuple[LayerForm, ...]:
-    """Layers of a net from its widths (input first); ``last`` adds the linear output layer."""
+    """Layers of DeePMD-kit's nets from their widths (input first); ``last`` adds the linear output layer."""
     layers = []
     for n_in, n_out in pairwise(widths):
         skip = skip_kind(n_in, n_out)
@@ -59,40 +65,60 @@ def net_form(widths, activation: str, resnet_dt: bool, last: bool) -> tuple[Laye
     return tuple(layers)
 
 
+class Net(NamedTuple):
+    """A net of the layout: its name and its layers."""
+
+    name: str
+    forms: tuple[LayerForm, ...]
+
+
+class Array(NamedTuple):
+    """An array of weights that belongs to no net: its name, its shape, and the layer it counts to."""
+
+    name: str
+    shape: tuple[int, ...]
+    layer: str
+
+
 class WeightLayout:
     """Where each tensor of a model lies in its flat vector of weights.
+
+    Parameters
+    ----------
+    pieces : `Net` and `Array`, in the order of w
+    fitting : for each type the name of the net that makes E_i of q_i
 
     Attributes
     ----------
     size : N, the number of weights
     tensors : tuple of `Tensor`, in the order of w
+    nets : name -> layers
     """
 
-    def __init__(self, architecture: Architecture):
-        a = architecture
-        embedding = net_form(
-            (1, *a.embedding), a.embedding_activation, a.embedding_resnet_dt, last=False
-        )
-        fitting = net_form(
-            (a.descriptor_size, *a.fitting), a.fitting_activation, a.fitting_resnet_dt, last=True
-        )
-        nets = [(f"embedding.{e}", embedding) for e in range(a.n_embeddings)]
-        nets += [(f"fitting.{t}", fitting) for t in range(a.n_types)]
-        self.n_embeddings = a.n_embeddings
-        self.nets: dict[str, tuple[LayerForm, ...]] = dict(nets)
+    def __init__(self, pieces: Iterable[Net | Array], fitting: Sequence[str]):
+        self.nets: dict[str, tuple[LayerForm, ...]] = {}
+        self.fitting_nets = tuple(fitting)
         tensors: list[Tensor] = []
-        start = 0
-        for net, forms in nets:
+
+        def add(name: str, net: str, layer: str, kind: str, shape) -> None:
+            start = tensors[-1].stop if tensors else 0
+            tensors.append(Tensor(name, net, layer, kind, tuple(shape), start))
+
+        for piece in pieces:
+            if isinstance(piece, Array):
+                add(piece.name, "", piece.layer, "array", piece.shape)
+                continue
+            net, forms = piece
+            self.nets[net] = forms
             for number, form in enumerate(forms):
                 layer = f"{net}.layer.{number}"
-                pieces = [("W", (form.n_in, form.n_out)), ("b", (form.n_out,))]
-                pieces += [("idt", (form.n_out,))] if form.has_idt else []
-                for kind, shape in pieces:
-                    tensor = Tensor(f"{layer}.{kind}", net, layer, kind, shape, start)
-                    tensors.append(tensor)
-                    start = tensor.stop
+                add(f"{layer}.W", net, layer, "W", (form.n_in, form.n_out))
+                if form.bias == "own":
+                    add(f"{layer}.b", net, layer, "b", (form.n_out,))
+                if form.has_idt:
+                    add(f"{layer}.idt", net, layer, "idt", (form.n_out,))
         self.tensors = tuple(tensors)
-        self.size = start
+        self.size = tensors[-1].stop if tensors else 0
         self._by_name = {t.name: t for t in self.tensors}
 
     def __getitem__(self, name: str) -> Tensor:
@@ -102,25 +128,25 @@ class WeightLayout:
         """The tensor ``name`` as a view of the flat vector ``w``; a matrix as (n_in, n_out)."""
         t = self._by_name[name]
         piece = w[t.start : t.stop]
-        return piece.reshape(t.shape[::-1]).T if t.kind == "W" else piece
+        if t.kind == "W":
+            return piece.reshape(t.shape[::-1]).T
+        return piece.reshape(t.shape) if t.kind == "array" else piece
 
     def layers(self, w, net: str) -> list[Layer]:
         """The layers of a net, their tensors views of ``w``."""
-        return [
-            Layer(
-                W=self.view(w, f"{net}.layer.{number}.W"),
-                b=self.view(w, f"{net}.layer.{number}.b"),
-                idt=self.view(w, f"{net}.layer.{number}.idt") if form.has_idt else None,
-                skip=form.skip,
-                activation=form.activation,
-            )
-            for number, form in enumerate(self.nets[net])
-        ]
+        return [self._layer(w, f"{net}.layer.{n}", form) for n, form in enumerate(self.nets[net])]
 
-    def embedding(self, w, e: int) -> list[Layer]:
-        """Layers of embedding net ``e``."""
-        return self.layers(w, f"embedding.{e}")
+    def _layer(self, w, layer: str, form: LayerForm) -> Layer:
+        bias = {"own": f"{layer}.b", "none": None}.get(form.bias, form.bias)
+        return Layer(
+            W=self.view(w, f"{layer}.W"),
+            b=None if bias is None else self.view(w, bias),
+            idt=self.view(w, f"{layer}.idt") if form.has_idt else None,
+            skip=form.skip,
+            activation=form.activation,
+            scale=form.scale,
+        )
 
     def fitting(self, w, t: int) -> list[Layer]:
-        """Layers of the fitting net of centre type ``t``."""
-        return self.layers(w, f"fitting.{t}")
+        """Layers of the net of centre type ``t``."""
+        return self.layers(w, self.fitting_nets[t])

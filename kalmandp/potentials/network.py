@@ -4,6 +4,8 @@ One layer, rows of x being independent inputs::
 
     y = φ(x W + b) · idt + skip(x)       skip = x, [x, x] or nothing
 
+(With ``scale`` s ≠ 1 it is φ(s(xW + b)): every derivative with respect to xW + b has the factor s.)
+
 Two words are needed to read what follows. Let x be moved: x(t) = x + tẋ, with a direction ẋ of one's choice.
 
 tangent   ẏ = dy/dt, how fast y moves then. By the chain rule it is carried along from layer to layer,
@@ -32,13 +34,17 @@ from kalmandp.potentials.activations import activation
 
 
 class Layer(NamedTuple):
-    """W (n_in, n_out), b (n_out,), idt (n_out,) or None; skip "none" | "same" | "double"."""
+    """W (n_in, n_out), b (n_out,) or None, idt (n_out,) or None; skip "none" | "same" | "double".
+
+    ``scale`` multiplies the pre-activation; it is 1 but for nets with "node normalisation" (HDNNP).
+    """
 
     W: Any
     b: Any
     idt: Any
     skip: str
     activation: str
+    scale: float = 1.0
 
 
 class LayerCache(NamedTuple):
@@ -79,7 +85,10 @@ def forward(layers: list[Layer], x):
     """
     caches = []
     for layer in layers:
-        phi, d1, d2 = activation(layer.activation)(x @ layer.W + layer.b)
+        a = x @ layer.W if layer.b is None else x @ layer.W + layer.b
+        phi, d1, d2 = activation(layer.activation)(a if layer.scale == 1.0 else layer.scale * a)
+        if layer.scale != 1.0:  # φ′ and φ″ with respect to a = xW + b
+            d1, d2 = layer.scale * d1, layer.scale**2 * d2
         caches.append(LayerCache(x, phi, d1, d2))
         # y = φ(xW + b) · idt + skip(x)
         x = (phi if layer.idt is None else phi * layer.idt) + _skip(layer, x)
@@ -114,7 +123,8 @@ def backward(layers: list[Layer], caches: list[LayerCache], y_bar, gradient=None
         a_bar = phi_bar * cache.d1
         if gradient is not None:
             _add(gradient[n].W, cache.x.T @ a_bar)
-            _add(gradient[n].b, a_bar.sum(0))
+            if layer.b is not None:
+                _add(gradient[n].b, a_bar.sum(0))
             if layer.idt is not None:
                 _add(gradient[n].idt, (y_bar * cache.phi).sum(0))
         y_bar = a_bar @ layer.W.T + _skip_adjoint(layer, y_bar)
@@ -159,7 +169,8 @@ def tangent_backward(layers: list[Layer], caches: list[LayerCache], y_bar, y_dot
         a_dot_bar = phi_dot_bar * cache.d1
         # a = xW + b and ȧ = ẋW share W:  W̄ = xᵀ ā + ẋᵀ ǡ
         _add(gradient[n].W, cache.x.T @ a_bar + cache.x_dot.T @ a_dot_bar)
-        _add(gradient[n].b, a_bar.sum(0))
+        if layer.b is not None:
+            _add(gradient[n].b, a_bar.sum(0))
         if layer.idt is not None:
             _add(
                 gradient[n].idt,
