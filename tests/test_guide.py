@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kalmandp.engines import POTENTIAL_ENGINES
+from kalmandp.registry import ENGINES
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples" / "embedding"
@@ -51,7 +51,7 @@ def test_another_descriptor_trains_on_the_reference(capsys, monkeypatch):
     spec = importlib.util.spec_from_file_location("second_order", path)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "second_order", module)  # the seam imports engines by their module
-    monkeypatch.setattr("kalmandp.engines.POTENTIAL_ENGINES", dict(POTENTIAL_ENGINES))
+    monkeypatch.setattr("kalmandp.engines.ENGINES", dict(ENGINES))
     spec.loader.exec_module(module)
     module.main()
     lines = capsys.readouterr().out.splitlines()

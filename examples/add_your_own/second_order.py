@@ -27,9 +27,9 @@ from pathlib import Path
 import numpy as np
 
 import kalmandp
-from kalmandp.engines import POTENTIAL_ENGINES
 from kalmandp.engines.reference import ReferenceEngine
 from kalmandp.geometry.cutoff import switch
+from kalmandp.registry import ENGINES
 from kalmandp.training.loop import Run
 from kalmandp.training.report.metrics import evaluate
 
@@ -66,7 +66,7 @@ class SecondOrder(ReferenceEngine):
         )
 
 
-POTENTIAL_ENGINES[SecondOrder.name] = (__name__, "SecondOrder")
+ENGINES[SecondOrder.name] = (__name__, "SecondOrder")
 
 
 def settings(train: str, test: str, rcut: float, smoke: bool):

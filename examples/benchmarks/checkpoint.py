@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+from kalmandp.potentials.deep_potential.form import Architecture
 
 from kalmandp.kalman import RLEKF
 from kalmandp.kalman.blocks import covariance_memory, partition
-from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.layout import WeightLayout
 from kalmandp.potentials.potential import Potential
 from kalmandp.training.placement.memory import parts_of

@@ -81,7 +81,7 @@ class KalmanDP(ase_calculator.Calculator):
         else:
             raise InputError(f"model is a {type(model).__name__}; expected a path or a Potential")
         self.potential = potential
-        self.verlet = VerletList(potential.architecture.rcut, skin)
+        self.verlet = VerletList(potential.form.cutoff, skin)
         super().__init__(**parameters)
 
     def todict(self, skip_default=True) -> dict:

@@ -76,7 +76,7 @@ class Coupling:
 
     def __init__(self, lmp, potential: Potential, type_map, skin: float, fix: str):
         self.potential, self.fix = potential, fix
-        self.verlet = VerletList(potential.architecture.rcut, skin)
+        self.verlet = VerletList(potential.form.cutoff, skin)
         self.energy, self.forces, self.virial = 0.0, np.zeros((0, 3)), np.zeros((3, 3))
         # type 1 of LAMMPS is the first of type_map
         self._number = np.array([0] + [potential.type_map.index(name) for name in type_map], np.int32)

@@ -48,7 +48,7 @@ def _closest(potential, systems) -> float:
     from kalmandp.geometry.neighbours import neighbour_statistics
 
     with Dataset(systems, potential.type_map) as data:
-        closest = neighbour_statistics(data, potential.architecture.rcut).min_distance
+        closest = neighbour_statistics(data, potential.form.cutoff).min_distance
     if closest == float("inf"):
         raise InputError(f"{', '.join(systems)}: no two atoms lie within the cut-off; expected a pair")
     return closest

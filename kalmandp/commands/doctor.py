@@ -43,8 +43,9 @@ def _selection(args) -> dict:
     if args.rcut is not None:
         raise InputError("--input and --rcut are both given; expected one of them")
     model = read_input(args.input).model
-    sel = None if isinstance(model.sel, str) or model.type_map is None else list(model.sel)
-    return {"rcut": model.rcut, "sel": sel, "type_map": model.type_map}
+    sel = model.choices.get("sel", "auto")
+    sel = None if isinstance(sel, str) or model.type_map is None else list(sel)
+    return {"rcut": model.cutoff, "sel": sel, "type_map": model.type_map}
 
 
 def _json(data: list[str], findings, status: int) -> str:

@@ -94,26 +94,15 @@ def _model(path: str) -> str:
     from kalmandp.potentials.potential import Potential
 
     potential = Potential.load(path)
-    return table([("model", path), *model_rows(potential.architecture, potential.layout.size)]
+    return table([("model", path), *model_rows(potential.form)]
                  + _provenance(potential))  # fmt: skip
 
 
-def model_rows(a, n_weights: int) -> list[tuple[str, str]]:
-    """What a model is made of."""
-    widths = lambda w: ", ".join(map(str, w))
-    nets = "one per neighbour type" if a.type_one_side else "one per pair of types"
-    rows = [
-        ("types", ", ".join(a.type_map)),
-        ("cut-off", f"{a.rcut:g} Å, smooth from {a.rcut_smth:g} Å"),
-        ("neighbours (sel)", widths(a.sel)),
-        ("embedding", f"{widths(a.embedding)} ({a.embedding_activation}), {nets}"),
-        ("descriptor", f"{a.embedding[-1]} × {a.axis_neuron}"),
-        ("fitting", f"{widths(a.fitting)} ({a.fitting_activation})"),
-        ("weights", f"{n_weights:,}"),
-    ]
-    if a.exclude_types:
-        rows.append(("excluded pairs", str(list(a.exclude_types))))
-    return rows
+def model_rows(form) -> list[tuple[str, str]]:
+    """What a potential is made of, in the words of its kind."""
+    from kalmandp.registry import kind_of, load
+
+    return [*load(kind_of(form).rows)(form), ("weights", f"{form.layout().size:,}")]
 
 
 def _provenance(potential) -> list[tuple[str, str]]:
@@ -140,6 +129,7 @@ class Header(NamedTuple):
     """A checkpoint without its large arrays."""
 
     source: dict
+    kind: str
     model: dict
     step: int
     seconds: float
@@ -158,7 +148,7 @@ def read_checkpoint_header(path) -> Header:
     import h5py
 
     from kalmandp.errors import FileError
-    from kalmandp.training.state.checkpoint import FORMAT
+    from kalmandp.training.state.checkpoint import FORMAT, stored_kind
 
     if not Path(path).is_file():
         what = "is a folder" if Path(path).is_dir() else "no such file"
@@ -169,6 +159,7 @@ def read_checkpoint_header(path) -> Header:
                 raise FileError(f"{path}: is not a checkpoint of this program")
             return Header(
                 source=dict(json.loads(file["json/input"][()].tobytes())),
+                kind=stored_kind(file),
                 model=dict(json.loads(file["json/model"][()].tobytes())),
                 step=int(file["progress"].attrs["step"]),
                 seconds=float(file["progress"].attrs["seconds"]),
@@ -190,13 +181,11 @@ def _checkpoint(path: str) -> str:
 
 def _checkpoint_table(path: str) -> str:
     from kalmandp.commands.wording import duration, size, table
-    from kalmandp.potentials.deep_potential.architecture import Architecture
-    from kalmandp.potentials.layout import WeightLayout
+    from kalmandp.registry import form_class
     from kalmandp.training.config.presets import stated_type
     from kalmandp.training.report.history import COLUMNS
 
     header = read_checkpoint_header(path)
-    a = Architecture(**header.model)
     stated = header.source.get("optimizer", {})
     preset = f", preset {stated['preset']}" if "preset" in stated else ""
     rows = [
@@ -214,4 +203,4 @@ def _checkpoint_table(path: str) -> str:
                 rows.append((f"{name} RMSE", f"{1e3 * value:.3g} {unit} on validation frames"))
     systems = header.source.get("training", {}).get("training_data", {}).get("systems")
     rows.append(("trained on", _shorten(systems)))
-    return table(rows + model_rows(a, WeightLayout(a).size))
+    return table(rows + model_rows(form_class(header.kind)(**header.model)))

@@ -30,8 +30,7 @@ def _text(plan) -> str:
 
     rows = [
         ("data", f"{plural(plan.n_frames, 'frame')}, {plan.atoms_per_frame:.0f} atoms on average"),
-        ("types", ", ".join(plan.type_map)),
-        ("neighbours (sel)", f"{', '.join(map(str, plan.sel))}{plan.sel_note}"),
+        *((name, f"{value}{_estimated(plan, name)}") for name, value in plan.model),
         ("weights", f"{plan.n_weights:,}"),
         ("optimizer", plan.optimizer),
     ]
@@ -68,9 +67,14 @@ def _text(plan) -> str:
     return text
 
 
+def _estimated(plan, name: str) -> str:
+    """Where a model's row is an estimate from a part of the frames."""
+    return f" (from {plan.looked_at} frames)" if plan.looked_at and name.startswith("neighbours") else ""
+
+
 def _kept(plan) -> str:
     """How many of the frames stay on the GPU beside P."""
-    from kalmandp.engines.cuda.frames import SHARE
+    from kalmandp.engines.cuda.deep_potential.frames import SHARE
 
     room = SHARE * max(plan.memory_free - plan.memory, 0)
     if not plan.memory_free or plan.frames_memory <= room:

@@ -1,9 +1,11 @@
-"""The reference passes under the names of the seam: the functions of `potential/`, unchanged."""
+"""The reference passes under the names of the seam: the functions of `potentials.atomic`, unchanged."""
 
 from __future__ import annotations
 
-from kalmandp.engines.cuda.launch import CupyDevice, Device
-from kalmandp.potentials.deep_potential import environment, jacobian, model
+from kalmandp.geometry import pairs as of_pairs
+from kalmandp.geometry.kept import with_pairs
+from kalmandp.potentials import atomic
+from kalmandp.registry import descriptor_of
 
 
 class ReferenceEngine:
@@ -11,35 +13,32 @@ class ReferenceEngine:
 
     name = "numpy"
 
-    def __init__(self, architecture, layout):
-        self.architecture = architecture
+    def __init__(self, form, layout):
+        self.form, self.descriptor = form, descriptor_of(form)
 
-    def environment(self, davg, dstd, frames, pairs=None):
-        return environment.environment_of(self.architecture, davg, dstd, frames, pairs)
+    def environment(self, statistics, frames, pairs=None):
+        """The descriptor's environment of a frame, or of frames side by side."""
+        return self.descriptor.environment(statistics, self._gather(frames, pairs))
 
-    energies = staticmethod(model.energies)
-    pair_gradient = staticmethod(model.pair_gradient)
-    forces = staticmethod(model.forces_from_pairs)
-    virial = staticmethod(model.virial_from_pairs)
-    energy_gradient = staticmethod(jacobian.energy_gradient)
-    weight_gradient = staticmethod(jacobian.weight_gradient)
+    def frames(self, data):
+        """Frames of a data set with their pairs, found once and kept."""
+        return with_pairs(data, self.form.cutoff, self.form.type_map)
 
+    def _gather(self, frames, pairs) -> of_pairs.Geometry:
+        return of_pairs.gather(frames, self.form.type_map, self.form.cutoff, pairs, self.descriptor.check)
 
-class CupyEngine(ReferenceEngine):
-    """The same functions on CuPy's arrays, for every activation; pairs are found by the host.
+    energies = staticmethod(atomic.energies)
+    pair_gradient = staticmethod(atomic.pair_gradient)
+    energy_gradient = staticmethod(atomic.energy_gradient)
+    weight_gradient = staticmethod(atomic.weight_gradient)
+    rows = staticmethod(atomic.rows)
 
-    CuPy adds up pairs that share an atom by atomics: the last bits change from run to run.
-    """
+    @staticmethod
+    def forces(env, f_pc):
+        """`geometry.pairs.forces_from_pairs`."""
+        return of_pairs.forces_from_pairs(env.geometry, f_pc)
 
-    name = "cupy"
-
-    def __init__(self, architecture, layout, device: Device | None = None):
-        super().__init__(architecture, layout)
-        self.device = CupyDevice() if device is None else device
-        self.xp = self.device.xp
-
-    def environment(self, davg, dstd, frames, pairs=None):
-        a, put = self.architecture, self.xp.asarray
-        types_i, frame_i, n_frames, i_p, j_p, r_pc = environment.gather(a, frames, pairs)
-        atoms = put(types_i), put(frame_i), n_frames
-        return environment.build_environment(a, put(davg), put(dstd), *atoms, put(i_p), put(j_p), put(r_pc))
+    @staticmethod
+    def virial(env, f_pc):
+        """`geometry.pairs.virial_from_pairs`."""
+        return of_pairs.virial_from_pairs(env.geometry, f_pc)

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from kalmandp.engines import PAIR_FILTERS, find
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.geometry.neighbours import Pairs, check_overlap, checked_cutoff, neighbour_pairs
+from kalmandp.registry import PAIR_FILTERS, find
 
 
 class VerletList:

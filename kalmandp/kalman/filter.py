@@ -35,6 +35,7 @@ from kalmandp.errors import FilterError, InputError, require
 from kalmandp.kalman.blocks import BLOCK_SIZE, Blocks, Part, partition
 from kalmandp.kalman.coupled import move
 from kalmandp.kalman.covariance import Covariance
+from kalmandp.registry import COVARIANCES, find
 
 
 class UpdateInfo(NamedTuple):
@@ -359,8 +360,6 @@ def _solve_lower(C_qq: np.ndarray, b_q: np.ndarray) -> np.ndarray:
 def _covariance_class(covariance: str | type) -> Any:
     if not isinstance(covariance, str):
         return covariance
-    from kalmandp.engines import COVARIANCES, find  # speed stays behind its seam until asked for
-
     return find(COVARIANCES, covariance, "covariance")
 
 

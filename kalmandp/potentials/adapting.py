@@ -1,6 +1,6 @@
 """A model made ready for other data: another energy bias, another order of the types.
 
-The nets stay as they are; what changes is E_i = fitting(D_i) + bias_t[i], or which number a type has.
+The nets stay as they are; what changes is E_i = net(q_i) + bias_t[i], or which number a type has.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from kalmandp.errors import InputError
-from kalmandp.potentials.deep_potential.architecture import Architecture
-from kalmandp.potentials.deep_potential.statistics import RCOND, energy_bias
+from kalmandp.potentials.energy_bias import RCOND, energy_bias
 from kalmandp.potentials.potential import Potential
+from kalmandp.registry import kind_of, load
 
 
 def with_bias(potential: Potential, bias_t) -> Potential:
@@ -26,10 +26,7 @@ def with_bias(potential: Potential, bias_t) -> Potential:
     InputError
         For another number of values than there are types, or values that are not finite.
     """
-    return Potential(
-        potential.architecture, potential.weights, davg=potential.davg, dstd=potential.dstd,
-        bias_atom_e=bias_t, info=potential.info, engine=potential.engine.name,
-    )  # fmt: skip
+    return potential.replace(bias_atom_e=bias_t, out_bias=None)
 
 
 def refitted_bias(potential: Potential, frames, mode: str = "change", rcond: float = RCOND) -> np.ndarray:
@@ -88,42 +85,18 @@ def reordered(potential: Potential, type_map) -> Potential:
     Raises
     ------
     InputError
-        If the names are not those of the potential. A type cannot be added, nor taken away: both change
-        Σ sel, the divisor of T, and with it what all other types compute.
+        If the names are not those of the potential.
     """
-    a, names = potential.architecture, tuple(type_map)
-    if sorted(names) != sorted(a.type_map):
+    names = tuple(type_map)
+    if sorted(names) != sorted(potential.type_map):
         raise InputError(
-            f"type_map is {list(names)}; expected the model's types {list(a.type_map)} in some order (a type "
-            "more or less would change Σ sel, by which every descriptor is divided)"
+            f"type_map is {list(names)}; expected the model's types {list(potential.type_map)} in some order"
         )
-    old = [a.type_map.index(name) for name in names]
-    new = {o: n for n, o in enumerate(old)}
-    changed = Architecture(
-        **{
-            **a.to_dict(),
-            "type_map": names,
-            "sel": [a.sel[o] for o in old],
-            "exclude_types": [[new[p], new[q]] for p, q in a.exclude_types],
-        }
+    old = [potential.type_map.index(name) for name in names]
+    form, weights, statistics = load(kind_of(potential.form).reordered)(
+        potential.form, potential.weights, potential.statistics, old
     )
-    pieces = [potential.weights[_span(potential, net)] for net in _nets(a, old)]
-    rows = lambda name: getattr(potential, name)[old]
-    return Potential(
-        changed, np.concatenate(pieces), davg=rows("davg"), dstd=rows("dstd"),
-        bias_atom_e=rows("bias_atom_e"), out_bias=rows("out_bias"), info=potential.info,
-        engine=potential.engine.name,
+    return potential.replace(
+        form=form, weights=weights, statistics=statistics, bias_atom_e=potential.bias_atom_e[old],
+        out_bias=potential.out_bias[old],
     )  # fmt: skip
-
-
-def _nets(a: Architecture, old: list[int]) -> list[str]:
-    """Names of the nets in the order of the new layout; net of a pair: centre + n_types·neighbour."""
-    centres = [None] if a.type_one_side else old
-    embeddings = [a.embedding_index(centre, neighbour) for neighbour in old for centre in centres]
-    return [f"embedding.{e}" for e in embeddings] + [f"fitting.{t}" for t in old]
-
-
-def _span(potential: Potential, net: str) -> slice:
-    """Where the weights of a net lie in w."""
-    tensors = [t for t in potential.layout.tensors if t.net == net]
-    return slice(tensors[0].start, tensors[-1].stop)

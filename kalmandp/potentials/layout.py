@@ -147,6 +147,15 @@ class WeightLayout:
             scale=form.scale,
         )
 
+    @property
+    def output_biases(self) -> tuple[str, ...]:
+        """Names of the tensors that are added to E_i last, each once, though types may share one."""
+        names = []
+        for net in self.fitting_nets:
+            bias, last = self.nets[net][-1].bias, len(self.nets[net]) - 1
+            names.append(f"{net}.layer.{last}.b" if bias == "own" else bias)
+        return tuple(name for name in dict.fromkeys(names) if name != "none")
+
     def fitting(self, w, t: int) -> list[Layer]:
         """Layers of the net of centre type ``t``."""
         return self.layers(w, self.fitting_nets[t])

@@ -8,16 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kalmandp.arrays import to_numpy
-from kalmandp.engines import choose_engine
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
+from kalmandp.geometry.pairs import force_direction, virial_direction
 from kalmandp.potentials.batches import batches
-from kalmandp.potentials.deep_potential import statistics
-from kalmandp.potentials.deep_potential.architecture import Architecture
-from kalmandp.potentials.deep_potential.initial import checked, initial_weights, span_of
-from kalmandp.potentials.deep_potential.jacobian import force_direction, virial_direction
-from kalmandp.potentials.deep_potential.model import Parameters
-from kalmandp.potentials.layout import WeightLayout
+from kalmandp.potentials.energy_bias import RCOND, energy_bias
+from kalmandp.potentials.protocol import Parameters
+from kalmandp.registry import KINDS, MODEL_FILES, choose_engine, descriptor_of, form_class, kind_of, load
 
 
 class Result(NamedTuple):
@@ -30,69 +27,66 @@ class Result(NamedTuple):
 
 
 class Potential:
-    """A Deep Potential (se_e2_a): energy, forces, virial, and their derivatives by the weights.
+    """A force field: energy, forces, virial, and their derivatives with respect to the weights.
 
     Parameters
     ----------
-    architecture : Architecture
-    weights : (N,) float64, in the order of `WeightLayout`
-    davg, dstd : (n_types, 4) normalisation of R, 1/Å
+    form : the choices that fix its form; its class is that of a kind of potential (`registry.KINDS`)
+    weights : (N,) float64, in the order of ``form.layout()``
     bias_atom_e, out_bias : (n_types,) eV; their sum is added to each atom's energy
     info : dict of notes that travel with the model file
-    engine : "numba" (fused, threads) or "numpy" (the reference); by default the fused one, except for
-        embeddings with kinks (relu, relu6, silut, custom_silu), whose table would not converge;
-        "cuda" and "cupy" are their like on a GPU
+    engine : "numba" (fused, threads) or "numpy" (the reference); by default the fused one where there is one
+        for this form; "cuda" and "cupy" are their like on a GPU
     device : "cpu" or "cuda", which decides the default engine; results are NumPy's in either case
     copy : False to keep ``weights`` itself, a C-ordered float64 array (of CuPy, for an engine on a GPU),
         instead of a copy: training then changes the caller's array in place
+    statistics : the form's numbers from data by name, e.g. davg and dstd of a Deep Potential
 
     See Also
     --------
     Potential.create : a new one with random weights and statistics from data
-    Potential.load : one from a DeePMD-kit `.dp` or `.yaml` file
+    Potential.load : one from a model file
     """
 
     def __init__(
-        self, architecture, weights, *, davg, dstd, bias_atom_e, out_bias=None, info=None,
-        engine=None, device="cpu", copy=True,
+        self, form, weights, *, bias_atom_e, out_bias=None, info=None, engine=None, device="cpu", copy=True,
+        **statistics,
     ):  # fmt: skip
-        self.architecture = a = architecture
-        self.layout = WeightLayout(a)
-        check = lambda name, value, shape: _finite(name, value, shape)
-        self.davg = check("davg", davg, (a.n_types, 4))
-        self.dstd = check("dstd", dstd, (a.n_types, 4))
-        if not (self.dstd > 0).all():
-            raise InputError(f"dstd has the value {self.dstd.min():g}; expected positive numbers")
-        self.bias_atom_e = check("bias_atom_e", bias_atom_e, (a.n_types,))
-        out_bias = np.zeros(a.n_types) if out_bias is None else out_bias
-        self.out_bias = check("out_bias", out_bias, (a.n_types,))
+        self.form, self.layout = form, form.layout()
+        shapes = form.statistics_shapes()
+        if set(statistics) != set(shapes):
+            raise InputError(f"statistics are {sorted(statistics)}; expected {sorted(shapes)}")
+        #: the form's numbers from data, by name
+        self.statistics = {name: _finite(name, statistics[name], shape) for name, shape in shapes.items()}
+        form.check_statistics(self.statistics)
+        n_types = form.n_types
+        self.bias_atom_e = _finite("bias_atom_e", bias_atom_e, (n_types,))
+        self.out_bias = _finite("out_bias", np.zeros(n_types) if out_bias is None else out_bias, (n_types,))
         self.info = dict(info or {})
-        self.engine = choose_engine(engine, device, a, self.layout)
+        self.engine = choose_engine(engine, device, form, self.layout)
+        self._descriptor = descriptor_of(form)
         xp = getattr(self.engine, "xp", np)  # where the engine computes
         self._put, self._in_place = xp.asarray, not copy
-        checked = check("weights", to_numpy(weights), (self.layout.size,))
+        checked = _finite("weights", to_numpy(weights), (self.layout.size,))
         self._weights: Any = self._put(checked) if copy else _own(weights, xp)
 
     @classmethod
     def create(
-        cls, type_map, *, rcut, rcut_smth=0.5, sel="auto", frames=(), rng=None, atom_ener=None,
-        set_davg_zero=False, rcond=None, initial="spread", engine=None, device="cpu", **choices,
+        cls, type_map, *, kind="se_e2_a", frames=(), rng=None, atom_ener=None, rcond=None, engine=None,
+        device="cpu", **choices,
     ):  # fmt: skip
         """A potential with random weights, its statistics taken from ``frames``.
 
         Parameters
         ----------
         type_map : names of the types
-        rcut, rcut_smth : Å
-        sel : numbers per type, "auto" (1.1 × the largest count in ``frames``) or "auto:1.2"
+        kind : of potential, a name in `registry.KINDS`
         frames : iterable of Frame that can be gone through more than once (a Dataset, a list)
         rng : numpy Generator for the weights; required, so that runs can be repeated
         atom_ener : energies per type to keep instead of the least-squares bias, None where free
-        set_davg_zero : leave the mean of R̃ at zero, so that empty slots contribute G(0)ᵀ·0 = 0
-        rcond : for the least squares, see `statistics.energy_bias`
-        initial : how the embedding's first layer is drawn, "spread" or "deepmd" (`deep_potential.initial`)
+        rcond : for the least squares, see `energy_bias.energy_bias`
         engine, device : as for the class
-        choices : further fields of `Architecture`
+        choices : what else the kind's function ``new`` takes: fields of its form, and how it begins
 
         Raises
         ------
@@ -105,34 +99,21 @@ class Potential:
         >>> data = kalmandp.Dataset("data/si64_lda_train.h5")
         >>> Potential.create(data.type_map, rcut=4.0, frames=data[:2], rng=np.random.default_rng(1),
         ...                  embedding=(4, 8), axis_neuron=2, fitting=(8,))
-        Potential(type_map=['Si'], rcut=4.0, embedding=[4, 8], axis_neuron=2, fitting=[8], weights=193)
+        Potential('se_e2_a', type_map=['Si'], cutoff=4.0, weights=193)
         """
-        from kalmandp.geometry.neighbours import auto_sel, neighbour_statistics
-
         if rng is None:
             raise InputError("rng is None; expected a numpy.random.Generator, e.g. default_rng(1)")
-        if isinstance(sel, str):
-            if not len(frames):
-                raise InputError(f"sel is {sel!r} but there are no frames to count neighbours in")
-            largest, _ = neighbour_statistics(frames, rcut, type_map)
-            sel = auto_sel(largest, sel)
-        a = Architecture(type_map, rcut=rcut, rcut_smth=rcut_smth, sel=sel, **choices)
-        seen = statistics.environment_statistics(a, frames)
-        if set_davg_zero:
-            seen = seen._replace(davg_tk=np.zeros_like(seen.davg_tk))
-        rcond = statistics.RCOND if rcond is None else rcond
-        bias = statistics.energy_bias(frames, a.type_map, atom_ener, rcond)
-        info = {"min_nbor_dist": seen.closest} if np.isfinite(seen.closest) else {}
-        span = span_of(a, seen) if checked(initial) == "spread" else None
-        weights = initial_weights(WeightLayout(a), rng, span)
+        form_class(kind)  # a name that is not known is named
+        made = load(KINDS[kind].new)(type_map, frames, rng, **choices)
+        bias = energy_bias(frames, made.form.type_map, atom_ener, RCOND if rcond is None else rcond)
         return cls(
-            a, weights, davg=seen.davg_tk, dstd=seen.dstd_tk, bias_atom_e=bias, info=info, engine=engine,
-            device=device,
+            made.form, made.weights, bias_atom_e=bias, info=made.info, engine=engine, device=device,
+            **made.statistics,
         )  # fmt: skip
 
     @classmethod
     def load(cls, path, engine=None, device="cpu") -> Potential:
-        """Read a DeePMD-kit `.dp` or `.yaml` model file.
+        """Read a model file of any kind; it is recognised by what it holds.
 
         Parameters
         ----------
@@ -142,15 +123,13 @@ class Potential:
         Raises
         ------
         FileError, InputError
-            If the file is missing or damaged, or holds a model of another kind.
+            If the file is missing or damaged, or holds a model of a kind that is not known.
         """
-        from kalmandp.bridges.deepmd.files import read_deepmd
-
-        potential = read_deepmd(path)
+        potential = load(MODEL_FILES).read_model(path)
         return potential.with_engine(engine, device) if engine or device != "cpu" else potential
 
     def save(self, path) -> None:
-        """Write a DeePMD-kit `.dp` (or `.yaml`) model file; it is written beside and renamed.
+        """Write the model file of this kind of potential; it is written beside and renamed.
 
         Parameters
         ----------
@@ -161,9 +140,46 @@ class Potential:
         FileError
             If it cannot be written; what was there is then as it was.
         """
-        from kalmandp.bridges.deepmd.files import write_deepmd
+        load(kind_of(self.form).files).write(self, path)
 
-        write_deepmd(self, path)
+    def state(self) -> dict[str, Any]:
+        """What it is made of, to be stored: kind, form, info as plain values, and arrays by name."""
+        return {
+            "kind": self.form.kind,
+            "form": self.form.to_dict(),
+            "info": self.info,
+            "arrays": {
+                "weights": self.weights, **self.statistics, "bias_atom_e": self.bias_atom_e,
+                "out_bias": self.out_bias,
+            },
+        }  # fmt: skip
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], engine=None, device="cpu") -> Potential:
+        """The potential that ``state`` was taken from.
+
+        Parameters
+        ----------
+        state : what `state` returned, or the same read from a file
+        engine, device : as for the class
+        """
+        arrays = dict(state["arrays"])
+        form = form_class(state["kind"])(**state["form"])
+        return cls(form, arrays.pop("weights"), info=state["info"], engine=engine, device=device, **arrays)
+
+    def replace(self, **changes) -> Potential:
+        """The same potential with some of its parts exchanged, computed by the same engine.
+
+        Parameters
+        ----------
+        changes : any of form, weights, statistics (a dict), bias_atom_e, out_bias, info, engine, device
+        """
+        parts = {
+            "form": self.form, "weights": self.weights, "bias_atom_e": self.bias_atom_e,
+            "out_bias": self.out_bias, "info": self.info, "engine": self.engine.name, **changes,
+        }  # fmt: skip
+        statistics = parts.pop("statistics", self.statistics)
+        return Potential(**parts, **statistics)
 
     def with_engine(self, engine: str | None, device="cpu") -> Potential:
         """The same potential, with a copy of the weights, computed by another engine.
@@ -172,16 +188,12 @@ class Potential:
         ----------
         engine, device : as for the class; None for the device's default engine
         """
-        return Potential(
-            self.architecture, self.weights, davg=self.davg, dstd=self.dstd,
-            bias_atom_e=self.bias_atom_e, out_bias=self.out_bias, info=self.info, engine=engine,
-            device=device,
-        )  # fmt: skip
+        return self.replace(engine=engine, device=device)
 
     @property
     def type_map(self) -> tuple[str, ...]:
         """Names of the types, in the order of their numbers."""
-        return self.architecture.type_map
+        return self.form.type_map
 
     @property
     def weights(self) -> np.ndarray:
@@ -212,10 +224,9 @@ class Potential:
 
     @property
     def parameters(self) -> Parameters:
-        """What the passes of the engine take: architecture, layout, weights, bias per type."""
-        return Parameters(
-            self.architecture, self.layout, self._weights, self.bias_atom_e + self.out_bias
-        )
+        """What the passes of the engine take: descriptor, layout, weights, bias per type."""
+        bias_t = self.bias_atom_e + self.out_bias
+        return Parameters(self._descriptor, self.layout, self._weights, bias_t)
 
     def environment(self, frames, pairs=None):
         """What depends on the frame alone; may be kept and given back to `evaluate`.
@@ -225,7 +236,7 @@ class Potential:
         frames : Frame, or list of Frames that are put side by side
         pairs : list of `Pairs`, one per frame, if the neighbours are known
         """
-        return self.engine.environment(self.davg, self.dstd, frames, pairs)
+        return self.engine.environment(self.statistics, frames, pairs)
 
     def evaluate(self, frames, environment=None):
         """Energy, forces, virial and atomic energies.
@@ -312,7 +323,8 @@ class Potential:
         >>> bool(abs(after - before - H @ delta) < 1e-3 * abs(H @ delta))
         True
         """
-        return self._jacobian(frames, direction, self._along(force_direction, ("n_atoms", 3)))
+        along_force = lambda env, c: force_direction(env.geometry, c)
+        return self._jacobian(frames, direction, self._along(along_force, ("n_atoms", 3)))
 
     def virial_jacobian(self, frames, direction):
         """∂(C:W)/∂w in eV, C:W = Σ_dc C_dc W_dc.
@@ -322,7 +334,7 @@ class Potential:
         frames : Frame, or list of Frames
         direction : C, (3, 3); lists and a leading axis as in `force_jacobian`
         """
-        per_frame = lambda env, C: virial_direction(env, C[None])
+        per_frame = lambda env, C: virial_direction(env.geometry, C[None])
         return self._jacobian(frames, direction, self._along(per_frame, (3, 3)))
 
     def _along(self, motion, shape):
@@ -381,10 +393,9 @@ class Potential:
         )
 
     def __repr__(self) -> str:
-        a = self.architecture
         return (
-            f"Potential(type_map={list(a.type_map)}, rcut={a.rcut}, embedding={list(a.embedding)}, "
-            f"axis_neuron={a.axis_neuron}, fitting={list(a.fitting)}, weights={self.layout.size})"
+            f"Potential({self.form.kind!r}, type_map={list(self.type_map)}, cutoff={self.form.cutoff}, "
+            f"weights={self.layout.size})"
         )
 
 

@@ -6,15 +6,18 @@ of it::
     E_i = net_t(q_i) + b_t,        E = Σ_i E_i
 
 Everything above q (energies, forces, and their derivatives with respect to the weights) is written once, in
-`potentials.atomic`. A potential is therefore a *form* (the choices that are made before there are weights) and
-a *descriptor* (the five passes between pair vectors and q). Dots are tangents along a motion v_p of the pair
-vectors, bars are adjoints; both are explained in `potentials.network`.
+`potentials.atomic`. A potential is therefore a *form* (the choices that are made before there are weights)
+and a *descriptor* (the five passes between pair vectors and q). Dots are tangents along a motion v_p of the
+pair vectors, bars are adjoints; both are explained in `potentials.network`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, Protocol
 
+from kalmandp.frames.frame import Frame
+from kalmandp.geometry.neighbours import Pairs
 from kalmandp.geometry.pairs import Geometry
 from kalmandp.potentials.layout import WeightLayout
 
@@ -43,6 +46,10 @@ class Form(Protocol):
         """Names and shapes of the numbers that are taken from data once and never trained."""
         ...
 
+    def check_statistics(self, statistics: dict) -> None:
+        """Raise `InputError` for numbers that cannot be used."""
+        ...
+
     def to_dict(self) -> dict:
         """Plain lists and numbers; ``type(form)(**d)`` restores it."""
         ...
@@ -61,6 +68,15 @@ class Parameters(NamedTuple):
     bias_t: Any
 
 
+class New(NamedTuple):
+    """A potential that has been made from data: its form, first weights, statistics by name, and notes."""
+
+    form: Any
+    weights: Any
+    statistics: dict
+    info: dict
+
+
 class Environment(Protocol):
     """What a frame is to a potential; it does not depend on the weights and is computed once."""
 
@@ -72,43 +88,50 @@ class Environment(Protocol):
         ...
 
 
-class Descriptor(Protocol):
-    """From pair vectors to q and back. ``w`` is the flat vector of all weights (complex for the judges).
+class Descriptor(ABC):
+    """From pair vectors to q and back; the base of every descriptor.
 
-    q_id has one row per atom; where types have descriptors of different lengths, ``size_t``, a row is filled
-    up with zeros.
+    Rows of q_id belong to atoms; where types have descriptors of different lengths, ``size_t``, a row is
+    filled up with zeros. The weights are ``par.weights``, the flat vector of all of them (complex for the
+    oracles).
     """
 
     form: Any
     size_t: tuple[int, ...]
 
+    @abstractmethod
+    def __init__(self, form: Any): ...
+
+    def check(self, frame: Frame, pairs: Pairs) -> None:  # noqa: B027, most take every frame
+        """Raise `InputError` if the potential cannot take a frame with these pairs."""
+
+    @abstractmethod
     def environment(self, statistics: dict, geometry: Geometry) -> Any:
         """What does not depend on the weights, from `Form.statistics_shapes` and the geometry."""
-        ...
 
+    @abstractmethod
     def forward(self, par: Parameters, env: Any) -> tuple[Any, Any]:
         """q (i, d), and a cache for the passes below."""
-        ...
 
+    @abstractmethod
     def tangent(self, par: Parameters, env: Any, cache: Any, v_pc: Any) -> tuple[Any, Any]:
         """q̇ (i, d) = Σ_p ∂q/∂r_p · v_p, and what `tangent_adjoint` needs of it."""
-        ...
 
+    @abstractmethod
     def pair_adjoint(self, par: Parameters, env: Any, cache: Any, q_bar_id: Any) -> Any:
         """f_pc = Σ_id q̄_id ∂q_id/∂r_pc, (p, 3)."""
-        ...
 
+    @abstractmethod
     def weight_adjoint(self, par: Parameters, env: Any, cache: Any, q_bar_id: Any, gradient: Any) -> None:
         """Adds Σ_id q̄_id ∂q_id/∂w to ``gradient`` (N,); nothing for a descriptor without weights."""
-        ...
 
+    @abstractmethod
     def tangent_adjoint(
         self, par: Parameters, env: Any, cache: Any, tangents: Any, q_bar_id: Any, q_dot_bar_id: Any,
         gradient: Any,
     ) -> None:  # fmt: skip
         """Adds Σ_id (q̄_id ∂q_id/∂w + q̇̄_id ∂q̇_id/∂w) to ``gradient`` (N,)."""
-        ...
 
     def fixed(self, env: Any) -> tuple[Any, Any] | None:
         """E_i and f_pc of a part of the energy that has no weights (ZBL); None if there is none."""
-        ...
+        return None

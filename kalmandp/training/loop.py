@@ -31,7 +31,7 @@ from kalmandp.training.placement.device import open_device
 from kalmandp.training.report.diagnostics import Diagnostics
 from kalmandp.training.report.history import COLUMNS, History, Record
 from kalmandp.training.report.metrics import Metrics, evaluate
-from kalmandp.training.starting import started_from
+from kalmandp.training.starting import new_potential, started_from
 from kalmandp.training.state.checkpoint import open_checkpoint, save_checkpoint
 from kalmandp.training.trainers.averaging import SHIFT_FRAMES, averaged
 from kalmandp.training.trainers.choose import make_trainer
@@ -403,22 +403,7 @@ def _new_potential(settings: Settings, data, seed: int, engine, device) -> Poten
     if unseen := set(m.type_map or ()) - set(data.species):
         names = ", ".join(sorted(unseen))
         warnings.warn(f"no training frame holds {names}; the model will know nothing of it", stacklevel=2)
-    seeds = [seed, m.descriptor_seed or 0, m.fitting_seed or 0]
-    return Potential.create(
-        m.type_map or data.type_map,
-        rcut=m.rcut,
-        rcut_smth=m.rcut_smth,
-        sel=m.sel,
-        frames=data,
-        rng=np.random.default_rng(seeds),
-        atom_ener=m.atom_ener,
-        set_davg_zero=m.set_davg_zero,
-        rcond=m.rcond,
-        initial=m.initial_weights,
-        engine=engine,
-        device=device,
-        **m.choices(),
-    )
+    return new_potential(m, data, np.random.default_rng([seed, *m.seeds]), engine, device)
 
 
 def _check_types(data, potential: Potential) -> None:

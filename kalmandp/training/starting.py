@@ -10,12 +10,14 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import numpy as np
+
+from kalmandp.checks import show
 from kalmandp.errors import InputError
 from kalmandp.potentials.adapting import refitted_bias, reordered, with_bias
-from kalmandp.potentials.deep_potential.statistics import RCOND
+from kalmandp.potentials.energy_bias import RCOND
 from kalmandp.potentials.potential import Potential
-from kalmandp.training.config import keys
-from kalmandp.training.config.checks import show
+from kalmandp.potentials.settings import ModelSettings
 from kalmandp.training.config.settings import Settings
 
 
@@ -63,21 +65,28 @@ def started_from(init_model, finetune, settings: Settings, frames) -> Potential:
     return potential
 
 
+def new_potential(model: ModelSettings, frames, rng: np.random.Generator, engine, device) -> Potential:
+    """The potential that the section ``model`` of an input asks for, its statistics taken from frames."""
+    return Potential.create(
+        model.type_map or frames.type_map, kind=model.kind, frames=frames, rng=rng,
+        atom_ener=model.atom_ener, rcond=model.rcond, engine=engine, device=device, **model.choices,
+    )  # fmt: skip
+
+
 def differences(potential: Potential, settings: Settings) -> list[str]:
     """What the input's section ``model`` states and the model has otherwise, e.g. "rcut 6 (model: 5)"."""
-    section, a = settings.source.get("model", {}), potential.architecture
+    model, form = settings.model, potential.form
+    if model.kind != form.kind:
+        return [f"a {model.kind} (model: {form.kind})"]
     found = []
-    for part, table in (("descriptor", keys.DESCRIPTOR), ("fitting_net", keys.FITTING)):
-        stated = section.get(part, {})
-        for key in table:
-            name = next((n for n in (key.name, *key.aliases) if n in stated), None)
-            if name is None or key.field is None or not hasattr(a, key.field):
-                continue
-            wanted, has = getattr(settings.model, key.field), getattr(a, key.field)
-            counted_anew = key.field == "sel" and isinstance(wanted, str)
-            # the model of an input in another order of types has been reordered
-            if wanted != has and not counted_anew:
-                found.append(f"{part}/{name} {show(wanted)} (model: {show(has)})")
+    for path, name in model.stated.items():
+        if not hasattr(form, name):
+            continue
+        wanted, has = model.choices[name], getattr(form, name)
+        counted_anew = isinstance(wanted, str) and not isinstance(has, str)  # sel "auto"
+        # the model of an input in another order of types has been reordered
+        if wanted != has and not counted_anew:
+            found.append(f"{path} {show(wanted)} (model: {show(has)})")
     return found
 
 

@@ -24,7 +24,7 @@ from ase.phonons import Phonons
 
 from kalmandp import Frame, InputError, Potential
 from kalmandp.bridges.ase import KalmanDP
-from kalmandp.engines import ENGINES_OF
+from kalmandp.registry import ENGINES_OF
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ import pytest
 from deepmd_models import FOLDER, load_reference, reference_names
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kalmandp.potentials.deep_potential.form import Architecture
 from numpy.testing import assert_array_equal
 
 from kalmandp.bridges.deepmd.files import disagreements, from_tree, read_deepmd, to_tree, write_deepmd
 from kalmandp.errors import InputError, MissingPackage
 from kalmandp.potentials.activations import NAMES as ACTIVATIONS
-from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.initial import initial_weights
 from kalmandp.potentials.layout import WeightLayout
 from kalmandp.potentials.potential import Potential

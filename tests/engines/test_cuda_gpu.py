@@ -25,6 +25,7 @@ import test_cuda_training as training_tests
 import test_parity
 from cases import PAPER, Case, random_frame
 from filter_checks import CHECKS, random_updates
+from kalmandp.potentials.deep_potential.form import Architecture
 from numpy.testing import assert_allclose, assert_array_equal
 from systems import frames, settings
 from test_cuda_training import data  # noqa: F401 - a fixture
@@ -36,7 +37,6 @@ from kalmandp.engines.cuda.plan import PANELS
 from kalmandp.engines.cuda.sort import order_of_keys
 from kalmandp.kalman import Blocks
 from kalmandp.potentials.activations import NAMES
-from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.training.loop import train
 
 pytestmark = pytest.mark.gpu
@@ -129,7 +129,7 @@ def test_the_same_bits_from_run_to_run(gpu):
         states.append(bits(twin))
     assert states[0] == states[1]
     case, some = test_parity.build(5)
-    engine = lambda: kalmandp.engines.potential_engine("cuda", case.architecture, case.layout, device=gpu)
+    engine = lambda: kalmandp.engines.make_engine("cuda", case.form, case.layout, device=gpu)
     one, two = (test_parity.passes(engine(), case, some, test_parity.seeded()) for _ in range(2))
     for name in one:
         assert (one[name] == two[name]).all(), name

@@ -11,13 +11,13 @@ import small_inputs
 
 import kalmandp
 from kalmandp.cli import main
-from kalmandp.engines import POTENTIAL_ENGINES, choose_engine
 from kalmandp.engines.cuda import launch as cuda_launch
 from kalmandp.engines.cuda.deep_potential.network import CODES
 from kalmandp.engines.cuda.launch import CupyDevice, MissingCupy, shared_constants, source
 from kalmandp.errors import InputError, KalmanDPError
 from kalmandp.potentials.activations import NAMES
 from kalmandp.potentials.deep_potential.table import lagrange_coefficients
+from kalmandp.registry import ENGINES, choose_engine
 from kalmandp.training.placement.device import open_device
 
 
@@ -76,7 +76,7 @@ def test_constants_are_those_of_the_reference():
         assert f"({float(value)!r})" in text
     assert set(CODES) == set(NAMES)
     assert "#define RHS 4" in source("covariance.cu", REAL="double", RHS=4)
-    assert {"cupy", "cuda"} <= set(POTENTIAL_ENGINES)
+    assert {"cupy", "cuda"} <= set(ENGINES)
 
 
 def test_the_callers_stream_device_and_memory_pool_are_left_alone():

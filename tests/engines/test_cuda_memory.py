@@ -16,13 +16,13 @@ from systems import frames, settings
 
 import kalmandp
 from kalmandp.commands.plan import _text
-from kalmandp.engines import potential_engine
 from kalmandp.engines.cuda.covariance import CudaCovariance
 from kalmandp.engines.cuda.deep_potential.environment import pass_bytes
 from kalmandp.engines.cuda.plan import panels
 from kalmandp.errors import InputError
 from kalmandp.kalman import Blocks
 from kalmandp.potentials.layout import WeightLayout
+from kalmandp.registry import make_engine
 from kalmandp.training.config.inputs import read_input
 from kalmandp.training.config.presets import PRESETS
 from kalmandp.training.loop import Run
@@ -99,31 +99,31 @@ def test_the_plan_says_what_goes_to_the_device(data):
 
 def potential_engine_of(plan):
     a = kalmandp.Architecture(plan.type_map, 4.2, 1.0, plan.sel)
-    return potential_engine("cuda", a, WeightLayout(a), device=on_device.emulated())
+    return make_engine("cuda", a, WeightLayout(a), device=on_device.emulated())
 
 
 def test_a_batch_that_cannot_fit_is_refused_before_its_first_array():
     case, some = test_parity.build(1)
     device = on_device.emulated()
-    engine = potential_engine("cuda", case.architecture, case.layout, device=device)
+    engine = make_engine("cuda", case.form, case.layout, device=device)
     pairs = [engine.upload(f) for f in some]
     device.free_bytes = lambda: 20_000
     with pytest.raises(
         InputError, match=r"a batch of 19 atoms and .* pairs takes .* smaller .*batch_size helps"
     ):
         strict_arrays.allocated.clear()
-        engine.environment(case.davg, case.dstd, some, pairs)
+        engine.environment(case.statistics, some, pairs)
     assert max(strict_arrays.allocated) < 20_000
 
 
 def test_the_passes_take_no_more_than_is_planned():
     """All arrays of all passes together, on a frame of many atoms; the nodes of the table apart."""
     case, _ = test_parity.build(1, n_types=2)
-    a = dataclasses.replace(case.architecture, embedding=(8, 16), axis_neuron=8, fitting=(24, 24))
+    a = dataclasses.replace(case.form, embedding=(8, 16), axis_neuron=8, fitting=(24, 24))
     sites = np.stack(np.meshgrid(*[np.arange(5)] * 3), -1).reshape(-1, 3)
     frame = kalmandp.Frame(2.0 * sites, np.arange(125) % 2, a.type_map, cell=10.0 * np.eye(3))
     many = Case(np.random.default_rng(0), a, frame)
-    engine = potential_engine("cuda", a, many.layout, device=on_device.emulated())
+    engine = make_engine("cuda", a, many.layout, device=on_device.emulated())
     xp, par = engine.xp, many.par._replace(weights=engine.xp.asarray(many.par.weights))
     strict_arrays.allocated.clear()
     env = engine.environment(many.davg, many.dstd, frame)

@@ -6,11 +6,11 @@ import numpy as np
 import on_device
 import pytest
 from cuda_emulator import BACKWARD, SHUFFLED
+from kalmandp.potentials.deep_potential.form import Architecture
 from numpy.testing import assert_allclose
 
 from kalmandp.engines.cuda.deep_potential.network import CHUNK, SIDE, Nets, rows_of
 from kalmandp.potentials import network
-from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.initial import initial_weights
 from kalmandp.potentials.layout import WeightLayout
 

@@ -11,15 +11,15 @@ import test_parity
 from cuda_emulator import BACKWARD, SHUFFLED, strict_arrays
 from numpy.testing import assert_allclose
 
-from kalmandp.engines import potential_engine
-from kalmandp.engines.cuda.frames import device_frames, from_arrays, joined
+from kalmandp.engines.cuda.deep_potential.frames import device_frames, from_arrays, joined
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.geometry.neighbours import neighbour_pairs
+from kalmandp.registry import make_engine
 
 
 def engine_of(case, device=None):
-    return potential_engine("cuda", case.architecture, case.layout, device=device or on_device.emulated())
+    return make_engine("cuda", case.form, case.layout, device=device or on_device.emulated())
 
 
 @pytest.mark.parametrize("order", [BACKWARD, SHUFFLED])
@@ -48,7 +48,7 @@ def test_planted_mistakes_are_seen(mistake):
     engine = engine_of(case)
     mistake(engine)
     wanted = test_parity.passes(
-        potential_engine("numpy", case.architecture, case.layout), case, frames, test_parity.seeded()
+        make_engine("numpy", case.form, case.layout), case, frames, test_parity.seeded()
     )
     got = test_parity.passes(engine, case, frames, test_parity.seeded())
     wrong = [name for name in wanted if not np.allclose(got[name], wanted[name], rtol=0, atol=1e-8)]
@@ -66,7 +66,7 @@ def test_a_sharp_net_gets_a_finer_table():
     device = on_device.emulated()
     test_parity.check("cuda", case, frames, device=device)
     engine = engine_of(case, device)
-    env = engine.environment(case.davg, case.dstd, frames)
+    env = engine.environment(case.statistics, frames)
     par = case.par._replace(weights=device.xp.asarray(case.par.weights))
     _, forward = engine.energies(par, env)
     assert forward.places.grid.step < engine.step
@@ -92,8 +92,8 @@ def test_the_host_waits_once_for_an_environment_and_an_array_of_weights(build):
     device = on_device.emulated()
     engine = engine_of(case, device)
     par = case.par._replace(weights=engine.xp.asarray(case.par.weights))
-    engine.energies(par, engine.environment(case.davg, case.dstd, frames[:1]))
-    env = engine.environment(case.davg, case.dstd, frames)
+    engine.energies(par, engine.environment(case.statistics, frames[:1]))
+    env = engine.environment(case.statistics, frames)
     strict_arrays.waits.clear()
     device.launched.clear()
     engine.energies(par, env)
@@ -117,7 +117,7 @@ def test_frames_side_by_side_equal_frames_alone():
     par = case.par._replace(weights=engine.xp.asarray(case.par.weights))
     results = []
     for some in (frames, *([f] for f in frames)):
-        env = engine.environment(case.davg, case.dstd, some)
+        env = engine.environment(case.statistics, some)
         E_i, forward = engine.energies(par, env)
         f_pc = engine.pair_gradient(par, env, forward)
         results.append((E_i.get(), engine.forces(env, f_pc).get(), engine.virial(env, f_pc).get()))
@@ -160,27 +160,27 @@ def test_arrays_of_a_host_code_stay_on_the_device():
     """A host that has types and pairs there: same results, and nothing is uploaded but two numbers."""
     case, frames = test_parity.build(1)
     engine = engine_of(case)
-    xp, pairs = engine.xp, neighbour_pairs(frames[0], case.architecture.rcut)
+    xp, pairs = engine.xp, neighbour_pairs(frames[0], case.form.rcut)
     arrays = [xp.asarray(np.asarray(a, np.int32)) for a in (frames[0].types, pairs.i_p, pairs.j_p)]
     r_pc = xp.asarray(pairs.r_pc)
-    engine.environment(case.davg, case.dstd, frames[0])
+    engine.environment(case.statistics, frames[0])
     strict_arrays.uploads.clear()
     env = engine.build(
-        case.davg, case.dstd, from_arrays(engine.device, case.architecture.n_types, *arrays, r_pc)
+        case.davg, case.dstd, from_arrays(engine.device, case.form.n_types, *arrays, r_pc)
     )
     assert sum(strict_arrays.uploads) == 8
     par = case.par._replace(weights=xp.asarray(case.par.weights))
     E_i, _ = engine.energies(par, env)
-    wanted, _ = engine.energies(par, engine.environment(case.davg, case.dstd, frames[0]))
+    wanted, _ = engine.energies(par, engine.environment(case.statistics, frames[0]))
     assert (E_i.get() == wanted.get()).all()
 
 
 def test_too_many_neighbours_and_rough_embeddings_are_refused():
     case, frames = test_parity.build(1)
-    few = dataclasses.replace(case.architecture, sel=(1, 1))
-    engine = potential_engine("cuda", few, case.layout, device=on_device.emulated())
+    few = dataclasses.replace(case.form, sel=(1, 1))
+    engine = make_engine("cuda", few, case.layout, device=on_device.emulated())
     with pytest.raises(InputError, match="sel allows 1"):
-        engine.environment(case.davg, case.dstd, frames)
+        engine.environment(case.statistics, frames)
     rough, _ = test_parity.build(1, embedding_activation="relu")
     with pytest.raises(InputError, match="or the engine 'cupy'"):
         engine_of(rough)

@@ -13,12 +13,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from test_cuda_compile import NAMES, SOURCES
 
 import kalmandp
-from kalmandp.engines import potential_engine
-from kalmandp.engines.cuda import frames as cuda_frames
+from kalmandp.engines.cuda.deep_potential import frames as cuda_frames
 from kalmandp.engines.cuda.filter import CudaRLEKF
 from kalmandp.engines.cuda.launch import parameters, source
 from kalmandp.errors import InputError
 from kalmandp.geometry.neighbours import neighbour_pairs
+from kalmandp.registry import make_engine
 
 
 def test_arrays_of_the_device_and_numpys_do_not_mix():
@@ -91,15 +91,15 @@ def test_a_cutoff_that_is_a_whole_number():
 
 def test_statistics_and_pairs_in_the_order_of_columns_before_rows():
     case, frames = test_parity.build(1)
-    make = lambda name, **device: potential_engine(name, case.architecture, case.layout, **device)
+    make = lambda name, **device: make_engine(name, case.form, case.layout, **device)
     wanted = test_parity.passes(make("numpy"), case, frames, test_parity.seeded())
     case.davg, case.dstd = np.asfortranarray(case.davg), np.asfortranarray(case.dstd)
     got = test_parity.passes(make("cuda", device=on_device.emulated()), case, frames, test_parity.seeded())
     for name, value in wanted.items():
         assert_allclose(got[name], value, rtol=0, atol=1e-10 * np.abs(value).max(), err_msg=name)
-    pairs = neighbour_pairs(frames[0], case.architecture.rcut)
+    pairs = neighbour_pairs(frames[0], case.form.rcut)
     columns = pairs._replace(r_pc=np.asfortranarray(pairs.r_pc))
-    made = cuda_frames.upload(on_device.emulated(), case.architecture, frames[0], columns)
+    made = cuda_frames.upload(on_device.emulated(), case.form, frames[0], columns)
     assert made.r_pc.flags.c_contiguous
 
 

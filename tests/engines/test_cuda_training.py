@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from systems import frames, label, settings
 
 import kalmandp
-from kalmandp.engines.cuda.frames import device_frames
+from kalmandp.engines.cuda.deep_potential.frames import device_frames
 from kalmandp.errors import FilterError, InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.training.config.inputs import read_input

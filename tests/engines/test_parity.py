@@ -7,18 +7,17 @@ import numpy as np
 import on_device
 import pytest
 from cases import PAPER, Case, random_architecture, random_frame
+from kalmandp.potentials.deep_potential.form import Architecture
 from numpy.testing import assert_allclose
 
 from kalmandp.arrays import to_numpy
-from kalmandp.engines import POTENTIAL_ENGINES, default_engine, potential_engine
 from kalmandp.engines.cpu.activation import CODES, apply
 from kalmandp.engines.cpu.deep_potential.environment import sum_nodes
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
+from kalmandp.geometry.pairs import force_direction, virial_direction
 from kalmandp.potentials import network
 from kalmandp.potentials.activations import NAMES
-from kalmandp.potentials.deep_potential import jacobian
-from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.table import (
     CPU_ORDER,
     CPU_STEP,
@@ -32,6 +31,7 @@ from kalmandp.potentials.deep_potential.table import (
     lagrange_coefficients,
 )
 from kalmandp.potentials.deep_potential.table_step import AT_WORST
+from kalmandp.registry import ENGINES, default_engine, make_engine
 
 #: Twins agree to this, relative to the largest entry.
 TOLERANCE = 1e-10
@@ -41,13 +41,13 @@ def passes(engine, case, frames, rng):
     """Every pass of the seam on the same input."""
     put = getattr(engine, "xp", np).asarray
     par = case.par._replace(weights=put(case.par.weights))
-    env = engine.environment(case.davg, case.dstd, frames)
+    env = engine.environment(case.statistics, frames)
     E_i, forward = engine.energies(par, env)
     f_pc = engine.pair_gradient(par, env, forward)
-    n = env.n_atoms
-    c, C, E_bar = rng.normal(size=(n, 3)), rng.normal(size=(env.n_frames, 3, 3)), rng.normal(size=n)
+    n = env.geometry.n_atoms
+    c, C, E_bar = rng.normal(size=(n, 3)), rng.normal(size=(env.geometry.n_frames, 3, 3)), rng.normal(size=n)
     c[n // 2 :] = 0.0  # pairs that do not move
-    v_F, v_W = jacobian.force_direction(env, put(c)), jacobian.virial_direction(env, put(C))
+    v_F, v_W = force_direction(env.geometry, put(c)), virial_direction(env.geometry, put(C))
     E_bar, none = put(E_bar), put(np.zeros(n))
     results = {
         "energies": E_i,
@@ -75,7 +75,7 @@ def build(seed, n_types=2, **choices):
     return Case(rng, a, frames[0]), frames
 
 
-@pytest.mark.parametrize("name", [n for n in POTENTIAL_ENGINES if n != "numpy"])
+@pytest.mark.parametrize("name", [n for n in ENGINES if n != "numpy"])
 @pytest.mark.parametrize("seed", (0, 1, 2, 4, 5, 6))  # 0: a cut-off so short that there are no pairs
 def test_engines_equal_the_reference(name, seed):
     case, frames = build(seed, n_types=1 + seed % 3)
@@ -83,14 +83,14 @@ def test_engines_equal_the_reference(name, seed):
     check(name, case, frames)
 
 
-@pytest.mark.parametrize("name", [n for n in POTENTIAL_ENGINES if n != "numpy"])
+@pytest.mark.parametrize("name", [n for n in ENGINES if n != "numpy"])
 @pytest.mark.parametrize("phi", [*NAMES, "silut:1.5"])
 def test_every_activation(name, phi):
     case, frames = build(1, embedding_activation="tanh", fitting_activation=phi)
     check(name, case, frames)
 
 
-@pytest.mark.parametrize("name", [n for n in POTENTIAL_ENGINES if n != "numpy"])
+@pytest.mark.parametrize("name", [n for n in ENGINES if n != "numpy"])
 def test_excluded_types_and_the_papers_network(name):
     a = Architecture(("A", "B"), 4.5, 0.5, (120, 120), exclude_types=((0, 0),), type_one_side=False, **PAPER)
     rng = np.random.default_rng(8)
@@ -99,8 +99,8 @@ def test_excluded_types_and_the_papers_network(name):
 
 
 def check(name, case, frames, tolerance=TOLERANCE, **options):
-    wanted = passes(potential_engine("numpy", case.architecture, case.layout), case, frames, seeded())
-    engine = potential_engine(name, case.architecture, case.layout, **(options or on_device.options(name)))
+    wanted = passes(make_engine("numpy", case.form, case.layout), case, frames, seeded())
+    engine = make_engine(name, case.form, case.layout, **(options or on_device.options(name)))
     got = passes(engine, case, frames, seeded())
     for key, value in wanted.items():
         size = np.abs(value).max(initial=1e-300)
@@ -114,16 +114,16 @@ def seeded():
 def test_a_planted_error_is_seen():
     """The parity check fails if the fused engine forgets the padding."""
     case, frames = build(1)
-    engine = potential_engine("numba", case.architecture, case.layout)
+    engine = make_engine("numba", case.form, case.layout)
     forget = engine.environment
 
     def environment(davg, dstd, frames, pairs=None):
         env = forget(davg, dstd, frames, pairs)
         empty = env._replace(count_iv=0 * env.count_iv)
-        return env._replace(nodes=sum_nodes(case.architecture, engine._team, empty, env.nodes.step))
+        return env._replace(nodes=sum_nodes(case.form, engine._team, empty, env.nodes.step))
 
     engine.environment = environment
-    wanted = passes(potential_engine("numpy", case.architecture, case.layout), case, frames, seeded())
+    wanted = passes(make_engine("numpy", case.form, case.layout), case, frames, seeded())
     got = passes(engine, case, frames, seeded())
     assert np.abs(got["energies"] - wanted["energies"]).max() > 1e-6
 
@@ -136,7 +136,7 @@ def test_the_same_bits_for_any_number_of_threads():
         results = []
         for threads in (1, numba.config.NUMBA_NUM_THREADS):
             numba.set_num_threads(threads)
-            engine = potential_engine("numba", case.architecture, case.layout)
+            engine = make_engine("numba", case.form, case.layout)
             results.append(passes(engine, case, frames, seeded()))
     finally:
         numba.set_num_threads(before)
@@ -146,7 +146,7 @@ def test_the_same_bits_for_any_number_of_threads():
 
 def test_extending_the_table_changes_no_bit():
     case, frames = build(4)
-    engine = potential_engine("numba", case.architecture, case.layout)
+    engine = make_engine("numba", case.form, case.layout)
     before = passes(engine, case, frames, seeded())
     engine.grid = engine.grid.covering(-7.0, 55.0)
     after = passes(engine, case, frames, seeded())
@@ -210,8 +210,8 @@ def test_a_net_too_sharp_for_its_table_is_trained_on_and_a_wild_one_refused():
 
 
 def tabulated(case, frames):
-    engine = potential_engine("numba", case.architecture, case.layout)
-    env = engine.environment(case.davg, case.dstd, frames)
+    engine = make_engine("numba", case.form, case.layout)
+    env = engine.environment(case.statistics, frames)
     return engine, env, engine.tabulate(case.par, env)
 
 
@@ -232,7 +232,7 @@ def test_where_the_search_for_a_step_begins_changes_no_bit(sharpness, guess):
     """A grid that is too coarse, one that is too fine: the same table is found, by the same estimates."""
     case, frames = build(1, embedding_activation="tanh")
     case.par = case.par._replace(weights=case.par.weights * sharpness)
-    wanted = passes(potential_engine("numba", case.architecture, case.layout), case, frames, seeded())
+    wanted = passes(make_engine("numba", case.form, case.layout), case, frames, seeded())
     engine, env, table = tabulated(case, frames)
     engine._halvings = guess
     assert estimates(engine, case, env, guess) == estimates(engine, case, env, guess + 1)[: guess + 1]
@@ -244,8 +244,8 @@ def test_where_the_search_for_a_step_begins_changes_no_bit(sharpness, guess):
 def test_kinked_embeddings_are_left_to_the_reference():
     case, frames = build(1, embedding_activation="relu")
     with pytest.raises(InputError, match="activation 'relu' makes too rough"):
-        potential_engine("numba", case.architecture, case.layout)
-    assert default_engine(case.architecture) == "numpy"
+        make_engine("numba", case.form, case.layout)
+    assert default_engine(case.form) == "numpy"
 
 
 def test_twins_of_activations_have_the_same_names():
@@ -279,4 +279,4 @@ def test_tanh_is_good_to_the_last_places_for_vectors_and_what_is_left_over():
 def test_an_unknown_engine_is_an_error():
     case, _ = build(0)
     with pytest.raises(InputError, match="engine is 'fortran'; expected one of"):
-        potential_engine("fortran", case.architecture, case.layout)
+        make_engine("fortran", case.form, case.layout)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kalmandp.engines import PAIR_FILTERS
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.geometry.neighbours import neighbour_pairs
 from kalmandp.geometry.verlet import VerletList, still_complete
+from kalmandp.registry import PAIR_FILTERS
 
 ENGINES = sorted(PAIR_FILTERS)
 

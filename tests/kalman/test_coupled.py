@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from kalmandp.engines import COVARIANCES, find
 from kalmandp.kalman import RLEKF
 from kalmandp.kalman.coupled import WINDOW, CoupledCovariance, is_over
+from kalmandp.registry import COVARIANCES, find
 
 COUPLED = ["dense coupled", "tiled coupled"]
 assert find(COVARIANCES, COUPLED[0], "covariance") is CoupledCovariance

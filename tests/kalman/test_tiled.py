@@ -13,7 +13,6 @@ from filter_checks import random_updates
 from numpy.testing import assert_allclose
 from textbook import bits, dense_covariance
 
-from kalmandp.engines import COVARIANCES, find
 from kalmandp.engines.cpu import threads
 from kalmandp.engines.cpu.covariance import plan as tiling
 from kalmandp.engines.cpu.covariance import tiled as tiled
@@ -23,6 +22,7 @@ from kalmandp.errors import InputError
 from kalmandp.kalman import RLEKF, Blocks, Part, covariance_memory, partition
 from kalmandp.kalman.coupled import WINDOW, CoupledCovariance
 from kalmandp.kalman.covariance import DenseCovariance
+from kalmandp.registry import COVARIANCES, find
 
 #: Sizes around the tile's (32 in float64, 64 in float32), and blocks of one weight.
 ODD = Blocks((1, 33, 200, 64, 97, 1, 131))

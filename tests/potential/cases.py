@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from kalmandp.potentials.deep_potential.form import Architecture
 
 from kalmandp.frames.frame import Frame
 from kalmandp.potentials.activations import NAMES
-from kalmandp.potentials.deep_potential.architecture import Architecture
-from kalmandp.potentials.deep_potential.environment import build_environment, gather
+from kalmandp.potentials.deep_potential.descriptor import DeepPotential
+from kalmandp.potentials.deep_potential.environment import gathered
 from kalmandp.potentials.deep_potential.initial import initial_weights
-from kalmandp.potentials.deep_potential.model import Parameters
-from kalmandp.potentials.layout import WeightLayout
+from kalmandp.potentials.protocol import Parameters
 
 #: The paper's network; the widths of its layers and the axis.
 PAPER = dict(embedding=(25, 25, 25), axis_neuron=16, fitting=(50, 50, 50))
@@ -59,21 +59,21 @@ class Case:
     """A model on a frame, with its energy, c·F and C:W as functions of the weights."""
 
     def __init__(self, rng, architecture, frame, angular_mean=False):
-        a = self.architecture = architecture
+        a = self.form = architecture
         self.frame = frame
-        self.davg = np.zeros((a.n_types, 4))
-        self.davg[:, 0] = rng.uniform(-0.2, 0.2, a.n_types)
+        davg = np.zeros((a.n_types, 4))
+        davg[:, 0] = rng.uniform(-0.2, 0.2, a.n_types)
         if angular_mean:
-            self.davg[:, 1:] = rng.uniform(-0.1, 0.1, (a.n_types, 3))
-        self.dstd = rng.uniform(0.3, 1.0, (a.n_types, 4))
-        self.dstd[:, 1:] = self.dstd[:, 1:2]
-        self.layout = WeightLayout(a)
+            davg[:, 1:] = rng.uniform(-0.1, 0.1, (a.n_types, 3))
+        dstd = rng.uniform(0.3, 1.0, (a.n_types, 4))
+        dstd[:, 1:] = dstd[:, 1:2]
+        self.statistics = {"davg": davg, "dstd": dstd}
+        self.layout = a.layout()
         weights = initial_weights(self.layout, rng)
-        self.par = Parameters(a, self.layout, weights, rng.normal(size=a.n_types))
-        self.gathered = gather(a, frame)
-        self.env = self.environment(self.gathered[-1])
+        self.par = Parameters(DeepPotential(a), self.layout, weights, rng.normal(size=a.n_types))
+        self.geometry = gathered(a, frame)
+        self.env = self.environment(self.geometry.r_pc)
 
     def environment(self, r_pc):
         """The environment for other (also complex) pair vectors."""
-        *atoms, _ = self.gathered
-        return build_environment(self.architecture, self.davg, self.dstd, *atoms, r_pc)
+        return self.par.descriptor.environment(self.statistics, self.geometry._replace(r_pc=r_pc))

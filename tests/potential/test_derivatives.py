@@ -8,11 +8,16 @@ import pytest
 from cases import PAPER, Case, random_architecture, random_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kalmandp.potentials.deep_potential.form import Architecture
 from numpy.testing import assert_allclose
 
-from kalmandp.potentials import network
-from kalmandp.potentials.deep_potential import jacobian, model
-from kalmandp.potentials.deep_potential.architecture import Architecture
+from kalmandp.geometry.pairs import (
+    force_direction,
+    forces_from_pairs,
+    virial_direction,
+    virial_from_pairs,
+)
+from kalmandp.potentials import atomic, network
 from kalmandp.testing import (
     COMPLEX_STEP,
     WrongDerivative,
@@ -26,7 +31,7 @@ PROFILE = settings(max_examples=25, deadline=None)
 
 def energy(case):
     def of(w):
-        E_i, _ = model.energies(case.par._replace(weights=w), case.env)
+        E_i, _ = atomic.energies(case.par._replace(weights=w), case.env)
         return E_i.sum()
 
     return of
@@ -37,23 +42,23 @@ def along(case, v_pc):
 
     def of(w):
         par = case.par._replace(weights=w)
-        _, forward = model.energies(par, case.env)
-        return (model.pair_gradient(par, case.env, forward) * v_pc).sum()
+        _, forward = atomic.energies(par, case.env)
+        return (atomic.pair_gradient(par, case.env, forward) * v_pc).sum()
 
     return of
 
 
 def jacobians(case, rng):
     """(name, function of w, our Jacobian) for energy, a force direction, a virial direction."""
-    _, forward = model.energies(case.par, case.env)
-    n = case.env.n_atoms
-    v_F = jacobian.force_direction(case.env, rng.normal(size=(n, 3)))
-    v_W = jacobian.virial_direction(case.env, rng.normal(size=(1, 3, 3)))
+    _, forward = atomic.energies(case.par, case.env)
+    n = case.env.geometry.n_atoms
+    v_F = force_direction(case.env.geometry, rng.normal(size=(n, 3)))
+    v_W = virial_direction(case.env.geometry, rng.normal(size=(1, 3, 3)))
     none = np.zeros(n)
-    J_E = jacobian.energy_gradient(case.par, case.env, forward, np.ones(n))
+    J_E = atomic.energy_gradient(case.par, case.env, forward, np.ones(n))
     yield "energy", energy(case), J_E
     for name, v in (("force", v_F), ("virial", v_W)):
-        J = jacobian.weight_gradient(case.par, case.env, forward, none, v)
+        J = atomic.weight_gradient(case.par, case.env, forward, none, v)
         yield name, along(case, v), J
 
 
@@ -96,16 +101,16 @@ def test_taylor_slope_on_random_architectures(drawn):
 def test_mixed_identity(drawn):
     """∂F/∂w = −∂/∂r (∂E/∂w): the Jacobian of the energy moved along r, by complex step."""
     case, rng = drawn
-    env, n = case.env, case.env.n_atoms
-    _, forward = model.energies(case.par, env)
+    env, n = case.env, case.env.geometry.n_atoms
+    _, forward = atomic.energies(case.par, env)
     for v in (
-        jacobian.force_direction(env, rng.normal(size=(n, 3))),
-        jacobian.virial_direction(env, rng.normal(size=(1, 3, 3))),
+        force_direction(env.geometry, rng.normal(size=(n, 3))),
+        virial_direction(env.geometry, rng.normal(size=(1, 3, 3))),
     ):
-        direct = jacobian.weight_gradient(case.par, env, forward, np.zeros(n), v)
+        direct = atomic.weight_gradient(case.par, env, forward, np.zeros(n), v)
         moved = build_moved(case, v)
-        _, moved_forward = model.energies(case.par, moved)
-        J_E = jacobian.energy_gradient(case.par, moved, moved_forward, np.ones(n))
+        _, moved_forward = atomic.energies(case.par, moved)
+        J_E = atomic.energy_gradient(case.par, moved, moved_forward, np.ones(n))
         mixed = J_E.imag / COMPLEX_STEP
         # two orders of the same sums: rounding of the largest entry (3e-13 seen in 1,200 cases)
         assert_allclose(direct, mixed, rtol=0, atol=1e-11 * max(np.abs(mixed).max(), 1e-300))
@@ -113,13 +118,13 @@ def test_mixed_identity(drawn):
 
 def build_moved(case, v_pc):
     """The environment after the pairs that count were moved by iεv."""
-    r_pc = case.gathered[-1]
+    r_pc = case.geometry.r_pc
     if len(v_pc) == len(r_pc):
         return case.environment(r_pc + 1j * COMPLEX_STEP * v_pc)
     # excluded pairs are not in the environment: find those that are
     kept = np.isin(
         np.ascontiguousarray(r_pc).view("V24").ravel(),
-        np.ascontiguousarray(case.env.r_pc).view("V24").ravel(),
+        np.ascontiguousarray(case.env.geometry.r_pc).view("V24").ravel(),
     )
     full = np.zeros_like(r_pc)
     full[kept] = v_pc
@@ -130,16 +135,16 @@ def build_moved(case, v_pc):
 @given(cases())
 def test_forces_and_virial_are_derivatives_of_the_energy(drawn):
     case, rng = drawn
-    _, forward = model.energies(case.par, case.env)
-    f_pc = model.pair_gradient(case.par, case.env, forward)
-    F_ic = model.forces_from_pairs(case.env, f_pc)
-    W_cc = model.virial_from_pairs(case.env, f_pc)[0]
+    _, forward = atomic.energies(case.par, case.env)
+    f_pc = atomic.pair_gradient(case.par, case.env, forward)
+    F_ic = forces_from_pairs(case.env.geometry, f_pc)
+    W_cc = virial_from_pairs(case.env.geometry, f_pc)[0]
     c, C = rng.normal(size=F_ic.shape), rng.normal(size=(1, 3, 3))
     for value, v in (
-        ((c * F_ic).sum(), jacobian.force_direction(case.env, c)),
-        ((C[0] * W_cc).sum(), jacobian.virial_direction(case.env, C)),
+        ((c * F_ic).sum(), force_direction(case.env.geometry, c)),
+        ((C[0] * W_cc).sum(), virial_direction(case.env.geometry, C)),
     ):
-        E_i, _ = model.energies(case.par, build_moved(case, v))
+        E_i, _ = atomic.energies(case.par, build_moved(case, v))
         exact = E_i.sum().imag / COMPLEX_STEP
         assert_allclose(value, exact, rtol=1e-9, atol=1e-12)  # sums that nearly cancel
 
@@ -170,11 +175,11 @@ def test_a_batch_is_its_frames_side_by_side():
     c = [rng.normal(size=(len(f), 3)) for f in frames]
     C = [rng.normal(size=(3, 3)) for _ in frames]
     env = potential.environment(frames)
-    _, forward = model.energies(potential.parameters, env)
-    whole = jacobian.weight_gradient(
-        potential.parameters, env, forward, np.ones(env.n_atoms),
-        jacobian.force_direction(env, np.concatenate(c))
-        + jacobian.virial_direction(env, np.stack(C)),
+    _, forward = atomic.energies(potential.parameters, env)
+    whole = atomic.weight_gradient(
+        potential.parameters, env, forward, np.ones(env.geometry.n_atoms),
+        force_direction(env.geometry, np.concatenate(c))
+        + virial_direction(env.geometry, np.stack(C)),
     )  # fmt: skip
     parts = (
         potential.energy_jacobian(frames)

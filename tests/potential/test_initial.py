@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 from cases import random_frame
+from kalmandp.potentials.deep_potential.form import Architecture
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kalmandp import InputError, Potential
-from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.initial import initial_weights, span_of
 from kalmandp.potentials.deep_potential.statistics import environment_statistics
 from kalmandp.potentials.layout import WeightLayout

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from cases import Case, random_architecture, random_frame
+from kalmandp.potentials.deep_potential.form import Architecture
 from numpy.testing import assert_allclose
 from scipy.spatial.transform import Rotation
 
@@ -15,7 +16,6 @@ from kalmandp.frames.frame import Frame
 from kalmandp.geometry.cutoff import switch
 from kalmandp.potentials import batches, network
 from kalmandp.potentials.deep_potential import model
-from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.environment import environment_of
 from kalmandp.potentials.deep_potential.initial import initial_weights
 from kalmandp.potentials.deep_potential.statistics import energy_bias, environment_statistics
@@ -109,7 +109,7 @@ def test_padding_counts_empty_slots_explicitly():
     """The analytic term equals rows of R = 0 written out, slot by slot."""
     rng = np.random.default_rng(15)
     case = Case(rng, random_architecture(rng, 2), random_frame(rng, 2, 6))
-    env, a, par = case.env, case.architecture, case.par
+    env, a, par = case.env, case.form, case.par
     _, forward = model.energies(par, env)
     i = 2
     T_mk = np.zeros((a.embedding[-1], 4))

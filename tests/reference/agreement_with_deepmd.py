@@ -312,7 +312,7 @@ def compare(folder, cases, stored, version, backend, way):
         if odd_one in [odd for odd, _ in disagreements(potential)]:
             left += 1
             continue
-        a, rounded = potential.architecture, ROUNDED[backend]
+        a, rounded = potential.form, ROUNDED[backend]
         kind = rounded if rounded in (a.embedding_activation, a.fitting_activation) else ""
         worst = dict.fromkeys(QUANTITIES, 0.0)
         for f, frame in enumerate(case["ours" if way == "to" else "theirs"][1]):

@@ -112,7 +112,7 @@ class _Kept:
     """Test frames and their neighbours, found once."""
 
     def __init__(self, data: Dataset, potential: Potential):
-        kept = with_pairs(data, potential.architecture.rcut, potential.type_map)
+        kept = with_pairs(data, potential.form.rcut, potential.type_map)
         items = [kept[k] for k in range(len(data))]
         self.frames, self.pairs = [frame for frame, _ in items], [pairs for _, pairs in items]
 

@@ -24,7 +24,25 @@ from kalmandp.bridges.deepmd.to_tree import to_tree
 from kalmandp.potentials.layout import LayerForm
 from kalmandp.potentials.potential import Potential
 
+#: How a file of HDF5 begins.
+HDF5 = b"\x89HDF\r\n\x1a\n"
+
 __all__ = ["disagreements", "from_tree", "read_deepmd", "to_tree", "write_deepmd"]
+
+
+#: What a file of this kind is, for messages.
+FORMAT = "a model of DeePMD-kit (.dp, .yaml)"
+
+
+def recognises(path) -> bool:
+    """Whether it is to be read as a model of DeePMD-kit: HDF5, or a suffix of YAML."""
+    path = Path(path)
+    if path.suffix.lower() in (".dp", ".yaml", ".yml"):
+        return True
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(HDF5)) == HDF5
 
 
 def read_deepmd(path) -> Potential:
@@ -76,8 +94,8 @@ def disagreements(potential: Potential) -> list[tuple[str, str]]:
 
     The backend named is the one that differs from kalmandp.
     """
-    a, found = potential.architecture, []
-    if a.exclude_types and potential.davg.any():
+    a, found = potential.form, []
+    if a.exclude_types and potential.statistics["davg"].any():
         found.append(
             (
                 "PyTorch",
@@ -110,3 +128,6 @@ def _skips_unseen(number: int, form: LayerForm) -> bool:
 def _warn(path, texts: list[str]) -> None:
     for text in texts:
         warnings.warn(f"{Path(path)}: {text}", UserWarning, stacklevel=3)
+
+
+read, write = read_deepmd, write_deepmd

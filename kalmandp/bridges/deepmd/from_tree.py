@@ -13,7 +13,7 @@ import numpy as np
 from kalmandp.bridges.deepmd.node import MODEL_TYPES, PRECISIONS, Node
 from kalmandp.errors import FileError, InputError
 from kalmandp.potentials.deep_potential.architecture import Architecture
-from kalmandp.potentials.layout import LayerForm, WeightLayout
+from kalmandp.potentials.layout import LayerForm
 from kalmandp.potentials.potential import Potential
 
 
@@ -141,7 +141,7 @@ def _weights(a: Architecture, embeddings: Node, fittings: Node) -> np.ndarray:
         *_networks(embeddings, "embedding", a.n_embeddings, 1 if a.type_one_side else 2, a.n_types),
         *_networks(fittings, "fitting", a.n_types, 1, a.n_types),
     ]
-    layout = WeightLayout(a)
+    layout = a.layout()
     pieces = []
     for net, forms in zip(nets, layout.nets.values(), strict=True):
         layers = net.children("layers")

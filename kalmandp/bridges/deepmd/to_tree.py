@@ -29,7 +29,7 @@ def to_tree(potential: Potential) -> dict:
     InputError
         If ``potential.info`` holds something JSON cannot.
     """
-    a, info = potential.architecture, dict(potential.info)
+    a, info = potential.form, dict(potential.info)
     script = info.pop("model_def_script", None)
     closest = info.pop("min_nbor_dist", None)
     info.pop("origin", None)
@@ -67,7 +67,7 @@ def to_tree(potential: Potential) -> dict:
 
 
 def _descriptor_tree(potential: Potential) -> dict:
-    a = potential.architecture
+    a = potential.form
     repeat = lambda rows_tk: np.repeat(_array(rows_tk)[:, None], a.n_neighbours, axis=1)
     return {
         "@class": "Descriptor",
@@ -80,13 +80,13 @@ def _descriptor_tree(potential: Potential) -> dict:
         "spin": None,
         "env_mat": {"rcut": a.rcut, "rcut_smth": a.rcut_smth},
         "embeddings": _collection_tree(potential, "embedding", 1 if a.type_one_side else 2),
-        "@variables": {"davg": repeat(potential.davg), "dstd": repeat(potential.dstd)},
+        "@variables": {name: repeat(rows) for name, rows in potential.statistics.items()},
         "type_map": list(a.type_map),
     }
 
 
 def _fitting_tree(potential: Potential) -> dict:
-    a = potential.architecture
+    a = potential.form
     unused = ("fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")
     return {
         "@class": "Fitting",
@@ -118,7 +118,7 @@ def _fitting_tree(potential: Potential) -> dict:
 
 
 def _collection_tree(potential: Potential, kind: str, ndim: int) -> dict:
-    a, layout = potential.architecture, potential.layout
+    a, layout = potential.form, potential.layout
     nets = [name for name in layout.nets if name.startswith(f"{kind}.")]
     return {
         "@class": "NetworkCollection",
@@ -131,7 +131,7 @@ def _collection_tree(potential: Potential, kind: str, ndim: int) -> dict:
 
 
 def _network_tree(potential: Potential, kind: str, net: str) -> dict:
-    a = potential.architecture
+    a = potential.form
     if kind == "embedding":
         head = {"@class": "EmbeddingNetwork", "@version": 2, "in_dim": 1, "bias": True}
         options = _descriptor_options(a)
@@ -213,7 +213,7 @@ def _script(a: Architecture, given) -> dict:
 
 def script_of(potential: Potential) -> dict:
     """The section ``model`` of an input file that makes this potential's model."""
-    return _script(potential.architecture, potential.info.get("model_def_script"))
+    return _script(potential.form, potential.info.get("model_def_script"))
 
 
 def _array(value) -> np.ndarray:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 from kalmandp.errors import InputError
 from kalmandp.potentials.activations import activation
+from kalmandp.potentials.layout import Net, WeightLayout, net_form
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The choices that fix a model's form; names are DeePMD-kit's, in parentheses where they differ.
+    """The choices that fix the form of a Deep Potential. Defaults are DeePMD-kit's, and so are names; where
+    its name differs it stands in parentheses.
 
     Attributes
     ----------
@@ -32,16 +35,18 @@ class Architecture:
     (138, 400)
     """
 
+    kind: ClassVar[str] = "se_e2_a"
+
     type_map: tuple[str, ...]
-    rcut: float
-    rcut_smth: float
-    sel: tuple[int, ...]
-    embedding: tuple[int, ...] = (25, 25, 25)
-    axis_neuron: int = 16
-    fitting: tuple[int, ...] = (50, 50, 50)
-    type_one_side: bool = True
+    rcut: float = 6.0
+    rcut_smth: float = 0.5
+    sel: tuple[int, ...] = ()
+    embedding: tuple[int, ...] = (10, 20, 40)
+    axis_neuron: int = 4
+    fitting: tuple[int, ...] = (120, 120, 120)
+    type_one_side: bool = False
     embedding_resnet_dt: bool = False
-    fitting_resnet_dt: bool = False
+    fitting_resnet_dt: bool = True
     embedding_activation: str = "tanh"
     fitting_activation: str = "tanh"
     exclude_types: tuple[tuple[int, int], ...] = ()
@@ -93,6 +98,34 @@ class Architecture:
     def n_types(self) -> int:
         """Number of atom types."""
         return len(self.type_map)
+
+    @property
+    def cutoff(self) -> float:
+        """r_c, Å."""
+        return self.rcut
+
+    def layout(self) -> WeightLayout:
+        """Order of w: embedding nets in the order of their index, then fitting nets by centre type."""
+        embedding = net_form(
+            (1, *self.embedding), self.embedding_activation, self.embedding_resnet_dt, last=False
+        )
+        fitting = net_form(
+            (self.descriptor_size, *self.fitting), self.fitting_activation, self.fitting_resnet_dt, last=True
+        )
+        nets = [Net(f"embedding.{e}", embedding) for e in range(self.n_embeddings)]
+        names = [f"fitting.{t}" for t in range(self.n_types)]
+        return WeightLayout([*nets, *(Net(name, fitting) for name in names)], names)
+
+    def statistics_shapes(self) -> dict[str, tuple[int, ...]]:
+        """davg and dstd (n_types, 4), the normalisation of R, 1/Å."""
+        return {"davg": (self.n_types, 4), "dstd": (self.n_types, 4)}
+
+    def check_statistics(self, statistics: dict) -> None:
+        """A spread is a positive number."""
+        if not (statistics["dstd"] > 0).all():
+            raise InputError(
+                f"dstd has the value {statistics['dstd'].min():g}; expected positive numbers"
+            )
 
     @property
     def n_neighbours(self) -> int:

@@ -12,6 +12,7 @@ these rows enter the descriptor. They are all alike for a given (centre type, ne
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,16 +21,15 @@ from kalmandp.arrays import namespace
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.geometry.cutoff import switch
-from kalmandp.geometry.neighbours import Pairs, neighbour_pairs
+from kalmandp.geometry.neighbours import Pairs
+from kalmandp.geometry.pairs import Geometry, atoms_by_type, gather
 from kalmandp.potentials.deep_potential.architecture import Architecture
 
 
 class Environment(NamedTuple):
     """One frame, or several side by side, as the potential sees them.
 
-    types_i : (i,) atom types;  frame_i : (i,) which frame an atom belongs to;  n_frames
-    i_p, j_p : (p,) centre and neighbour of each pair, sorted by centre
-    r_pc : (p, 3) r_j − r_i, Å
+    geometry : atoms and pairs, those of excluded types left out
     Rt_pk : (p, 4) R̃;   dRt_pkc : (p, 4, 3) ∂R̃_k/∂r_c, 1/Å
     Rt_vk : (v, 4) R̃ of the virtual rows, v = neighbour type + n_types · centre type
     count_iv : (i, v) how many empty slots of kind v atom i has
@@ -37,12 +37,7 @@ class Environment(NamedTuple):
     atoms_t : for each type, the atoms of that type
     """
 
-    types_i: Any
-    frame_i: Any
-    n_frames: int
-    i_p: Any
-    j_p: Any
-    r_pc: Any
+    geometry: Geometry
     Rt_pk: Any
     dRt_pkc: Any
     Rt_vk: Any
@@ -50,11 +45,6 @@ class Environment(NamedTuple):
     rows_e: tuple
     virtual_e: tuple
     atoms_t: tuple
-
-    @property
-    def n_atoms(self) -> int:
-        """Atoms of all frames together."""
-        return len(self.types_i)
 
 
 def raw_environment(r_pc, rcut_smth: float, rcut: float):
@@ -126,15 +116,20 @@ def empty_slots(architecture: Architecture, types_i, i_p, v_p):
     return xp.where(belongs_iv, xp.asarray(sel_v) - seen_iv, 0.0)
 
 
-def build_environment(
-    architecture: Architecture, davg, dstd, types_i, frame_i, n_frames, i_p, j_p, r_pc
-) -> Environment:
-    """Environment of atoms from their pairs; see `Environment` for the arrays.
+def build_environment(architecture: Architecture, davg, dstd, geometry: Geometry) -> Environment:
+    """Environment of atoms from their pairs.
 
     Pairs of excluded types are left out: DeePMD-kit zeroes their R̃, so they add nothing.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    davg, dstd : (n_types, 4) statistics
+    geometry : atoms and all pairs within r_c, of NumPy or CuPy
     """
-    a, xp = architecture, namespace(r_pc)
+    a, xp = architecture, namespace(geometry.r_pc)
     kinds = pair_kinds(a)
+    types_i, i_p, j_p, r_pc = geometry.types_i, geometry.i_p, geometry.j_p, geometry.r_pc
     v_p = types_i[i_p] * a.n_types + types_i[j_p]
     keep = ~xp.asarray(kinds.excluded_v)[v_p]
     i_p, j_p, r_pc, v_p = i_p[keep], j_p[keep], r_pc[keep], v_p[keep]
@@ -147,19 +142,14 @@ def build_environment(
 
     net_p = xp.asarray(kinds.net_v)[v_p]
     return Environment(
-        types_i=types_i,
-        frame_i=frame_i,
-        n_frames=n_frames,
-        i_p=i_p,
-        j_p=j_p,
-        r_pc=r_pc,
+        geometry=geometry._replace(i_p=i_p, j_p=j_p, r_pc=r_pc),
         Rt_pk=Rt_pk,
         dRt_pkc=dRt_pkc,
         Rt_vk=virtual_rows(a, davg, dstd),
         count_iv=empty_slots(a, types_i, i_p, v_p),
         rows_e=tuple(xp.nonzero(net_p == e)[0] for e in range(a.n_embeddings)),
         virtual_e=tuple(xp.asarray(np.nonzero(kinds.net_v == e)[0]) for e in range(a.n_embeddings)),
-        atoms_t=tuple(xp.nonzero(types_i == t)[0] for t in range(a.n_types)),
+        atoms_t=atoms_by_type(geometry, a.n_types),
     )
 
 
@@ -178,44 +168,7 @@ def check_sel(architecture: Architecture, frame: Frame, pairs: Pairs) -> None:
         )
 
 
-def environment_of(architecture: Architecture, davg, dstd, frames, pairs=None) -> Environment:
-    """Environment of a `Frame` or of a list of frames side by side.
-
-    Parameters
-    ----------
-    architecture : Architecture
-    davg, dstd : (n_types, 4) statistics
-    frames : Frame or list of Frame, with the architecture's type_map or one that maps into it
-    pairs : list of `Pairs`, one per frame, if they are known
-
-    Raises
-    ------
-    InputError
-        For overlapping atoms, unknown species, more neighbours than ``sel``.
-    """
-    return build_environment(architecture, davg, dstd, *gather(architecture, frames, pairs))
-
-
-def gather(architecture: Architecture, frames, pairs=None):
-    """Atoms and pairs of frames side by side: types_i, frame_i, n_frames, i_p, j_p, r_pc.
-
-    The arguments of `environment_of`; the result is what `build_environment` takes.
-    """
-    frames = [frames] if isinstance(frames, Frame) else list(frames)
-    frames = [f.with_type_map(architecture.type_map) for f in frames]
-    if pairs is None:
-        pairs = [neighbour_pairs(f, architecture.rcut) for f in frames]
-    for frame, p in zip(frames, pairs, strict=True):
-        check_sel(architecture, frame, p)
-    sizes = np.array([len(f) for f in frames], dtype=np.int64)
-    first = np.cumsum(sizes) - sizes
-    join = lambda parts, empty: np.concatenate(parts) if parts else empty
-    none = np.zeros(0, np.int64)
-    return (
-        join([f.types.astype(np.int64) for f in frames], none),
-        np.repeat(np.arange(len(frames)), sizes),
-        len(frames),
-        join([p.i_p + o for p, o in zip(pairs, first, strict=True)], none),
-        join([p.j_p + o for p, o in zip(pairs, first, strict=True)], none),
-        join([p.r_pc for p in pairs], np.zeros((0, 3))),
-    )
+def gathered(architecture: Architecture, frames, pairs=None) -> Geometry:
+    """`geometry.pairs.gather` for this form, ``sel`` checked."""
+    a = architecture
+    return gather(frames, a.type_map, a.rcut, pairs, partial(check_sel, a))

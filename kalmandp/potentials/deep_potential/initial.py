@@ -57,8 +57,8 @@ def initial_weights(
         else:
             piece[:] = rng.normal(0.1, 0.001, tensor.size)
     if span is not None:
-        for e in range(layout.n_embeddings):
-            first, (far, near) = layout.embedding(w, e)[0], span
+        for e in range(sum(net.startswith("embedding.") for net in layout.nets)):
+            first, (far, near) = layout.layers(w, f"embedding.{e}")[0], span
             n = len(first.b)
             # W_n ~ N(0, σ²),  b_n = −W_n g_n,  g_n ~ U(g_far, g_near)
             sigma = min(1.0, 0.5 * n / (near - far))

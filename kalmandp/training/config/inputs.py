@@ -13,16 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kalmandp.checks import SectionReader, choice, show
 from kalmandp.errors import FileError, InputError
 from kalmandp.frames.hdf5.storage import path_text
+from kalmandp.potentials.settings import ModelSettings
+from kalmandp.registry import KINDS, load
 from kalmandp.training.config import keys
-from kalmandp.training.config.checks import SectionReader, choice, show
 from kalmandp.training.config.presets import AdamChoices, resolve, resolve_adam, stated_type
 from kalmandp.training.config.settings import (
     KALMAN_TYPES,
     OPTIMIZER_TYPES,
     LearningRateSettings,
-    ModelSettings,
     OptimizerSettings,
     Settings,
     TrainingSettings,
@@ -30,6 +31,8 @@ from kalmandp.training.config.settings import (
 from kalmandp.training.config.yaml_input import is_yaml, parse_yaml
 from kalmandp.training.noise.variances import BlockNoise
 
+#: The kind of potential that DeePMD-kit's model/type "standard" is here.
+DEEPMD = "se_e2_a"
 #: No input file is longer or nested deeper.
 SIZE_LIMIT = 16 << 20
 DEPTH_LIMIT = 64
@@ -60,7 +63,7 @@ def read_input(source, folder=None) -> Settings:
     Examples
     --------
     >>> settings = read_input("examples/silicon/input.json")
-    >>> settings.model.rcut, settings.optimizer.type, settings.training.n_epochs
+    >>> settings.model.choices["rcut"], settings.optimizer.type, settings.training.n_epochs
     (8.0, 'RLEKF', 10.0)
     """
     if isinstance(source, Mapping):
@@ -127,56 +130,12 @@ def _settings(read: SectionReader, tree: dict, folder: Path) -> Settings:
 
 
 def _model(read: SectionReader, value) -> ModelSettings:
-    fields = read.section("model", value, keys.MODEL)
-    for part, table in (("descriptor", keys.DESCRIPTOR), ("fitting_net", keys.FITTING)):
-        path = f"model/{part}"
-        section = read.mapping(path, fields.pop(part, {}))
-        # the kind first: another kind has other keys, which would be named instead
-        if "type" in section:
-            read.value(f"{path}/type", section["type"], table[0].check)
-        fields |= read.section(path, section, table)
-    model = ModelSettings(**fields)
-    _check_model(read, model)
-    return model
-
-
-def _check_model(read: SectionReader, m: ModelSettings) -> None:
-    """The checks that concern several keys."""
-    n = None if m.type_map is None else len(m.type_map)
-    per_type = f"{n} numbers, one per type of {show(m.type_map)}"
-    wrong_pairs = [p for p in m.exclude_types if n is not None and max(p) >= n]
-    checks = (
-        (len(set(m.type_map or ())) == (n or 0), "type_map", m.type_map, "names that differ"),
-        (
-            m.rcut_smth < m.rcut,
-            "descriptor/rcut_smth",
-            m.rcut_smth,
-            f"a number < rcut = {m.rcut:g} (Å)",
-        ),
-        (
-            m.axis_neuron <= m.embedding[-1],
-            "descriptor/axis_neuron",
-            m.axis_neuron,
-            f"at most {m.embedding[-1]}, the last width of descriptor/neuron",
-        ),
-        (n is None or isinstance(m.sel, str) or len(m.sel) == n, "descriptor/sel", m.sel, per_type),
-        (isinstance(m.sel, str) or sum(m.sel) > 0, "descriptor/sel", m.sel, "a count > 0"),
-        (
-            n is None or m.atom_ener is None or len(m.atom_ener) == n,
-            "preset_out_bias/energy",
-            m.atom_ener,
-            per_type.replace("numbers", "numbers or null"),
-        ),
-        (
-            not wrong_pairs,
-            "descriptor/exclude_types",
-            wrong_pairs,
-            f"type numbers below {n}",
-        ),
-    )
-    for good, path, got, wanted in checks:
-        if not good:
-            raise read.error(f"model/{path}", got, wanted)
+    """The section of the kind that it names: model/type, or DeePMD-kit's model/descriptor/type."""
+    section = read.mapping("model", value)
+    stated = section.get("type", "standard")
+    name = DEEPMD if stated == "standard" else stated
+    read.value("model/type", name, choice(*KINDS))
+    return load(KINDS[name].section)(read, section)
 
 
 def _optimizer(read: SectionReader, new, old: dict) -> OptimizerSettings:

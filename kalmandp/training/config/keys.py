@@ -1,4 +1,6 @@
-"""The keys of an input file, section by section: DeePMD-kit's se_e2_a subset and our additions.
+"""The keys of an input file, section by section: DeePMD-kit's and our additions.
+
+The section ``model`` belongs to the kind of potential (`registry.Kind.section`).
 
 Each table lists what is read, what is accepted only at DeePMD-kit's default (`fixed`: the option
 does not exist here, so stating its default changes nothing), and what changes no result at all
@@ -10,16 +12,12 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from kalmandp.errors import InputError
-from kalmandp.potentials.activations import NAMES, activation
-from kalmandp.potentials.deep_potential.initial import INITIAL
-from kalmandp.training.config.checks import (
+from kalmandp.checks import (
     Key,
     Unfit,
     anything,
     boolean,
     choice,
-    did_you_mean,
     fixed,
     ignored,
     integer,
@@ -32,55 +30,6 @@ from kalmandp.training.config.checks import (
 from kalmandp.training.config.presets import ADAM_PRESETS, PRESETS, REDUCTIONS, SNES_PRESETS
 from kalmandp.training.measurements.candidates import Selection
 from kalmandp.training.measurements.measurement import NORMS
-
-
-def _sel(value):
-    wanted = '"auto", "auto:1.1" (a factor ≥ 1) or a list of counts, one per type'
-    if isinstance(value, str):
-        kind, colon, factor = value.partition(":")
-        try:
-            good = kind == "auto" and (not colon or 1.0 <= float(factor) <= 100.0)
-        except ValueError:
-            good = False
-        if not good:
-            raise Unfit(wanted, value)
-        return value
-    return sequence(integer(0), wanted, at_least=1)(value)
-
-
-def _activation(value):
-    try:
-        activation(text(value))
-    except InputError:
-        hint = did_you_mean(value, NAMES)
-        raise Unfit(f"one of {', '.join(NAMES)}{hint}", value) from None
-    return value
-
-
-def _atom_ener(value):
-    """DeePMD-kit subtracts fitting(D = 0) as well, TensorFlow for the types that have an energy here, PyTorch
-    for those that have none: there is no one meaning to keep to."""
-    if isinstance(value, list | tuple) and all(v is None for v in value):
-        return None
-    if value is not None:
-        wanted = (
-            "null (atom_ener subtracts the fitting net of an empty descriptor, in DeePMD-kit's TensorFlow "
-            "for other types than in its PyTorch; to set the energy bias alone: model/preset_out_bias)"
-        )
-        raise Unfit(wanted, value)
-    return None
-
-
-def _preset_out_bias(value):
-    """{"energy": [null, -3.2]}, a number also as [-3.2]."""
-    wanted = '{"energy": [a number (eV) or null, per type]}'
-    if value is None:
-        return None
-    energies = value["energy"] if isinstance(value, dict) and set(value) == {"energy"} else None
-    if not isinstance(energies, list | tuple):
-        raise Unfit(wanted, value)
-    bare = [v[0] if isinstance(v, list | tuple) and len(v) == 1 else v for v in energies]
-    return sequence(optional(number(unit="eV")), wanted, at_least=1)(bare)
 
 
 def _pair(value):
@@ -149,14 +98,7 @@ def _file_name(*suffixes: str):
     return check
 
 
-_types = sequence(text, "a list of names, one per type", at_least=1)
-_widths = sequence(integer(1), "a list of layer widths", at_least=1)
-_type_pairs = sequence(
-    sequence(integer(0), "a pair of type numbers", length=2), "a list of pairs of type numbers"
-)
 _seed = optional(integer(0))
-_precision = choice("default", "float64", "double", why="all numbers here are float64")
-
 ROOT = (
     Key("model", anything, "model"),
     Key("training", anything, "training"),
@@ -164,61 +106,6 @@ ROOT = (
     Key("loss", anything, "loss"),
     Key("learning_rate", anything, "learning_rate"),
     fixed("validating", None, {}),
-)
-
-MODEL = (
-    Key("type_map", _types, "type_map"),
-    Key("descriptor", anything, "descriptor"),
-    Key("fitting_net", anything, "fitting_net"),
-    Key("data_stat_nbatch", integer(1), "data_stat_nbatch", idle=(10,)),
-    Key("type", choice("standard"), None),
-    fixed("data_stat_protect", 0.01),
-    fixed("pair_exclude_types", [], ()),
-    fixed("atom_exclude_types", [], ()),
-    Key("preset_out_bias", _preset_out_bias, "atom_ener"),
-    fixed("bridging_method", "None", "none", None),
-    ignored("bridging_r_inner", 0.5),
-    ignored("bridging_r_outer", 0.8),
-    ignored("data_bias_nsample", 10),
-    ignored("srtab_add_bias", True),
-    ignored("model_branch_alias", []),
-    ignored("info", {}),
-)
-
-DESCRIPTOR = (
-    Key("type", choice("se_e2_a", "se_a"), None),
-    Key("sel", _sel, "sel"),
-    Key("rcut", number(above=0.0, unit="Å"), "rcut"),
-    Key("rcut_smth", number(at_least=0.0, unit="Å"), "rcut_smth"),
-    Key("neuron", _widths, "embedding", ("n_neuron",)),
-    Key("axis_neuron", integer(1), "axis_neuron", ("n_axis_neuron",)),
-    Key("activation_function", _activation, "embedding_activation"),
-    Key("resnet_dt", boolean, "embedding_resnet_dt"),
-    Key("type_one_side", boolean, "type_one_side"),
-    Key("exclude_types", _type_pairs, "exclude_types"),
-    Key("initial_weights", choice(*INITIAL), "initial_weights"),
-    Key("seed", _seed, "descriptor_seed"),
-    Key("precision", _precision, None),
-    fixed("trainable", True),
-    fixed("env_protection", 0.0),
-    Key("set_davg_zero", boolean, "set_davg_zero"),
-)
-
-FITTING = (
-    Key("type", choice("ener"), None),
-    Key("neuron", _widths, "fitting", ("n_neuron",)),
-    Key("activation_function", _activation, "fitting_activation"),
-    Key("resnet_dt", boolean, "fitting_resnet_dt"),
-    Key("atom_ener", _atom_ener, None),
-    Key("seed", _seed, "fitting_seed"),
-    Key("precision", _precision, None),
-    fixed("trainable", True),
-    Key("rcond", optional(number(at_least=0.0)), "rcond"),
-    fixed("numb_fparam", 0),
-    fixed("numb_aparam", 0),
-    fixed("default_fparam", None),
-    fixed("dim_case_embd", 0),
-    fixed("use_aparam_as_mask", False),
 )
 
 #: DeePMD-kit's prefactors of its LKF, since 3.2 in ``optimizer``, up to 3.1 in ``training``.

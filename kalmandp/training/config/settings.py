@@ -10,60 +10,11 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kalmandp.potentials.settings import ModelSettings
+
 #: Optimizers that are partitions of one Kalman filter, and those that are not.
 KALMAN_TYPES = ("RLEKF", "LEKF", "SEKF", "GEKF")
 OPTIMIZER_TYPES = (*KALMAN_TYPES, "Adam", "SNES")
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """The section ``model``: form of the potential, and how its statistics are taken.
-
-    Attributes
-    ----------
-    type_map : names of the types; None if the data are to name them
-    rcut, rcut_smth : Å
-    sel : neighbours per type, or "auto", "auto:1.1"
-    embedding, fitting : layer widths (``descriptor/neuron``, ``fitting_net/neuron``)
-    axis_neuron : M‹
-    embedding_resnet_dt, fitting_resnet_dt : ``descriptor/resnet_dt``, ``fitting_net/resnet_dt``
-    exclude_types : pairs of type numbers that do not see each other
-    set_davg_zero : leave the mean of the environment at zero
-    atom_ener : energy bias per type in eV (``preset_out_bias``), None where it is fitted; None if all are
-    rcond : of the least squares for the energy bias (``fitting_net/rcond``); None for our default
-    initial_weights : how the embedding's first layer is drawn, a name of `deep_potential.initial.INITIAL`
-    descriptor_seed, fitting_seed : seeds of the initial weights; None to use the training seed
-    data_stat_nbatch : batches per system that are enough for the statistics; all are taken
-    """
-
-    type_map: tuple[str, ...] | None = None
-    rcut: float = 6.0
-    rcut_smth: float = 0.5
-    sel: str | tuple[int, ...] = "auto"
-    embedding: tuple[int, ...] = (10, 20, 40)
-    axis_neuron: int = 4
-    type_one_side: bool = False
-    fitting: tuple[int, ...] = (120, 120, 120)
-    embedding_resnet_dt: bool = False
-    fitting_resnet_dt: bool = True
-    embedding_activation: str = "tanh"
-    fitting_activation: str = "tanh"
-    exclude_types: tuple[tuple[int, int], ...] = ()
-    set_davg_zero: bool = False
-    atom_ener: tuple[float | None, ...] | None = None
-    rcond: float | None = None
-    initial_weights: str = "spread"
-    descriptor_seed: int | None = None
-    fitting_seed: int | None = None
-    data_stat_nbatch: int = 10
-
-    def choices(self) -> dict:
-        """The fields that `Architecture` has and `Potential.create` takes as ``**choices``."""
-        names = (
-            "embedding", "axis_neuron", "fitting", "type_one_side", "embedding_resnet_dt",
-            "fitting_resnet_dt", "embedding_activation", "fitting_activation", "exclude_types",
-        )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)

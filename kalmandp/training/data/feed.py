@@ -1,14 +1,8 @@
-"""The order in which frames come, and the neighbours of frames already seen."""
+"""The order in which frames come."""
 
 from __future__ import annotations
 
 import numpy as np
-
-from kalmandp.frames.kept import KeptFrames
-from kalmandp.geometry.neighbours import Pairs, neighbour_pairs
-
-#: Bytes of frames and their pairs that `with_pairs` keeps.
-CACHE_BYTES = 1 << 30
 
 
 class Feed:
@@ -45,14 +39,3 @@ class Feed:
     def restore(self, state: dict) -> None:
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
         self.order = np.array(state["order"], dtype=np.int64)
-
-
-def with_pairs(dataset, cutoff: float, type_map, n_bytes: int = CACHE_BYTES) -> KeptFrames:
-    """Frames of a data set with their `Pairs` within ``cutoff`` (Å), found once and kept."""
-
-    def make(frame) -> Pairs:
-        pairs = neighbour_pairs(frame, cutoff)
-        # the images themselves are not needed again
-        return Pairs(pairs.i_p, pairs.j_p, np.zeros((0, 3), np.int32), pairs.r_pc)
-
-    return KeptFrames(dataset, type_map, make, lambda pairs: sum(x.nbytes for x in pairs), n_bytes)

@@ -18,14 +18,14 @@ one update, with the correlations between them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kalmandp.arrays import namespace, piece_sums
 from kalmandp.errors import InputError
-from kalmandp.potentials.deep_potential.jacobian import force_direction, virial_direction
+from kalmandp.geometry.pairs import force_direction, virial_direction
+from kalmandp.potentials.atomic import Numbers
 from kalmandp.potentials.potential import Potential
 
 #: Below every error that is not zero.
@@ -140,7 +140,7 @@ def energy_signed(
     now = predict(potential, sample, forces=False) if now is None else now
     error_f = errors(sample, "energy", now.E_f)
     error, s_f = norm(error_f, kind)
-    E_bar_i = (s_f / len(error_f))[sample.environment.frame_i]
+    E_bar_i = (s_f / len(error_f))[sample.environment.geometry.frame_i]
     H_w = potential.engine.energy_gradient(
         potential.parameters, sample.environment, now.forward, E_bar_i
     )
@@ -166,7 +166,7 @@ def force_signed(
     error, s_ac = norm(error_ac, kind)
     c_ic = xp.zeros((sample.n_atoms, 3))
     xp.add.at(c_ic, where, s_ac / error_ac.size)
-    H_w = _tangent_gradient(potential, sample, now, force_direction(sample.environment, c_ic))
+    H_w = _tangent_gradient(potential, sample, now, force_direction(sample.environment.geometry, c_ic))
     R = noise.force(sample.n_atoms // len(sample.frames), n_blocks)
     return Measurement("force", H_w[None], error[None], np.array([R]), ("force",))
 
@@ -179,7 +179,7 @@ def virial_signed(
     error_fcc = errors(sample, "virial", now.W_fcc)
     error, s_fcc = norm(error_fcc, kind)
     C_fcc = s_fcc / error_fcc.size
-    H_w = _tangent_gradient(potential, sample, now, virial_direction(sample.environment, C_fcc))
+    H_w = _tangent_gradient(potential, sample, now, virial_direction(sample.environment.geometry, C_fcc))
     R = noise.virial(sample.n_atoms // len(sample.frames), n_blocks)
     return Measurement("virial", H_w[None], error[None], np.array([R]), ("virial",))
 
@@ -193,7 +193,7 @@ def atomic_energy_signed(
 
         error = (1/n) Σ_i s_i e_i,      H = ∂/∂w (1/n) Σ_i s_i E_i
 
-    the adjoint Ē_i = s_i/n handed to `jacobian.energy_gradient`. Labels are energies of atoms from a
+    the adjoint Ē_i = s_i/n handed to `atomic.energy_gradient`. Labels are energies of atoms from a
     partitioned calculation; the potential's bias is part of E_i. R is ``noise.atomic_energy``.
     """
     now = predict(potential, sample, forces=False) if now is None else now
@@ -283,48 +283,46 @@ def matrix(potential: Potential, sample: Sample, atoms, noise, n_blocks: int, or
     ``atoms``, the virials, one after another.
     """
     now = predict(potential, sample) if now is None else now
-    rows = list(_components(potential, sample, atoms, noise, n_blocks, order, now))
-    kinds, H, error, R = zip(*rows, strict=True)
+    numbers, per_frame = chosen_numbers(sample, atoms, order), sample.n_atoms // len(sample.frames)
+    H_qw = potential.engine.rows(potential.parameters, sample.environment, now.forward, numbers)
+    error_q, R, kinds = [], [], []
+
+    def add(kind: str, errors_q, R_q) -> None:
+        error_q.append(errors_q)
+        R.extend(R_q)
+        kinds.extend([kind] * len(R_q))
+
     xp = namespace(now.E_f)
-    return Measurement("matrix", xp.stack(H), xp.stack(error), np.array(R), kinds)
-
-
-def _components(
-    potential: Potential, sample: Sample, atoms, noise, n_blocks: int, order, now: Prediction
-) -> Iterator[tuple[str, Any, Any, float]]:
-    """Kind, H, error and R of each number of `matrix`."""
-    engine, env, par = potential.engine, sample.environment, potential.parameters
-    xp, per_frame = namespace(now.E_f), sample.n_atoms // len(sample.frames)
-    if "energy" in order:
-        for f, error in enumerate(errors(sample, "energy", now.E_f)):
-            E_bar_i = (env.frame_i == f).astype(float)
-            H_w = engine.energy_gradient(par, env, now.forward, E_bar_i)
-            yield "energy", H_w, error, noise.energy(len(sample.frames[f]), n_blocks)
-    if "force" in order:
+    if len(numbers.energy_f):
+        sizes = [len(frame) for frame in sample.frames]
+        add("energy", errors(sample, "energy", now.E_f), [noise.energy(n, n_blocks) for n in sizes])
+    if len(k := numbers.force_k):
         F_error_ic = errors(sample, "forces", now.F_ic)
-        for i in atoms.tolist():
-            for axis in range(3):
-                c_ic = xp.zeros((sample.n_atoms, 3))
-                c_ic[i, axis] = 1.0
-                H_w = _tangent_gradient(potential, sample, now, force_direction(env, c_ic))
-                yield "force", H_w, F_error_ic[i, axis], noise.force(per_frame, n_blocks)
-    if "atomic_energy" in order:
+        add("force", F_error_ic[k[:, 0], k[:, 1]], [noise.force(per_frame, n_blocks)] * len(k))
+    if len(i := numbers.atom_i):
         E_error_i = errors(sample, "atomic_energies", now.E_i)
-        for i in np.unique(atoms).tolist():
-            E_bar_i = xp.zeros(sample.n_atoms)
-            E_bar_i[i] = 1.0
-            H_w = engine.energy_gradient(par, env, now.forward, E_bar_i)
-            yield "atomic_energy", H_w, E_error_i[i], noise.atomic_energy(per_frame, n_blocks)
-    if "virial" in order:
-        W_error_fcc = errors(sample, "virial", now.W_fcc)
-        for f, frame in enumerate(sample.frames):
-            for d, c in zip(*(k.tolist() for k in np.triu_indices(3)), strict=True):
-                C_fcc = xp.zeros_like(W_error_fcc)
-                C_fcc[f, d, c] += 0.5
-                C_fcc[f, c, d] += 0.5
-                H_w = _tangent_gradient(potential, sample, now, virial_direction(env, C_fcc))
-                error = 0.5 * (W_error_fcc[f, d, c] + W_error_fcc[f, c, d])
-                yield "virial", H_w, error, noise.virial(len(frame), n_blocks)
+        add("atomic_energy", E_error_i[i], [noise.atomic_energy(per_frame, n_blocks)] * len(i))
+    if len(k := numbers.virial_k):
+        W = errors(sample, "virial", now.W_fcc)
+        f, d, c = k.T
+        R_q = [noise.virial(len(sample.frames[n]), n_blocks) for n in f.tolist()]
+        add("virial", 0.5 * (W[f, d, c] + W[f, c, d]), R_q)
+    return Measurement("matrix", H_qw, xp.concatenate(error_q), np.array(R), tuple(kinds))
+
+
+def chosen_numbers(sample: Sample, atoms, order) -> Numbers:
+    """The numbers of `matrix`: what is measured of a sample one by one."""
+    n_frames, none = len(sample.frames), np.zeros(0, dtype=int)
+    atoms = np.asarray(atoms, dtype=int)
+    upper = np.stack(np.triu_indices(3), axis=1)
+    virial_k = [[f, d, c] for f in range(n_frames) for d, c in upper.tolist()]
+    force_k = np.stack([np.repeat(atoms, 3), np.tile(np.arange(3), len(atoms))], axis=1)
+    return Numbers(
+        energy_f=np.arange(n_frames) if "energy" in order else none,
+        force_k=force_k if "force" in order else np.zeros((0, 2), dtype=int),
+        atom_i=np.unique(atoms) if "atomic_energy" in order else none,
+        virial_k=np.array(virial_k) if "virial" in order else np.zeros((0, 3), dtype=int),
+    )
 
 
 def _tangent_gradient(potential: Potential, sample: Sample, now: Prediction, v_pc):

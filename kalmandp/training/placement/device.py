@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from kalmandp.engines.cuda.frames import device_frames
 from kalmandp.engines.cuda.launch import CupyDevice, Device
 from kalmandp.errors import InputError
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.filter import RLEKF, UpdateInfo
 from kalmandp.potentials.potential import Potential
-from kalmandp.training.data.feed import with_pairs
 from kalmandp.training.placement import memory
 
 DEVICES = ("cpu", "cuda")
@@ -27,8 +25,7 @@ class Host:
 
     def frames(self, data, potential: Potential):
         """The data's frames with their pairs, kept once they were needed."""
-        a = potential.architecture
-        return with_pairs(data, a.rcut, a.type_map)
+        return potential.engine.frames(data)
 
     def frames_memory(self, potential: Potential, frames) -> int:
         """Bytes that these frames take where the run keeps them; 0 where it does not matter."""
@@ -79,8 +76,7 @@ class Gpu:
         self.device = device
 
     def frames(self, data, potential: Potential):
-        fused = hasattr(potential.engine, "upload")
-        return device_frames(data, potential.engine) if fused else Host().frames(data, potential)
+        return potential.engine.frames(data)
 
     def frames_memory(self, potential: Potential, frames) -> int:
         """Bytes of the atoms and pairs of these frames on the device."""

@@ -9,13 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from kalmandp.frames.dataset import Dataset
-from kalmandp.potentials.potential import Potential
+from kalmandp.registry import kind_of, load
 from kalmandp.training.config.presets import resolve, resolve_snes
 from kalmandp.training.config.settings import Settings
 from kalmandp.training.measurements.labels import LABEL_OF, check_labels, learnt_kinds
 from kalmandp.training.measurements.measurement import make_sample
 from kalmandp.training.placement.device import open_device
 from kalmandp.training.placement.memory import SHARE, covariance_need, generation_memory, parts_of
+from kalmandp.training.starting import new_potential
 from kalmandp.training.trainers.choose import make_trainer
 
 #: Frames from which the model's form and the time of a step are taken.
@@ -30,7 +31,8 @@ class Plan(NamedTuple):
     Attributes
     ----------
     n_frames : frames to train on;  atoms_per_frame : of those looked at, on average
-    type_map, sel : of the model;  sel_note : where a sel of "auto" is an estimate
+    type_map : of the model;  model : names and values that say what it is made of
+    looked_at : frames that a model counted "auto" was made from, 0 if all
     n_weights : N;  block_sizes : of P, empty for Adam and SNES
     memory : bytes of P, or of a generation of SNES;  memory_free : free now, 0 if that is not known
     frames_memory : bytes of all frames with their pairs on a GPU, where they stay if there is room; else 0
@@ -41,8 +43,8 @@ class Plan(NamedTuple):
     n_frames: int
     atoms_per_frame: float
     type_map: tuple[str, ...]
-    sel: tuple[int, ...]
-    sel_note: str
+    model: list[tuple[str, str]]
+    looked_at: int
     optimizer: str
     n_weights: int
     block_sizes: tuple[int, ...]
@@ -80,12 +82,7 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
         check_labels(data, settings)
         n_frames = _frames_to_train(len(data), settings)
         some = data.subset(np.unique(np.linspace(0, len(data) - 1, SOME_FRAMES).astype(int)))
-        potential = Potential.create(
-            m.type_map or data.type_map, rcut=m.rcut, rcut_smth=m.rcut_smth, sel=m.sel, frames=some,
-            rng=np.random.default_rng(0), atom_ener=m.atom_ener, initial=m.initial_weights,
-            engine=engine, device=place.device,
-            **m.choices(),
-        )  # fmt: skip
+        potential = new_potential(m, some, np.random.default_rng(0), engine, place.device)
         batch = settings.frames_per_step(data.natoms(0))
         steps_per_epoch = -(-n_frames // min(batch, n_frames))
         n_steps = t.n_steps or max(1, round((t.n_epochs or 0) * steps_per_epoch))
@@ -93,13 +90,12 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
         block_sizes, memory = _covariance(potential, choices, place)
         if o.type == "SNES":
             memory = generation_memory(potential.layout.size, resolve_snes(o).population)
-        estimated = isinstance(m.sel, str) and len(some) < len(data)
         plan = Plan(
             n_frames=n_frames,
             atoms_per_frame=float(np.mean([some.natoms(k) for k in range(len(some))])),
             type_map=potential.type_map,
-            sel=potential.architecture.sel,
-            sel_note=f" ({m.sel}, from {len(some)} frames)" if estimated else "",
+            model=load(kind_of(potential.form).rows)(potential.form),
+            looked_at=len(some) if len(some) < len(data) else 0,
             optimizer=f"{o.type}, preset {o.preset}" if (o.type, o.preset) != ("Adam", "default") else o.type,
             n_weights=potential.layout.size,
             block_sizes=block_sizes,

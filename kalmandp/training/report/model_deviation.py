@@ -86,11 +86,11 @@ def _predictions(potentials, frame):
     pairs, results = {}, []
     for potential in potentials:
         own = frame.with_type_map(potential.type_map)
-        a = potential.architecture
+        form = potential.form
         # pairs are sorted by the neighbour's type: models of one order of types share them
-        key = (a.rcut, a.type_map)
+        key = (form.cutoff, form.type_map)
         if key not in pairs:
-            pairs[key] = neighbour_pairs(own, a.rcut)
+            pairs[key] = neighbour_pairs(own, form.cutoff)
         results += potential.evaluate([own], potential.environment([own], [pairs[key]]))
     n = len(frame)
     stack = lambda name: np.stack([getattr(r, name) for r in results])

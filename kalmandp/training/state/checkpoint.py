@@ -1,8 +1,9 @@
 """Everything a run needs to go on with the same bits, in one HDF5 file that any program can read.
 
-    /               attributes format ("kalmandp checkpoint"), version
+    /               attributes format ("kalmandp checkpoint"), version, kind (of potential)
     /json           input, model, info, generator, versions: JSON texts, stored as bytes (uint8)
-    /potential      weights (N,) float64, davg, dstd, bias_atom_e, out_bias: the model as the optimizer has it
+    /potential      the model as the optimizer has it: weights (N,) float64, bias_atom_e, out_bias, and the
+                    form's statistics (davg, dstd, …)
     /optimizer      of a Kalman filter: weights (N,), block_sizes (L,);
                     attributes lam, nu, process_noise, updates, covariance ("tiled", "cuda", "dense";
                     with coupled blocks "tiled coupled", …)
@@ -59,11 +60,10 @@ import numpy as np
 import kalmandp
 from kalmandp.errors import FileError
 from kalmandp.files import check_global_heaps, naming, writing_hdf5
-from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.potential import Potential
 
 FORMAT = "kalmandp checkpoint"
-VERSION = 2
+VERSION = 3
 #: Bytes of a chunk of a large array, and of the pieces in which it is written.
 CHUNK, PIECE = 1 << 20, 1 << 24
 #: Bytes that must be free before writing begins.
@@ -98,13 +98,15 @@ def save_checkpoint(
         file.attrs["format"] = np.bytes_(FORMAT)
         file.attrs["version"] = VERSION
         _put_json(writer, "input", source)
-        _put_json(writer, "model", potential.architecture.to_dict())
-        _put_json(writer, "info", potential.info)
+        made_of = potential.state()
+        file.attrs["kind"] = np.bytes_(made_of["kind"])
+        _put_json(writer, "model", made_of["form"])
+        _put_json(writer, "info", made_of["info"])
         _put_json(writer, "generator", rng.bit_generator.state)
         _put_json(writer, "versions", versions())
         group = file.create_group("potential")
-        for name in ("weights", "davg", "dstd", "bias_atom_e", "out_bias"):
-            _create(writer, group, name, getattr(potential, name))
+        for name, array in made_of["arrays"].items():
+            _create(writer, group, name, array)
         for name, state in states.items():
             _put(writer, file.create_group(name), state, covariance_dtype)
         progress = file.create_group("progress")
@@ -260,11 +262,14 @@ def _read(path, file: h5py.File) -> dict[str, Any]:
     version = int(file.attrs["version"])
     if version > VERSION:
         raise FileError(f"{path}: checkpoint version is {version}; this program reads up to {VERSION}")
-    architecture = Architecture(**_get_json(file, "model"))
-    arrays = {name: np.array(data) for name, data in file["potential"].items()}
-    weights = arrays.pop("weights")
+    made_of = {
+        "kind": stored_kind(file),
+        "form": _get_json(file, "model"),
+        "info": _get_json(file, "info"),
+        "arrays": {name: np.array(data) for name, data in file["potential"].items()},
+    }
     return {
-        "potential": Potential(architecture, weights, info=_get_json(file, "info"), **arrays),
+        "potential": Potential.from_state(made_of),
         "source": _get_json(file, "input"),
         "generator": _get_json(file, "generator"),
         "versions": _get_json(file, "versions") if version > 1 else {},
@@ -273,6 +278,11 @@ def _read(path, file: h5py.File) -> dict[str, Any]:
         **{name: _get(file[name]) for name in ("optimizer", "feed", "history")},
         **{name: _get(file[name]) for name in ("diagnostics", "gate") if name in file},
     }
+
+
+def stored_kind(file: h5py.File) -> str:
+    """The kind of potential in a checkpoint; up to version 2 there was one."""
+    return file.attrs.get("kind", b"se_e2_a").decode()
 
 
 def _get_json(file, name: str):

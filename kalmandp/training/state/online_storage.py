@@ -1,8 +1,9 @@
 """An `OnlineTrainer` in a group of the host's own HDF5 file.
 
-    group             attributes: format, version, steps; complete (False while it is being written)
+    group             attributes: format, version, kind (of potential), steps;
+                      complete (False while it is being written)
     group/json        model, info, optimizer, generator
-    group/potential   weights, davg, dstd, bias_atom_e, out_bias
+    group/potential   weights, bias_atom_e, out_bias, and the form's statistics (davg, dstd, …)
     group/filter      arrays and attributes of `RLEKF.state`, and of the averaged weights
     group/gate        the same of `Gate.state`, if there is a gate
 """
@@ -16,13 +17,11 @@ import h5py
 import numpy as np
 
 from kalmandp.errors import FileError, InputError, KalmanDPError
-from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.potential import Potential
 
 FORMAT = "kalmandp online trainer"
-VERSION = 1
+VERSION = 2
 GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
-ARRAYS = ("weights", "davg", "dstd", "bias_atom_e", "out_bias")
 
 
 class Saved(NamedTuple):
@@ -49,13 +48,15 @@ def write_group(group: h5py.Group, *, potential: Potential, optimizer, rng, stat
     group.attrs["complete"] = False
     for name in list(group):
         del group[name]
-    _put_json(group, "model", potential.architecture.to_dict())
-    _put_json(group, "info", potential.info)
+    made_of = potential.state()
+    group.attrs["kind"] = np.bytes_(made_of["kind"])
+    _put_json(group, "model", made_of["form"])
+    _put_json(group, "info", made_of["info"])
     _put_json(group, "optimizer", optimizer)
     _put_json(group, "generator", rng.bit_generator.state)
     arrays = group.create_group("potential")
-    for name in ARRAYS:
-        _put(arrays, name, getattr(potential, name))
+    for name, array in made_of["arrays"].items():
+        _put(arrays, name, array)
     for name, value in state.items():
         _put(group, f"filter/{name}", value)
     for name, value in gate.items():
@@ -74,14 +75,13 @@ def read_group(group: h5py.Group, engine: str | None) -> Saved:
     if not group.attrs.get("complete", False):
         raise FileError(f"{where}: was not written to its end; expected a whole one, saved before")
     try:
-        arrays = {name: group[f"potential/{name}"][()] for name in ARRAYS}
-        potential = Potential(
-            Architecture(**_get_json(group, "model")),
-            arrays.pop("weights"),
-            info=_get_json(group, "info"),
-            engine=engine,
-            **arrays,
-        )
+        made_of = {
+            "kind": group.attrs.get("kind", b"se_e2_a").decode(),  # up to version 1 there was one
+            "form": _get_json(group, "model"),
+            "info": _get_json(group, "info"),
+            "arrays": {name: data[()] for name, data in group["potential"].items()},
+        }
+        potential = Potential.from_state(made_of, engine)
         return Saved(
             potential,
             _get_json(group, "optimizer"),

@@ -15,7 +15,7 @@ import numpy as np
 
 from kalmandp.arrays import namespace, to_numpy
 from kalmandp.errors import FilterError
-from kalmandp.potentials.deep_potential.jacobian import force_direction, virial_direction
+from kalmandp.geometry.pairs import force_direction, virial_direction
 from kalmandp.training.config.settings import LearningRateSettings, LossSettings
 from kalmandp.training.measurements.labels import taught
 from kalmandp.training.measurements.measurement import Sample, errors, predict
@@ -58,7 +58,7 @@ def loss_gradient(potential, sample: Sample, prefactors) -> tuple[float, np.ndar
     """L and ∂L/∂w (N,) for a sample of one or more frames, from a single backward pass.
 
     Fit energy: L = p_e L_e + p_f L_f + p_v L_v. With Ē = ∂L/∂E and v = ∂L/∂F, ∂L/∂W as directions, one call
-    of `jacobian.weight_gradient` has the gradient of all three. A term whose label a frame of the sample
+    of `atomic.weight_gradient` has the gradient of all three. A term whose label a frame of the sample
     lacks is left out.
 
     Raises
@@ -68,6 +68,7 @@ def loss_gradient(potential, sample: Sample, prefactors) -> tuple[float, np.ndar
     """
     p_e, p_f, p_v = prefactors
     par, env, now = potential.parameters, sample.environment, predict(potential, sample)
+    g = env.geometry
     kinds = taught(sample.frames, ("energy", "force", "virial"))
     xp, n_f = namespace(now.E_f), np.diff(sample.first_f)
     frames, n_f = len(n_f), xp.asarray(n_f)
@@ -75,16 +76,16 @@ def loss_gradient(potential, sample: Sample, prefactors) -> tuple[float, np.ndar
     if "energy" in kinds:
         E_error_f = -errors(sample, "energy", now.E_f)
         loss += p_e * (E_error_f**2 / n_f).mean()
-        E_bar_i = (2.0 * p_e * E_error_f / (n_f * frames))[env.frame_i]
+        E_bar_i = (2.0 * p_e * E_error_f / (n_f * frames))[g.frame_i]
     if "force" in kinds:
         F_error_ic = -errors(sample, "forces", now.F_ic)
         loss += p_f * (F_error_ic**2).mean()
-        v_pc.append(force_direction(env, 2.0 * p_f * F_error_ic / F_error_ic.size))
+        v_pc.append(force_direction(g, 2.0 * p_f * F_error_ic / F_error_ic.size))
     if "virial" in kinds and p_v:
         W_error_fcc = -errors(sample, "virial", now.W_fcc)
         loss += p_v * (W_error_fcc**2 / n_f[:, None, None]).mean()
         C_fcc = 2.0 * p_v * W_error_fcc / (9 * frames * n_f[:, None, None])
-        v_pc.append(virial_direction(env, C_fcc))
+        v_pc.append(virial_direction(g, C_fcc))
     if not v_pc:
         return float(loss), potential.engine.energy_gradient(par, env, now.forward, E_bar_i)
     gradient = potential.engine.weight_gradient(par, env, now.forward, E_bar_i, sum(v_pc[1:], start=v_pc[0]))

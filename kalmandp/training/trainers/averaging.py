@@ -111,8 +111,8 @@ def averaged(potential: Potential, weights, frames, device: Any = "cpu") -> Pote
         off.append((frame.energy - E) / len(frame))
     if off:
         shifted_w = np.array(weights)
-        for t in range(len(new.type_map)):
+        for name in new.layout.output_biases:
             # b ← b + δ
-            new.layout.fitting(shifted_w, t)[-1].b[...] += np.mean(off)
+            new.layout.view(shifted_w, name)[...] += np.mean(off)
         new.weights = shifted_w
     return new

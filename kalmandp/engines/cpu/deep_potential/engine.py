@@ -1,4 +1,4 @@
-"""Numba twin of `deep_potential.model` and `deep_potential.jacobian`: fused loops over pairs, G from a table.
+"""Numba twin of `potentials.atomic` with the Deep Potential's descriptor: fused loops, G from a table.
 
 With G in a table the moments are T = S G, where S depends on the frame alone (see
 `frame_kernels`). S, R̃ and what its derivatives need are computed once for the frame and may be
@@ -29,8 +29,10 @@ from kalmandp.engines.cpu.deep_potential.table import NodeValues, TableRows, ser
 from kalmandp.engines.cpu.network import LayerAdjoints, NetCache, multiplications
 from kalmandp.engines.cpu.threads import Team
 from kalmandp.errors import InputError
+from kalmandp.geometry.kept import with_pairs
+from kalmandp.potentials import atomic
+from kalmandp.potentials.atomic import Numbers
 from kalmandp.potentials.deep_potential.environment import pair_kinds
-from kalmandp.potentials.deep_potential.model import Parameters
 from kalmandp.potentials.deep_potential.table import CPU_ORDER, CPU_STEP, CPU_TOLERANCE, SMOOTH, TableGrid
 from kalmandp.potentials.deep_potential.table_step import (
     binomials,
@@ -38,6 +40,7 @@ from kalmandp.potentials.deep_potential.table_step import (
     find_step,
     relative_errors,
 )
+from kalmandp.potentials.protocol import Parameters
 
 #: Chunks of atoms with accumulators of their own at most, and atoms that are worth one: constants, whatever
 #: the number of threads.
@@ -96,25 +99,21 @@ class Space(NamedTuple):
 
 
 class NumbaEngine:
-    """The passes of the potential for one architecture; keeps the table's grid between calls.
+    """The passes of the potential for one form; keeps the table's grid between calls.
 
     Parameters
     ----------
-    architecture, layout : of the potential
+    form, layout : of the potential
     step : distance h of the table's nodes in units of g = R̃_p0
     threads : how many threads work on a pass; None asks `numba.get_num_threads` each time
     """
 
     name = "numba"
 
-    def __init__(self, architecture, layout, step: float = CPU_STEP, threads: int | None = None):
-        phi = architecture.embedding_activation
-        if phi.lower() not in SMOOTH:
-            raise InputError(
-                f"the engine 'numba' tabulates the embedding, which activation {phi!r} makes too rough "
-                f"for that; expected one of {', '.join(SMOOTH)}, or the engine 'numpy'"
-            )
-        self.architecture = a = architecture
+    def __init__(self, form, layout, step: float = CPU_STEP, threads: int | None = None):
+        if reason := self.unfit(form):
+            raise InputError(reason)
+        self.form = a = form
         self.grid = TableGrid(0, 0, float(step), CPU_ORDER)
         start = lambda net: layout[f"{net}.layer.0.W"].start
         stack = lambda nets: network_kernels.stack([layout.nets[n] for n in nets], [start(n) for n in nets])
@@ -131,10 +130,26 @@ class NumbaEngine:
         self._team = Team(threads)
         self._store = Store()
 
-    def environment(self, davg, dstd, frames, pairs=None) -> FusedEnvironment:
-        """Twin of `environment.environment_of`."""
+    @staticmethod
+    def unfit(form) -> str | None:
+        """Why this engine cannot compute a form; None if it can."""
+        phi = form.embedding_activation
+        if phi.lower() in SMOOTH:
+            return None
+        return (
+            f"the engine 'numba' tabulates the embedding, which activation {phi!r} makes too rough "
+            f"for that; expected one of {', '.join(SMOOTH)}, or the engine 'numpy'"
+        )
+
+    def frames(self, data):
+        """Frames of a data set with their pairs, found once and kept."""
+        return with_pairs(data, self.form.cutoff, self.form.type_map)
+
+    def environment(self, statistics, frames, pairs=None) -> FusedEnvironment:
+        """Twin of `DeepPotential.environment`."""
         step = self.grid.refined(self._halvings).step  # where S will be wanted, most likely
-        return fused_environment(self.architecture, self._team, davg, dstd, frames, pairs, step)
+        davg, dstd = statistics["davg"], statistics["dstd"]
+        return fused_environment(self.form, self._team, davg, dstd, frames, pairs, step)
 
     def tabulate(self, par: Parameters, env: FusedEnvironment) -> Table:
         """Run each embedding net on the nodes of a grid, and on its empty slots.
@@ -174,14 +189,14 @@ class NumbaEngine:
         """The table for a frame: where in ``values`` the nodes are that its atoms touch."""
         nodes = env.nodes
         if nodes.step != step:
-            nodes = sum_nodes(self.architecture, self._team, env, step)
+            nodes = sum_nodes(self.form, self._team, env, step)
         row_t = self._store.empty((len(nodes.net_t),), np.int32)
         rows = values.rows
         base_e = rows.first_e[:-1] - values.grid.start
         self._team.run(predict.place_nodes, len(row_t), nodes, base_e, rows.row_v, row_t)
         sums = NodeSums(nodes.touched_i, row_t, nodes.S_tk, values.G_rm)
         pairs = PairData(
-            env.first_i, env.types_i, env.Rt_pk, env.geometry_p, env.dstd, nodes.place_p, 1.0 / step,
+            env.first_i, env.geometry.types_i, env.Rt_pk, env.geometry_p, env.dstd, nodes.place_p, 1.0 / step,
             self._coefficients, self._slopes,
         )  # fmt: skip
         return Table(values.grid, rows, values.cache, sums, pairs, nodes, error)
@@ -189,7 +204,7 @@ class NumbaEngine:
     def _run_nets(self, par: Parameters, w, g_v, grid: TableGrid) -> NodeValues:
         """G at the nodes of the grid and for empty slots."""
         nets, count = self._embedding, grid.stop - grid.start
-        rows = table_rows(count, tuple(pair_kinds(self.architecture).net_v.tolist()), len(nets.forms))
+        rows = table_rows(count, tuple(pair_kinds(self.form).net_v.tolist()), len(nets.forms))
         n_rows = int(rows.first_e[-1])
         g_r = np.empty(n_rows)
         for first in rows.first_e[:-1]:
@@ -201,7 +216,7 @@ class NumbaEngine:
         return NodeValues(w.copy(), g_v.copy(), grid, rows, cache, G_rm)
 
     def energies(self, par: Parameters, env: FusedEnvironment):
-        """Twin of `model.energies`."""
+        """Twin of `atomic.energies`."""
         nets, table, n = self._fitting, self.tabulate(par, env), env.n_atoms
         T_ikm = self._store.empty((n, 4, self._padded))
         cache = self._new_cache(nets, n)
@@ -214,9 +229,9 @@ class NumbaEngine:
         return E_i, FusedForward(table, T_ikm, cache)
 
     def pair_gradient(self, par: Parameters, env: FusedEnvironment, fwd: FusedForward):
-        """Twin of `model.pair_gradient`: f_pc = ∂E/∂r_pc."""
+        """Twin of `atomic.pair_gradient`: f_pc = ∂E/∂r_pc."""
         nets, table = self._fitting, fwd.table
-        f_pc = self._store.empty((len(env.i_p), 3))
+        f_pc = self._store.empty((len(env.geometry.i_p), 3))
         work = multiplications(nets, env.n_atoms) + self._products(table.nodes) + 200 * len(f_pc)
         space = self._space(nets, table.nodes.most)
         self._team.run(
@@ -227,27 +242,31 @@ class NumbaEngine:
         return f_pc
 
     def forces(self, env: FusedEnvironment, f_pc):
-        """Twin of `model.forces_from_pairs`."""
+        """Twin of `pairs.forces_from_pairs`."""
         F_ic = np.empty((env.n_atoms, 3))
         parts = self._store.empty((CHUNKS, env.n_atoms, 3))
-        self._team.run(predict.forces, 10 * len(f_pc), env.first_i, env.j_p, f_pc, parts, F_ic)
+        self._team.run(predict.forces, 10 * len(f_pc), env.first_i, env.geometry.j_p, f_pc, parts, F_ic)
         return F_ic
 
     def virial(self, env: FusedEnvironment, f_pc):
-        """Twin of `model.virial_from_pairs`."""
+        """Twin of `pairs.virial_from_pairs`."""
         W_icc = self._store.empty((env.n_atoms, 3, 3))
-        self._team.run(predict.virials, 10 * len(f_pc), env.first_i, env.r_pc, f_pc, W_icc)
-        W_fcc = np.zeros((env.n_frames, 3, 3))
-        np.add.at(W_fcc, env.frame_i, W_icc)
+        self._team.run(predict.virials, 10 * len(f_pc), env.first_i, env.geometry.r_pc, f_pc, W_icc)
+        W_fcc = np.zeros((env.geometry.n_frames, 3, 3))
+        np.add.at(W_fcc, env.geometry.frame_i, W_icc)
         return W_fcc
 
     def energy_gradient(self, par, env, fwd, E_bar_i):
-        """Twin of `jacobian.energy_gradient`."""
+        """Twin of `atomic.energy_gradient`."""
         return self._weight_gradient(par, env, fwd, E_bar_i, np.empty((0, 3)))
 
     def weight_gradient(self, par, env, fwd, E_bar_i, v_pc):
-        """Twin of `jacobian.weight_gradient`; atoms that feel neither Ē nor v are passed over."""
+        """Twin of `atomic.weight_gradient`; atoms that feel neither Ē nor v are passed over."""
         return self._weight_gradient(par, env, fwd, E_bar_i, np.ascontiguousarray(v_pc, dtype=float))
+
+    def rows(self, par, env, fwd, numbers: Numbers):
+        """Twin of `atomic.rows`."""
+        return atomic.rows_by(self, par, env, fwd, numbers)
 
     def _weight_gradient(self, par, env, fwd, E_bar_i, v_pc):
         nets, table = self._fitting, fwd.table
@@ -275,7 +294,7 @@ class NumbaEngine:
         """Rows of atoms with an Ē or a pair that moves, these atoms, where each type's begin, and blocks."""
         feels_i = E_bar_i != 0.0
         if len(v_pc) and not feels_i.all():
-            feels_i[env.i_p[v_pc.any(axis=1)]] = True
+            feels_i[env.geometry.i_p[v_pc.any(axis=1)]] = True
         if feels_i.all():
             return self._count(env.n_atoms)[: env.n_atoms], env.order_r, env.first_t, env.blocks
         source = np.nonzero(feels_i[env.order_r])[0]

@@ -11,7 +11,8 @@ from kalmandp.engines.cpu import network as network_kernels
 from kalmandp.engines.cpu.deep_potential import frame_kernels as kernels
 from kalmandp.engines.cpu.threads import Team
 from kalmandp.geometry.cutoff import SWITCH_COEFFICIENTS
-from kalmandp.potentials.deep_potential.environment import empty_slots, gather, pair_kinds, virtual_rows
+from kalmandp.geometry.pairs import Geometry
+from kalmandp.potentials.deep_potential.environment import empty_slots, gathered, pair_kinds, virtual_rows
 from kalmandp.potentials.deep_potential.table import CPU_ORDER as ORDER
 from kalmandp.potentials.deep_potential.table import lagrange_coefficients
 
@@ -37,6 +38,7 @@ class Nodes(NamedTuple):
 class FusedEnvironment(NamedTuple):
     """Twin of `Environment`, with pairs as rows of a compressed list.
 
+    geometry : atoms and pairs, those of excluded types left out
     first_i : (n_atoms + 1,) pairs of atom i are first_i[i] … first_i[i+1]−1
     geometry_p : (p, 5) n = r/|r|, ds/dr, s/r
     low, high : range of g = R̃_p0
@@ -45,12 +47,7 @@ class FusedEnvironment(NamedTuple):
     blocks : rows of the fitting nets in blocks, see `cpu.network`
     """
 
-    types_i: Any
-    frame_i: Any
-    n_frames: int
-    i_p: Any
-    j_p: Any
-    r_pc: Any
+    geometry: Geometry
     first_i: Any
     net_p: Any
     Rt_pk: Any
@@ -67,7 +64,7 @@ class FusedEnvironment(NamedTuple):
 
     @property
     def n_atoms(self) -> int:
-        return len(self.types_i)
+        return self.geometry.n_atoms
 
 
 @lru_cache(maxsize=1)
@@ -78,8 +75,9 @@ def polynomials() -> tuple[np.ndarray, np.ndarray]:
 
 
 def fused_environment(a, team: Team, davg, dstd, frames, pairs, step: float) -> FusedEnvironment:
-    """Twin of `environment.environment_of`, with S at the nodes of that step."""
-    types_i, frame_i, n_frames, i_p, j_p, r_pc = gather(a, frames, pairs)
+    """Twin of `DeepPotential.environment`, with S at the nodes of that step."""
+    geometry = gathered(a, frames, pairs)
+    types_i, _, _, i_p, j_p, r_pc = geometry
     kinds = pair_kinds(a)
     v_p = types_i[i_p] * a.n_types + types_i[j_p]
     if kinds.excluded_v.any():
@@ -97,7 +95,7 @@ def fused_environment(a, team: Team, davg, dstd, frames, pairs, step: float) -> 
     first_t = np.searchsorted(types_i[order_r], np.arange(a.n_types + 1))
     low, high = (float(Rt_pk[:, 0].min()), float(Rt_pk[:, 0].max())) if n_p else (0.0, 0.0)
     env = FusedEnvironment(
-        types_i, frame_i, n_frames, i_p, j_p, r_pc, first_i, kinds.net_v[v_p].astype(np.int32),
+        geometry._replace(i_p=i_p, j_p=j_p, r_pc=r_pc), first_i, kinds.net_v[v_p].astype(np.int32),
         Rt_pk, geometry_p, dstd, virtual_rows(a, davg, dstd), empty_slots(a, types_i, i_p, v_p),
         low, high, order_r, first_t, network_kernels.row_blocks(first_t), None,
     )  # fmt: skip
@@ -106,7 +104,7 @@ def fused_environment(a, team: Team, davg, dstd, frames, pairs, step: float) -> 
 
 def sum_nodes(a, team: Team, env: FusedEnvironment, step: float) -> Nodes:
     """S of every atom at the nodes of that step."""
-    n_p, n = len(env.i_p), env.n_atoms
+    n_p, n = len(env.geometry.i_p), env.n_atoms
     lowest = int(np.floor(env.low / step)) - ORDER
     shape = (a.n_embeddings, int(np.floor(env.high / step)) + 2 * ORDER - lowest)
     known = (env.first_i, env.net_p, env.Rt_pk, 1.0 / step)

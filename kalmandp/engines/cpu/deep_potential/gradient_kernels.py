@@ -1,4 +1,4 @@
-"""Numba kernel of ∂/∂w of energies, forces and virials: the way of `deep_potential.jacobian`, fused.
+"""Numba kernel of ∂/∂w of energies, forces and virials: the way of `potentials.atomic`, fused.
 
 With T = S G (see `frame_kernels`) and pairs that move at the rate v::
 
@@ -216,9 +216,9 @@ def weight_gradient(
     scale, E_bar_i, T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
     collected, embedding, rows, table_cache, table_layers, gradient,
 ):  # fmt: skip
-    """Twin of `jacobian.weight_gradient`, for atoms that move or have an Ē.
+    """Twin of `atomic.weight_gradient`, for atoms that move or have an Ē.
 
-    Without motion, ``v_pc`` and ``S_dot_tk`` having no rows, twin of `jacobian.energy_gradient`.
+    Without motion, ``v_pc`` and ``S_dot_tk`` having no rows, twin of `atomic.energy_gradient`.
     """
     if len(S_dot_tk) > 0:
         _tangent_adjoint(

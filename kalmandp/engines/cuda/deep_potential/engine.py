@@ -1,4 +1,4 @@
-"""CUDA twin of `deep_potential.model` and `deep_potential.jacobian`: fused loops over pairs, G from a table.
+"""CUDA twin of `potentials.atomic` with the Deep Potential's descriptor: fused loops, G from a table.
 
 The scheme is that of the CPU's engine (`deep_potential.table`): the embedding nets run on the nodes of a
 table, a pass over the pairs reads polynomials through them, and what pairs send back to a node is summed in a
@@ -19,12 +19,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kalmandp.engines.cuda.deep_potential.environment import CudaEnvironment, EnvironmentMaker, Places
+from kalmandp.engines.cuda.deep_potential.frames import device_frames
 from kalmandp.engines.cuda.deep_potential.network import Nets, Rows, rows_of
 from kalmandp.engines.cuda.launch import THREADS, WARP, CupyDevice, Device, blocks_for
 from kalmandp.errors import InputError
-from kalmandp.potentials.deep_potential.model import Parameters
+from kalmandp.frames.kept import KeptFrames
+from kalmandp.potentials import atomic
+from kalmandp.potentials.atomic import Numbers
 from kalmandp.potentials.deep_potential.table import ORDER, SMOOTH, STEP, TOLERANCE, TableGrid
 from kalmandp.potentials.deep_potential.table_step import estimate_windows, find_step, relative_errors
+from kalmandp.potentials.protocol import Parameters
 
 #: As in potential.cu: threads of an atom, and of a node's chunk.
 ATOM_THREADS = 4 * WARP
@@ -72,30 +76,26 @@ class CudaForward(NamedTuple):
 
 
 class CudaEngine(EnvironmentMaker):
-    """The passes of the potential on a CUDA device, for one architecture.
+    """The passes of the potential on a CUDA device, for one form.
 
     Parameters
     ----------
-    architecture, layout : of the potential
+    form, layout : of the potential
     step : distance h of the table's nodes in units of g = R̃_p0
     device : by default the current CUDA device
     """
 
     name = "cuda"
 
-    def __init__(self, architecture, layout, step: float = STEP, device: Device | None = None):
-        phi = architecture.embedding_activation
-        if phi.lower() not in SMOOTH:
-            raise InputError(
-                f"the engine 'cuda' tabulates the embedding, which activation {phi!r} makes too rough "
-                f"for that; expected one of {', '.join(SMOOTH)}, or the engine 'cupy'"
-            )
-        super().__init__(architecture, CupyDevice() if device is None else device)
+    def __init__(self, form, layout, step: float = STEP, device: Device | None = None):
+        if reason := self.unfit(form):
+            raise InputError(reason)
+        super().__init__(form, CupyDevice() if device is None else device)
         self.layout, self.step = layout, float(step)
         self._f = self.device.functions("potential.cu")
         net = lambda kind, n: [f"{kind}.{k}" for k in range(n)]
-        self._embedding = Nets(self.device, layout, net("embedding", architecture.n_embeddings))
-        self._fitting = Nets(self.device, layout, net("fitting", architecture.n_types))
+        self._embedding = Nets(self.device, layout, net("embedding", form.n_embeddings))
+        self._fitting = Nets(self.device, layout, net("fitting", form.n_types))
         self._nodes: dict[TableGrid, tuple[Any, Nodes]] = {}
         self._rows: dict[tuple[int, ...], Rows] = {}
         self._bias: tuple = (None, None)
@@ -103,9 +103,24 @@ class CudaEngine(EnvironmentMaker):
 
     # --- passes ----------------------------------------------------------------------------------------
 
+    @staticmethod
+    def unfit(form) -> str | None:
+        """Why this engine cannot compute a form; None if it can."""
+        phi = form.embedding_activation
+        if phi.lower() in SMOOTH:
+            return None
+        return (
+            f"the engine 'cuda' tabulates the embedding, which activation {phi!r} makes too rough "
+            f"for that; expected one of {', '.join(SMOOTH)}, or the engine 'cupy'"
+        )
+
+    def frames(self, data) -> KeptFrames:
+        """Frames of a data set with their pairs, uploaded once and kept on the device."""
+        return device_frames(data, self)
+
     def energies(self, par: Parameters, env: CudaEnvironment):
-        """Twin of `model.energies`."""
-        a, xp = self.architecture, self.xp
+        """Twin of `atomic.energies`."""
+        a, xp = self.form, self.xp
         M, n_v = a.embedding[-1], len(env.net_v)
         grid, tabulated = self._tabulate(par, env)
         T_ikm, fitting = xp.empty((env.n_atoms, 4, M)), self._atoms(par, env)
@@ -122,19 +137,19 @@ class CudaEngine(EnvironmentMaker):
         return E_i, forward
 
     def pair_gradient(self, par: Parameters, env: CudaEnvironment, fwd: CudaForward):
-        """Twin of `model.pair_gradient`: f_pc = ∂E/∂r_pc."""
-        a, xp = self.architecture, self.xp
+        """Twin of `atomic.pair_gradient`: f_pc = ∂E/∂r_pc."""
+        a, xp = self.form, self.xp
         T_bar_ikm = self._moments_adjoint(par, env, fwd, None, None)
-        n_p = len(env.i_p)
+        n_p = len(env.pairs.i_p)
         f_pc = xp.empty((n_p, 3))
         self._f.pair_gradient(
-            blocks_for(n_p, PAIRS_PER_BLOCK), THREADS, env.i_p, env.net_p, env.Rt_pk, env.dRt_pkc, n_p,
+            blocks_for(n_p, PAIRS_PER_BLOCK), THREADS, env.pairs.i_p, env.net_p, env.Rt_pk, env.dRt_pkc, n_p,
             *fwd.table, T_bar_ikm, 1.0 / a.n_neighbours, f_pc,
         )  # fmt: skip
         return f_pc
 
     def forces(self, env: CudaEnvironment, f_pc):
-        """Twin of `model.forces_from_pairs`."""
+        """Twin of `pairs.forces_from_pairs`."""
         F_ic = self.xp.empty((env.n_atoms, 3))
         n = env.n_atoms
         self._f.forces(
@@ -143,25 +158,30 @@ class CudaEngine(EnvironmentMaker):
         return F_ic
 
     def virial(self, env: CudaEnvironment, f_pc):
-        """Twin of `model.virial_from_pairs`."""
+        """Twin of `pairs.virial_from_pairs`."""
         n, W_icc = env.n_atoms, self.xp.empty((env.n_atoms, 3, 3))
-        self._f.virial(blocks_for(n, PAIRS_PER_BLOCK), THREADS, env.pairs.first_i, env.r_pc, f_pc, n, W_icc)
-        W_fcc = self.xp.empty((env.n_frames, 3, 3))
-        self._f.piece_sums((env.n_frames, 9), THREADS, W_icc, env.pairs.first_f, 9, W_fcc)
+        first_i, r_pc = env.pairs.first_i, env.pairs.r_pc
+        self._f.virial(blocks_for(n, PAIRS_PER_BLOCK), THREADS, first_i, r_pc, f_pc, n, W_icc)
+        W_fcc = self.xp.empty((env.pairs.n_frames, 3, 3))
+        self._f.piece_sums((env.pairs.n_frames, 9), THREADS, W_icc, env.pairs.first_f, 9, W_fcc)
         return W_fcc
 
     def energy_gradient(self, par, env, fwd, E_bar_i):
-        """Twin of `jacobian.energy_gradient`."""
+        """Twin of `atomic.energy_gradient`."""
         gradient = self.xp.empty(self.layout.size)
         T_bar_ikm = self._moments_adjoint(par, env, fwd, E_bar_i, gradient)
         self._embedding_gradient(par, env, fwd, T_bar_ikm, None, None, gradient)
         return gradient
 
+    def rows(self, par: Parameters, env: CudaEnvironment, fwd: CudaForward, numbers: Numbers):
+        """Twin of `atomic.rows`."""
+        return atomic.rows_by(self, par, env, fwd, numbers)
+
     def weight_gradient(self, par, env, fwd, E_bar_i, v_pc):
-        """Twin of `jacobian.weight_gradient`."""
-        a, xp, f, M = self.architecture, self.xp, self._f, self.architecture.embedding[-1]
+        """Twin of `atomic.weight_gradient`."""
+        a, xp, f, M = self.form, self.xp, self._f, self.form.embedding[-1]
         gradient = xp.empty(self.layout.size)
-        Rt_dot_pk, T_dot_ikm = xp.empty((len(env.i_p), 4)), xp.empty_like(fwd.T_ikm)
+        Rt_dot_pk, T_dot_ikm = xp.empty((len(env.pairs.i_p), 4)), xp.empty_like(fwd.T_ikm)
         f.moments_tangent(
             (env.n_atoms, blocks_for(M, WARP)), ATOM_THREADS, env.pairs.first_i, env.net_p, env.Rt_pk,
             env.dRt_pkc, xp.ascontiguousarray(v_pc), *fwd.table, 1.0 / a.n_neighbours, Rt_dot_pk, T_dot_ikm,
@@ -187,7 +207,8 @@ class CudaEngine(EnvironmentMaker):
         if "fitting" not in env.kept:
             atoms_t = env.pairs.atoms_t
             order_i = self.xp.concatenate(atoms_t) if len(atoms_t) > 1 else atoms_t[0]
-            env.kept["fitting"] = order_i, self._fitting_rows(tuple(map(len, atoms_t))), env.types_i[order_i]
+            rows = self._fitting_rows(tuple(map(len, atoms_t)))
+            env.kept["fitting"] = order_i, rows, env.pairs.types_i[order_i]
         order_i, rows, types_r = env.kept["fitting"]
         key = np.asarray(par.bias_t, float).tobytes()
         if self._bias[0] != key:
@@ -207,14 +228,14 @@ class CudaEngine(EnvironmentMaker):
 
     def _contract(self, X_ikm, T_ikm, fitting: Fitting, scale: float):
         """D or Ḋ of all atoms, in the order of the fitting nets' rows."""
-        a, n = self.architecture, len(fitting.order_i)
+        a, n = self.form, len(fitting.order_i)
         D = self.xp.empty((n, a.descriptor_size))
         self._f.contract(n, THREADS, X_ikm, T_ikm, fitting.order_i, a.embedding[-1], a.axis_neuron, scale, D)
         return D
 
     def _contract_adjoint(self, T_ikm, D_bar, fitting: Fitting, out=None):
         """T̄ of D̄ at T; added to ``out``, if that is given."""
-        a, add = self.architecture, out is not None
+        a, add = self.form, out is not None
         out = out if add else self.xp.empty_like(T_ikm)
         self._f.contract_adjoint(
             len(fitting.order_i), ATOM_THREADS, T_ikm, fitting.order_i, a.embedding[-1], a.axis_neuron, D_bar,
@@ -231,15 +252,16 @@ class CudaEngine(EnvironmentMaker):
 
     def _embedding_gradient(self, par, env, fwd, T_bar_ikm, T_dot_bar_ikm, Rt_dot_pk, gradient) -> None:
         """Collect Ḡ and Ġ̄ at the nodes of the table, and send them back through the nets."""
-        a, xp, f, places = self.architecture, self.xp, self._f, fwd.places
+        a, xp, f, places = self.form, self.xp, self._f, fwd.places
         M, n_v, scale = a.embedding[-1], len(env.net_v), 1.0 / a.n_neighbours
         columns = blocks_for(M, WARP)
         moves = Rt_dot_pk is not None
         parts = xp.empty((places.n_chunks, ORDER, M))
         f.node_adjoint(
             (places.n_chunks, columns), NODE_THREADS, places.chunk_first, a.n_embeddings * places.n_nodes,
-            places.bucket_first, places.order_p, env.i_p, env.Rt_pk, Rt_dot_pk if moves else env.Rt_pk, moves,
-            T_bar_ikm, T_dot_bar_ikm if moves else T_bar_ikm, places.grid.step, M, parts,
+            places.bucket_first, places.order_p, env.pairs.i_p, env.Rt_pk,
+            Rt_dot_pk if moves else env.Rt_pk, moves, T_bar_ikm, T_dot_bar_ikm if moves else T_bar_ikm,
+            places.grid.step, M, parts,
         )  # fmt: skip
         G_bar = xp.empty((fwd.nodes.rows.total, M))
         n = a.n_embeddings * places.n_nodes
@@ -286,16 +308,16 @@ class CudaEngine(EnvironmentMaker):
 
     def _run_nets(self, par: Parameters, env: CudaEnvironment, grid: TableGrid):
         """The rows, G of the nodes (e, n, M) and of the virtual rows (v, M), and the nets' caches."""
-        nodes, M = self._table_rows(env, grid), self.architecture.embedding[-1]
+        nodes, M = self._table_rows(env, grid), self.form.embedding[-1]
         G, caches = self._embedding.forward(par.weights, nodes.rows, nodes.x)
-        n = self.architecture.n_embeddings * (grid.stop - grid.start)
+        n = self.form.n_embeddings * (grid.stop - grid.start)
         return nodes, G[:n].reshape(-1, grid.stop - grid.start, M), G[n:], caches
 
     def _table_rows(self, env: CudaEnvironment, grid: TableGrid) -> Nodes:
         """The rows of the embedding nets; kept for each grid, while davg and dstd are what they were."""
         virtual, nodes = self._nodes.get(grid, (None, None))
         if virtual is not env.Rt_vk:
-            xp, n_e, n = self.xp, self.architecture.n_embeddings, grid.stop - grid.start
+            xp, n_e, n = self.xp, self.form.n_embeddings, grid.stop - grid.start
             g = np.tile(np.arange(grid.start, grid.stop) * grid.step, n_e)
             x = xp.concatenate([xp.asarray(g), env.Rt_vk[:, 0]]).reshape(-1, 1)
             pieces = [(e, e * n, (e + 1) * n) for e in range(n_e)]

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kalmandp.engines.cuda.deep_potential.frames import DevicePairs, joined, labels_on_device, upload
 from kalmandp.engines.cuda.deep_potential.network import CHUNK as ROWS
-from kalmandp.engines.cuda.frames import DevicePairs, joined, labels_on_device, upload
 from kalmandp.engines.cuda.launch import THREADS, Device, blocks_for, check_memory
 from kalmandp.engines.cuda.neighbours import MOST_PAIRS
 from kalmandp.engines.cuda.sort import order_of_keys
@@ -67,12 +67,7 @@ class CudaEnvironment(NamedTuple):
     kept: dict
 
     n_atoms = property(lambda self: len(self.pairs.types_i))
-    n_frames = property(lambda self: len(self.pairs.sizes))
-    frame_i = property(lambda self: self.pairs.frame_i)
-    types_i = property(lambda self: self.pairs.types_i)
-    i_p = property(lambda self: self.pairs.i_p)
-    j_p = property(lambda self: self.pairs.j_p)
-    r_pc = property(lambda self: self.pairs.r_pc)
+    geometry = property(lambda self: self.pairs)
 
     def labels(self, name: str, values_f: list[np.ndarray]) -> Any:
         """A label of all frames on the device, from that of each on the host."""
@@ -82,36 +77,37 @@ class CudaEnvironment(NamedTuple):
 
 
 class EnvironmentMaker:
-    """Makes environments on a device, for one architecture.
+    """Makes environments on a device, for one form.
 
     Parameters
     ----------
-    architecture : of the potential
+    form : of the potential
     device : where the arrays are
     """
 
-    def __init__(self, architecture, device: Device):
-        self.architecture, self.device, self.xp = architecture, device, device.xp
+    def __init__(self, form, device: Device):
+        self.form, self.device, self.xp = form, device, device.xp
         self._e = device.functions("environment.cu")
         self._statistics: tuple = (None, None)
         self._found_room_for = 0
 
-    def environment(self, davg, dstd, frames, pairs=None) -> CudaEnvironment:
-        """Twin of `environment.environment_of`; ``pairs`` may be those that `upload` has returned."""
+    def environment(self, statistics, frames, pairs=None) -> CudaEnvironment:
+        """Twin of `DeepPotential.environment`; ``pairs`` may be those that `upload` has returned."""
         frames = [frames] if isinstance(frames, Frame) else list(frames)
         pairs = [None] * len(frames) if pairs is None else pairs
         parts = [
             p if isinstance(p, DevicePairs) else self.upload(f, p) for f, p in zip(frames, pairs, strict=True)
         ]
-        return self.build(davg, dstd, joined(self.xp, self.architecture.n_types, parts))
+        pairs = joined(self.xp, self.form.n_types, parts)
+        return self.build(statistics["davg"], statistics["dstd"], pairs)
 
     def upload(self, frame: Frame, pairs=None) -> DevicePairs:
         """A frame's atoms and pairs on the device, checked; its neighbours are found there."""
-        return upload(self.device, self.architecture, frame, pairs)
+        return upload(self.device, self.form, frame, pairs)
 
     def build(self, davg, dstd, pairs: DevicePairs) -> CudaEnvironment:
         """Twin of `environment.build_environment` for pairs that are on the device."""
-        a, xp, f = self.architecture, self.xp, self._e
+        a, xp, f = self.form, self.xp, self._e
         kinds = pair_kinds(a)
         mean, spread, virtual, sel_v, net_v = self._constants(davg, dstd)
         n_p, n_atoms, n_v = len(pairs.i_p), len(pairs.types_i), len(kinds.net_v)
@@ -134,7 +130,7 @@ class EnvironmentMaker:
 
     def _check_room(self, n_atoms: int, n_p: int) -> None:
         """Refuse a batch that cannot fit; asked once for each size that is larger than those before."""
-        need = pass_bytes(self.architecture, n_atoms, n_p)
+        need = pass_bytes(self.form, n_atoms, n_p)
         if need > self._found_room_for:
             what = f"a batch of {n_atoms:,} atoms and {n_p:,} pairs"
             require(
@@ -147,7 +143,7 @@ class EnvironmentMaker:
         """davg, dstd, R̃_vk, sel_v and net_v on the device, uploaded when they change."""
         key = (np.asarray(davg, float).tobytes(), np.asarray(dstd, float).tobytes())
         if self._statistics[0] != key:
-            a, kinds = self.architecture, pair_kinds(self.architecture)
+            a, kinds = self.form, pair_kinds(self.form)
             sel_v = np.asarray(a.sel, dtype=float)[kinds.neighbour_v] * ~kinds.excluded_v
             rows = (np.asarray(davg, float), np.asarray(dstd, float), virtual_rows(a, davg, dstd), sel_v)
             rows += (kinds.net_v.astype(np.int32),)
@@ -157,8 +153,8 @@ class EnvironmentMaker:
     def places(self, env: CudaEnvironment, grid: TableGrid) -> Places:
         """Pairs sorted by node, once for an environment and a grid."""
         if grid not in env.kept:
-            xp, n_p, n_nodes = self.xp, len(env.i_p), grid.stop - grid.start
-            n_buckets = self.architecture.n_embeddings * n_nodes
+            xp, n_p, n_nodes = self.xp, len(env.pairs.i_p), grid.stop - grid.start
+            n_buckets = self.form.n_embeddings * n_nodes
             bucket_p = xp.empty(n_p, np.int32)
             self._e.buckets(
                 blocks_for(n_p), THREADS, env.net_p, env.Rt_pk, n_p, grid.step, grid.start, n_nodes, bucket_p

@@ -50,6 +50,16 @@ class DevicePairs(NamedTuple):
     labels_f: tuple[dict[str, Any], ...]
 
     @property
+    def n_atoms(self) -> int:
+        """Atoms of all frames together."""
+        return len(self.types_i)
+
+    @property
+    def n_frames(self) -> int:
+        """How many frames there are."""
+        return len(self.sizes)
+
+    @property
     def nbytes(self) -> int:
         """Bytes on the device, with those of the labels whether they are there yet or not."""
         arrays = (a for a in self if hasattr(a, "nbytes"))
@@ -245,5 +255,5 @@ def device_frames(dataset, engine, n_bytes: int | None = None) -> KeptFrames:
     if n_bytes is None:
         free = engine.device.free_bytes()
         n_bytes = int(SHARE * free) if free else 1 << 30
-    type_map = engine.architecture.type_map
+    type_map = engine.form.type_map
     return KeptFrames(dataset, type_map, engine.upload, lambda pairs: pairs.nbytes, n_bytes)

@@ -1,0 +1,22 @@
+"""The neighbours of frames that have been seen."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kalmandp.frames.kept import KeptFrames
+from kalmandp.geometry.neighbours import Pairs, neighbour_pairs
+
+#: Bytes of pairs that `with_pairs` keeps; the frames themselves are not counted.
+CACHE_BYTES = 1 << 30
+
+
+def with_pairs(dataset, cutoff: float, type_map, n_bytes: int = CACHE_BYTES) -> KeptFrames:
+    """Frames of a data set with their `Pairs` within ``cutoff`` (Å), found once and kept."""
+
+    def make(frame) -> Pairs:
+        pairs = neighbour_pairs(frame, cutoff)
+        # the images themselves are not needed again
+        return Pairs(pairs.i_p, pairs.j_p, np.zeros((0, 3), np.int32), pairs.r_pc)
+
+    return KeptFrames(dataset, type_map, make, lambda pairs: sum(x.nbytes for x in pairs), n_bytes)

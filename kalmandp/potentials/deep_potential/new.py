@@ -1,0 +1,40 @@
+"""A new Deep Potential: its form, its statistics from data, its first weights."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kalmandp.errors import InputError
+from kalmandp.geometry.neighbours import auto_sel, neighbour_statistics
+from kalmandp.potentials.deep_potential.architecture import Architecture
+from kalmandp.potentials.deep_potential.initial import checked, initial_weights, span_of
+from kalmandp.potentials.deep_potential.statistics import environment_statistics
+from kalmandp.potentials.protocol import New
+
+
+def new(type_map, frames, rng, *, sel="auto", set_davg_zero=False, initial="spread", **choices) -> New:
+    """A form for these types, statistics of these frames, and random weights.
+
+    Parameters
+    ----------
+    type_map : names of the types
+    frames : iterable of Frame that can be gone through more than once
+    rng : numpy Generator for the weights
+    sel : numbers per type, "auto" (1.1 × the largest count in ``frames``) or "auto:1.2"
+    set_davg_zero : leave the mean of R̃ at zero, so that empty slots contribute G(0)ᵀ·0 = 0
+    initial : how the embedding's first layer is drawn, "spread" or "deepmd" (`initial`)
+    choices : further fields of `Architecture`
+    """
+    if isinstance(sel, str):
+        if not len(frames):
+            raise InputError(f"sel is {sel!r} but there are no frames to count neighbours in")
+        largest, _ = neighbour_statistics(frames, choices.get("rcut", Architecture.rcut), type_map)
+        sel = auto_sel(largest, sel)
+    form = Architecture(type_map, sel=sel, **choices)
+    seen = environment_statistics(form, frames)
+    if set_davg_zero:
+        seen = seen._replace(davg_tk=np.zeros_like(seen.davg_tk))
+    info = {"min_nbor_dist": seen.closest} if np.isfinite(seen.closest) else {}
+    span = span_of(form, seen) if checked(initial) == "spread" else None
+    weights = initial_weights(form.layout(), rng, span)
+    return New(form, weights, {"davg": seen.davg_tk, "dstd": seen.dstd_tk}, info)

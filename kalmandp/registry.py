@@ -1,0 +1,191 @@
+"""Where things are plugged in: potentials, engines, covariances, neighbour searches, model files.
+
+Every entry names a module and what to take from it, "module:name"; it is imported when first asked for, so
+that nothing is loaded that is not used, and the lower floors of the house need not know the upper ones. The
+tests loop over these tables: what is added here is judged, and cannot stay untested.
+
+To add a potential, write its folder (`potentials/protocol.py` says what it holds) and one row of `KINDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from kalmandp.errors import InputError
+
+
+class Kind(NamedTuple):
+    """A kind of potential: where its parts are.
+
+    form : its choices, a frozen dataclass (`potentials.protocol.Form`)
+    descriptor : its passes (`potentials.protocol.Descriptor`)
+    new : ``new(type_map, frames, rng, **choices)``, a form with weights and statistics from data
+    section : ``read_section(read, value)``, its part of the section ``model`` of an input
+    rows : ``rows(form)``, what `kalmandp info` says of it
+    reordered : ``reordered(form, weights, statistics, old)``, the same with types in another order
+    files : the module of its model files: ``recognises(path)``, ``read(path)``, ``write(potential, path)``
+    fused : device -> its fused engine there
+    """
+
+    form: str
+    descriptor: str
+    new: str
+    section: str
+    rows: str
+    reordered: str
+    files: str
+    fused: Mapping[str, str]
+
+
+#: The kinds of potential, by the name that stands in an input as model/type (or model/descriptor/type).
+KINDS: dict[str, Kind] = {
+    "se_e2_a": Kind(
+        form="kalmandp.potentials.deep_potential.architecture:Architecture",
+        descriptor="kalmandp.potentials.deep_potential.descriptor:DeepPotential",
+        new="kalmandp.potentials.deep_potential.new:new",
+        section="kalmandp.potentials.deep_potential.section:read_section",
+        rows="kalmandp.potentials.deep_potential.rows:rows",
+        reordered="kalmandp.potentials.deep_potential.reordering:reordered",
+        files="kalmandp.bridges.deepmd.files",
+        fused={
+            "cpu": "kalmandp.engines.cpu.deep_potential.engine:NumbaEngine",
+            "cuda": "kalmandp.engines.cuda.deep_potential.engine:CudaEngine",
+        },
+    ),
+}
+
+#: The module that reads a model file of any kind: ``read_model(path)``.
+MODEL_FILES = "kalmandp.bridges.model_files"
+
+#: Engines by name: the device, and whether it is a kind's fused engine or the reference there.
+ENGINES = {
+    "numpy": ("cpu", "kalmandp.engines.reference:ReferenceEngine"),
+    "numba": ("cpu", None),
+    "cupy": ("cuda", "kalmandp.engines.cuda.reference:CupyEngine"),
+    "cuda": ("cuda", None),
+}
+
+#: Searches for all pairs of a frame within a cut-off.
+NEIGHBOUR_SEARCHES = {
+    "vesin": "kalmandp.geometry.neighbours:neighbour_pairs",
+    "cuda": "kalmandp.engines.cuda.neighbours:neighbour_pairs",
+}
+
+#: What keeps the pairs of a Verlet list that are within the cut-off.
+PAIR_FILTERS = {
+    "numpy": "kalmandp.geometry.verlet:pairs_within",
+    "numba": "kalmandp.engines.cpu.pairs:pairs_within",
+}
+
+#: Covariances of the filter.
+COVARIANCES = {
+    "dense": "kalmandp.kalman.covariance:DenseCovariance",
+    "dense coupled": "kalmandp.kalman.coupled:CoupledCovariance",
+    "tiled": "kalmandp.engines.cpu.covariance.tiled:TiledCovariance",
+    "tiled coupled": "kalmandp.engines.cpu.covariance.tiled:CoupledTiledCovariance",
+    "cuda": "kalmandp.engines.cuda.covariance:CudaCovariance",
+    "cuda coupled": "kalmandp.engines.cuda.covariance:CoupledCudaCovariance",
+}
+
+
+def load(place: str) -> Any:
+    """What ``place``, "module:name" or "module", stands for; the module is imported now."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name) if name else import_module(module)
+
+
+def find(table: Mapping[str, str], name: str, what: str) -> Any:
+    """What is registered in ``table`` under ``name``.
+
+    Raises
+    ------
+    InputError
+        If the name is not registered. There is no silent fall-back to another.
+    """
+    if name not in table:
+        raise InputError(f"{what} is {name!r}; expected one of {', '.join(sorted(table))}")
+    return load(table[name])
+
+
+def register(name: str, kind: Kind) -> None:
+    """Add a kind of potential: from now on inputs, files and engines know it.
+
+    Raises
+    ------
+    InputError
+        If another kind has this name.
+    """
+    if KINDS.get(name, kind) != kind:
+        raise InputError(f"the kind of potential {name!r} is registered already; expected another name")
+    KINDS[name] = kind
+
+
+def kind_of(form: Any) -> Kind:
+    """The row of a form."""
+    return KINDS[form.kind]
+
+
+def form_class(name: str) -> Any:
+    """The form of a kind by its name.
+
+    Raises
+    ------
+    InputError
+        For a name that is not registered.
+    """
+    if name not in KINDS:
+        raise InputError(f"the kind of potential is {name!r}; expected one of {', '.join(sorted(KINDS))}")
+    return load(KINDS[name].form)
+
+
+def descriptor_of(form: Any) -> Any:
+    """The descriptor of a form."""
+    return load(kind_of(form).descriptor)(form)
+
+
+def default_engine(form: Any, device: str = "cpu") -> str:
+    """The kind's fused engine of a device wherever it takes this form, else the reference there.
+
+    Raises
+    ------
+    InputError
+        For another device than "cpu" and "cuda".
+    """
+    devices = sorted({place for place, _ in ENGINES.values()})
+    if device not in devices:
+        raise InputError(f"device is {device!r}; expected one of {', '.join(devices)}")
+    of_device = {name: reference for name, (place, reference) in ENGINES.items() if place == device}
+    reference = next(name for name, stated in of_device.items() if stated is not None)
+    fused = next(name for name, stated in of_device.items() if stated is None)
+    place = kind_of(form).fused.get(device)
+    return reference if place is None or load(place).unfit(form) else fused
+
+
+def make_engine(name: str, form: Any, layout: Any, **options: Any) -> Any:
+    """The engine of that name for a potential; ``options`` are the engine's own.
+
+    Raises
+    ------
+    InputError
+        For a name that is not registered, or an engine that this kind, or this form, does not have.
+    """
+    if name not in ENGINES:
+        raise InputError(f"engine is {name!r}; expected one of {', '.join(sorted(ENGINES))}")
+    device, reference = ENGINES[name]
+    place = reference or kind_of(form).fused.get(device)
+    if place is None:
+        others = ", ".join(n for n, (_, stated) in ENGINES.items() if stated is not None)
+        raise InputError(f"engine is {name!r}, which potentials {form.kind} do not have; expected {others}")
+    return load(place)(form, layout, **options)
+
+
+def choose_engine(engine: str | None, device: Any, form: Any, layout: Any) -> Any:
+    """Make the engine of that name, or the default one of a device.
+
+    ``device`` is "cpu", "cuda" (the current CUDA device), or what `cuda.launch.Device` describes.
+    """
+    if isinstance(device, str):
+        return make_engine(engine or default_engine(form, device), form, layout)
+    return make_engine(engine or default_engine(form, "cuda"), form, layout, device=device)
