@@ -136,7 +136,7 @@ def _notices(settings) -> None:
 def _notice_of_prior(settings, model) -> None:
     """P₀ says how far the weights may be from the truth: far for random ones, not for a trained model's."""
     o = settings.optimizer
-    if model and o.is_kalman and o.p0 is None:
+    if model and o.is_kalman and o.get("p0") is None:
         print(
             f"note: the prior is that of random weights; with optimizer/p0 0.01 what {model} knows is kept "
             "better, above all its energies",
@@ -276,7 +276,7 @@ def _say_what_was_left_out(settings, output: Path, checkpoint: Path, left: list)
     from kalmandp.training.measurements.gate import LEFT_OUT_FILE, LeftOut
     from kalmandp.training.state.checkpoint import open_checkpoint
 
-    if settings.optimizer.gate is None:
+    if settings.optimizer.get("gate") is None:
         return
     with open_checkpoint(checkpoint) as saved:
         found = LeftOut(saved["gate"]["left_out"])

@@ -124,17 +124,19 @@ class Run:
 
         What is passed over has had its turn in this epoch, of which no more is tried than there is.
         """
-        most, chosen = -1.0, None
+        most, chosen = -np.inf, None
         for _ in range(min(self.trainer.frame_trials, self.feed.steps_per_epoch)):
             numbers = self.feed.next()
             sample = measurement.make_sample(self.potential, *self._frames(numbers))
             surplus = self.trainer.surplus(sample)
-            if surplus > most:
+            if np.isnan(surplus):
+                names = ", ".join(frame.source for frame in sample.frames)
+                raise FilterError(f"{names}: the energy that the model gives is not a number")
+            if chosen is None or surplus > most:
                 most, chosen = surplus, (numbers, sample)
             if surplus > 1.0:
                 break
-        assert chosen is not None  # one frame at least was tried, and no surplus is below zero
-        return chosen
+        return chosen  # type: ignore[return-value]  # an epoch has a batch at least
 
     def _frames(self, numbers: np.ndarray) -> tuple[list, list]:
         """Frames by their numbers, and their pairs."""
@@ -195,7 +197,7 @@ class Run:
             valid_f=pick(valid, "force_rmse"),
             valid_v=pick(valid, "virial_rmse"),
             lam=self.trainer.lam,
-            lr=getattr(self.trainer, "learning_rate", NAN),
+            lr=self.trainer.learning_rate,
             diagnostics=diagnostics or {},
             event=event,
         )
@@ -233,7 +235,7 @@ class Run:
             },
             step=self.step_number,
             seconds=self.seconds,
-            covariance_dtype=self.settings.optimizer.checkpoint_dtype,
+            covariance_dtype=self.settings.optimizer.get("checkpoint_dtype"),
         )
 
     def rescue(self) -> str:

@@ -95,9 +95,9 @@ def read_optimizer(section: Mapping[str, Any]) -> OptimizerSettings:
     optimizer = _optimizer(read, {**own, **section}, {})
     if not optimizer.is_kalman:
         raise read.error("optimizer/type", optimizer.type, f"one of {', '.join(KALMAN_TYPES)}")
-    if (optimizer.candidates or {}).get("energy"):
+    if (optimizer.get("candidates") or {}).get("energy"):
         wanted = "no threshold of energies: which frames come is the caller's choice"
-        raise read.error("optimizer/candidates", optimizer.candidates, wanted)
+        raise read.error("optimizer/candidates", optimizer.get("candidates"), wanted)
     return optimizer
 
 
@@ -170,13 +170,13 @@ def _check_kalman(read: SectionReader, o: OptimizerSettings) -> None:
     except InputError as error:
         raise InputError(f"{read.source}: {error}") from None
     for name in ("pref_e", "pref_f"):
-        if getattr(o, name) is not None and not isinstance(choices.noise, BlockNoise):
+        if o.get(name) is not None and not isinstance(choices.noise, BlockNoise):
             raise InputError(
                 f"{read.source}: optimizer/{name} is given, but the preset {o.preset!r} has its noise in "
                 f"physical units; expected optimizer/sigma_{name[-1]}"
             )
     idle = {"RLEKF": (), "SEKF": ("blocks",)}.get(o.type, ("blocks", "block_size"))
-    read.ignored += [f"optimizer/{name}" for name in idle if getattr(o, name) is not None]
+    read.ignored += [f"optimizer/{name}" for name in idle if o.get(name) is not None]
 
 
 def _gather_prefactors(read: SectionReader, path: str, fields: dict[str, Any]) -> None:

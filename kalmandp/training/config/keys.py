@@ -146,6 +146,7 @@ KALMAN = (
     Key("covariance_dtype", choice("float64", "float32"), "covariance_dtype"),
     Key("coupled", boolean, "coupled"),
     Key("adapt", optional(number(at_least=0.0)), "adapt"),
+    Key("tied", boolean, "tied"),
     AVERAGING,
     Key("gate", optional(number(above=1.0)), "gate"),
     Key("checkpoint_dtype", choice("float64", "float32"), "checkpoint_dtype"),
