@@ -9,8 +9,8 @@
     ANN neu 0
 
 and then one number a line: for each type (once in NEP3) W0 (neu, dim), b0, w1, and b_t in NEP5; b; c^R
-(n, k, t1, t2); c^A the same; q_scaler; for the flexible ZBL ten numbers for each pair of types. In the file biases
-are subtracted, E = Σ w1 tanh(W0 q − b0) − b_t − b; in w they are added, so they change sign here.
+(n, k, t1, t2); c^A the same; q_scaler; for the flexible ZBL ten numbers for each pair of types. In the file
+biases are subtracted, E = Σ w1 tanh(W0 q − b0) − b_t − b; in w they are added, so they change sign here.
 
 Dialects: MatPL writes "nep4" with one last bias per type in place of b, and no MN; GNEP writes nep5.
 nep.restart, GPUMD's means and sigmas, has no header and is not read.
@@ -92,8 +92,8 @@ def write_nep(path, form: NEPForm, weights, statistics, bias_t=None, neighbours=
     """Write a nep.txt that GPUMD, calorine and others read.
 
     The energy of each type, ``bias_t`` (eV per atom), is added to b_t in NEP5 and to b if it is the same for
-    all types. Otherwise NEP4 gets one more neuron that is 1 for every q, with w1 = bias_t; NEP3, whose one net
-    cannot hold it, is written as NEP4 with that net for every type.
+    all types. Otherwise NEP4 gets one more neuron that is 1 for every q, with w1 = bias_t; NEP3, whose one
+    net cannot hold it, is written as NEP4 with that net for every type.
 
     Parameters
     ----------

@@ -6,8 +6,8 @@
     h = 1 below r_in, ½ (1 + cos π(r − r_in)/(r_out − r_in)) up to r_out, then 0
 
 It has no weights: it is a fixed part of E, F and W. Three kinds: *universal* (one r_in and r_out, the
-universal a_e and b_e), *typewise* (r_in = 0, r_out = min(factor (R_i + R_j), r_out) from covalent radii R), *flexible*
-(r_in, r_out, a_e, b_e for each pair of types). As in GPUMD only pairs within the angular cut-off count.
+universal a_e and b_e), *typewise* (r_in = 0, r_out = min(factor (R_i + R_j), r_out) from covalent radii R),
+*flexible* (r_in, r_out, a_e, b_e for each pair of types). As in GPUMD only pairs within the angular cut-off count.
 """
 
 from __future__ import annotations
@@ -78,9 +78,10 @@ def pair_table(zbl: ZBL, type_map) -> np.ndarray:
     pairs = iter(zbl.pairs or ())
     for t in range(T):
         for u in range(t, T):
-            inner, outer, shape = zbl.inner, zbl.outer, UNIVERSAL
+            inner, outer, shape = zbl.inner, zbl.outer, tuple(UNIVERSAL)
             if zbl.pairs is not None:
-                inner, outer, *shape = next(pairs)
+                inner, outer, *rest = next(pairs)
+                shape = tuple(rest)
             elif zbl.factor is not None:
                 radii = covalent_radius(type_map[t]) + covalent_radius(type_map[u])
                 inner, outer = 0.0, min(zbl.factor * radii, zbl.outer)
