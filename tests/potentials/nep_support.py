@@ -1,4 +1,4 @@
-"""Random NEPs and frames for the tests, and the few lines between a descriptor and E, F, ∂/∂w."""
+"""Random NEPs and frames for the tests, what they predict, and the stored judges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from kalmandp.frames.frame import Frame
 from kalmandp.geometry.pairs import forces_from_pairs, gather, virial_from_pairs
-from kalmandp.potentials import network
+from kalmandp.potentials.atomic import energies, pair_gradient
 from kalmandp.potentials.nep.descriptor import NEPDescriptor
 from kalmandp.potentials.nep.form import NEPForm
 from kalmandp.potentials.nep.zbl import UNIVERSAL
@@ -17,61 +17,6 @@ from kalmandp.potentials.protocol import Parameters
 
 JUDGES = Path(__file__).parent / "nep_judges" / "nep_judges.npz"
 SYMBOLS = ("O", "H", "Ti", "Pb")
-
-
-def energies(par, env):
-    """E_i = net(q_i) + b_t (+ the fixed part), and what the derivatives need."""
-    d = par.descriptor
-    q, cache = d.forward(par, env)
-    E_i = np.zeros(len(q), dtype=q.dtype)
-    nets = []
-    for t, atoms in enumerate(env.atoms_t):
-        y, net = network.forward(par.layout.fitting(par.weights, t), q[atoms])
-        E_i[atoms] = y[:, 0] + par.bias_t[t]
-        nets.append(net)
-    fixed = d.fixed(env)
-    if fixed is not None:
-        E_i = E_i + fixed[0]
-    return E_i, (q, cache, nets)
-
-
-def pair_gradient(par, env, forward):
-    """f_p = ∂E/∂r_p."""
-    q, cache, nets = forward
-    q_bar = np.zeros_like(q)
-    for t, atoms in enumerate(env.atoms_t):
-        layers = par.layout.fitting(par.weights, t)
-        q_bar[atoms] = network.backward(layers, nets[t], np.ones((len(atoms), 1)))
-    f_pc = par.descriptor.pair_adjoint(par, env, cache, q_bar)
-    fixed = par.descriptor.fixed(env)
-    return f_pc if fixed is None else f_pc + fixed[1]
-
-
-def energy_gradient(par, env, forward, E_bar_i):
-    """∂(Σ Ē_i E_i)/∂w."""
-    q, cache, nets = forward
-    gradient, q_bar = np.zeros(par.layout.size, dtype=q.dtype), np.zeros_like(q)
-    for t, atoms in enumerate(env.atoms_t):
-        layers, out = par.layout.fitting(par.weights, t), par.layout.fitting(gradient, t)
-        q_bar[atoms] = network.backward(layers, nets[t], E_bar_i[atoms, None] + 0 * q[atoms, :1], out)
-    par.descriptor.weight_adjoint(par, env, cache, q_bar, gradient)
-    return gradient
-
-
-def weight_gradient(par, env, forward, E_bar_i, v_pc):
-    """∂(Σ Ē_i E_i + Σ_p f_p·v_p)/∂w: tangent up, adjoint down."""
-    q, cache, nets = forward
-    q_dot, tangents = par.descriptor.tangent(par, env, cache, v_pc)
-    gradient = np.zeros(par.layout.size)
-    q_bar, q_dot_bar = np.zeros_like(q), np.zeros_like(q)
-    for t, atoms in enumerate(env.atoms_t):
-        layers, out = par.layout.fitting(par.weights, t), par.layout.fitting(gradient, t)
-        _, filled = network.tangent(layers, nets[t], q_dot[atoms])
-        q_bar[atoms], q_dot_bar[atoms] = network.tangent_backward(
-            layers, filled, E_bar_i[atoms, None], np.ones((len(atoms), 1)), out
-        )
-    par.descriptor.tangent_adjoint(par, env, cache, tangents, q_bar, q_dot_bar, gradient)
-    return gradient
 
 
 class Prediction(NamedTuple):

@@ -9,19 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nep_support import (
-    Case,
-    energies,
-    energy_gradient,
-    pair_gradient,
-    predict,
-    random_form,
-    random_frame,
-    weight_gradient,
-)
+from nep_support import Case, predict, random_form, random_frame
 from numpy.testing import assert_allclose
 
 from kalmandp.geometry.pairs import force_direction, gather, virial_direction
+from kalmandp.potentials.atomic import energies, energy_gradient, pair_gradient, weight_gradient
 from kalmandp.potentials.nep.invariants import Invariants, directions
 from kalmandp.testing import COMPLEX_STEP, complex_step_error, taylor_slope
 

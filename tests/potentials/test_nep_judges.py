@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from nep_support import (
-    Judge,
-    energies,
-    energy_gradient,
-    environment,
-    judge_models,
-    parameters,
-    predict,
-    weight_gradient,
-)
+from nep_support import Judge, environment, judge_models, parameters, predict
 from numpy.testing import assert_allclose
 
 from kalmandp.geometry.pairs import force_direction, virial_direction
+from kalmandp.potentials.atomic import energies, energy_gradient, weight_gradient
 from kalmandp.potentials.nep.files import read_nep
 
 #: Programs' tables for l up to 8 have about 12 digits; all others agree to rounding.

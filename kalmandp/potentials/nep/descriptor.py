@@ -22,7 +22,7 @@ from kalmandp.arrays import namespace
 from kalmandp.geometry.pairs import Geometry
 from kalmandp.potentials.nep.environment import Environment, build_environment, by_type
 from kalmandp.potentials.nep.form import NEPForm
-from kalmandp.potentials.protocol import Parameters
+from kalmandp.potentials.protocol import Descriptor, Parameters
 
 
 class Cache(NamedTuple):
@@ -39,7 +39,7 @@ class Tangents(NamedTuple):
     s_inm: Any
 
 
-class NEPDescriptor:
+class NEPDescriptor(Descriptor):
     """The passes between pair vectors, weights and q; the contract is `potentials.protocol.Descriptor`.
 
     Parameters

@@ -136,6 +136,11 @@ class NEPForm:
         """q_scaler multiplies q before the net sees it."""
         return {"q_scaler": (self.size,)}
 
+    def check_statistics(self, statistics: dict) -> None:
+        """A scale is a positive number."""
+        least = float(statistics["q_scaler"].min())
+        require(least > 0, "q_scaler has the value", f"{least:g}", "positive numbers")
+
     def to_dict(self) -> dict:
         """A dictionary of plain lists and numbers; ``NEPForm(**d)`` restores it."""
         out = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}

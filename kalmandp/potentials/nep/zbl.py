@@ -7,7 +7,8 @@
 
 It has no weights: it is a fixed part of E, F and W. Three kinds: *universal* (one r_in and r_out, the
 universal a_e and b_e), *typewise* (r_in = 0, r_out = min(factor (R_i + R_j), r_out) from covalent radii R),
-*flexible* (r_in, r_out, a_e, b_e for each pair of types). As in GPUMD only pairs within the angular cut-off count.
+*flexible* (r_in, r_out, a_e, b_e for each pair of types). As in GPUMD only pairs within the angular cut-off
+count.
 """
 
 from __future__ import annotations
