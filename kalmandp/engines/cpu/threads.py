@@ -89,6 +89,28 @@ def take(counters, me, phase, n_tasks):
 
 
 @njit(**PART)
+def take_in_order(counters, phase, n_tasks):
+    """The number of the next task of a phase, in the order of the list whoever asks; ``n_tasks`` if none.
+
+    A task may wait for those before it: they have been taken, so somebody is working on them.
+    """
+    return min(_count(counters, phase, 0, 1), n_tasks)
+
+
+@njit(**PART)
+def step_on(steps, place):
+    """Say that one more task on ``place`` of ``steps`` (…, LINE) is finished."""
+    _fetch_and_add(steps, np.int64(place * LINE), np.int64(1))
+
+
+@njit(**PART)
+def wait_for_steps(steps, place, n):
+    """Return when ``n`` tasks on ``place`` of ``steps`` are finished."""
+    while _fetch_and_add(steps, np.int64(place * LINE), np.int64(0)) < n:
+        pass
+
+
+@njit(**PART)
 def done(counters, phase):
     """Say that a task of the phase is finished."""
     _count(counters, phase, counters.shape[1] - 1, 1)
