@@ -199,7 +199,8 @@ class RLEKF:
 
     def _innovation(self, HPH_qq: Any, error_q: np.ndarray, R_qq: np.ndarray) -> tuple:
         """S = λ R + H P Hᵀ = C Cᵀ, z = C⁻¹ error, and zᵀz = errorᵀ S⁻¹ error; NumPy."""
-        S_qq = self.lam * R_qq + _checked(to_numpy(HPH_qq), self.lam * R_qq)
+        S_qq = self.lam * R_qq
+        S_qq += _checked(to_numpy(HPH_qq), S_qq)
         # a covariance may have a faster one
         C_qq, z_q, q = getattr(self.covariance, "cholesky", cholesky)(S_qq, error_q)
         if q < len(S_qq):
@@ -320,7 +321,8 @@ def _checked(HPH_qq: np.ndarray, noise_qq: np.ndarray) -> np.ndarray:
     Where H P Hᵀ is small, rounding may push it below zero; that is harmless while it is far below the
     noise it is added to.
     """
-    HPH_qq = (HPH_qq + HPH_qq.T) / 2
+    HPH_qq = HPH_qq + HPH_qq.T
+    HPH_qq *= 0.5
     if not np.isfinite(HPH_qq).all():
         raise FilterError("H P Hᵀ is not finite; the filter is unchanged")
     excess_q = np.diagonal(HPH_qq) + 0.1 * np.diagonal(noise_qq)

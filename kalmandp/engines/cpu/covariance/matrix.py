@@ -54,7 +54,7 @@ class MatrixUpdates:
         Z = empty((len(self._segments) if n_k else 1, n_panels, len(pending), COLUMNS))
         parts = self._store.zeros((n_g, n_panels * COLUMNS, n_panels * COLUMNS))
         steps = np.zeros((-(-n_panels // kernels.PANELS_AT_ONCE), len(self._squares), LINE), dtype=np.int64)
-        HPH_qq = np.empty((m, m))
+        HPH_qq = empty((m, m))
         team.run(
             kernels.project, 2 * m * tiles.size, steps, tiles.reshape(-1), self._T, self._rows, self._squares,
             self._pairs, self._segments, self._z_of_tile, self._ranges, pending.reshape(-1), n_k, scale, H_qw,

@@ -23,7 +23,10 @@ from kalmandp.engines.cpu.threads import (
     wait,
     wait_for_steps,
 )
+from kalmandp.engines.cpu.vectors import load, multiply_add, splat, store, totals, zeros
 
+#: Numbers of a vector: a row of a panel is two.
+LANES = COLUMNS // 2
 #: Panels of measurements of one task of P Hᵀ.
 PANELS_AT_ONCE = 6
 #: Weights of a task of C⁻¹K.
@@ -221,17 +224,18 @@ def gain(counters, me, K_qw, C, flat_C, z_q, weights, new, scratch, flat, parts)
         task = take(counters, me, 0, n_tasks)
         if task >= n_tasks:
             break
-        w0 = task * PIECE
-        n = min(PIECE, N - w0)
-        own = scratch[me]
-        own[:] = 0.0
-        for q in range(m):
-            k = K_qw[q, w0 : w0 + n]
-            for j in range(n):
-                own[j // COLUMNS, q, j % COLUMNS] = k[j]
+        gain_square = step_square = 0.0
         for panel in range(PIECE // COLUMNS):
-            base = (me * (PIECE // COLUMNS) + panel) * size
-            G = own[panel]
+            w0 = task * PIECE + panel * COLUMNS
+            n = min(COLUMNS, N - w0)
+            if n <= 0:
+                break
+            G, base = scratch[me, panel], (me * (PIECE // COLUMNS) + panel) * size
+            if n < COLUMNS or m < n_q:
+                G[:] = 0.0
+            for q in range(m):
+                _copy(G[q], K_qw[q, w0 : w0 + n], n)
+            step_a = step_b = square_a = square_b = zeros(flat)
             for q in range(0, n_q, ROWS):
                 # G_q = C_qq⁻¹(K_q − Σ_{p<q} C_qp G_p)
                 multiply_block(
@@ -239,27 +243,42 @@ def gain(counters, me, K_qw, C, flat_C, z_q, weights, new, scratch, flat, parts)
                     flat_C, q * n_q, n_q, 1, q, 0, 0, 1, flat, base,
                 )  # fmt: skip
                 for i in range(q, q + ROWS):
+                    a, b = load(G[i], 0), load(G[i], LANES)
                     for p in range(q, i):
-                        for j in range(COLUMNS):
-                            G[i, j] -= C[i, p] * G[p, j]
-                    c = 1.0 / C[i, i]
-                    for j in range(COLUMNS):
-                        G[i, j] *= c
-        w = new[w0 : w0 + n]
-        w[:] = 0.0
-        gain_square = step_square = 0.0
-        for q in range(m):
-            g, z = K_qw[q, w0 : w0 + n], z_q[q]
+                        c = splat(flat, -C[i, p])
+                        a, b = multiply_add(c, load(G[p], 0), a), multiply_add(c, load(G[p], LANES), b)
+                    c = splat(flat, 1.0 / C[i, i])
+                    a, b = multiply_add(c, a, zeros(flat)), multiply_add(c, b, zeros(flat))
+                    store(G[i], 0, a)
+                    store(G[i], LANES, b)
+                    z = splat(flat, z_q[i] if i < m else 0.0)
+                    step_a, step_b = multiply_add(z, a, step_a), multiply_add(z, b, step_b)
+                    square_a, square_b = multiply_add(a, a, square_a), multiply_add(b, b, square_b)
+            for q in range(m):
+                _copy(K_qw[q, w0 : w0 + n], G[q], n)
+            step = G[0]
+            store(step, 0, step_a)
+            store(step, LANES, step_b)
             for j in range(n):
-                g[j] = own[j // COLUMNS, q, j % COLUMNS]
-            for j in range(n):
-                w[j] += z * g[j]
-                gain_square += g[j] * g[j]
-        for j in range(n):
-            step = w[j]
-            step_square += step * step
-            w[j] = weights[w0 + j] + step
+                new[w0 + j] = weights[w0 + j] + step[j]
+            square_a, square_b, step_a, step_b = totals(
+                square_a, square_b, multiply_add(step_a, step_a, zeros(flat)),
+                multiply_add(step_b, step_b, zeros(flat)),
+            )  # fmt: skip
+            gain_square += square_a + square_b
+            step_square += step_a + step_b
         parts[task, 0], parts[task, 1] = step_square, gain_square
+
+
+@njit(**PART)
+def _copy(to, source, n):
+    """to[:n] = source[:n], fast for a whole panel."""
+    if n == COLUMNS:
+        for j in range(COLUMNS):
+            to[j] = source[j]
+    else:
+        for j in range(n):
+            to[j] = source[j]
 
 
 @njit(**KERNEL)
