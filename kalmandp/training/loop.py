@@ -21,6 +21,7 @@ from kalmandp.errors import FileError, FilterError, InputError
 from kalmandp.files import make_folder, one_run_in
 from kalmandp.frames.dataset import Dataset
 from kalmandp.potentials.potential import Potential
+from kalmandp.registry import load
 from kalmandp.training.config.inputs import read_input
 from kalmandp.training.config.settings import Settings
 from kalmandp.training.data.system_feed import make_feed
@@ -57,6 +58,8 @@ class Run:
         self.settings, self.output = settings, Path(output)
         for name in (t.save_ckpt, t.model_file, t.disp_file):
             make_folder((self.output / name).parent)
+        if restart is None and finetune is None and init_model is None:
+            init_model = settings.start or None
         with contextlib.ExitStack() as stack:  # P is read from the open file
             saved = stack.enter_context(open_checkpoint(restart)) if restart is not None else None
             self._make(saved, init_model, finetune, engine)
@@ -212,6 +215,8 @@ class Run:
         self.history.write(self.output / t.disp_file)
         if self.trainer.gate is not None:
             self.trainer.gate.left_out.write(self.output / LEFT_OUT_FILE, self.data.source)
+        if self.settings.companion:
+            load(self.settings.companion).at_checkpoint(self)
         return path
 
     @property
@@ -360,6 +365,8 @@ def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
     final = run.record("end", valid=_validated(run, everything=True))
     run.history.add(final)
     run.checkpoint()
+    if run.settings.companion:
+        load(run.settings.companion).at_end(run)
     yield final
 
 

@@ -223,7 +223,7 @@ TRAINING = (
     Key("save_freq", integer(1), "save_freq"),
     Key("save_ckpt", _file_name(), "save_ckpt"),
     Key("validation_fraction", number(above=0.0, at_most=0.9), "validation_fraction"),
-    Key("model_file", _file_name(".dp", ".yaml", ".yml"), "model_file"),
+    Key("model_file", _file_name(), "model_file"),
     Key("device", choice("cpu", "cuda"), "device"),
     fixed("save_dir", None),
     fixed("enable_ema", False),

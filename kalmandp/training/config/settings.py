@@ -101,7 +101,7 @@ class TrainingSettings:
     disp_file, disp_freq : the learning curve, and steps between its lines
     save_freq, save_ckpt : steps between checkpoints, and their name
     validation_fraction : (ours) without validation_data: this last part of a seeded shuffle
-    model_file : (ours) the trained model
+    model_file : (ours) the trained model; "" in an input for the usual name of its kind
     device : (ours) "cpu" or "cuda"
     """
 
@@ -121,7 +121,7 @@ class TrainingSettings:
     save_freq: int = 1000
     save_ckpt: str = "model.ckpt"
     validation_fraction: float | None = None
-    model_file: str = "model.dp"
+    model_file: str = ""
     device: str = "cpu"
 
     def frames_per_batch(self, n_atoms: int) -> int:
@@ -147,6 +147,11 @@ class Settings:
     folder : folder of the input file; the systems have been resolved against it where they exist
         there, and are left relative to the current folder otherwise, as DeePMD-kit has them
     ignored : paths of keys that change nothing here (display, profiling), for a notice
+    companion : of an input of another program, the module that writes that program's files beside ours
+        (``at_checkpoint(run)``, ``at_end(run)``); "" for our own
+    notices : sentences on what such an input says and has no meaning here
+    start : a model to go on from, "" for none
+    task : "train", or "predict": the frames are predicted by the model ``start``
     """
 
     model: ModelSettings
@@ -157,6 +162,10 @@ class Settings:
     source: dict = field(default_factory=dict, repr=False)
     folder: Path = Path()
     ignored: tuple[str, ...] = ()
+    companion: str = ""
+    notices: tuple[str, ...] = ()
+    start: str = ""
+    task: str = "train"
 
     def frames_per_step(self, n_atoms: int) -> int:
         """Frames of a step, of systems with ``n_atoms``: one for a filter, unless the input states more."""

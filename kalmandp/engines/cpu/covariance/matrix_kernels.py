@@ -11,7 +11,7 @@ from __future__ import annotations
 from numba import njit
 
 from kalmandp.engines.cpu.covariance.plan import FIRST, TILE, W0, W1
-from kalmandp.engines.cpu.covariance.rounds import BEFORE_I, BEFORE_J, I, J, T0, T1
+from kalmandp.engines.cpu.covariance.rounds import BEFORE_I, BEFORE_J, T0, T1, I, J
 from kalmandp.engines.cpu.products import COLUMNS, ROWS, multiply_block
 from kalmandp.engines.cpu.threads import (
     KERNEL,
