@@ -3,8 +3,8 @@
     python tests/training/make_stored.py trajectories   trajectories.h5: weights after 10 and 60 steps
     python tests/training/make_stored.py files          files_of_0.6.0/: written in the middle of a run
 
-Both were made by version 0.6.0, from a checkout of it with this file beside its tests. To make them anew is to
-say that results have changed: say why in the message of the commit.
+Both were made by version 0.6.0, from a checkout of it with this file beside its tests. To make them anew
+is to say that results have changed: say why in the message of the commit.
 """
 
 from __future__ import annotations
