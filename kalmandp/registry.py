@@ -24,8 +24,10 @@ class Kind(NamedTuple):
     new : ``new(type_map, frames, rng, **choices)``, a form with weights and statistics from data
     section : ``read_section(read, value)``, its part of the section ``model`` of an input
     rows : ``rows(form)``, what `kalmandp info` says of it
-    reordered : ``reordered(form, weights, statistics, old)``, the same with types in another order
-    files : the module of its model files: ``recognises(path)``, ``read(path)``, ``write(potential, path)``
+    reordered : ``reordered(form, weights, statistics, old)``, the same with type n what ``old[n]`` was
+    cuts : whether it can do with fewer types than there were
+    files : the module of its model files: ``recognises(path)``, ``read(path)``, ``write(potential, path)``,
+        ``FORMAT`` (in words), ``DEFAULT`` (their usual name) and ``SUFFIXES``
     fused : device -> its fused engine there
     """
 
@@ -35,6 +37,7 @@ class Kind(NamedTuple):
     section: str
     rows: str
     reordered: str
+    cuts: bool
     files: str
     fused: Mapping[str, str]
 
@@ -48,13 +51,34 @@ KINDS: dict[str, Kind] = {
         section="kalmandp.potentials.deep_potential.section:read_section",
         rows="kalmandp.potentials.deep_potential.rows:rows",
         reordered="kalmandp.potentials.deep_potential.reordering:reordered",
+        cuts=False,
         files="kalmandp.bridges.deepmd.files",
         fused={
             "cpu": "kalmandp.engines.cpu.deep_potential.engine:NumbaEngine",
             "cuda": "kalmandp.engines.cuda.deep_potential.engine:CudaEngine",
         },
     ),
+    "nep": Kind(
+        form="kalmandp.potentials.nep.form:NEPForm",
+        descriptor="kalmandp.potentials.nep.descriptor:NEPDescriptor",
+        new="kalmandp.potentials.nep.initial:new",
+        section="kalmandp.potentials.nep.section:read_section",
+        rows="kalmandp.potentials.nep.rows:rows",
+        reordered="kalmandp.potentials.nep.reordering:reordered",
+        cuts=True,
+        files="kalmandp.bridges.gpumd.files",
+        fused={},
+    ),
 }
+
+#: Inputs of other programs: a module that reads one (``recognises(path)``, ``read(path, optimizer)``), and
+#: one that writes that program's files beside ours (``at_checkpoint(run)``, ``at_end(run)``, ``predict``).
+INPUTS = {
+    "nep.in": ("kalmandp.bridges.gpumd.nep_in", "kalmandp.bridges.gpumd.companion"),
+}
+
+#: What makes an HDF5 file of frames in another format: ``as_hdf5(path)``.
+FRAME_FILES = "kalmandp.formats.opening:as_hdf5"
 
 #: The module that reads a model file of any kind: ``read_model(path)``.
 MODEL_FILES = "kalmandp.bridges.model_files"

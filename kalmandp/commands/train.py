@@ -1,6 +1,6 @@
-"""Train a potential as an input file says (DeePMD-kit's input.json). Leaves the model, a checkpoint,
-the learning curve lcurve.out and, unless told otherwise, two figures and the predictions for the
-validation frames. Ctrl-C finishes the update, saves, and says how to go on."""
+"""Train a potential as an input file says (DeePMD-kit's input.json, GPUMD's nep.in). Leaves the model, a
+checkpoint, the learning curve lcurve.out and, unless told otherwise, two figures and the predictions for
+the validation frames. Ctrl-C finishes the update, saves, and says how to go on."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ def add_arguments(parser) -> None:
     parser.add_argument("input", metavar="INPUT.json", help="the input file")
     parser.add_argument(
         "-o", "--output", metavar="DIR", default=".", help="folder for what the run leaves [.]"
+    )
+    parser.add_argument(
+        "--optimizer", metavar="TYPE", help="for a nep.in or input.nn: RLEKF (the default), Adam or SNES"
     )
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
@@ -51,10 +54,24 @@ def run(args) -> int:
     from kalmandp.files import one_run_in
     from kalmandp.training.config.inputs import read_input
 
-    settings = read_input(args.input)
+    settings = read_input(args.input, optimizer=args.optimizer)
     output = Path(args.output)
     with one_run_in(output):
+        if settings.task == "predict":
+            return _predict(settings, output)
         return _run(args, settings, output)
+
+
+def _predict(settings, output: Path) -> int:
+    """Only predict, as an input of another program may ask for."""
+    from kalmandp.frames.dataset import Dataset
+    from kalmandp.potentials.potential import Potential
+    from kalmandp.registry import load
+
+    with Dataset(settings.training.systems) as data:
+        load(settings.companion).predict(Potential.load(settings.start), data, output)
+        print(f"{len(data):,} frames predicted; the files are in {output}")
+    return 0
 
 
 def _run(args, settings, output: Path) -> int:
@@ -123,6 +140,8 @@ def _smoke(settings):
 
 
 def _notices(settings) -> None:
+    for notice in settings.notices:
+        print(f"note: {notice}", file=sys.stderr)
     if settings.ignored:
         print(f"note: without effect here: {', '.join(settings.ignored)}", file=sys.stderr)
     if "optimizer" not in settings.source and settings.optimizer.type == "Adam":
@@ -136,7 +155,7 @@ def _notices(settings) -> None:
 def _notice_of_prior(settings, model) -> None:
     """P₀ says how far the weights may be from the truth: far for random ones, not for a trained model's."""
     o = settings.optimizer
-    if model and o.is_kalman and o.p0 is None:
+    if model and o.is_kalman and o.get("p0") is None:
         print(
             f"note: the prior is that of random weights; with optimizer/p0 0.01 what {model} knows is kept "
             "better, above all its energies",
@@ -276,7 +295,7 @@ def _say_what_was_left_out(settings, output: Path, checkpoint: Path, left: list)
     from kalmandp.training.measurements.gate import LEFT_OUT_FILE, LeftOut
     from kalmandp.training.state.checkpoint import open_checkpoint
 
-    if settings.optimizer.gate is None:
+    if settings.optimizer.get("gate") is None:
         return
     with open_checkpoint(checkpoint) as saved:
         found = LeftOut(saved["gate"]["left_out"])

@@ -33,6 +33,7 @@ import numpy as np
 from kalmandp.arrays import namespace, to_numpy
 from kalmandp.errors import FilterError, InputError, require
 from kalmandp.kalman.blocks import BLOCK_SIZE, Blocks, Part, partition
+from kalmandp.kalman.cholesky import cholesky
 from kalmandp.kalman.coupled import move
 from kalmandp.kalman.covariance import Covariance
 from kalmandp.registry import COVARIANCES, find
@@ -199,9 +200,15 @@ class RLEKF:
 
     def _innovation(self, HPH_qq: Any, error_q: np.ndarray, R_qq: np.ndarray) -> tuple:
         """S = λ R + H P Hᵀ = C Cᵀ, z = C⁻¹ error, and zᵀz = errorᵀ S⁻¹ error; NumPy."""
-        S_qq = self.lam * R_qq + _checked(to_numpy(HPH_qq), self.lam * R_qq)
-        C_qq = _cholesky(S_qq)
-        z_q = _solve_lower(C_qq, error_q)
+        S_qq = self.lam * R_qq
+        S_qq += _checked(to_numpy(HPH_qq), S_qq)
+        # a covariance may have a faster one
+        C_qq, z_q, q = getattr(self.covariance, "cholesky", cholesky)(S_qq, error_q)
+        if q < len(S_qq):
+            raise FilterError(
+                f"the innovation variance S is not positive definite: pivot {C_qq[q, q]:.3e} at measurement "
+                f"{q} of {len(S_qq)}; expected a positive number; the filter is unchanged"
+            )
         return S_qq, C_qq, z_q, float(np.sum(z_q * z_q))
 
     def state(self, copy: bool = True) -> dict[str, Any]:
@@ -315,7 +322,8 @@ def _checked(HPH_qq: np.ndarray, noise_qq: np.ndarray) -> np.ndarray:
     Where H P Hᵀ is small, rounding may push it below zero; that is harmless while it is far below the
     noise it is added to.
     """
-    HPH_qq = (HPH_qq + HPH_qq.T) / 2
+    HPH_qq = HPH_qq + HPH_qq.T
+    HPH_qq *= 0.5
     if not np.isfinite(HPH_qq).all():
         raise FilterError("H P Hᵀ is not finite; the filter is unchanged")
     excess_q = np.diagonal(HPH_qq) + 0.1 * np.diagonal(noise_qq)
@@ -326,35 +334,6 @@ def _checked(HPH_qq: np.ndarray, noise_qq: np.ndarray) -> np.ndarray:
             "P is no longer positive definite; the filter is unchanged"
         )
     return HPH_qq
-
-
-def _cholesky(S_qq: np.ndarray) -> np.ndarray:
-    """Return the lower triangle C of S = CCᵀ, or refuse an S that is not positive definite.
-
-    Column by column without BLAS, so that its bits do not depend on the number of BLAS threads.
-    """
-    C = S_qq.copy()
-    m = len(C)
-    smallest = m * np.finfo(C.dtype).eps * np.diagonal(S_qq)  # below this a pivot is rounding
-    for q in range(m):
-        pivot = C[q, q]
-        if not smallest[q] < pivot < np.inf:
-            raise FilterError(
-                f"the innovation variance S is not positive definite: pivot {pivot:.3e} at measurement "
-                f"{q} of {m}; expected a positive number; the filter is unchanged"
-            )
-        C[q:, q] /= sqrt(pivot)
-        C[q + 1 :, q + 1 :] -= C[q + 1 :, q, None] * C[q + 1 :, q]
-    return np.tril(C)
-
-
-def _solve_lower(C_qq: np.ndarray, b_q: np.ndarray) -> np.ndarray:
-    """Return C⁻¹b for a lower triangle C, by forward substitution."""
-    z_q = b_q.copy()
-    for q in range(len(z_q)):
-        z_q[q] /= C_qq[q, q]
-        z_q[q + 1 :] -= C_qq[q + 1 :, q] * z_q[q]
-    return z_q
 
 
 def _covariance_class(covariance: str | type) -> Any:

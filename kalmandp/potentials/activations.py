@@ -112,7 +112,49 @@ _TABLE: dict[str, Callable] = {
     "silu": _silu,
 }
 
-#: Every name that ``activation`` knows; ``silut:T`` and ``custom_silu:T`` take a threshold.
+def _complement(a):
+    # 1 − the sigmoid
+    s, d, dd = _sigmoid(a)
+    return 1.0 - s, -d, -dd
+
+
+def _gaussian(a):
+    # φ = exp(−a²/2),  φ′ = −a φ,  φ″ = (a² − 1) φ
+    g = namespace(a).exp(-0.5 * a * a)
+    return g, -a * g, (a * a - 1.0) * g
+
+
+def _cosine(a):
+    xp = namespace(a)
+    c = xp.cos(a)
+    return c, -xp.sin(a), -c
+
+
+def _exponential(a):
+    # φ = e⁻ᵃ
+    e = namespace(a).exp(-a)
+    return e, -e, e
+
+
+def _harmonic(a):
+    # φ = a²
+    xp = namespace(a)
+    return a * a, 2.0 * a, 2.0 * xp.ones_like(a)
+
+
+#: Further ones of n2p2, for HDNNPs only.
+_N2P2: dict[str, Callable] = {
+    "complement": _complement,
+    "gaussian": _gaussian,
+    "cosine": _cosine,
+    "exponential": _exponential,
+    "harmonic": _harmonic,
+}
+
+#: Their names.
+N2P2_NAMES = tuple(_N2P2)
+
+#: Every name that ``activation`` knows of DeePMD-kit's; ``silut:T`` and ``custom_silu:T`` take a threshold.
 NAMES = (*_TABLE, "silut", "custom_silu")
 
 
@@ -125,8 +167,8 @@ def activation(name: str) -> Callable:
         If the name is not one of ``NAMES``.
     """
     key = str(name).lower()
-    if key in _TABLE:
-        return _TABLE[key]
+    if key in _TABLE or key in _N2P2:
+        return _TABLE.get(key) or _N2P2[key]
     kind, _, threshold = key.partition(":")
     if kind in ("silut", "custom_silu"):
         try:

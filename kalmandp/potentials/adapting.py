@@ -75,25 +75,28 @@ def refitted_bias(potential: Potential, frames, mode: str = "change", rcond: flo
 
 
 def reordered(potential: Potential, type_map) -> Potential:
-    """The same potential with its types numbered in another order; it computes the same numbers.
+    """The same potential with its types numbered in another order, or some of them; same numbers.
 
     Parameters
     ----------
     potential : Potential
-    type_map : the names of its types, in the new order
+    type_map : the names of its types in the new order; fewer than there are where its kind can be cut
 
     Raises
     ------
     InputError
-        If the names are not those of the potential.
+        If the names are not those of the potential. A type cannot be added, nor taken away from a Deep
+        Potential: both change Σ sel, the divisor of T, and with it what all other types compute.
     """
-    names = tuple(type_map)
-    if sorted(names) != sorted(potential.type_map):
+    names, kind = tuple(type_map), kind_of(potential.form)
+    known = len(set(names)) == len(names) and set(names) <= set(potential.type_map)
+    if not known or (len(names) < len(potential.type_map) and not kind.cuts):
         raise InputError(
             f"type_map is {list(names)}; expected the model's types {list(potential.type_map)} in some order"
+            + (", or some of them" if kind.cuts else "")
         )
     old = [potential.type_map.index(name) for name in names]
-    form, weights, statistics = load(kind_of(potential.form).reordered)(
+    form, weights, statistics = load(kind.reordered)(
         potential.form, potential.weights, potential.statistics, old
     )
     return potential.replace(

@@ -60,7 +60,7 @@ class Numbers(NamedTuple):
     virial_k: np.ndarray
 
     @property
-    def count(self) -> int:
+    def n_rows(self) -> int:
         """m, the number of rows."""
         return sum(map(len, self))
 
@@ -212,7 +212,7 @@ def rows(par: Parameters, env, fwd: Forward, numbers: Numbers):
 def rows_by(passes, par: Parameters, env, fwd, numbers: Numbers):
     """`rows` by the passes ``energy_gradient`` and ``weight_gradient`` of an engine, or of this module."""
     xp = namespace(env.geometry.r_pc)
-    H_mw = xp.zeros((numbers.count, par.layout.size))
+    H_mw = xp.zeros((numbers.n_rows, par.layout.size))
     for m, (E_bar_i, v_pc) in enumerate(motions(env, numbers)):
         if v_pc is None:
             H_mw[m] = passes.energy_gradient(par, env, fwd, E_bar_i)

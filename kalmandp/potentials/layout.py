@@ -39,10 +39,11 @@ class Tensor(NamedTuple):
 
 
 class LayerForm(NamedTuple):
-    """Form of one layer y = φ((xW + b)·scale)[·idt] + skip.
+    """Form of one layer y = gain·φ((xW + b)·scale)[·idt] + skip.
 
     bias : "own", "none", or the name of an array of the layout that several nets share as their b
     scale : 1, or what a pre-activation is multiplied by (1/n_in for "node normalisation")
+    gain : 1, or what φ is multiplied by (eV per unit of a net's energy)
     """
 
     n_in: int
@@ -52,6 +53,7 @@ class LayerForm(NamedTuple):
     has_idt: bool
     bias: str = "own"
     scale: float = 1.0
+    gain: float = 1.0
 
 
 def net_form(widths, activation: str, resnet_dt: bool, last: bool) -> tuple[LayerForm, ...]:
@@ -145,6 +147,7 @@ class WeightLayout:
             skip=form.skip,
             activation=form.activation,
             scale=form.scale,
+            gain=form.gain,
         )
 
     @property

@@ -37,6 +37,7 @@ class Layer(NamedTuple):
     """W (n_in, n_out), b (n_out,) or None, idt (n_out,) or None; skip "none" | "same" | "double".
 
     ``scale`` multiplies the pre-activation; it is 1 but for nets with "node normalisation" (HDNNP).
+    ``gain`` multiplies φ; it is 1 but in the last layer of nets whose energies are not in eV (HDNNP).
     """
 
     W: Any
@@ -45,6 +46,7 @@ class Layer(NamedTuple):
     skip: str
     activation: str
     scale: float = 1.0
+    gain: float = 1.0
 
 
 class LayerCache(NamedTuple):
@@ -89,6 +91,8 @@ def forward(layers: list[Layer], x):
         phi, d1, d2 = activation(layer.activation)(a if layer.scale == 1.0 else layer.scale * a)
         if layer.scale != 1.0:  # φ′ and φ″ with respect to a = xW + b
             d1, d2 = layer.scale * d1, layer.scale**2 * d2
+        if layer.gain != 1.0:
+            phi, d1, d2 = layer.gain * phi, layer.gain * d1, layer.gain * d2
         caches.append(LayerCache(x, phi, d1, d2))
         # y = φ(xW + b) · idt + skip(x)
         x = (phi if layer.idt is None else phi * layer.idt) + _skip(layer, x)

@@ -21,6 +21,7 @@ from kalmandp.errors import FileError, FilterError, InputError
 from kalmandp.files import make_folder, one_run_in
 from kalmandp.frames.dataset import Dataset
 from kalmandp.potentials.potential import Potential
+from kalmandp.registry import load
 from kalmandp.training.config.inputs import read_input
 from kalmandp.training.config.settings import Settings
 from kalmandp.training.data.system_feed import make_feed
@@ -57,6 +58,8 @@ class Run:
         self.settings, self.output = settings, Path(output)
         for name in (t.save_ckpt, t.model_file, t.disp_file):
             make_folder((self.output / name).parent)
+        if restart is None and finetune is None and init_model is None:
+            init_model = settings.start or None
         with contextlib.ExitStack() as stack:  # P is read from the open file
             saved = stack.enter_context(open_checkpoint(restart)) if restart is not None else None
             self._make(saved, init_model, finetune, engine)
@@ -124,17 +127,19 @@ class Run:
 
         What is passed over has had its turn in this epoch, of which no more is tried than there is.
         """
-        most, chosen = -1.0, None
+        most, chosen = -np.inf, None
         for _ in range(min(self.trainer.frame_trials, self.feed.steps_per_epoch)):
             numbers = self.feed.next()
             sample = measurement.make_sample(self.potential, *self._frames(numbers))
             surplus = self.trainer.surplus(sample)
-            if surplus > most:
+            if np.isnan(surplus):
+                names = ", ".join(frame.source for frame in sample.frames)
+                raise FilterError(f"{names}: the energy that the model gives is not a number")
+            if chosen is None or surplus > most:
                 most, chosen = surplus, (numbers, sample)
             if surplus > 1.0:
                 break
-        assert chosen is not None  # one frame at least was tried, and no surplus is below zero
-        return chosen
+        return chosen  # type: ignore[return-value]  # an epoch has a batch at least
 
     def _frames(self, numbers: np.ndarray) -> tuple[list, list]:
         """Frames by their numbers, and their pairs."""
@@ -195,7 +200,7 @@ class Run:
             valid_f=pick(valid, "force_rmse"),
             valid_v=pick(valid, "virial_rmse"),
             lam=self.trainer.lam,
-            lr=getattr(self.trainer, "learning_rate", NAN),
+            lr=self.trainer.learning_rate,
             diagnostics=diagnostics or {},
             event=event,
         )
@@ -210,6 +215,8 @@ class Run:
         self.history.write(self.output / t.disp_file)
         if self.trainer.gate is not None:
             self.trainer.gate.left_out.write(self.output / LEFT_OUT_FILE, self.data.source)
+        if self.settings.companion:
+            load(self.settings.companion).at_checkpoint(self)
         return path
 
     @property
@@ -233,7 +240,7 @@ class Run:
             },
             step=self.step_number,
             seconds=self.seconds,
-            covariance_dtype=self.settings.optimizer.checkpoint_dtype,
+            covariance_dtype=self.settings.optimizer.get("checkpoint_dtype"),
         )
 
     def rescue(self) -> str:
@@ -358,6 +365,8 @@ def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
     final = run.record("end", valid=_validated(run, everything=True))
     run.history.add(final)
     run.checkpoint()
+    if run.settings.companion:
+        load(run.settings.companion).at_end(run)
     yield final
 
 

@@ -13,7 +13,6 @@ trainer is for one host thread at a time; several trainers live side by side.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -380,7 +379,8 @@ class OnlineTrainer:
 
 
 def _stated(settings: OptimizerSettings, choices: KalmanChoices) -> dict[str, Any]:
-    """The type, the fields that are not at their defaults, and `MADE_BY`: to be asked for again."""
-    stated = lambda f: f.name == "type" or getattr(settings, f.name) != f.default
-    asked = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if stated(f)}
+    """What was stated, and `MADE_BY`: to be asked for again."""
+    asked = {"type": settings.type, "preset": settings.preset, **settings.stated}
+    if settings.preset == "default":
+        del asked["preset"]
     return asked | {name: getattr(choices, name) for name in MADE_BY}

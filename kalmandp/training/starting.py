@@ -18,6 +18,7 @@ from kalmandp.potentials.adapting import refitted_bias, reordered, with_bias
 from kalmandp.potentials.energy_bias import RCOND
 from kalmandp.potentials.potential import Potential
 from kalmandp.potentials.settings import ModelSettings
+from kalmandp.registry import kind_of
 from kalmandp.training.config.settings import Settings
 
 
@@ -98,7 +99,8 @@ def _in_order(potential: Potential, type_map, path: Path) -> Potential:
     if new:
         raise InputError(
             f"the input's type_map names {', '.join(new)}, which the model of {path} does not have "
-            f"({', '.join(potential.type_map)}); a new type would change Σ sel, by which every descriptor is "
-            "divided, and so what the model has learnt: train a new one"
+            f"({', '.join(potential.type_map)}); what a new type adds would change what the others have "
+            "learnt: train a new one"
         )
-    return reordered(potential, type_map) if len(type_map) == len(potential.type_map) else potential
+    whole = len(type_map) == len(potential.type_map)
+    return reordered(potential, type_map) if whole or kind_of(potential.form).cuts else potential

@@ -32,6 +32,8 @@ __all__ = ["disagreements", "from_tree", "read_deepmd", "to_tree", "write_deepmd
 
 #: What a file of this kind is, for messages.
 FORMAT = "a model of DeePMD-kit (.dp, .yaml)"
+#: Its usual name, and the suffixes that it may have.
+DEFAULT, SUFFIXES = "model.dp", (".dp", ".yaml", ".yml")
 
 
 def recognises(path) -> bool:

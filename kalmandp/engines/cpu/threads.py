@@ -20,12 +20,15 @@ that never comes is not missed.
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kalmandp.errors import require
@@ -36,6 +39,9 @@ WORTH_SHARING = 1_000_000
 PHASES = 8
 #: Counters lie this far apart: a line of cache each.
 LINE = 8
+
+#: Looks at a counter (some microseconds) before a thread that waits gives way.
+SPINS = 100
 
 #: Compiler's options of kernels. Without Numba's reference counts: they are atomic, and two threads that
 #: look at rows of one array would spend their time passing the count to each other.
@@ -67,6 +73,27 @@ def _fetch_and_add(typingctx, counters, place, amount):
     return types.int64(counters, types.int64, types.int64), codegen
 
 
+@intrinsic
+def _give_way(typingctx):
+    """Let another thread of the machine run on this core, if one waits for it."""
+    name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.IntType(32), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@njit(**PART)
+def _be_patient(spins):
+    """Wait a little: on a busy machine the thread that is waited for may need this core."""
+    if spins > SPINS:
+        _give_way()
+    return spins + 1
+
+
 @njit(**PART)
 def _count(counters, phase, column, amount):
     """Add to the counter of a phase; return what it was."""
@@ -89,6 +116,29 @@ def take(counters, me, phase, n_tasks):
 
 
 @njit(**PART)
+def take_in_order(counters, phase, n_tasks):
+    """The number of the next task of a phase, in the order of the list whoever asks; ``n_tasks`` if none.
+
+    A task may wait for those before it: they have been taken, so somebody is working on them.
+    """
+    return min(_count(counters, phase, 0, 1), n_tasks)
+
+
+@njit(**PART)
+def step_on(steps, place):
+    """Say that one more task on ``place`` of ``steps`` (…, LINE) is finished."""
+    _fetch_and_add(steps, np.int64(place * LINE), np.int64(1))
+
+
+@njit(**PART)
+def wait_for_steps(steps, place, n):
+    """Return when ``n`` tasks on ``place`` of ``steps`` are finished."""
+    spins = 0
+    while _fetch_and_add(steps, np.int64(place * LINE), np.int64(0)) < n:
+        spins = _be_patient(spins)
+
+
+@njit(**PART)
 def done(counters, phase):
     """Say that a task of the phase is finished."""
     _count(counters, phase, counters.shape[1] - 1, 1)
@@ -97,8 +147,9 @@ def done(counters, phase):
 @njit(**PART)
 def wait(counters, phase, n_tasks):
     """Return when all tasks of the phase are finished: those still running are others' last ones."""
+    spins = 0
     while _count(counters, phase, counters.shape[1] - 1, 0) < n_tasks:
-        pass
+        spins = _be_patient(spins)
 
 
 class Team:

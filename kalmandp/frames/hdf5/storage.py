@@ -8,6 +8,7 @@ larger than its file can hold, so that a damaged file costs an error and not the
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
 from collections import OrderedDict
@@ -22,7 +23,10 @@ from h5py import h5t
 from kalmandp.errors import FileError, InputError, KalmanDPError
 from kalmandp.files import check_global_heaps
 from kalmandp.files.hdf5_writing import limit_tables
+from kalmandp.registry import FRAME_FILES, load
 
+#: How a file of HDF5 begins.
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 #: Arrays kept open at a time; opening one takes longer than reading a row.
 OPEN_ARRAYS = 320
 #: Bytes of decompressed chunks that each open array keeps.
@@ -94,7 +98,18 @@ def open_store(path) -> Store:
         name, group = text, "/"
     if not os.path.exists(name):
         raise FileError(f"{name}: no such file or folder")
-    return Hdf5Store(name, group)
+    return Hdf5Store(name, group, _content(name))
+
+
+def _content(path: str) -> bytes | None:
+    """Of a file of frames in another format, an HDF5 file of them; None for what is to be HDF5 itself."""
+    if not os.path.isfile(path) or not os.path.getsize(path):
+        return None
+    with reading(path), open(path, "rb") as file:
+        # a file of HDF5 may begin with a block of the user's, whose size is a power of two
+        if file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE or h5py.is_hdf5(path):
+            return None
+    return load(FRAME_FILES)(path)
 
 
 def path_text(path) -> str:
@@ -142,22 +157,25 @@ class Recent:
 class Hdf5Store:
     """The arrays of an HDF5 file below one of its groups."""
 
-    def __init__(self, path: str, group: str = "/"):
+    def __init__(self, path: str, group: str = "/", content: bytes | None = None):
         self.path = path
         self.rows = Recent(lambda name: h5py.Dataset(self._open(name), readonly=True))
-        self._heaps_are_whole = False
+        self._heaps_are_whole = content is not None
         if not os.path.isfile(path):
             raise FileError(f"{path}: is not a regular file; expected an HDF5 file or a folder")
         self._bytes = os.path.getsize(path)
         if self._bytes == 0:
             raise FileError(f"{path}: is empty (0 bytes); expected an HDF5 file")
         with reading(path):
-            if not h5py.is_hdf5(path):
+            if content is not None:
+                self._bytes = len(content)
+            elif not h5py.is_hdf5(path):
                 raise FileError(
                     f"{path}: is not an HDF5 file, or is damaged at its beginning "
                     "(`kalmandp convert` makes one of extended XYZ and other formats)"
                 )
-            self._file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE)
+            opened = path if content is None else io.BytesIO(content)
+            self._file = h5py.File(opened, "r", rdcc_nbytes=CHUNK_CACHE)
             limit_tables(self._file)
         try:
             self._root = self._find_group(group)

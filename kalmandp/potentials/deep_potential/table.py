@@ -94,12 +94,12 @@ class TableGrid(NamedTuple):
 def lagrange_coefficients(order: int = ORDER) -> np.ndarray:
     """c[n, a] with ℓ_n(x) = Σ_a c[n, a] xᵃ for the nodes x = −(order−1)/2 … (order−1)/2, rounded once."""
     x = [Fraction(2 * n - order + 1, 2) for n in range(order)]
-    c_na = np.empty((order, order))
+    c_na, zero = np.empty((order, order)), Fraction(0)
     for n in range(order):
         c = [Fraction(1)]  # ℓ_n = Π_{m≠n} (x − x_m)/(x_n − x_m), a factor at a time
         for m in range(order):
             if m != n:
-                c = [(a - x[m] * b) / (x[n] - x[m]) for a, b in zip([0, *c], [*c, 0], strict=True)]
+                c = [(a - x[m] * b) / (x[n] - x[m]) for a, b in zip([zero, *c], [*c, zero], strict=True)]
         c_na[n] = [float(a) for a in c]
     return c_na
 

@@ -103,4 +103,5 @@ def relative_error(difference: float, largest: float, order: int) -> float:
 
 def relative_errors(squares: Iterable, order: int) -> list[float]:
     """`relative_error` of several tables, from their largest |ΔⁿG|² and |G|²."""
-    return [relative_error(*np.sqrt(pair).tolist(), order) for pair in squares]
+    of_nodes = (np.sqrt(pair).tolist() for pair in squares)
+    return [relative_error(difference, largest, order) for difference, largest in of_nodes]

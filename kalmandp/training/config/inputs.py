@@ -17,7 +17,7 @@ from kalmandp.checks import SectionReader, choice, show
 from kalmandp.errors import FileError, InputError
 from kalmandp.frames.hdf5.storage import path_text
 from kalmandp.potentials.settings import ModelSettings
-from kalmandp.registry import KINDS, load
+from kalmandp.registry import INPUTS, KINDS, load
 from kalmandp.training.config import keys
 from kalmandp.training.config.presets import AdamChoices, resolve, resolve_adam, stated_type
 from kalmandp.training.config.settings import (
@@ -38,13 +38,15 @@ SIZE_LIMIT = 16 << 20
 DEPTH_LIMIT = 64
 
 
-def read_input(source, folder=None) -> Settings:
+def read_input(source, folder=None, optimizer: str | None = None) -> Settings:
     """Read and check an input file.
 
     Parameters
     ----------
-    source : path of a JSON (or .yaml, .yml) file, or its content as a dictionary
+    source : path of a JSON (or .yaml, .yml) file, or its content as a dictionary; or the input of another
+        program (`registry.INPUTS`), recognised by what it holds
     folder : folder against which the paths of systems are resolved first; by default the file's
+    optimizer : for the input of another program, the type of optimizer in place of the filter
 
     Returns
     -------
@@ -71,10 +73,23 @@ def read_input(source, folder=None) -> Settings:
         folder = Path() if folder is None else Path(folder)
     else:
         path = Path(path_text(source))
-        name, tree = path.name, read_json(path)
         folder = path.parent if folder is None else Path(folder)
+        for module, companion in INPUTS.values():
+            if load(module).recognises(path):
+                return _translated(path, folder, load(module).read(path, optimizer), companion)
+        name, tree = path.name, read_json(path)
+    if optimizer is not None:
+        raise InputError(f"{name}: states its optimizer itself; expected none beside it, {optimizer!r} is given")
     _check_tree(name, tree)
     return _settings(SectionReader(name), tree, folder)
+
+
+def _translated(path: Path, folder: Path, found, companion: str) -> Settings:
+    """The settings of another program's input, translated into a tree of ours."""
+    settings = _settings(SectionReader(path.name), found.tree, folder)
+    return replace(
+        settings, companion=companion, notices=found.notices, start=found.start, task=found.task
+    )
 
 
 def read_optimizer(section: Mapping[str, Any]) -> OptimizerSettings:
@@ -95,9 +110,9 @@ def read_optimizer(section: Mapping[str, Any]) -> OptimizerSettings:
     optimizer = _optimizer(read, {**own, **section}, {})
     if not optimizer.is_kalman:
         raise read.error("optimizer/type", optimizer.type, f"one of {', '.join(KALMAN_TYPES)}")
-    if (optimizer.candidates or {}).get("energy"):
+    if (optimizer.get("candidates") or {}).get("energy"):
         wanted = "no threshold of energies: which frames come is the caller's choice"
-        raise read.error("optimizer/candidates", optimizer.candidates, wanted)
+        raise read.error("optimizer/candidates", optimizer.get("candidates"), wanted)
     return optimizer
 
 
@@ -114,12 +129,13 @@ def _settings(read: SectionReader, tree: dict, folder: Path) -> Settings:
         preset = resolve_adam(optimizer)
     else:  # a filter has neither; DeePMD-kit's LKF files state both all the same
         read.ignored += [name for name in ("loss", "learning_rate") if root.get(name)]
+    model = _model(read, root["model"])
     return Settings(
-        model=_model(read, root["model"]),
+        model=model,
         optimizer=optimizer,
         loss=replace(preset.loss, **read.section("loss", root.get("loss", {}), keys.LOSS)),
         learning_rate=_learning_rate(read, root.get("learning_rate", {}), preset.learning_rate),
-        training=_training(read, training, optimizer, folder),
+        training=_named(read, _training(read, training, optimizer, folder), model),
         source=copy.deepcopy(tree),
         folder=folder,
         ignored=tuple(read.ignored),
@@ -170,13 +186,13 @@ def _check_kalman(read: SectionReader, o: OptimizerSettings) -> None:
     except InputError as error:
         raise InputError(f"{read.source}: {error}") from None
     for name in ("pref_e", "pref_f"):
-        if getattr(o, name) is not None and not isinstance(choices.noise, BlockNoise):
+        if o.get(name) is not None and not isinstance(choices.noise, BlockNoise):
             raise InputError(
                 f"{read.source}: optimizer/{name} is given, but the preset {o.preset!r} has its noise in "
                 f"physical units; expected optimizer/sigma_{name[-1]}"
             )
     idle = {"RLEKF": (), "SEKF": ("blocks",)}.get(o.type, ("blocks", "block_size"))
-    read.ignored += [f"optimizer/{name}" for name in idle if getattr(o, name) is not None]
+    read.ignored += [f"optimizer/{name}" for name in idle if o.get(name) is not None]
 
 
 def _gather_prefactors(read: SectionReader, path: str, fields: dict[str, Any]) -> None:
@@ -231,6 +247,18 @@ def _training(read: SectionReader, section: dict, optimizer, folder: Path) -> Tr
     return training
 
 
+def _named(read: SectionReader, t: TrainingSettings, model: ModelSettings) -> TrainingSettings:
+    """The name of the model file: as stated, or the usual one of its kind."""
+    files = load(KINDS[model.kind].files)
+    if not t.model_file:
+        t = replace(t, model_file=files.DEFAULT)
+    elif Path(t.model_file).suffix not in files.SUFFIXES:
+        wanted = f"a file name that ends in {' or '.join(files.SUFFIXES)}"
+        raise read.error("training/model_file", t.model_file, wanted)
+    _check_files(read, t)
+    return t
+
+
 def _refuse_version_1(read: SectionReader, section: dict) -> None:
     for name in ("systems", "batch_size", "set_prefix", "auto_prob", "sys_probs"):
         if name in section:
@@ -276,6 +304,10 @@ def _check_training(read: SectionReader, t: TrainingSettings) -> None:
         raise InputError(
             f"{read.source}: training states validation_data and validation_fraction; expected one of them"
         )
+
+
+def _check_files(read: SectionReader, t: TrainingSettings) -> None:
+    """The files of a run have different names."""
     files = {"disp_file": t.disp_file, "save_ckpt": t.save_ckpt, "model_file": t.model_file}
     for name, file in files.items():
         twins = [other for other, path in files.items() if path == file and other != name]

@@ -49,6 +49,7 @@ class KalmanChoices:
     n_groups, group_size : y force updates per frame with x atoms each; x "all": each atom in one group
     norm : the one number that a vector's error becomes, of `measurement.NORMS`
     replacement : atoms drawn with replacement, as the codes do, or each at most once
+    optional : kinds of ``order`` that are learnt where the data have them, and else not missed
     components : a group is of x single force components, n2p2's, instead of x atoms with all three
     same_atoms : a batch's groups are the same atoms of each of its frames
     measurement : "signed" (one number per update, the paper's sequence), "paired" (each force number
@@ -60,6 +61,7 @@ class KalmanChoices:
     candidates : thresholds of `training.measurements.candidates`, None to take what comes
     annealing : n2p2's R and process noise by epochs (`training.noise.annealing`)
     adapt : γ of `training.noise.variances.AdaptiveNoise`, 0 for a fixed R
+    tied : R of all kinds follows the errors of the forces, so that their balance stays
     averaging : s of `training.trainers.averaging`, 0 for the weights of the last update
     gate : bound of `training.measurements.gate`, None for no gate
     checkpoint_dtype : in which a checkpoint stores P, see `training.state.checkpoint`
@@ -77,6 +79,7 @@ class KalmanChoices:
     replacement: bool = False
     measurement: str = "signed"
     order: tuple[str, ...] = ("energy", "force")
+    optional: tuple[str, ...] = ()
     components: bool = False
     same_atoms: bool = False
     reduction: str = "mean"
@@ -86,6 +89,7 @@ class KalmanChoices:
     covariance_dtype: str = "float64"
     coupled: bool = False
     adapt: float = 0.0
+    tied: bool = False
     averaging: float = 0.0
     gate: float | None = None
     checkpoint_dtype: str | None = None
@@ -113,6 +117,12 @@ PRESETS = {
         p0=1.0, lam=0.999, nu=0.999, partition="RLEKF", block_size=128, measurement="paired", n_groups=2,
         group_size="all", norm="l2", noise=PhysicalNoise(sigma_e=0.001, sigma_f=0.03, sigma_w=0.005),
         coupled=True, adapt=0.5, averaging=0.1,
+    ),
+    # all components of 64 atoms at once, P dense up to 8,192 weights
+    "matrix": KalmanChoices(
+        p0=1.0, lam=0.998, nu=0.999, partition="RLEKF", block_size=8192, measurement="matrix", n_groups=1,
+        group_size=64, noise=PhysicalNoise(sigma_e=0.0001, sigma_f=0.01, sigma_w=0.0005),
+        order=("energy", "force", "virial"), optional=("virial",), adapt=0.5, tied=True, averaging=0.1,
     ),
     "paper": KalmanChoices(
         p0=1.0, lam=0.98, nu=0.9987, partition="RLEKF", block_size=5120, noise=BlockNoise(),
@@ -149,10 +159,13 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class AdamChoices:
-    """Defaults of the sections ``loss`` and ``learning_rate``."""
+    """β₁ and β₂ of Adam, defaults of the sections ``loss`` and ``learning_rate``, and s of `averaging`."""
 
     loss: LossSettings = field(default_factory=LossSettings)
     learning_rate: LearningRateSettings = field(default_factory=LearningRateSettings)
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    averaging: float = 0.0
 
 
 #: Adam's, by name; MatPL's loss has the same form as DeePMD-kit's.
@@ -192,14 +205,20 @@ def stated_type(section: Mapping[str, Any]) -> str:
 
 def resolve_snes(optimizer: OptimizerSettings) -> SnesChoices:
     """The preset of SNES, with what the input states put in its place."""
-    choices = SNES_PRESETS[optimizer.preset]
-    stated = {name: getattr(optimizer, name) for name in vars(choices)}
-    return replace(choices, **{k: v for k, v in stated.items() if v is not None})
+    return replace(SNES_PRESETS[optimizer.preset], **optimizer.stated)
 
 
 def resolve_adam(optimizer: OptimizerSettings) -> AdamChoices:
-    """The preset of Adam; without one it is DeePMD-kit's."""
-    return ADAM_PRESETS["deepmd" if optimizer.preset == "default" else optimizer.preset]
+    """The preset of Adam, DeePMD-kit's without one, with what the input states put in its place."""
+    preset = "deepmd" if optimizer.preset == "default" else optimizer.preset
+    return replace(ADAM_PRESETS[preset], **optimizer.stated)
+
+
+#: Options of a filter that decide a field of `KalmanChoices` together with others.
+TOGETHER = (
+    "sigma_e", "sigma_f", "sigma_w", "sigma_a", "pref_e", "pref_f", "blocks", "with_virial",
+    "with_atomic_energies", "candidates", "reduction", "block_size", "coupled",
+)  # fmt: skip
 
 
 def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
@@ -215,31 +234,20 @@ def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
             f"optimizer/preset is {optimizer.preset!r}; expected one of {', '.join(PRESETS)}"
         )
     choices = PRESETS[optimizer.preset]
-    stated = {
-        "p0": optimizer.p0,
-        "lam": optimizer.lam,
-        "nu": optimizer.nu,
+    alone = {name: value for name, value in optimizer.stated.items() if name not in TOGETHER}
+    together = {
         "block_size": _block_size(choices.coupled, optimizer),
-        "n_groups": optimizer.n_groups,
-        "group_size": optimizer.group_size,
-        "measurement": optimizer.measurement,
-        "norm": optimizer.norm,
         "reduction": _reduction(choices, optimizer),
-        "candidates": _candidates(choices.candidates, optimizer.candidates),
-        "covariance": optimizer.covariance,
-        "covariance_dtype": optimizer.covariance_dtype,
+        "candidates": _candidates(choices.candidates, optimizer.get("candidates")),
         "coupled": _coupled(choices.coupled, optimizer),
-        "adapt": optimizer.adapt,
-        "averaging": optimizer.averaging,
-        "gate": optimizer.gate,
-        "checkpoint_dtype": optimizer.checkpoint_dtype,
         "noise": _noise(choices.noise, optimizer),
         "partition": _partition(choices.partition, optimizer),
         "order": _order(choices.order, optimizer),
+        "optional": () if optimizer.get("with_virial") else None,
     }
-    resolved = replace(choices, **{k: v for k, v in stated.items() if v is not None})
+    resolved = replace(choices, **alone, **{k: v for k, v in together.items() if v is not None})
     chosen = resolved.measurement == "matrix" or resolved.trials > 1
-    if resolved.group_size == "all" and chosen:
+    if resolved.group_size == "all" and chosen and optimizer.get("group_size") is None:
         resolved = replace(resolved, group_size=SMALL_GROUP)
     if resolved.components and resolved.measurement == "matrix":
         raise InputError(
@@ -251,12 +259,12 @@ def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
 
 def _reduction(choices: KalmanChoices, optimizer: OptimizerSettings) -> str | None:
     """A matrix of all components has a row for each frame: nothing is reduced."""
-    if (optimizer.measurement or choices.measurement) != "matrix":
-        return optimizer.reduction
-    if optimizer.reduction not in (None, "mean"):
+    if (optimizer.get("measurement") or choices.measurement) != "matrix":
+        return optimizer.get("reduction")
+    if (stated := optimizer.get("reduction")) not in (None, "mean"):
         raise InputError(
-            f'optimizer/reduction is {optimizer.reduction!r}, but with measurement "matrix" every number of '
-            "a batch is measured by itself; expected no reduction"
+            f'optimizer/reduction is {stated!r}, but with measurement "matrix" every number of a batch is '
+            "measured by itself; expected no reduction"
         )
     return "mean"
 
@@ -269,8 +277,8 @@ def _candidates(default: Selection | None, stated: dict | None) -> Selection | N
 def _order(default: tuple[str, ...], optimizer: OptimizerSettings) -> tuple[str, ...]:
     """What is measured on a frame; MatPL's order is virial, energy, atomic energies, forces."""
     wanted = {
-        "virial": optimizer.with_virial,
-        "atomic_energy": optimizer.with_atomic_energies,
+        "virial": optimizer.get("with_virial"),
+        "atomic_energy": optimizer.get("with_atomic_energies"),
         **{kind: True for kind in ("energy", "force")},
     }
     first_to_last = ("energy", "atomic_energy", "force", "virial")
@@ -284,25 +292,25 @@ def _partition(default: str, optimizer: OptimizerSettings) -> str:
     if optimizer.type != "RLEKF":
         return optimizer.type
     own = default if default.startswith("RLEKF") else "RLEKF"
-    return {"text": "RLEKF", "code": "RLEKF-code", None: own}[optimizer.blocks]
+    return {"text": "RLEKF", "code": "RLEKF-code", None: own}[optimizer.get("blocks")]
 
 
 def _coupled(default: bool, optimizer: OptimizerSettings) -> bool:
     """float32 has too few digits for what an energy leaves of its own variance, 10⁻⁹ of it and less."""
-    if optimizer.coupled is not None:
-        return optimizer.coupled
-    return default and optimizer.covariance_dtype != "float32"
+    if optimizer.get("coupled") is not None:
+        return optimizer.get("coupled")
+    return default and optimizer.get("covariance_dtype") != "float32"
 
 
 def _block_size(default: bool, optimizer: OptimizerSettings) -> int | None:
     """Blocks may be small because they are coupled: without that they are the paper's."""
-    if optimizer.block_size is None and default and not _coupled(default, optimizer):
+    if optimizer.get("block_size") is None and default and not _coupled(default, optimizer):
         return BLOCK_SIZE
-    return optimizer.block_size
+    return optimizer.get("block_size")
 
 
 def _noise(rule, optimizer: OptimizerSettings):
-    sigmas = {n: getattr(optimizer, n) for n in ("sigma_e", "sigma_f", "sigma_w", "sigma_a")}
+    sigmas = {n: optimizer.get(n) for n in ("sigma_e", "sigma_f", "sigma_w", "sigma_a")}
     stated = {n: s for n, s in sigmas.items() if s is not None}
     if isinstance(rule, PhysicalNoise):
         return replace(rule, **stated)
@@ -313,7 +321,7 @@ def _noise(rule, optimizer: OptimizerSettings):
         )
     prefactors = {}
     for name in ("pref_e", "pref_f"):
-        pair = getattr(optimizer, name)
+        pair = optimizer.get(name)
         if pair is not None:
             if pair[0] != pair[1]:
                 raise InputError(

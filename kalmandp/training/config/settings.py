@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kalmandp.potentials.settings import ModelSettings
 
@@ -17,87 +18,41 @@ KALMAN_TYPES = ("RLEKF", "LEKF", "SEKF", "GEKF")
 OPTIMIZER_TYPES = (*KALMAN_TYPES, "Adam", "SNES")
 
 
-@dataclass(frozen=True)
 class OptimizerSettings:
-    """The section ``optimizer``. Every None is filled in from the preset (`training.config.presets`).
+    """The section ``optimizer``: its type, its preset, and what it states beside them.
 
-    Attributes
+    What an option means, and its value where it is not stated, stands once: in the optimizer's class of
+    `training.config.presets` (`KalmanChoices`, `AdamChoices`, `SnesChoices`), of which presets are instances.
+    What can be stated, and in which range, stands in `training.config.keys`.
+
+    Parameters
     ----------
     type : one of `OPTIMIZER_TYPES`; DeePMD-kit's LKF is RLEKF with preset "deepmd"
     preset : a name of `training.config.presets`: PRESETS, ADAM_PRESETS or SNES_PRESETS, by the type
-    block_size : N_b, the largest block of P
-    blocks : what becomes of the remainder of a layer larger than N_b: "text" gathers it with the
-        layers after it, as the paper says; "code" leaves it alone, as the published codes do
-    p0 : P₀ = p0·I
-    lam, nu : λ₁ and ν of λ ← νλ + 1 − ν
-    sigma_e, sigma_f, sigma_w, sigma_a : measurement noise of energy, force, virial, atomic energy:
-        eV/atom, eV/Å, eV/atom, eV
-    n_groups, group_size : y and x of Algorithm 2: force updates per frame, atoms in each; x "all" shares all
-        atoms out among the y groups
-    measurement : "signed" (one number per update, the paper's), "paired" (each force number together
-        with the energy), "joint" (the signed numbers of a frame in one update) or "matrix" (every
-        component a number of its own, one update)
-    norm : "l1" (the paper's signed mean, mean |error|) or "l2" (root mean square), what a group's forces, or
-        another vector, become as one number
-    with_virial : use virials; None means where the data have them and the preset asks for it
-    with_atomic_energies : learn from energies of single atoms, where a calculation has divided E so
-    reduction : of a batch of frames to one update, see `presets.REDUCTIONS`
-    candidates : thresholds and trials of the selection of update candidates (`measurements.candidates`)
-    pref_e, pref_f : (start, limit) prefactors of energy and force
-    covariance : "tiled" (half of each block) or "dense"
-    covariance_dtype : "float64" or "float32"
-    coupled : P keeps what is known of different blocks together for a window (`kalman.coupled`); False
-        for Algorithm 1, which forgets it at every update. None: as the preset, with float64 only
-    adapt : R follows the errors of late, times this (`noise.variances.AdaptiveNoise`); 0 for a fixed R
-    averaging : a run gives away the mean of its weights of late, about this share of its steps
-        (`training.trainers.averaging`); 0 for the weights of the last update
-    gate : leave out measurements this many times as far off as usual (`training.measurements.gate`)
-    checkpoint_dtype : "float32" to store P rounded to that in checkpoints; a restart then no longer goes
-        on with the same bits
-    adam_beta1, adam_beta2 : Adam's own
-    population, sigma0 : SNES's own: members of a generation, σ of the weights in the first one
-    lambda_e, lambda_f, lambda_v : SNES's weights of the RMSE of energy, force and virial in its loss
+    stated : the other keys and their values; None is the same as not stated
     """
 
-    type: str = "RLEKF"
-    preset: str = "default"
-    block_size: int | None = None
-    blocks: str | None = None
-    p0: float | None = None
-    lam: float | None = None
-    nu: float | None = None
-    sigma_e: float | None = None
-    sigma_f: float | None = None
-    sigma_w: float | None = None
-    sigma_a: float | None = None
-    n_groups: int | None = None
-    group_size: int | str | None = None
-    measurement: str | None = None
-    norm: str | None = None
-    with_virial: bool | None = None
-    with_atomic_energies: bool | None = None
-    reduction: str | None = None
-    candidates: dict | None = None
-    pref_e: tuple[float, float] | None = None
-    pref_f: tuple[float, float] | None = None
-    covariance: str | None = None
-    covariance_dtype: str | None = None
-    coupled: bool | None = None
-    adapt: float | None = None
-    averaging: float | None = None
-    gate: float | None = None
-    checkpoint_dtype: str | None = None
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    population: int | None = None
-    sigma0: float | None = None
-    lambda_e: float | None = None
-    lambda_f: float | None = None
-    lambda_v: float | None = None
+    def __init__(self, type: str = "RLEKF", preset: str = "default", **stated: Any):
+        self.type, self.preset = type, preset
+        self.stated = {name: value for name, value in stated.items() if value is not None}
 
     @property
     def is_kalman(self) -> bool:
+        """Whether it is a partition of the Kalman filter."""
         return self.type in KALMAN_TYPES
+
+    def get(self, name: str) -> Any:
+        """What is stated of an option, None if nothing is."""
+        return self.stated.get(name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OptimizerSettings) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        stated = "".join(f", {name}={value!r}" for name, value in self.stated.items())
+        return f"OptimizerSettings(type={self.type!r}, preset={self.preset!r}{stated})"
 
 
 @dataclass(frozen=True)
@@ -146,7 +101,7 @@ class TrainingSettings:
     disp_file, disp_freq : the learning curve, and steps between its lines
     save_freq, save_ckpt : steps between checkpoints, and their name
     validation_fraction : (ours) without validation_data: this last part of a seeded shuffle
-    model_file : (ours) the trained model
+    model_file : (ours) the trained model; "" in an input for the usual name of its kind
     device : (ours) "cpu" or "cuda"
     """
 
@@ -166,7 +121,7 @@ class TrainingSettings:
     save_freq: int = 1000
     save_ckpt: str = "model.ckpt"
     validation_fraction: float | None = None
-    model_file: str = "model.dp"
+    model_file: str = ""
     device: str = "cpu"
 
     def frames_per_batch(self, n_atoms: int) -> int:
@@ -192,6 +147,11 @@ class Settings:
     folder : folder of the input file; the systems have been resolved against it where they exist
         there, and are left relative to the current folder otherwise, as DeePMD-kit has them
     ignored : paths of keys that change nothing here (display, profiling), for a notice
+    companion : of an input of another program, the module that writes that program's files beside ours
+        (``at_checkpoint(run)``, ``at_end(run)``); "" for our own
+    notices : sentences on what such an input says and has no meaning here
+    start : a model to go on from, "" for none
+    task : "train", or "predict": the frames are predicted by the model ``start``
     """
 
     model: ModelSettings
@@ -202,6 +162,10 @@ class Settings:
     source: dict = field(default_factory=dict, repr=False)
     folder: Path = Path()
     ignored: tuple[str, ...] = ()
+    companion: str = ""
+    notices: tuple[str, ...] = ()
+    start: str = ""
+    task: str = "train"
 
     def frames_per_step(self, n_atoms: int) -> int:
         """Frames of a step, of systems with ``n_atoms``: one for a filter, unless the input states more."""

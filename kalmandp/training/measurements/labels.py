@@ -87,7 +87,13 @@ def check_labels(data, settings: Settings) -> None:
     UserWarning
         One for each label that some frames lack and others have.
     """
-    names = [LABEL_OF[kind] for kind in learnt_kinds(settings)]
+    o = settings.optimizer
+    optional = resolve(o).optional if o.is_kalman else ()
+    kinds = [
+        kind for kind in learnt_kinds(settings)
+        if kind not in optional or len(data.lacking(LABEL_OF[kind])) < len(data)
+    ]  # fmt: skip
+    names = [LABEL_OF[kind] for kind in kinds]
     n, has_fl = len(data), np.ones((len(data), len(names)), dtype=bool)
     batch = settings.frames_per_step(data.natoms(0))
     for has_f, name in zip(has_fl.T, names, strict=True):

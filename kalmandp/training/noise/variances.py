@@ -108,15 +108,20 @@ class AdaptiveNoise:
     What a step's updates did counts from the next step on, so that nobody has to wait for them (the very
     first numbers of a kind count at once).
 
+    With ``tied`` every R grows as that of the forces does, R = R⁰ max(1, γ ρ_force): energies, virials and
+    forces keep the balance of the rule from the first frame to the last. An R of the energy that follows
+    energies alone settles where it is: large errors make a large R, and a large R keeps them.
+
     Parameters
     ----------
     factor : γ
+    tied : whether all kinds follow the forces
     """
 
     MEMORY = 0.98
 
-    def __init__(self, factor: float):
-        self.factor = factor
+    def __init__(self, factor: float, tied: bool = False):
+        self.factor, self.tied = factor, tied
         self._usual: dict[str, float] = {}
         self._unexplained: dict[str, float] = {}
         self._seen: list[tuple[str, float, float]] = []
@@ -129,6 +134,8 @@ class AdaptiveNoise:
         return np.asarray(noise_q) * [self._growth(kind) for kind in kind_q]
 
     def _growth(self, kind: str) -> float:
+        if self.tied and "force" in self._usual:
+            return max(1.0, self.factor * self._usual["force"])
         others = max(self._usual.get("force", np.inf), self._unexplained.get(kind, 0.0))
         return max(1.0, self.factor * min(self._usual[kind], others))
 

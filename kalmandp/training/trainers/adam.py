@@ -9,16 +9,21 @@ Source: DeePMD-kit's documentation, "Fit energy"; Kingma and Ba (2014) for Adam.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
 
 from kalmandp.arrays import namespace, to_numpy
-from kalmandp.errors import FilterError
+from kalmandp.errors import FilterError, InputError
 from kalmandp.geometry.pairs import force_direction, virial_direction
-from kalmandp.training.config.settings import LearningRateSettings, LossSettings
+from kalmandp.potentials.potential import Potential
+from kalmandp.training.config.presets import resolve_adam
+from kalmandp.training.config.settings import LearningRateSettings, LossSettings, Settings
 from kalmandp.training.measurements.labels import taught
 from kalmandp.training.measurements.measurement import Sample, errors, predict
+from kalmandp.training.trainers.averaging import WeightAverage
+from kalmandp.training.trainers.protocol import Guard, Trainer
 
 
 @dataclass(frozen=True)
@@ -124,3 +129,45 @@ class Adam:
             array = getattr(self, name)
             array[:] = namespace(array).asarray(state[name])
         self.updates = int(state["updates"])
+
+
+class AdamTrainer(Trainer):
+    """The baseline: one Adam step per sample."""
+
+    def __init__(
+        self, potential: Potential, settings: Settings, n_steps: int, guard: Guard = contextlib.nullcontext
+    ):
+        choices = resolve_adam(settings.optimizer)
+        self.potential, self.guard = potential, guard
+        self.schedule = Schedule(settings.learning_rate, settings.loss, n_steps)
+        self.adam = Adam(potential.parameters.weights, choices.adam_beta1, choices.adam_beta2)
+        self.average = WeightAverage(self.adam.weights, choices.averaging) if choices.averaging else None
+
+    @property
+    def updates(self) -> int:
+        return self.adam.updates
+
+    @property
+    def learning_rate(self) -> float:
+        return self.schedule.learning_rate(self.adam.updates)
+
+    def step(self, sample: Sample) -> dict:
+        step = self.adam.updates
+        loss, gradient = loss_gradient(self.potential, sample, self.schedule.prefactors(step))
+        with self.guard():
+            self.adam.update(gradient, self.schedule.learning_rate(step))
+            self.potential.weights = self.adam.weights
+            if self.average is not None:
+                self.average.add(self.adam.weights)
+        return {"loss": loss}
+
+    def state(self) -> dict:
+        return self.adam.state() | ({} if self.average is None else self.average.state())
+
+    def restore(self, state: dict) -> None:
+        if "m" not in state:
+            raise InputError("the input's optimizer is Adam, the checkpoint's is not; expected the same")
+        self.adam.restore(state)
+        self.potential.weights = self.adam.weights
+        if self.average is not None:
+            self.average.restore(state, self.adam.weights)

@@ -1,9 +1,4 @@
-"""The trainer that an input asks for: one interface, whatever the optimizer.
-
-A trainer has ``step(sample)``, ``state()`` and ``restore(state)`` (the same bits afterwards), ``updates``,
-``lam``, ``gate``, ``log``, ``average`` (`training.trainers.averaging`, or None), ``traces()`` of P, and
-``surplus(sample)`` with ``frame_trials``, by which frames are passed over.
-"""
+"""The trainer that an input asks for."""
 
 from __future__ import annotations
 
@@ -16,10 +11,10 @@ from kalmandp.training.config.presets import resolve, resolve_snes
 from kalmandp.training.config.settings import Settings
 from kalmandp.training.placement.device import Gpu, Host
 from kalmandp.training.placement.memory import check_generation, check_memory, parts_of
-from kalmandp.training.trainers.kalman import AdamTrainer, Guard, KalmanTrainer
+from kalmandp.training.trainers.adam import AdamTrainer
+from kalmandp.training.trainers.kalman import KalmanTrainer
+from kalmandp.training.trainers.protocol import Guard, Trainer
 from kalmandp.training.trainers.snes import SNESTrainer
-
-Trainer = KalmanTrainer | AdamTrainer | SNESTrainer
 
 
 def make_trainer(

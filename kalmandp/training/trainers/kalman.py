@@ -1,10 +1,9 @@
-"""Turn samples into updates: Kalman's, in the order and manner of a preset, or Adam's, the baseline."""
+"""Turn samples into Kalman updates, in the order and manner of a preset."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from kalmandp.kalman.blocks import partition
 from kalmandp.kalman.filter import UpdateInfo
 from kalmandp.potentials.potential import Potential
 from kalmandp.training.config.presets import REDUCTIONS, KalmanChoices
-from kalmandp.training.config.settings import Settings
 from kalmandp.training.measurements import measurement
 from kalmandp.training.measurements.candidates import Candidates
 from kalmandp.training.measurements.drawing import as_group, draw_groups
@@ -25,14 +23,11 @@ from kalmandp.training.noise.variances import AdaptiveNoise
 from kalmandp.training.placement.device import Gpu, Host
 from kalmandp.training.placement.memory import parts_of
 from kalmandp.training.report.diagnostics import Update, innovations
-from kalmandp.training.trainers.adam import Adam, Schedule, loss_gradient
 from kalmandp.training.trainers.averaging import WeightAverage
-
-#: Something that goes around every update; `uninterrupted` in a `loop.Run`.
-Guard = Callable[[], AbstractContextManager]
+from kalmandp.training.trainers.protocol import Guard, Trainer
 
 
-class KalmanTrainer:
+class KalmanTrainer(Trainer):
     """Turns a sample into Kalman updates, in the order and manner that `KalmanChoices` states.
 
     Parameters
@@ -58,9 +53,11 @@ class KalmanTrainer:
         self.potential, self.choices, self.rng, self.guard = potential, choices, rng, guard
         self.device = Host() if device is None else device
         self.gate = None if choices.gate is None else Gate(choices.gate)
-        self.adaptive = AdaptiveNoise(choices.adapt) if choices.adapt else None
+        self.adaptive = AdaptiveNoise(choices.adapt, choices.tied) if choices.adapt else None
         self.candidates = None if choices.candidates is None else Candidates(choices.candidates)
         self.per_epoch = per_epoch
+        selection = choices.candidates
+        self.frame_trials = selection.trials if selection is not None and selection.energy else 1
         if choices.annealing is not None and per_epoch is None:
             raise InputError(
                 'the preset "n2p2" anneals its noise by epochs, which frames that come one by one do not '
@@ -165,12 +162,6 @@ class KalmanTrainer:
         size = np.abs(error_ic).ravel() if self.choices.components else np.sqrt((error_ic**2).mean(1))
         chosen = self.candidates.choose(np.where(group < 0, -1.0, size[group]))
         return as_group(self.choices, group[chosen, np.arange(group.shape[1])])
-
-    @property
-    def frame_trials(self) -> int:
-        """Batches to try until one has some `surplus`; 1 to take what comes."""
-        selection = self.choices.candidates
-        return selection.trials if selection is not None and selection.energy else 1
 
     def surplus(self, sample: measurement.Sample) -> float:
         """|ΔE|/N of a batch in units of its threshold (`measurements.candidates`); ∞ where E is not known."""
@@ -281,56 +272,3 @@ def _form(kalman) -> dict:
     """The keys of the input that say which P it is; another is not gone on with."""
     P = kalman.covariance
     return {"covariance_dtype": P.dtype, "coupled": hasattr(type(P), "window")}
-
-
-def takes_what_comes(sample: measurement.Sample) -> float:
-    """The `KalmanTrainer.surplus` of an optimizer that selects no frames."""
-    return np.inf
-
-
-class AdamTrainer:
-    """The baseline behind the same interface: one Adam step per sample."""
-
-    lam, gate, log = float("nan"), None, ()
-    frame_trials, surplus = 1, staticmethod(takes_what_comes)
-
-    def __init__(
-        self, potential: Potential, settings: Settings, n_steps: int, guard: Guard = contextlib.nullcontext
-    ):
-        o = settings.optimizer
-        self.potential, self.guard = potential, guard
-        self.schedule = Schedule(settings.learning_rate, settings.loss, n_steps)
-        self.adam = Adam(potential.parameters.weights, o.adam_beta1, o.adam_beta2)
-        self.average = WeightAverage(self.adam.weights, o.averaging) if o.averaging else None
-
-    @property
-    def updates(self) -> int:
-        return self.adam.updates
-
-    @property
-    def learning_rate(self) -> float:
-        return self.schedule.learning_rate(self.adam.updates)
-
-    def step(self, sample: measurement.Sample) -> dict:
-        step = self.adam.updates
-        loss, gradient = loss_gradient(self.potential, sample, self.schedule.prefactors(step))
-        with self.guard():
-            self.adam.update(gradient, self.schedule.learning_rate(step))
-            self.potential.weights = self.adam.weights
-            if self.average is not None:
-                self.average.add(self.adam.weights)
-        return {"loss": loss}
-
-    def traces(self) -> None:
-        """Adam has no P."""
-
-    def state(self) -> dict:
-        return self.adam.state() | ({} if self.average is None else self.average.state())
-
-    def restore(self, state: dict) -> None:
-        if "m" not in state:
-            raise InputError("the input's optimizer is Adam, the checkpoint's is not; expected the same")
-        self.adam.restore(state)
-        self.potential.weights = self.adam.weights
-        if self.average is not None:
-            self.average.restore(state, self.adam.weights)

@@ -21,8 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from math import log, sqrt
 from typing import Any
 
@@ -34,7 +33,7 @@ from kalmandp.potentials.potential import Potential
 from kalmandp.training.config.presets import SnesChoices
 from kalmandp.training.measurements.labels import taught
 from kalmandp.training.measurements.measurement import Sample, errors, predict
-from kalmandp.training.trainers.kalman import takes_what_comes
+from kalmandp.training.trainers.protocol import Guard, Trainer
 
 
 def utilities(population: int) -> np.ndarray:
@@ -134,7 +133,7 @@ def rmse_loss(
     return loss
 
 
-class SNESTrainer:
+class SNESTrainer(Trainer):
     """SNES behind the interface of the other trainers: a generation for each sample.
 
     The potential has the weights μ. A generation costs λ predictions of the sample, and
@@ -148,12 +147,9 @@ class SNESTrainer:
     guard : called for a context in which μ moves
     """
 
-    lam, gate, log, average = float("nan"), None, (), None
-    frame_trials, surplus = 1, staticmethod(takes_what_comes)
-
     def __init__(
         self, potential: Potential, choices: SnesChoices, rng: np.random.Generator,
-        guard: Callable[[], AbstractContextManager] = contextlib.nullcontext,
+        guard: Guard = contextlib.nullcontext,
     ):  # fmt: skip
         self.potential, self.choices, self.guard = potential, choices, guard
         self.snes = SNES(to_numpy(potential.weights), choices.sigma0, choices.population, rng)
@@ -174,9 +170,6 @@ class SNESTrainer:
             self.snes.tell(losses)
             self.potential.weights = self.snes.mean
         return {"loss": float(np.nanmin(losses))}
-
-    def traces(self) -> None:
-        """SNES has no P."""
 
     def state(self) -> dict[str, Any]:
         """μ, σ and the number of generations."""

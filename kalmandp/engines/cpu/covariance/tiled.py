@@ -28,14 +28,17 @@ from kalmandp.engines.cpu.covariance import tiles as tiles_kernels
 from kalmandp.engines.cpu.threads import Team
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
+from kalmandp.kalman.cholesky import cholesky
 from kalmandp.kalman.coupled import WINDOW, CoupledCovariance, Windows
 from kalmandp.kalman.covariance import DenseCovariance, Gain, stored
 
 #: Columns of U before they are folded in, a multiple of four. A fold reads and writes A once, and every
 #: update reads U twice; how many there are is decided by what is learnt (`kalman.coupled`).
 PENDING = WINDOW
-#: Right-hand sides that go through P together; more go in panels, to keep the accumulators small.
+#: Right-hand sides that go through P together. More are a matrix product: `matrix`.
 PANEL = 16
+#: Rows of G that join the pending columns at most; more go straight into A, and those that wait with them.
+WAITING = WINDOW // 2
 
 
 class TiledCovariance:
@@ -90,10 +93,11 @@ class TiledCovariance:
         H_qw = np.ascontiguousarray(H_qw, dtype=np.float64)
         m = len(H_qw)
         K_qw = self._store.empty(H_qw.shape)
-        n_panels = -(-m // PANEL)
-        for panel in range(n_panels):
-            q = slice(panel * m // n_panels, (panel + 1) * m // n_panels)
-            self._project_panel(H_qw[q], K_qw[q])
+        if m > PANEL:
+            return K_qw, self._matrix.project(
+                self._team, self._tiles, self._pending, self._n_pending, self._scale, H_qw, K_qw
+            )
+        self._project_panel(H_qw, K_qw)
         if m == 1:
             return K_qw, np.sum(H_qw * K_qw).reshape(1, 1)
         parts = np.empty((tiling.CHUNKS, m, m))
@@ -119,14 +123,30 @@ class TiledCovariance:
 
     def gain(self, K_qw: np.ndarray, C_qq: np.ndarray, z_q: np.ndarray, weights: np.ndarray) -> Gain:
         """Return G = C⁻¹K, and the weights that Algorithm 1, l. 12, goes to; K is overwritten."""
+        if len(K_qw) > PANEL:
+            return self._matrix.gain(self._team, K_qw, C_qq, z_q, weights)
         new = self._store.empty(weights.shape)
         parts = np.empty((-(-len(weights) // gain_kernels.PIECE), 2))
         self._team.run(gain_kernels.gain, (2 + len(K_qw)) * K_qw.size, K_qw, C_qq, z_q, weights, new, parts)
         step_square, gain_square = parts.sum(axis=0).tolist()
         return Gain(K_qw, new, step_square, gain_square)
 
+    def cholesky(self, S_qq: np.ndarray, error_q: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        """Twin of `kalman.cholesky`; that itself where the matrix is small."""
+        if len(S_qq) <= PANEL:
+            return cholesky(S_qq, error_q)
+        from kalmandp.engines.cpu.cholesky import factor
+
+        return factor(S_qq, error_q)
+
     def downdate(self, G_qw: np.ndarray, lam: float) -> None:
         """P ← (P − GᵀG)/λ: G joins the pending columns, which are folded in when they are full."""
+        if len(G_qw) > WAITING:
+            self._matrix.downdate(
+                self._team, self._tiles, self._pending, self._n_pending, self._scale, G_qw, lam
+            )
+            self._n_pending, self._scale = 0, 1.0
+            return
         plan, done = self._plan, 0
         while done < len(G_qw):
             if self._n_pending == PENDING:
@@ -141,6 +161,8 @@ class TiledCovariance:
 
     def fold(self) -> None:
         """A ← s(A − UᵀU), s ← 1, and no pending columns. P stays what it is, to rounding."""
+        if not self._n_pending and self._scale == 1.0:
+            return
         self._team.run(
             pending_kernels.fold, self._n_pending * self._tiles.size, self._tiles, self._pending,
             self._n_pending, self._scale, self._plan.rows, self._plan.chunks, self._work.turned,
@@ -180,8 +202,7 @@ class TiledCovariance:
 
     def assign(self, l: int, P_ww: np.ndarray) -> None:
         """Set block l to the symmetric matrix ``P_ww`` (n_l, n_l)."""
-        if self._n_pending or self._scale != 1.0:
-            self.fold()
+        self.fold()
         T, n = self._T, self.blocks.sizes[l]
         padded = np.zeros((-(-n // T) * T,) * 2, dtype=self.dtype)
         padded[:n, :n] = P_ww
@@ -212,6 +233,13 @@ class TiledCovariance:
         new._scale = float(stored(state, "scale", ())[()])
         require(0 < new._scale < np.inf, "the scale stored", new._scale, "a positive number")
         return new
+
+    @cached_property
+    def _matrix(self) -> Any:
+        """Updates by many numbers at once, compiled when the first comes."""
+        from kalmandp.engines.cpu.covariance.matrix import MatrixUpdates
+
+        return MatrixUpdates(self._plan, self._T, self._store)
 
     @property
     def nbytes(self) -> int:

@@ -1,0 +1,93 @@
+"""Updates by many numbers at once on the tiles of P, at the speed of a matrix product.
+
+With m rows of H the projection costs 2 N² m operations and reads half of P once, and P − GᵀG costs N² m on
+one triangle. Nothing waits among pending columns then: the rows of G go straight into the tiles, after those
+that were pending. The kernels are in `matrix_kernels`.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+
+from kalmandp.engines.cpu.buffers import Store
+from kalmandp.engines.cpu.covariance import matrix_kernels as kernels
+from kalmandp.engines.cpu.covariance.plan import BLOCK, T0, T1, Plan
+from kalmandp.engines.cpu.covariance.rounds import make_rounds
+from kalmandp.engines.cpu.products import COLUMNS
+from kalmandp.engines.cpu.threads import LINE, Team
+from kalmandp.kalman.covariance import Gain
+
+#: Ranges of weights over which H Kᵀ is summed apart, at most, and the least weights of one: constants, as sums
+#: depend on them.
+RANGES, LEAST = 16, 128
+
+
+class MatrixUpdates:
+    """Tables and work space for updates of a covariance in tiles of T × T.
+
+    Parameters
+    ----------
+    plan : where the tiles lie
+    T : the size of a tile
+    store : gives the work space
+    """
+
+    def __init__(self, plan: Plan, T: int, store: Store):
+        self._rows, self._segments, self._T, self._store = plan.rows, plan.segments, T, store
+        self._squares, self._pairs = make_rounds(plan.rows, T)
+        lengths = plan.segments[:, T1] - plan.segments[:, T0]
+        self._z_of_tile = np.repeat(plan.block_segments[plan.segments[:, BLOCK]], lengths)
+        n_ranges = max(1, min(RANGES, len(plan.rows) * T // LEAST))
+        bounds = np.arange(n_ranges + 1) * len(plan.rows) // n_ranges
+        self._ranges = np.stack([bounds[:-1], bounds[1:]], axis=1)
+
+    def project(
+        self, team: Team, tiles: np.ndarray, pending: np.ndarray, n_k: int, scale: float, H_qw: np.ndarray,
+        K_qw: np.ndarray,
+    ) -> np.ndarray:  # fmt: skip
+        """K ← P Hᵀ as rows, for P = scale·(A − UᵀU) with n_k rows of U; return H P Hᵀ."""
+        m, n_g, empty = len(H_qw), len(self._ranges), self._store.empty
+        n_panels = -(-m // COLUMNS)
+        X, Y = (empty((n_panels * len(self._rows) * self._T * COLUMNS,)) for _ in "XY")
+        Z = empty((len(self._segments) if n_k else 1, n_panels, len(pending), COLUMNS))
+        parts = self._store.zeros((n_g, n_panels * COLUMNS, n_panels * COLUMNS))
+        steps = np.zeros((-(-n_panels // kernels.PANELS_AT_ONCE), len(self._squares), LINE), dtype=np.int64)
+        HPH_qq = empty((m, m))
+        team.run(
+            kernels.project, 2 * m * tiles.size, steps, tiles.reshape(-1), self._T, self._rows, self._squares,
+            self._pairs, self._segments, self._z_of_tile, self._ranges, pending.reshape(-1), n_k, scale, H_qw,
+            X, Y, Z, Z.reshape(-1), K_qw, parts, parts.reshape(-1), HPH_qq,
+        )  # fmt: skip
+        return HPH_qq
+
+    def gain(
+        self, team: Team, K_qw: np.ndarray, C_qq: np.ndarray, z_q: np.ndarray, weights: np.ndarray
+    ) -> Gain:
+        """Return G = C⁻¹K, in the place of K, and the weights that Algorithm 1, l. 12, goes to."""
+        m = len(K_qw)
+        n = -(-m // COLUMNS) * COLUMNS
+        C, new = np.eye(n), self._store.empty(weights.shape)
+        C[:m, :m] = C_qq
+        scratch = self._store.empty((team.size, kernels.PIECE // COLUMNS, n, COLUMNS))
+        parts = np.empty((-(-len(weights) // kernels.PIECE), 2))
+        team.run(
+            kernels.gain, m * K_qw.size, K_qw, C, C.reshape(-1), z_q, weights, new, scratch,
+            scratch.reshape(-1), parts,
+        )  # fmt: skip
+        step_square, gain_square = parts.sum(axis=0).tolist()
+        return Gain(K_qw, new, step_square, gain_square)
+
+    def downdate(
+        self, team: Team, tiles: np.ndarray, pending: np.ndarray, n_k: int, scale: float, G_qw: np.ndarray,
+        lam: float,
+    ) -> None:  # fmt: skip
+        """P = scale·(A − UᵀU) with n_k rows of U becomes A ← (P − GᵀG)/λ."""
+        k = n_k + len(G_qw)
+        U = self._store.empty((len(self._rows) * self._T // COLUMNS, k, COLUMNS))
+        # s(A − UᵀU) − GᵀG = s(A − UᵀU − GᵀG/s)
+        team.run(
+            kernels.downdate, k * tiles.size, tiles.reshape(-1), self._T, self._rows, self._squares,
+            self._pairs, pending.reshape(-1), n_k, G_qw, 1 / sqrt(scale), scale / lam, U, U.reshape(-1),
+        )  # fmt: skip
