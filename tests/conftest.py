@@ -9,5 +9,5 @@ from pathlib import Path
 # GNU OpenMP lets idle threads spin; on a busy machine the suite then takes many times as long
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-for folder in ("potential", "potentials", "training"):
+for folder in ("potentials", "training"):
     sys.path.insert(0, str(Path(__file__).parent / folder))

@@ -56,7 +56,7 @@ class SecondOrder(ReferenceEngine):
 
     def environment(self, davg, dstd, frames, pairs=None):
         env = super().environment(davg, dstd, frames, pairs)
-        a = self.architecture
+        a = self.form
         R_pk, dR_pkc = second_order_rows(env.r_pc, a.rcut_smth, a.rcut)
         scale_p = 0.5 * dstd[env.types_i[env.i_p], 1]  # about their spread
         return env._replace(

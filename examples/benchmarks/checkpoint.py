@@ -16,11 +16,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from kalmandp.potentials.deep_potential.form import Architecture
 
 from kalmandp.kalman import RLEKF
 from kalmandp.kalman.blocks import covariance_memory, partition
-from kalmandp.potentials.layout import WeightLayout
+from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.potential import Potential
 from kalmandp.training.placement.memory import parts_of
 from kalmandp.training.state.checkpoint import open_checkpoint, save_checkpoint
@@ -31,9 +30,9 @@ def filter_of(small: bool, dtype: str) -> tuple[Potential, RLEKF]:
     widths = ((10, 10), (10, 10)) if small else ((25, 25, 25), (50, 50, 50))
     a = Architecture(
         ("A", "B"), rcut=6.0, rcut_smth=0.5, sel=(50, 50), embedding=widths[0], fitting=widths[1],
-        axis_neuron=4 if small else 16, type_one_side=True,
+        axis_neuron=4 if small else 16, type_one_side=True, fitting_resnet_dt=False,
     )  # fmt: skip
-    layout = WeightLayout(a)
+    layout = a.layout()
     rng = np.random.default_rng(0)
     weights = rng.normal(size=layout.size)
     potential = Potential(

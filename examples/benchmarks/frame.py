@@ -55,7 +55,7 @@ def of_updates(p: Potential, block_size: int, rng: np.random.Generator) -> Clock
 
 def of_stages(p: Potential, frame: Frame, rng: np.random.Generator) -> Clocks:
     """The passes of the potential, fused and plain, and the net's matrix products."""
-    widths = (p.architecture.descriptor_size, *p.architecture.fitting, 1)
+    widths = (p.form.descriptor_size, *p.form.fitting, 1)
     clocks: Clocks = {(NET, LIMIT): limits.products(len(frame), widths, rng)}
     return clocks | stages.stages(p, frame, OURS) | stages.stages(p.with_engine("numpy"), frame, NUMPY)
 

@@ -35,7 +35,7 @@ def start(frames, rng) -> kalmandp.OnlineTrainer:
     first = [kalmandp.Frame(r, types, ("Si",), cell=cell, energy=E) for cell, r, E, _ in frames]
     potential = kalmandp.Potential.create(
         ("Si",), rcut=5.0, rcut_smth=1.0, sel="auto:1.5", frames=first, rng=rng,
-        embedding=(10, 20), axis_neuron=8, fitting=(20, 20),
+        embedding=(10, 20), axis_neuron=8, fitting=(20, 20), fitting_resnet_dt=False,
     )  # fmt: skip
     return kalmandp.OnlineTrainer(potential, rng=rng, threads=1)
 

@@ -63,7 +63,7 @@ def main(n_steps: int) -> None:
         rng = np.random.default_rng(1)  # the same on every rank
         potential = kalmandp.Potential.create(
             ("Si",), rcut=5.0, rcut_smth=1.0, frames=data[::20], rng=rng,
-            embedding=(10, 20), axis_neuron=8, fitting=(20, 20),
+            embedding=(10, 20), axis_neuron=8, fitting=(20, 20), fitting_resnet_dt=False,
         )  # fmt: skip
         online = kalmandp.OnlineTrainer(potential, rng=rng, threads=1)
         for step in range(n_steps):

@@ -10,7 +10,7 @@ Here r_p = r_j − r_i, F_i = Σ_{p: i_p = i} f_p − Σ_{p: j_p = i} f_p and W_
 
 Hint: put F into c·F and collect what stands beside f_p. Then do the same with C:W.
 
-Source: kalmandp/potentials/deep_potential/jacobian.py. Gallery: 04_backpropagation_through_the_force.py.
+Source: kalmandp/potentials/atomic.py. Gallery: 04_backpropagation_through_the_force.py.
 Check:  python examples/exercises/force_direction.py
 """
 

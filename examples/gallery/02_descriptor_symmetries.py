@@ -16,7 +16,7 @@ import numpy as np
 from style import DATA, panels, save
 
 import kalmandp
-from kalmandp.potentials.deep_potential.model import energies
+from kalmandp.potentials.atomic import energies
 
 frame = kalmandp.Dataset(DATA / "si64_lda_train.h5")[100]
 potential = kalmandp.Potential.create(

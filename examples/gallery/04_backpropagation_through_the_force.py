@@ -15,8 +15,8 @@ import numpy as np
 from style import BLUE, DATA, GREY, ORANGE, SMOKE, panels, save
 
 import kalmandp
-from kalmandp.potentials import network
-from kalmandp.potentials.deep_potential import jacobian, model
+from kalmandp.geometry.pairs import force_direction
+from kalmandp.potentials import atomic, network
 from kalmandp.testing import check_jacobian
 
 rng = np.random.default_rng(4)
@@ -85,19 +85,19 @@ print(f"F(x₀) = {F[at, 0]:.3f}, asked for {F[at, 0] + 0.5:.3f}, now {F_moved[a
 frame = kalmandp.Dataset(DATA / "si64_lda_train.h5")[100]
 potential = kalmandp.Potential.create(
     ["Si"], rcut=5.0, frames=[frame], embedding=(5, 10), axis_neuron=4, fitting=(8, 8), rng=rng,
-    rcut_smth=2.0, engine="numpy",
+    rcut_smth=2.0, fitting_resnet_dt=False, engine="numpy",
 )  # fmt: skip
 c_ic = rng.normal(size=(64, 3))
 
 env = potential.environment(frame)
-_, forward = model.energies(potential.parameters, env)
-f_pc = model.pair_gradient(potential.parameters, env, forward)  # ∂E/∂r_p
-v_pc = jacobian.force_direction(env, c_ic)  # v_p = c_i − c_j
+_, forward = atomic.energies(potential.parameters, env)
+f_pc = atomic.pair_gradient(potential.parameters, env, forward)  # ∂E/∂r_p
+v_pc = force_direction(env.geometry, c_ic)  # v_p = c_i − c_j
 np.testing.assert_allclose((f_pc * v_pc).sum(), (c_ic * potential.evaluate(frame).forces).sum(), rtol=1e-9)
 
 # %% [markdown]
 # `weight_gradient` carries this tangent up ($\dot{\tilde R} \to \dot G \to \dot T \to \dot D \to \dot E$)
-# and the adjoints back down. The table in the docstring of `potentials/deep_potential/jacobian.py` has
+# and the adjoints back down. The table in the docstring of `potentials/atomic.py` has
 # every line. `force_jacobian` is the same by its public name. A judge that knows nothing of all
 # this, the complex step, agrees.
 
@@ -105,8 +105,8 @@ np.testing.assert_allclose((f_pc * v_pc).sum(), (c_ic * potential.evaluate(frame
 # %%
 def c_dot_F(w):
     parameters = potential.parameters._replace(weights=w)
-    _, forward = model.energies(parameters, env)
-    return (model.pair_gradient(parameters, env, forward) * v_pc).sum()
+    _, forward = atomic.energies(parameters, env)
+    return (atomic.pair_gradient(parameters, env, forward) * v_pc).sum()
 
 
 J = potential.force_jacobian(frame, c_ic)
@@ -126,8 +126,8 @@ print(f"{n_judged} of {len(J)} weights judged: largest error {np.abs(J[judged] -
 
 # %%
 def by_hand():
-    _, forward = model.energies(potential.parameters, env)
-    return jacobian.weight_gradient(potential.parameters, env, forward, np.zeros(64), v_pc)
+    _, forward = atomic.energies(potential.parameters, env)
+    return atomic.weight_gradient(potential.parameters, env, forward, np.zeros(64), v_pc)
 
 
 def seconds(function, repeats=1 if SMOKE else 20):

@@ -33,8 +33,8 @@ def run(args) -> int:
 
 
 def _size(potential) -> str:
-    count = {"descriptor": 0, "fitting-net": 0}
+    count, fitting = {"descriptor": 0, "fitting-net": 0}, set(potential.layout.fitting_nets)
     for tensor in potential.layout.tensors:
-        count["descriptor" if tensor.net.startswith("embedding") else "fitting-net"] += tensor.size
+        count["fitting-net" if tensor.net in fitting else "descriptor"] += tensor.size
     count["total"] = potential.layout.size
     return "\n".join(["Parameter counts:", *(f"Parameters in {k}: {n:,}" for k, n in count.items())])

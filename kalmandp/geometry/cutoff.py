@@ -8,7 +8,7 @@ from kalmandp.arrays import namespace
 SWITCH_COEFFICIENTS = (-6.0, 15.0, -10.0)
 
 
-def switch(r, rcut_smth: float, rcut: float):
+def switch(r, r_s: float, r_c: float):
     """The switch and its slope at distances r.
 
     Deep Potential, step 1: s(r) = w(r)/r is 1/r within r_s and 0 beyond r_c. How it decays between is
@@ -19,7 +19,7 @@ def switch(r, rcut_smth: float, rcut: float):
     Parameters
     ----------
     r : distances, Å
-    rcut_smth, rcut : r_s and r_c, Å
+    r_s, r_c : where the switch begins and the cut-off, Å
 
     Returns
     -------
@@ -27,10 +27,10 @@ def switch(r, rcut_smth: float, rcut: float):
     """
     xp = namespace(r)
     A, B, C = SWITCH_COEFFICIENTS
-    u = (r - rcut_smth) / (rcut - rcut_smth)
+    u = (r - r_s) / (r_c - r_s)
     between = (u.real > 0) & (u.real < 1)
     u = xp.where(between, u, 1.0 * (u.real >= 1))
     w = u * u * u * (A * u * u + B * u + C) + 1.0
     # dw/du = u² (5A u² + 4B u + 3C)
-    dw = u * u * (5 * A * u * u + 4 * B * u + 3 * C) / (rcut - rcut_smth)
+    dw = u * u * (5 * A * u * u + 4 * B * u + 3 * C) / (r_c - r_s)
     return w, xp.where(between, dw, 0.0)

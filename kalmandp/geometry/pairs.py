@@ -102,7 +102,7 @@ def forces_from_pairs(geometry: Geometry, f_pc):
 def virial_from_pairs(geometry: Geometry, f_pc):
     """W_dc = −Σ_p f_pd r_pc for each frame, shape (n_frames, 3, 3), eV.
 
-    W = −∂E/∂ε for a strain that takes every r_p to (1 + ε) r_p, so ∂r_pd/∂ε_dc = r_pc.
+    Not in the paper: W = −∂E/∂ε for a strain that takes every r_p to (1 + ε) r_p, so ∂r_pd/∂ε_dc = r_pc.
     """
     g = geometry
     return -segment_sum(f_pc[:, :, None] * g.r_pc[:, None, :], g.frame_i[g.i_p], g.n_frames)

@@ -12,14 +12,13 @@ import pytest
 from deepmd_models import FOLDER, load_reference, reference_names
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kalmandp.potentials.deep_potential.form import Architecture
 from numpy.testing import assert_array_equal
 
 from kalmandp.bridges.deepmd.files import disagreements, from_tree, read_deepmd, to_tree, write_deepmd
 from kalmandp.errors import InputError, MissingPackage
 from kalmandp.potentials.activations import NAMES as ACTIVATIONS
+from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.initial import initial_weights
-from kalmandp.potentials.layout import WeightLayout
 from kalmandp.potentials.potential import Potential
 
 #: file that DeePMD-kit wrote → the stored model it holds, and the version that wrote it
@@ -35,19 +34,20 @@ SUFFIXES = (".dp", ".yaml", ".yml")
 
 def assert_same(one: Potential, other: Potential):
     """Same architecture and the same bits; a file has the two biases as their sum."""
-    assert one.architecture == other.architecture
-    for name in ("weights", "davg", "dstd"):
-        assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    assert one.form == other.form
+    assert_array_equal(one.weights, other.weights)
+    for name in ("davg", "dstd"):
+        assert_array_equal(one.statistics[name], other.statistics[name], err_msg=name)
     assert_array_equal(one.bias_atom_e + one.out_bias, other.bias_atom_e + other.out_bias)
 
 
 def random_potential(rng, **choices) -> Potential:
     settings = dict(type_map=["O", "H"], rcut=4.0, rcut_smth=1.0, sel=[7, 9], embedding=[3, 6])
-    settings |= dict(axis_neuron=2, fitting=[4, 4])
+    settings |= dict(axis_neuron=2, fitting=[4, 4], type_one_side=True, fitting_resnet_dt=False)
     a = Architecture(**(settings | choices))
     return Potential(
         a,
-        initial_weights(WeightLayout(a), rng),
+        initial_weights(a.layout(), rng),
         davg=rng.normal(size=(a.n_types, 4)),
         dstd=rng.uniform(0.1, 1.0, (a.n_types, 4)),
         bias_atom_e=rng.normal(size=a.n_types),

@@ -43,7 +43,8 @@ def oxide():
     rng = np.random.default_rng(4)
     return Potential.create(
         ["O", "Mg"], rcut=4.0, rcut_smth=1.0, frames=[Frame.from_ase(oxide_atoms(), ["O", "Mg"])], rng=rng,
-        sel=[60, 60], embedding=(4, 8), axis_neuron=3, fitting=(8, 8),
+        sel=[60, 60], embedding=(4, 8), axis_neuron=3, fitting=(8, 8), type_one_side=True,
+        fitting_resnet_dt=False,
     )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def test_jacobians(case):
 
 def test_every_choice_is_among_the_models():
     """The stored models cover what a model can be made of."""
-    all_of = [from_tree(load_reference(name).tree).architecture for name in NAMES]
+    all_of = [from_tree(load_reference(name).tree).form for name in NAMES]
     phi = {a.embedding_activation.partition(":")[0] for a in all_of}
     phi |= {a.fitting_activation.partition(":")[0] for a in all_of}
     from kalmandp.potentials.activations import NAMES as KNOWN

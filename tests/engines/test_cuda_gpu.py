@@ -25,7 +25,6 @@ import test_cuda_training as training_tests
 import test_parity
 from cases import PAPER, Case, random_frame
 from filter_checks import CHECKS, random_updates
-from kalmandp.potentials.deep_potential.form import Architecture
 from numpy.testing import assert_allclose, assert_array_equal
 from systems import frames, settings
 from test_cuda_training import data  # noqa: F401 - a fixture
@@ -37,6 +36,8 @@ from kalmandp.engines.cuda.plan import PANELS
 from kalmandp.engines.cuda.sort import order_of_keys
 from kalmandp.kalman import Blocks
 from kalmandp.potentials.activations import NAMES
+from kalmandp.potentials.deep_potential.architecture import Architecture
+from kalmandp.registry import make_engine
 from kalmandp.training.loop import train
 
 pytestmark = pytest.mark.gpu
@@ -99,7 +100,8 @@ def test_activations(gpu, phi):
 
 @pytest.mark.parametrize("name", ["cuda", "cupy"])
 def test_the_papers_network_and_many_frames(gpu, name):
-    a = Architecture(("A", "B"), 4.5, 0.5, (120, 120), exclude_types=((0, 0),), type_one_side=False, **PAPER)
+    choices = {**PAPER, "exclude_types": ((0, 0),), "type_one_side": False}
+    a = Architecture(("A", "B"), 4.5, 0.5, (120, 120), **choices)
     rng = np.random.default_rng(8)
     some = [random_frame(rng, 2, n) for n in (7, 3, 12, 20, 1, 16)]
     test_parity.check(name, Case(rng, a, some[0]), some, device=gpu)
@@ -129,7 +131,7 @@ def test_the_same_bits_from_run_to_run(gpu):
         states.append(bits(twin))
     assert states[0] == states[1]
     case, some = test_parity.build(5)
-    engine = lambda: kalmandp.engines.make_engine("cuda", case.form, case.layout, device=gpu)
+    engine = lambda: make_engine("cuda", case.form, case.layout, device=gpu)
     one, two = (test_parity.passes(engine(), case, some, test_parity.seeded()) for _ in range(2))
     for name in one:
         assert (one[name] == two[name]).all(), name

@@ -21,7 +21,6 @@ from kalmandp.engines.cuda.deep_potential.environment import pass_bytes
 from kalmandp.engines.cuda.plan import panels
 from kalmandp.errors import InputError
 from kalmandp.kalman import Blocks
-from kalmandp.potentials.layout import WeightLayout
 from kalmandp.registry import make_engine
 from kalmandp.training.config.inputs import read_input
 from kalmandp.training.config.presets import PRESETS
@@ -99,7 +98,7 @@ def test_the_plan_says_what_goes_to_the_device(data):
 
 def potential_engine_of(plan):
     a = kalmandp.Architecture(plan.type_map, 4.2, 1.0, plan.sel)
-    return make_engine("cuda", a, WeightLayout(a), device=on_device.emulated())
+    return make_engine("cuda", a, a.layout(), device=on_device.emulated())
 
 
 def test_a_batch_that_cannot_fit_is_refused_before_its_first_array():
@@ -126,7 +125,7 @@ def test_the_passes_take_no_more_than_is_planned():
     engine = make_engine("cuda", a, many.layout, device=on_device.emulated())
     xp, par = engine.xp, many.par._replace(weights=engine.xp.asarray(many.par.weights))
     strict_arrays.allocated.clear()
-    env = engine.environment(many.davg, many.dstd, frame)
+    env = engine.environment(many.statistics, frame)
     _, forward = engine.energies(par, env)
     v_pc = engine.pair_gradient(par, env, forward)
     engine.weight_gradient(par, env, forward, xp.zeros(125), v_pc)

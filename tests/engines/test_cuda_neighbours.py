@@ -8,7 +8,6 @@ import numpy as np
 import on_device
 import pytest
 from cuda_emulator import BACKWARD, FORWARD, SHUFFLED, strict_arrays
-from kalmandp.potentials.deep_potential.form import Architecture
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kalmandp.engines.cuda.deep_potential.frames import from_positions, upload
@@ -17,6 +16,7 @@ from kalmandp.engines.cuda.sort import order_of_keys
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.geometry import neighbours as on_the_host
+from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.registry import NEIGHBOUR_SEARCHES, find
 
 TILTED = np.array([[2.0, 0.3, -0.2], [0.9, 2.2, 0.1], [-0.4, 0.8, 2.5]])

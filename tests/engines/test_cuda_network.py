@@ -6,11 +6,11 @@ import numpy as np
 import on_device
 import pytest
 from cuda_emulator import BACKWARD, SHUFFLED
-from kalmandp.potentials.deep_potential.form import Architecture
 from numpy.testing import assert_allclose
 
 from kalmandp.engines.cuda.deep_potential.network import CHUNK, SIDE, Nets, rows_of
 from kalmandp.potentials import network
+from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.initial import initial_weights
 from kalmandp.potentials.layout import WeightLayout
 
@@ -20,7 +20,7 @@ RTOL = 1e-12
 
 def layout_of(**choices) -> WeightLayout:
     fields = {"embedding": (5, 10), "axis_neuron": 7, "fitting": (35, 70, 70), "fitting_resnet_dt": True}
-    return WeightLayout(Architecture(("A", "B", "C"), 4.0, 0.5, (9, 9, 9), **{**fields, **choices}))
+    return Architecture(("A", "B", "C"), 4.0, 0.5, (9, 9, 9), **{**fields, **choices}).layout()
 
 
 def passes(device, layout, kind: str, sizes, seed: int = 0) -> dict[str, np.ndarray]:

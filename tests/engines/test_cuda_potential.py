@@ -166,7 +166,7 @@ def test_arrays_of_a_host_code_stay_on_the_device():
     engine.environment(case.statistics, frames[0])
     strict_arrays.uploads.clear()
     env = engine.build(
-        case.davg, case.dstd, from_arrays(engine.device, case.form.n_types, *arrays, r_pc)
+        *case.statistics.values(), from_arrays(engine.device, case.form.n_types, *arrays, r_pc)
     )
     assert sum(strict_arrays.uploads) == 8
     par = case.par._replace(weights=xp.asarray(case.par.weights))

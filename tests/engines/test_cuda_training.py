@@ -164,7 +164,8 @@ def test_labels_of_a_frame_travel_once(data):
     """However often it is learnt from, alone or beside others; a label that was not asked for stays."""
     potential = kalmandp.Potential.create(
         ("A", "B"), rcut=3.2, frames=frames(1), rng=np.random.default_rng(3), embedding=(4, 8),
-        axis_neuron=3, fitting=(6, 6), device=on_device.emulated(),
+        axis_neuron=3, fitting=(6, 6), type_one_side=True, fitting_resnet_dt=False,
+        device=on_device.emulated(),
     )  # fmt: skip
     xp, kept = potential.engine.xp, device_frames(kalmandp.Dataset(data), potential.engine)
     shapes = {"energy": (2,), "forces": (32, 3), "virial": (2, 3, 3)}
@@ -270,7 +271,7 @@ def test_a_host_code_learns_and_saves_there(tmp_path):
     for device in ("cpu", on_device.emulated()):
         start = kalmandp.Potential.create(
             ("A", "B"), rcut=3.2, frames=data, rng=np.random.default_rng(3), embedding=(4, 8),
-            axis_neuron=3, fitting=(6, 6), device=device,
+            axis_neuron=3, fitting=(6, 6), type_one_side=True, fitting_resnet_dt=False, device=device,
         )  # fmt: skip
         trainers.append(kalmandp.OnlineTrainer(start, rng=np.random.default_rng(1), block_size=150))
     host, gpu = trainers
@@ -292,12 +293,12 @@ def test_an_array_of_the_device_can_be_the_potentials_own():
     device = on_device.emulated()
     start = kalmandp.Potential.create(
         ("A", "B"), rcut=3.2, frames=frames(1), rng=np.random.default_rng(3), embedding=(4, 8),
-        axis_neuron=3, fitting=(6, 6),
+        axis_neuron=3, fitting=(6, 6), type_one_side=True, fitting_resnet_dt=False,
     )  # fmt: skip
-    rest = {name: getattr(start, name) for name in ("davg", "dstd", "bias_atom_e")}
+    rest = {"bias_atom_e": start.bias_atom_e, **start.statistics}
     w = device.xp.asarray(start.weights)
-    potential = kalmandp.Potential(start.architecture, w, **rest, device=device, copy=False)
+    potential = kalmandp.Potential(start.form, w, **rest, device=device, copy=False)
     potential.weights = 2.0 * start.weights
     assert (w.get() == 2.0 * start.weights).all()
     with pytest.raises(InputError, match=r"copy=False are not .* CuPy array"):
-        kalmandp.Potential(start.architecture, start.weights, **rest, device=device, copy=False)
+        kalmandp.Potential(start.form, start.weights, **rest, device=device, copy=False)

@@ -7,7 +7,6 @@ import numpy as np
 import on_device
 import pytest
 from cases import PAPER, Case, random_architecture, random_frame
-from kalmandp.potentials.deep_potential.form import Architecture
 from numpy.testing import assert_allclose
 
 from kalmandp.arrays import to_numpy
@@ -18,6 +17,7 @@ from kalmandp.frames.frame import Frame
 from kalmandp.geometry.pairs import force_direction, virial_direction
 from kalmandp.potentials import network
 from kalmandp.potentials.activations import NAMES
+from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.table import (
     CPU_ORDER,
     CPU_STEP,
@@ -92,7 +92,8 @@ def test_every_activation(name, phi):
 
 @pytest.mark.parametrize("name", [n for n in ENGINES if n != "numpy"])
 def test_excluded_types_and_the_papers_network(name):
-    a = Architecture(("A", "B"), 4.5, 0.5, (120, 120), exclude_types=((0, 0),), type_one_side=False, **PAPER)
+    choices = {**PAPER, "exclude_types": ((0, 0),), "type_one_side": False}
+    a = Architecture(("A", "B"), 4.5, 0.5, (120, 120), **choices)
     rng = np.random.default_rng(8)
     frames = [random_frame(rng, 2, 7), random_frame(rng, 2, 3, "open")]
     check(name, Case(rng, a, frames[0]), frames)
@@ -155,7 +156,7 @@ def test_extending_the_table_changes_no_bit():
 
 
 def evaluate_embedding(case):
-    layers = case.layout.embedding(case.par.weights, 0)
+    layers = case.layout.layers(case.par.weights, f"embedding.{0}")
 
     def evaluate(g):
         G, caches = network.forward(layers, g)

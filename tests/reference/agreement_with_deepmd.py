@@ -112,7 +112,6 @@ def make(folder: Path, number: int) -> None:
     """Two sets of inputs with frames; the first is made into kalmandp's models."""
     import kalmandp
     from kalmandp.potentials.deep_potential.initial import initial_weights
-    from kalmandp.potentials.layout import WeightLayout
 
     rng = np.random.default_rng(SEED)
     (folder / "ours").mkdir(parents=True, exist_ok=True)
@@ -129,7 +128,7 @@ def make(folder: Path, number: int) -> None:
             embedding_activation=d["activation_function"], fitting_activation=f["activation_function"],
             exclude_types=d["exclude_types"],
         )  # fmt: skip
-        layout = WeightLayout(a)
+        layout = a.layout()
         w = initial_weights(layout, rng)
         for tensor in layout.tensors:
             if tensor.kind == "idt":  # 0.1 ± 0.001 would hide a mistake

@@ -79,7 +79,7 @@ def small_potential(seed=2):
     """A potential of the two species, with random weights."""
     return Potential.create(
         ("A", "B"), rcut=4.2, rcut_smth=1.0, frames=frames(4), rng=np.random.default_rng(seed),
-        embedding=(4, 6), axis_neuron=2, fitting=(6,),
+        embedding=(4, 6), axis_neuron=2, fitting=(6,), type_one_side=True,
     )  # fmt: skip
 
 

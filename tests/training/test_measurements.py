@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from systems import frames
 
 from kalmandp.errors import InputError
-from kalmandp.potentials.deep_potential.model import energies
+from kalmandp.potentials.atomic import energies
 from kalmandp.potentials.potential import Potential
 from kalmandp.testing import WrongDerivative, check_jacobian, taylor_slope
 from kalmandp.training.config.presets import resolve
@@ -166,7 +166,8 @@ def with_atomic_energies(frame, potential, rng):
 def small(seed=2, **options):
     return Potential.create(
         ("A", "B"), rcut=4.2, rcut_smth=1.0, frames=frames(4), rng=np.random.default_rng(seed),
-        embedding=(4, 8), axis_neuron=3, fitting=(6, 6), **options,
+        embedding=(4, 8), axis_neuron=3, fitting=(6, 6), type_one_side=True, fitting_resnet_dt=False,
+        **options,
     )  # fmt: skip
 
 

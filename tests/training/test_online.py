@@ -30,7 +30,7 @@ def start():
     """The weights, statistics and architecture that every trainer here starts from."""
     return kalmandp.Potential.create(
         ("A", "B"), rcut=4.2, rcut_smth=1.0, frames=frames(4), rng=np.random.default_rng(2),
-        embedding=(6, 12), axis_neuron=4, fitting=(12, 12),
+        embedding=(6, 12), axis_neuron=4, fitting=(12, 12), type_one_side=True, fitting_resnet_dt=False,
     )  # fmt: skip
 
 
@@ -196,7 +196,7 @@ def test_arrays_are_not_copied_where_layouts_agree(start):
     # and the host's own array of weights can be the potential's
     w = start.weights.copy()
     potential = kalmandp.Potential(
-        start.architecture, w, davg=start.davg, dstd=start.dstd, bias_atom_e=start.bias_atom_e, copy=False
+        start.form, w, bias_atom_e=start.bias_atom_e, copy=False, **start.statistics
     )
     before = w.copy()
     trainer = kalmandp.OnlineTrainer(potential, rng=np.random.default_rng(0), **OPTIMIZER)
@@ -205,9 +205,8 @@ def test_arrays_are_not_copied_where_layouts_agree(start):
     for wrong in (w.astype("float32"), w[::-1], np.broadcast_to(1.0, w.shape)):
         with pytest.raises(InputError, match="copy=False"):
             kalmandp.Potential(
-                start.architecture, wrong, davg=start.davg, dstd=start.dstd,
-                bias_atom_e=start.bias_atom_e, copy=False,
-            )  # fmt: skip
+                start.form, wrong, bias_atom_e=start.bias_atom_e, copy=False, **start.statistics
+            )
 
 
 def test_measure_and_update_are_a_step(start):
@@ -295,7 +294,7 @@ import kalmandp
 data = systems.frames(3)
 potential = kalmandp.Potential.create(
     ("A", "B"), rcut=4.2, rcut_smth=1.0, frames=data, rng=np.random.default_rng(2),
-    embedding=(6, 12), axis_neuron=4, fitting=(12, 12),
+    embedding=(6, 12), axis_neuron=4, fitting=(12, 12), type_one_side=True, fitting_resnet_dt=False,
 )
 online = kalmandp.OnlineTrainer(potential, rng=np.random.default_rng(0), threads=threads, block_size=300)
 for f in data:

@@ -26,7 +26,7 @@ def place(tmp_path_factory):
     kalmandp.Dataset.write(folder / "morse.h5", data)
     model = kalmandp.Potential.create(
         ("A", "B"), rcut=4.4, sel=[30, 30], frames=data, rng=np.random.default_rng(3), embedding=(3, 6),
-        axis_neuron=2, fitting=(5, 5),
+        axis_neuron=2, fitting=(5, 5), type_one_side=True, fitting_resnet_dt=False,
     )  # fmt: skip
     with_bias(model, model.bias_atom_e + 2.0).save(folder / "model.dp")
     return folder
@@ -51,7 +51,7 @@ def test_init_model_keeps_everything(place, tmp_path):
     run.checkpoint()
     again = kalmandp.Potential.load(tmp_path / "model.dp")
     assert again.info["started from"]["file"] == "model.dp"
-    assert again.architecture == stored.architecture
+    assert again.form == stored.form
 
 
 def test_finetune_fits_the_bias_first(place):
@@ -108,9 +108,11 @@ def test_set_davg_zero_rcond_and_preset_bias(place):
     made["model"]["fitting_net"]["rcond"] = 1e-3
     made["model"]["preset_out_bias"] = {"energy": [None, [-1.25]]}
     s = read_input(made)
-    assert (s.model.set_davg_zero, s.model.rcond, s.model.atom_ener) == (True, 1e-3, (None, -1.25))
-    run = lambda zero: Run(replace(s, model=replace(s.model, set_davg_zero=zero)), place / "out")
+    model = s.model
+    assert (model.choices["set_davg_zero"], model.rcond, model.atom_ener) == (True, 1e-3, (None, -1.25))
+    chosen = lambda zero: replace(model, choices={**model.choices, "set_davg_zero": zero})
+    run = lambda zero: Run(replace(s, model=chosen(zero)), place / "out")
     zero, usual = run(True).potential, run(False).potential
-    assert not zero.davg.any() and usual.davg.any()
-    assert_array_equal(zero.dstd, usual.dstd)
+    assert not zero.statistics["davg"].any() and usual.statistics["davg"].any()
+    assert_array_equal(zero.statistics["dstd"], usual.statistics["dstd"])
     assert zero.bias_atom_e[1] == -1.25

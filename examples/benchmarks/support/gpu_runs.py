@@ -93,9 +93,10 @@ class Steps:
         self.frames, self.potential = frames, bench.potential(frames[0], device, **network)
         self.pairs = [self.potential.engine.upload(frame) for frame in frames]
         if manner == ADAM:
+            form = self.potential.form
             settings = Settings(
-                ModelSettings(), OptimizerSettings(type="Adam"), LossSettings(), LearningRateSettings(),
-                TrainingSettings(systems=()),
+                ModelSettings(form.kind, form.type_map, form.cutoff), OptimizerSettings(type="Adam"),
+                LossSettings(), LearningRateSettings(), TrainingSettings(systems=()),
             )  # fmt: skip
             self.trainer: Any = AdamTrainer(self.potential, settings, 1_000_000)
         else:
@@ -221,7 +222,7 @@ def uploads(bench: Bench, sizes) -> Rows:
         engine = bench.potential(frame).engine
         there = lambda frame=frame, engine=engine: engine.upload(frame)
         given = lambda frame=frame, engine=engine: engine.upload(
-            frame, neighbour_pairs(frame, engine.architecture.rcut)
+            frame, neighbour_pairs(frame, engine.form.cutoff)
         )
         rows.append({
             "atoms": n, "ms": 1e3 * bench.seconds(there, 3), "by the host, ms": 1e3 * bench.seconds(given, 3),

@@ -162,7 +162,7 @@ def _environment(threads: int) -> dict[str, str]:
 
 
 def _model(p: Potential) -> dict:
-    a = p.architecture
+    a = p.form
     return {
         "type_map": list(a.type_map),
         "descriptor": {

@@ -8,8 +8,8 @@ import numpy as np
 
 from kalmandp import RLEKF, Frame, Potential
 from kalmandp.geometry.neighbours import neighbour_pairs
+from kalmandp.geometry.pairs import force_direction
 from kalmandp.geometry.verlet import VerletList
-from kalmandp.potentials.deep_potential.jacobian import force_direction
 from kalmandp.training.config.presets import PRESETS
 from kalmandp.training.config.settings import (
     LearningRateSettings,
@@ -43,7 +43,7 @@ Clocks = dict[tuple[str, str], Clock]
 def stages(p: Potential, frame: Frame, who: str) -> Clocks:
     """The passes of the potential one by one, by the engine that ``p`` has."""
     engine, par = p.engine, p.parameters
-    pairs = [neighbour_pairs(frame, p.architecture.rcut)]
+    pairs = [neighbour_pairs(frame, p.form.cutoff)]
     env = p.environment([frame], pairs)
     _, forward = engine.energies(par, env)
     ones, zeros = np.ones(len(frame)), np.zeros(len(frame))
@@ -56,7 +56,7 @@ def stages(p: Potential, frame: Frame, who: str) -> Clocks:
         engine.virial(env, f_pc)
 
     def along() -> None:
-        engine.weight_gradient(par, env, forward, zeros, force_direction(env, c_ic))
+        engine.weight_gradient(par, env, forward, zeros, force_direction(env.geometry, c_ic))
 
     energies, pair_gradient, by_weights, along_forces = PASSES
     runs = {
@@ -67,7 +67,7 @@ def stages(p: Potential, frame: Frame, who: str) -> Clocks:
         along_forces: along,
     }
     if who == OURS:
-        runs = {"neighbours": lambda: neighbour_pairs(frame, p.architecture.rcut)} | runs
+        runs = {"neighbours": lambda: neighbour_pairs(frame, p.form.cutoff)} | runs
     return {(stage, who): clock(run) for stage, run in runs.items()}
 
 
@@ -94,7 +94,7 @@ def in_cycles(seconds: Clock, cycle: int) -> Clock:
 
 def frames(p: Potential, frame: Frame, block_size: int) -> Clocks:
     """Whole RLEKF frames, environment included, neighbours kept as in training."""
-    pairs = [neighbour_pairs(frame, p.architecture.rcut)]
+    pairs = [neighbour_pairs(frame, p.form.cutoff)]
     default = replace(PRESETS["default"], block_size=min(block_size, PRESETS["default"].block_size))
     paper = PRESETS["paper"]
     groups = {"n_groups": paper.n_groups, "group_size": paper.group_size, "norm": paper.norm}
@@ -128,17 +128,17 @@ def frames(p: Potential, frame: Frame, block_size: int) -> Clocks:
 def adam(p: Potential, frame: Frame) -> Clock:
     """Our own Adam step: environment, energies, forces, gradient of the loss, weights."""
     settings = Settings(
-        ModelSettings(), OptimizerSettings(type="Adam"), LossSettings(), LearningRateSettings(),
-        TrainingSettings(systems=()),
+        ModelSettings(p.form.kind, p.type_map, p.form.cutoff), OptimizerSettings(type="Adam"), LossSettings(),
+        LearningRateSettings(), TrainingSettings(systems=()),
     )  # fmt: skip
     trainer = AdamTrainer(p.with_engine(None), settings, 1_000_000)
-    pairs = [neighbour_pairs(frame, p.architecture.rcut)]
+    pairs = [neighbour_pairs(frame, p.form.cutoff)]
     return clock(lambda: trainer.step(make_sample(trainer.potential, [frame], pairs)))
 
 
 def inference(p: Potential, frame: Frame) -> Clocks:
     """Energy, forces and virial, with a new neighbour search each time and with one that is kept."""
-    verlet = VerletList(p.architecture.rcut, SKIN)
+    verlet = VerletList(p.form.cutoff, SKIN)
 
     def with_skin() -> None:
         p.evaluate(frame, p.environment([frame], [verlet.pairs(frame)]))

@@ -15,7 +15,10 @@ BOND, ANGLE = 0.9572, np.deg2rad(104.52)  # Å and radians: the free molecule
 #: Molecules along each edge, by the number of atoms.
 CELLS = {24: (2, 2, 2), 192: (4, 4, 4), 648: (6, 6, 6), 1536: (8, 8, 8), 6144: (16, 16, 8)}
 #: The RLEKF paper's network: N = 53,102 for two types.
-NETWORK = {"embedding": (25, 25, 25), "axis_neuron": 16, "fitting": (50, 50, 50), "type_one_side": True}
+NETWORK = {
+    "embedding": (25, 25, 25), "axis_neuron": 16, "fitting": (50, 50, 50), "type_one_side": True,
+    "fitting_resnet_dt": False,
+}  # fmt: skip
 RCUT, RCUT_SMTH, SEL = 6.0, 0.5, (46, 92)
 
 

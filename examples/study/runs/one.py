@@ -91,9 +91,8 @@ def _started(unit: Unit, settings) -> Potential:
     data, m = Dataset(unit.train), settings.model
     rng = np.random.default_rng([unit.seed, 5])
     potential = Potential.create(
-        data.type_map, rcut=m.rcut, rcut_smth=m.rcut_smth, sel=m.sel, frames=data, rng=rng, initial="deepmd",
-        **m.choices(),
-    )  # fmt: skip
+        data.type_map, kind=m.kind, frames=data, rng=rng, **{**m.choices, "initial": "deepmd"}
+    )
     potential.weights = redrawn(potential, unit.init, rng)
     return potential
 

@@ -32,7 +32,7 @@ class Architecture:
     --------
     >>> water = Architecture(("O", "H"), rcut=6.0, rcut_smth=0.5, sel=(46, 92))
     >>> water.n_neighbours, water.descriptor_size
-    (138, 400)
+    (138, 160)
     """
 
     kind: ClassVar[str] = "se_e2_a"
@@ -121,7 +121,12 @@ class Architecture:
         return {"davg": (self.n_types, 4), "dstd": (self.n_types, 4)}
 
     def check_statistics(self, statistics: dict) -> None:
-        """A spread is a positive number."""
+        """Raise `InputError` unless every spread dstd is positive.
+
+        Parameters
+        ----------
+        statistics : davg and dstd by name
+        """
         if not (statistics["dstd"] > 0).all():
             raise InputError(
                 f"dstd has the value {statistics['dstd'].min():g}; expected positive numbers"

@@ -6,14 +6,16 @@ frames, and is otherwise the same on both.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kalmandp.engines.cuda.launch import CupyDevice, Device
 from kalmandp.errors import InputError
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.filter import RLEKF, UpdateInfo
 from kalmandp.potentials.potential import Potential
 from kalmandp.training.placement import memory
+
+if TYPE_CHECKING:
+    from kalmandp.engines.cuda.launch import Device
 
 DEVICES = ("cpu", "cuda")
 
@@ -155,4 +157,8 @@ def open_device(device: str | Device) -> Host | Gpu:
         return Gpu(device)
     if device not in DEVICES:
         raise InputError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
-    return Host() if device == "cpu" else Gpu(CupyDevice())
+    if device == "cpu":
+        return Host()
+    from kalmandp.engines.cuda.launch import CupyDevice
+
+    return Gpu(CupyDevice())

@@ -7,19 +7,17 @@ import dataclasses
 import numpy as np
 import pytest
 from cases import Case, random_architecture, random_frame
-from kalmandp.potentials.deep_potential.form import Architecture
 from numpy.testing import assert_allclose
 from scipy.spatial.transform import Rotation
 
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.geometry.cutoff import switch
-from kalmandp.potentials import batches, network
-from kalmandp.potentials.deep_potential import model
-from kalmandp.potentials.deep_potential.environment import environment_of
+from kalmandp.potentials import atomic, batches, network
+from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.initial import initial_weights
-from kalmandp.potentials.deep_potential.statistics import energy_bias, environment_statistics
-from kalmandp.potentials.layout import WeightLayout
+from kalmandp.potentials.deep_potential.statistics import environment_statistics
+from kalmandp.potentials.energy_bias import energy_bias
 from kalmandp.potentials.potential import Potential
 from kalmandp.training.report.metrics import evaluate
 
@@ -29,7 +27,7 @@ def potential_for(rng, n_types=2, engine="numpy", **choices):
     a = random_architecture(rng, n_types, **choices)
     davg, dstd = np.zeros((n_types, 4)), np.full((n_types, 4), 0.4)
     davg[:, 0] = 0.15
-    weights = initial_weights(WeightLayout(a), rng)
+    weights = initial_weights(a.layout(), rng)
     bias = rng.normal(size=n_types)
     return Potential(a, weights, davg=davg, dstd=dstd, bias_atom_e=bias, engine=engine)
 
@@ -94,10 +92,10 @@ def test_one_atom_alone_has_the_energy_of_empty_slots(engine):
     rng = np.random.default_rng(14)
     p = potential_for(rng, n_types=1, engine=engine)
     result = p.evaluate(Frame(np.zeros((1, 3)), [0], ("A",)))
-    a = p.architecture
+    a = p.form
     # all slots empty: T = G(g0) R̃0, D = T T‹ᵀ, by hand
-    g0 = -p.davg[0] / p.dstd[0]
-    G, _ = network.forward(p.layout.embedding(p.weights, 0), g0[:1, None].reshape(1, 1))
+    g0 = -p.statistics["davg"][0] / p.statistics["dstd"][0]
+    G, _ = network.forward(p.layout.layers(p.weights, f"embedding.{0}"), g0[:1, None].reshape(1, 1))
     T_mk = G[0][:, None] * g0[None, :]
     D = (T_mk @ T_mk[: a.axis_neuron].T).reshape(1, -1)
     E, _ = network.forward(p.layout.fitting(p.weights, 0), D)
@@ -109,21 +107,21 @@ def test_padding_counts_empty_slots_explicitly():
     """The analytic term equals rows of R = 0 written out, slot by slot."""
     rng = np.random.default_rng(15)
     case = Case(rng, random_architecture(rng, 2), random_frame(rng, 2, 6))
-    env, a, par = case.env, case.form, case.par
-    _, forward = model.energies(par, env)
+    env, g, a, par = case.env, case.env.geometry, case.form, case.par
+    _, forward = atomic.energies(par, env)
     i = 2
     T_mk = np.zeros((a.embedding[-1], 4))
-    t_i = env.types_i[i]
+    t_i = g.types_i[i]
     for t in range(2):
         if a.is_excluded(t_i, t):
             continue
-        rows = [p for p in np.nonzero(env.i_p == i)[0] if env.types_i[env.j_p[p]] == t]
+        rows = [p for p in np.nonzero(g.i_p == i)[0] if g.types_i[g.j_p[p]] == t]
         R_k = [env.Rt_pk[p] for p in rows]
-        R_k += [-case.davg[t_i] / case.dstd[t_i]] * (a.sel[t] - len(rows))
-        layers = par.layout.embedding(par.weights, a.embedding_index(t_i, t))
+        R_k += [-case.statistics["davg"][t_i] / case.statistics["dstd"][t_i]] * (a.sel[t] - len(rows))
+        layers = par.layout.layers(par.weights, f"embedding.{a.embedding_index(t_i, t)}")
         G, _ = network.forward(layers, np.array(R_k)[:, :1])
         T_mk += G.T @ np.array(R_k)
-    assert_allclose(forward.T_imk[i], T_mk / sum(a.sel), rtol=1e-12, atol=1e-14)
+    assert_allclose(forward.descriptor.T_imk[i], T_mk / sum(a.sel), rtol=1e-12, atol=1e-14)
 
 
 def test_excluded_types_do_not_see_each_other(engine):
@@ -194,8 +192,8 @@ def test_create_takes_sel_and_statistics_from_the_data(engine):
         embedding=(4, 8), axis_neuron=3, fitting=(5, 5),
     )  # fmt: skip
     assert (p.weights == again.weights).all()
-    assert all(s % 4 == 0 for s in p.architecture.sel)
-    env = environment_of(p.architecture, p.davg, p.dstd, frames)
+    assert all(s % 4 == 0 for s in p.form.sel)
+    env = p.engine.environment(p.statistics, frames)
     assert env.count_iv.min() >= 0
     with pytest.raises(InputError, match="rng is None"):
         Potential.create(("A",), rcut=3.0, frames=frames)
@@ -205,7 +203,7 @@ def test_ase_atoms_give_what_their_frame_gives(engine):
     ase = pytest.importorskip("ase", reason="needs the package ase")
     rng = np.random.default_rng(21)
     a = Architecture(("O", "H"), 3.0, 0.5, (150, 150), embedding=(4, 8), axis_neuron=3, fitting=(5,))
-    w = initial_weights(WeightLayout(a), rng)
+    w = initial_weights(a.layout(), rng)
     p = Potential(
         a, w, davg=np.zeros((2, 4)), dstd=np.ones((2, 4)), bias_atom_e=[0, 0], engine=engine
     )

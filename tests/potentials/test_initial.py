@@ -5,13 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 from cases import random_frame
-from kalmandp.potentials.deep_potential.form import Architecture
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kalmandp import InputError, Potential
+from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.initial import initial_weights, span_of
 from kalmandp.potentials.deep_potential.statistics import environment_statistics
-from kalmandp.potentials.layout import WeightLayout
 
 WIDTH = 400
 
@@ -30,10 +29,10 @@ def architecture(**choices) -> Architecture:
 @pytest.mark.parametrize("one_side", [True, False])
 def test_units_are_spread_over_the_span(one_side):
     a = architecture(type_one_side=one_side)
-    layout = WeightLayout(a)
+    layout = a.layout()
     w = initial_weights(layout, np.random.default_rng(1), span=(-0.5, 7.0))
     for e in range(a.n_embeddings):
-        first = layout.embedding(w, e)[0]
+        first = layout.layers(w, f"embedding.{e}")[0]
         centre_n = -first.b / first.W[0]
         assert centre_n.min() >= -0.5 - 1e-12  # rounding of the product and its quotient
         assert centre_n.max() <= 7.0 + 1e-12
@@ -44,14 +43,14 @@ def test_units_are_spread_over_the_span(one_side):
 
 
 def test_few_units_over_a_wide_span_leave_no_gaps():
-    layout = WeightLayout(architecture())
+    layout = architecture().layout()
     w = initial_weights(layout, np.random.default_rng(1), span=(0.0, 2000.0))
     # 400 units, 5 apart, are 10 wide
-    assert_allclose(layout.embedding(w, 0)[0].W.std(), 0.1, atol=0.1 * 5 / np.sqrt(2 * WIDTH))
+    assert_allclose(layout.layers(w, f"embedding.{0}")[0].W.std(), 0.1, atol=0.1 * 5 / np.sqrt(2 * WIDTH))
 
 
 def test_all_other_weights_are_those_of_deepmd():
-    layout = WeightLayout(architecture(fitting_resnet_dt=True, fitting=(5, 5)))
+    layout = architecture(fitting_resnet_dt=True, fitting=(5, 5)).layout()
     spread = initial_weights(layout, np.random.default_rng(2), span=(0.0, 1.0))
     usual = initial_weights(layout, np.random.default_rng(2))
     for tensor in layout.tensors:
@@ -64,7 +63,7 @@ def test_the_span_is_that_of_the_data(frames):
     a = architecture()
     seen = environment_statistics(a, frames)
     p = Potential(
-        a, np.zeros(WeightLayout(a).size), davg=seen.davg_tk, dstd=seen.dstd_tk, bias_atom_e=np.zeros(2),
+        a, np.zeros(a.layout().size), davg=seen.davg_tk, dstd=seen.dstd_tk, bias_atom_e=np.zeros(2),
         engine="numpy",
     )  # fmt: skip
     low, high = span_of(a, seen)
@@ -80,7 +79,7 @@ def test_of_one_type_the_span_ends_at_the_closest_pair():
     frame = random_frame(rng, 1, 7)
     seen = environment_statistics(a, [frame])
     p = Potential(
-        a, np.zeros(WeightLayout(a).size), davg=seen.davg_tk, dstd=seen.dstd_tk, bias_atom_e=[0.0],
+        a, np.zeros(a.layout().size), davg=seen.davg_tk, dstd=seen.dstd_tk, bias_atom_e=[0.0],
         engine="numpy",
     )  # fmt: skip
     assert_allclose(span_of(a, seen)[1], p.environment([frame]).Rt_pk[:, 0].max(), rtol=1e-12)

@@ -8,7 +8,6 @@ import pytest
 from cases import PAPER, Case, random_architecture, random_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kalmandp.potentials.deep_potential.form import Architecture
 from numpy.testing import assert_allclose
 
 from kalmandp.geometry.pairs import (
@@ -18,6 +17,7 @@ from kalmandp.geometry.pairs import (
     virial_from_pairs,
 )
 from kalmandp.potentials import atomic, network
+from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.testing import (
     COMPLEX_STEP,
     WrongDerivative,

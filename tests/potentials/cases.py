@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
-from kalmandp.potentials.deep_potential.form import Architecture
 
 from kalmandp.frames.frame import Frame
 from kalmandp.potentials.activations import NAMES
+from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.descriptor import DeepPotential
 from kalmandp.potentials.deep_potential.environment import gathered
 from kalmandp.potentials.deep_potential.initial import initial_weights
 from kalmandp.potentials.protocol import Parameters
 
-#: The paper's network; the widths of its layers and the axis.
-PAPER = dict(embedding=(25, 25, 25), axis_neuron=16, fitting=(50, 50, 50))
+#: The paper's network: the widths of its layers and the axis; one embedding per neighbour type.
+PAPER = dict(
+    embedding=(25, 25, 25), axis_neuron=16, fitting=(50, 50, 50), type_one_side=True, fitting_resnet_dt=False
+)
 
 SMOOTH = [name for name in NAMES if name not in ("relu", "relu6")]
 
