@@ -171,5 +171,7 @@ def random_case(rng, form, frames, scale=1.0) -> Case:
         spread = rng.uniform(0.1, 0.5, shape[1])
         statistics["min"][t], statistics["max"][t] = G.min(0) - spread, G.max(0) + spread
         statistics["mean"][t], statistics["sigma"][t] = G.mean(0), G.std(0) + spread
+        for value in statistics.values():
+            value[t, form.size_t[t] :] = 0.0
     weights = rng.normal(size=form.layout().size) * scale / 2
     return Case(form, weights, statistics, rng.normal(size=form.n_types), frames)

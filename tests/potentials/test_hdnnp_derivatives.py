@@ -72,7 +72,9 @@ def test_pair_vectors_and_mixed_identity(drawn):
         assert_allclose(value, exact, rtol=0, atol=1e-11 * size + 1e-12 * inner + 1e-14, err_msg=name)
         direct = case.weight_gradient(np.zeros(n), v)
         mixed = moved.energy_gradient(np.ones(n)).imag / COMPLEX_STEP
-        assert_allclose(direct, mixed, rtol=0, atol=1e-10 * np.abs(mixed).max() + 1e-12 * inner + 1e-14, err_msg=name)
+        assert_allclose(
+            direct, mixed, rtol=0, atol=1e-10 * np.abs(mixed).max() + 1e-12 * inner + 1e-14, err_msg=name
+        )
 
 
 @PROFILE

@@ -9,8 +9,6 @@ and both adjoints with respect to weights are empty.
 
 from __future__ import annotations
 
-from typing import Any
-
 from kalmandp.arrays import namespace, segment_sum
 from kalmandp.geometry.pairs import Geometry, virial_direction
 from kalmandp.potentials.hdnnp.environment import HDNNPEnvironment, build_environment
@@ -61,7 +59,14 @@ class HDNNPDescriptor(Descriptor):
         """Nothing: q has no weights."""
 
     def tangent_adjoint(
-        self, par: Parameters, env: HDNNPEnvironment, cache: None, tangents: None, q_bar_id, q_dot_bar_id, gradient
+        self,
+        par: Parameters,
+        env: HDNNPEnvironment,
+        cache: None,
+        tangents: None,
+        q_bar_id,
+        q_dot_bar_id,
+        gradient,
     ) -> None:
         """Nothing: neither q nor q̇ has weights."""
 
