@@ -189,7 +189,7 @@ def test_mistakes(arguments, good, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["test", "-m", "OUT", "-s", "DATA"], "is a folder; expected a file with one of .dp"),
+        (["test", "-m", "OUT", "-s", "DATA"], "is a folder; expected a model of DeePMD-kit (.dp"),
         (["test", "-m", "MODEL", "-s", "FILE"], "`kalmandp convert` makes one"),
         (["train", "INPUT", "-o", "OUT", "--restart", "OUT"], "is a folder; expected a checkpoint"),
         (["doctor", "DATA", "--rcut", "-3"], "rcut is -3.0; expected a positive number of Å"),

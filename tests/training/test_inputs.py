@@ -6,6 +6,7 @@ import copy
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -70,11 +71,12 @@ def test_a_deepmd_file_for_adam_is_read_unchanged(tmp_path):
     path.write_text(WATER)
     s = read_input(path)
     assert s.optimizer.type == "Adam" and not s.optimizer.is_kalman
-    m = s.model
-    assert (m.type_map, m.sel, m.rcut, m.rcut_smth) == (("O", "H"), (46, 92), 6.0, 0.5)
+    m = SimpleNamespace(**s.model.choices)
+    assert (s.model.kind, s.model.type_map, s.model.cutoff) == ("se_e2_a", ("O", "H"), 6.0)
+    assert (m.sel, m.rcut, m.rcut_smth) == ((46, 92), 6.0, 0.5)
     assert (m.embedding, m.axis_neuron, m.fitting) == ((25, 50, 100), 16, (240, 240, 240))
     assert (m.embedding_resnet_dt, m.fitting_resnet_dt, m.type_one_side) == (False, True, False)
-    assert (m.descriptor_seed, m.fitting_seed) == (1, 2)
+    assert s.model.seeds == (1, 2)
     r = s.learning_rate
     assert (r.start_lr, r.stop_lr, r.decay_steps, r.decay_rate) == (0.002, 3.51e-8, 4000, None)
     assert (s.loss.start_pref_e, s.loss.start_pref_f, s.loss.limit_pref_v) == (0.03, 900.0, 0.0)
@@ -89,7 +91,8 @@ def test_a_deepmd_file_for_adam_is_read_unchanged(tmp_path):
 def test_absent_keys_have_the_defaults_of_deepmd_kit():
     s = read_input({"model": {"descriptor": {"type": "se_e2_a"}, "fitting_net": {}},
                     "training": {"training_data": {"systems": "data"}, "numb_steps": 5}})  # fmt: skip
-    m = s.model
+    m = SimpleNamespace(**s.model.choices)
+    assert (s.model.kind, s.model.type_map, s.model.seeds) == ("se_e2_a", None, (0, 0))
     assert (m.embedding, m.axis_neuron, m.fitting) == ((10, 20, 40), 4, (120, 120, 120))
     assert (m.rcut, m.rcut_smth, m.sel) == (6.0, 0.5, "auto")
     assert (m.embedding_resnet_dt, m.fitting_resnet_dt, m.type_one_side) == (False, True, False)
