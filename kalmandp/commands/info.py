@@ -3,7 +3,6 @@ checkpoint."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -148,22 +147,22 @@ def read_checkpoint_header(path) -> Header:
     import h5py
 
     from kalmandp.errors import FileError
-    from kalmandp.training.state.checkpoint import FORMAT, stored_kind
+    from kalmandp.training.state import codec
+    from kalmandp.training.state.checkpoint import check_format, stored_kind
 
     if not Path(path).is_file():
         what = "is a folder" if Path(path).is_dir() else "no such file"
         raise FileError(f"{path}: {what}; expected a checkpoint")
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT.encode():
-                raise FileError(f"{path}: is not a checkpoint of this program")
+            check_format(path, file)
             return Header(
-                source=dict(json.loads(file["json/input"][()].tobytes())),
+                source=dict(codec.get_json(file, "input")),
                 kind=stored_kind(file),
-                model=dict(json.loads(file["json/model"][()].tobytes())),
-                step=int(file["progress"].attrs["step"]),
-                seconds=float(file["progress"].attrs["seconds"]),
-                epoch=int(file["feed"].attrs["epoch"]),
+                model=dict(codec.get_json(file, "model")),
+                step=int(codec.attribute(file["progress"], "step")),
+                seconds=float(codec.attribute(file["progress"], "seconds")),
+                epoch=int(codec.attribute(file["feed"], "epoch")),
                 history=file["history/rows"][-1:].astype(float).tolist(),
             )
     except FileError:

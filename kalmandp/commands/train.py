@@ -78,7 +78,7 @@ def _run(args, settings, output: Path) -> int:
     from kalmandp.commands.progress import Progress
     from kalmandp.training.loop import train
 
-    checkpoint = checkpoint_path(settings, output)
+    checkpoint = output / settings.checkpoint_name
     restart = None
     if args.restart is not None:
         restart = Path(args.restart) if args.restart else checkpoint
@@ -105,12 +105,6 @@ def _run(args, settings, output: Path) -> int:
         return 130
     _finish(settings, output, checkpoint, skip_plots=args.skip_plots)
     return 0
-
-
-def checkpoint_path(settings, output: Path) -> Path:
-    """Where `training.loop` puts the checkpoint of a run."""
-    path = output / settings.training.save_ckpt
-    return path if path.suffix in (".h5", ".hdf5") else path.with_name(path.name + ".h5")
 
 
 # --- before ---------------------------------------------------------------------------------------
@@ -184,7 +178,7 @@ def _old_files_kept(settings, output: Path, fresh: bool) -> Iterator:
     back.
     """
     t = settings.training
-    names = [checkpoint_path(settings, output), output / t.model_file, output / t.disp_file]
+    names = [output / settings.checkpoint_name, output / t.model_file, output / t.disp_file]
     moved = []
     for path in names if fresh else ():
         if path.is_file():

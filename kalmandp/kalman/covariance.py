@@ -173,7 +173,7 @@ def stored(state: dict[str, Any], name: str, shape: tuple[int, ...]) -> Any:
     It may be a data set of an open HDF5 file. −1 in ``shape`` stands for any length.
     """
     if name not in state:
-        raise InputError(f"the stored covariance has no {name!r}; it has {', '.join(sorted(state))}")
+        raise InputError(f"the stored covariance P has no {name!r}; it has {', '.join(sorted(state))}")
     array = state[name] if hasattr(state[name], "shape") else np.asarray(state[name])
     what = f"the stored covariance's {name}"
     fits = len(array.shape) == len(shape) and all(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kalmandp.errors import FileError, InputError
+from kalmandp.errors import InputError
 from kalmandp.plots import BLUE, GREY, INK, NOTE, ORANGE, _dress, _panels, _running_median, _save
 
 #: Colour and name of each kind's n_c.
@@ -30,18 +30,18 @@ def read_diagnostics(path) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarra
     """
     import h5py
 
-    from kalmandp.training.state.checkpoint import FORMAT, reading
+    from kalmandp.training.state import codec
+    from kalmandp.training.state.checkpoint import check_format, reading
 
     with reading(path), h5py.File(path, "r") as file:
-        if file.attrs.get("format") != FORMAT.encode():
-            raise FileError(f"{path}: is not a checkpoint of this program")
+        check_format(path, file)
         if "diagnostics" not in file or not len(file["diagnostics/updates"]):
             names = None
         else:
             group = file["diagnostics"]
-            names = group.attrs["columns"].decode().split()
-            table, traces = group["updates"][()], group["traces"][()]
-            sizes = file["optimizer/block_sizes"][()]
+            names = codec.attribute(group, "columns").split()
+            table, traces = codec.array(group["updates"]), codec.array(group["traces"])
+            sizes = codec.array(file["optimizer/block_sizes"])
     if names is None:
         raise InputError(f"{path}: has no diagnostics of a filter; expected a run with a Kalman filter")
     return dict(zip(names, table.T, strict=True)), traces, sizes

@@ -221,8 +221,7 @@ class Run:
 
     @property
     def checkpoint_path(self) -> Path:
-        path = self.output / self.settings.training.save_ckpt
-        return path.with_name(path.name + ".h5") if path.suffix not in (".h5", ".hdf5") else path
+        return self.output / self.settings.checkpoint_name
 
     def _save(self, path: Path, feed: dict) -> None:
         gate = self.trainer.gate
@@ -401,6 +400,11 @@ def datasets(settings: Settings, seed: int):
     if t.validation_systems:
         return data, Dataset(t.validation_systems, data.type_map)
     if t.validation_fraction:
+        if len(data) < 2:
+            raise InputError(
+                f"training systems {list(t.systems)} hold one frame; expected two at least for a "
+                "training/validation_fraction"
+            )
         order = rng.permutation(len(data))
         cut = len(data) - max(1, round(t.validation_fraction * len(data)))
         return data.subset(np.sort(order[:cut])), data.subset(np.sort(order[cut:]))

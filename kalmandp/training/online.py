@@ -264,7 +264,7 @@ class OnlineTrainer:
             Its ``accepted`` is False if the gate left the measurement out.
         """
         with self._limited():
-            info = self.trainer.update(measurement, n_frames) or self.trainer.settle()
+            info = self.trainer.update(measurement, n_frames) or self.trainer.settle()[-1]
         _, refusal = self.trainer.log[-1]
         if self.gate is not None and refusal is not None:
             self.gate.left_out.add(self.gate.steps + 1, 0, self.gate.steps, refusal)

@@ -1,4 +1,4 @@
-"""Judge data of n2p2, random HDNNPs, and what stands above q in a few lines."""
+"""Judge data of n2p2, and random HDNNPs on random frames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from kalmandp.frames.elements import NUMBER
 from kalmandp.frames.frame import Frame
 from kalmandp.geometry.pairs import forces_from_pairs, gather, virial_from_pairs
-from kalmandp.potentials import network
+from kalmandp.potentials import atomic
 from kalmandp.potentials.activations import N2P2_NAMES
 from kalmandp.potentials.hdnnp.descriptor import HDNNPDescriptor
 from kalmandp.potentials.hdnnp.environment import symmetry_functions
@@ -53,7 +53,7 @@ def frame_of(structure: dict, type_map, length: float = 1.0, repeat=(1, 1, 1)) -
 
 
 class Case:
-    """A model on frames: E_i, f_pc, and their gradients, made of the descriptor's passes and the nets'."""
+    """A model on frames: E_i, f_pc and their gradients by `potentials.atomic`."""
 
     def __init__(self, form, weights, statistics, bias_t, frames):
         self.form = form
@@ -72,38 +72,26 @@ class Case:
         new.env = self.descriptor.environment(self.statistics, new.geometry)
         return new
 
-    def nets(self, w):
-        for t, atoms in enumerate(self.env.atoms_t):
-            if len(atoms):
-                yield t, atoms, self.layout.fitting(w, t), self.env.q_id[atoms][:, : self.form.size_t[t]]
-
     def energies(self, w=None):
-        w = self.par.weights if w is None else w
-        E_i = np.zeros(self.geometry.n_atoms, dtype=np.result_type(w, self.env.q_id))
-        for t, atoms, layers, q in self.nets(w):
-            E_i[atoms] = network.forward(layers, q)[0][:, 0] + self.par.bias_t[t]
-        return E_i
+        return atomic.energies(self._par(w), self.env)[0]
+
+    def _par(self, w):
+        return self.par if w is None else self.par._replace(weights=w)
 
     def pair_gradient(self, w=None):
-        w = self.par.weights if w is None else w
-        q_bar_id = np.zeros(self.env.q_id.shape, dtype=np.result_type(w, self.env.q_id))
-        for t, atoms, layers, q in self.nets(w):
-            y, caches = network.forward(layers, q)
-            q_bar_id[atoms, : self.form.size_t[t]] = network.backward(layers, caches, np.ones_like(y))
-        return self.descriptor.pair_adjoint(self.par, self.env, None, q_bar_id)
+        par = self._par(w)
+        return atomic.pair_gradient(par, self.env, self._forward(par))
+
+    def _forward(self, par):
+        # what is kept is real for real weights, complex for complex ones
+        E_i, forward = atomic.energies(par, self.env)
+        return forward
 
     def weight_gradient(self, E_bar_i, v_pc):
-        w = self.par.weights
-        gradient = np.zeros(len(w), dtype=self.env.q_id.dtype)
-        q_dot_id, _ = self.descriptor.tangent(self.par, self.env, None, v_pc)
-        for t, atoms, layers, q in self.nets(w):
-            _, caches = network.forward(layers, q)
-            y_dot, caches = network.tangent(layers, caches, q_dot_id[atoms][:, : self.form.size_t[t]])
-            y_bar = E_bar_i[atoms][:, None]
-            network.tangent_backward(
-                layers, caches, y_bar, np.ones_like(y_dot), self.layout.fitting(gradient, t)
-            )
-        return gradient
+        return atomic.weight_gradient(self.par, self.env, self._forward(self.par), E_bar_i, v_pc)
+
+    def energy_gradient(self, E_bar_i):
+        return atomic.energy_gradient(self.par, self.env, self._forward(self.par), E_bar_i)
 
     def forces(self):
         return forces_from_pairs(self.geometry, self.pair_gradient())
@@ -183,5 +171,7 @@ def random_case(rng, form, frames, scale=1.0) -> Case:
         spread = rng.uniform(0.1, 0.5, shape[1])
         statistics["min"][t], statistics["max"][t] = G.min(0) - spread, G.max(0) + spread
         statistics["mean"][t], statistics["sigma"][t] = G.mean(0), G.std(0) + spread
+        for value in statistics.values():
+            value[t, form.size_t[t] :] = 0.0
     weights = rng.normal(size=form.layout().size) * scale / 2
     return Case(form, weights, statistics, rng.normal(size=form.n_types), frames)

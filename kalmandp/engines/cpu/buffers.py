@@ -36,7 +36,7 @@ class Store:
             memory = self._free[size].pop()
             self._kept -= size
         except (KeyError, IndexError):
-            memory = _aligned(size)
+            memory = aligned(size)
         return np.asarray(_Loan(self, memory))[:n_bytes].view(dtype).reshape(shape)
 
     def several(self, *shapes: tuple[int, ...]) -> list[np.ndarray]:
@@ -76,8 +76,14 @@ def _side_by_side(shapes: tuple[tuple[int, ...], ...]) -> tuple[int, list[tuple[
     return ends[-1], [(a, a + n) for a, n in zip([0, *ends[:-1]], counts, strict=True)]
 
 
-def _aligned(n_bytes: int) -> np.ndarray:
+def aligned(n_bytes: int, make=np.empty) -> np.ndarray:
     """Bytes from a line of cache on: loads that straddle two lines cost a third of the speed."""
-    memory = np.empty(n_bytes + 64, dtype=np.uint8)
+    memory = make(n_bytes + 64, dtype=np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + n_bytes]
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype) -> np.ndarray:
+    """Zeros of that shape and type, from a line of cache on."""
+    dtype = np.dtype(dtype)
+    return aligned(prod(shape) * dtype.itemsize, np.zeros).view(dtype).reshape(shape)

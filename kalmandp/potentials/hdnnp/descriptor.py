@@ -9,16 +9,15 @@ and both adjoints with respect to weights are empty.
 
 from __future__ import annotations
 
-from typing import Any
-
 from kalmandp.arrays import namespace, segment_sum
 from kalmandp.geometry.pairs import Geometry, virial_direction
 from kalmandp.potentials.hdnnp.environment import HDNNPEnvironment, build_environment
 from kalmandp.potentials.hdnnp.form import HDNNPForm
+from kalmandp.potentials.protocol import Descriptor, Parameters
 
 
-class HDNNPDescriptor:
-    """The contract of `potentials.protocol.Descriptor`."""
+class HDNNPDescriptor(Descriptor):
+    """The symmetry functions, with the passes of `potentials.protocol.Descriptor`."""
 
     def __init__(self, form: HDNNPForm):
         self.form = form
@@ -28,21 +27,25 @@ class HDNNPDescriptor:
         """q and ∂q/∂r; see `environment.build_environment`."""
         return build_environment(self.form, statistics, geometry)
 
-    def forward(self, par: Any, env: HDNNPEnvironment):
-        """q (i, d), which the environment holds already; nothing needs to be kept."""
-        return env.q_id, None
+    def forward(self, par: Parameters, env: HDNNPEnvironment):
+        """q (i, d), which the environment holds already; complex where the weights are."""
+        xp = namespace(env.q_id)
+        return env.q_id.astype(xp.result_type(env.q_id, par.weights), copy=False), None
 
-    def tangent(self, par: Any, env: HDNNPEnvironment, cache: None, v_pc):
+    def tangent(self, par: Parameters, env: HDNNPEnvironment, cache: None, v_pc):
         """q̇ (i, d) = Σ_p ∂q/∂r_p · v_p."""
+        return self._along(env, v_pc), None
+
+    def _along(self, env: HDNNPEnvironment, v_pc):
         xp = namespace(v_pc)
         i_p, n_atoms = env.geometry.i_p, env.geometry.n_atoms
         q_dot_id = xp.zeros(env.q_id.shape, dtype=xp.result_type(env.q_id, v_pc))
         for c in env.classes:
             part_bn = xp.einsum("bnc,bc->bn", c.dq_bnc, v_pc[c.pair_b])
             q_dot_id[:, c.functions_n] += segment_sum(part_bn, i_p[c.pair_b], n_atoms)
-        return q_dot_id, None
+        return q_dot_id
 
-    def pair_adjoint(self, par: Any, env: HDNNPEnvironment, cache: None, q_bar_id):
+    def pair_adjoint(self, par: Parameters, env: HDNNPEnvironment, cache: None, q_bar_id):
         """f_pc = Σ_d q̄_id ∂q_id/∂r_pc."""
         xp = namespace(q_bar_id)
         g = env.geometry
@@ -52,17 +55,20 @@ class HDNNPDescriptor:
             f_pc[c.pair_b] = xp.einsum("bn,bnc->bc", q_bar_bn, c.dq_bnc)
         return f_pc
 
-    def weight_adjoint(self, par: Any, env: HDNNPEnvironment, cache: None, q_bar_id, gradient) -> None:
+    def weight_adjoint(self, par: Parameters, env: HDNNPEnvironment, cache: None, q_bar_id, gradient) -> None:
         """Nothing: q has no weights."""
 
     def tangent_adjoint(
-        self, par: Any, env: HDNNPEnvironment, cache: None, tangents: None, q_bar_id, q_dot_bar_id, gradient
+        self,
+        par: Parameters,
+        env: HDNNPEnvironment,
+        cache: None,
+        tangents: None,
+        q_bar_id,
+        q_dot_bar_id,
+        gradient,
     ) -> None:
         """Nothing: neither q nor q̇ has weights."""
-
-    def fixed(self, env: HDNNPEnvironment) -> None:
-        """There is no part of the energy without weights."""
-        return None
 
     def strain_directions(self, env: HDNNPEnvironment):
         """q̇ along the six strains xx, yy, zz, xy, yz, zx, shape (6, i, d).
@@ -77,5 +83,5 @@ class HDNNPDescriptor:
             C_cc[a, b] += 0.5
             C_cc[b, a] += 0.5
             C_fcc = xp.broadcast_to(C_cc, (env.geometry.n_frames, 3, 3))
-            rows.append(self.tangent(None, env, None, virial_direction(env.geometry, C_fcc))[0])
+            rows.append(self._along(env, virial_direction(env.geometry, C_fcc)))
         return xp.stack(rows)

@@ -147,6 +147,13 @@ class HDNNPForm:
         """min, max, mean and sigma of each function, filled up with zeros to the longest element."""
         return {name: (self.n_types, max(self.size_t)) for name in STATISTICS}
 
+    def check_statistics(self, statistics: dict) -> None:
+        """min ≤ max, sigma ≥ 0."""
+        width = statistics["max"] - statistics["min"]
+        require(bool((width >= 0).all()), "max − min", width.min(), "numbers ≥ 0")
+        sigma = statistics["sigma"]
+        require(bool((sigma >= 0).all()), "sigma", sigma.min(), "numbers ≥ 0")
+
     def to_dict(self) -> dict:
         """Plain lists and numbers; ``HDNNPForm(**d)`` restores it."""
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}

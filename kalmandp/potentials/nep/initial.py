@@ -1,9 +1,11 @@
 """A new NEP."""
 import numpy as np
-from kalmandp.potentials.nep.form import NEPForm
-from kalmandp.potentials.nep.descriptor import NEPDescriptor
-from kalmandp.potentials.protocol import New, Parameters
+
 from kalmandp.geometry.pairs import gather
+from kalmandp.potentials.nep.descriptor import NEPDescriptor
+from kalmandp.potentials.nep.form import NEPForm
+from kalmandp.potentials.protocol import New, Parameters
+
 SCALINGS = ("std", "minmax")
 
 def new(type_map, frames, rng, *, scaling="std", **choices):

@@ -79,7 +79,7 @@ def read_input(source, folder=None, optimizer: str | None = None) -> Settings:
                 return _translated(path, folder, load(module).read(path, optimizer), companion)
         name, tree = path.name, read_json(path)
     if optimizer is not None:
-        raise InputError(f"{name}: states its optimizer itself; expected none beside it, {optimizer!r} is given")
+        raise InputError(f"{name}: states its optimizer itself; expected no other, {optimizer!r} is given")
     _check_tree(name, tree)
     return _settings(SectionReader(name), tree, folder)
 

@@ -167,6 +167,12 @@ class Settings:
     start: str = ""
     task: str = "train"
 
+    @property
+    def checkpoint_name(self) -> str:
+        """Name of the checkpoint in the run's folder: save_ckpt, as an HDF5 file."""
+        name = self.training.save_ckpt
+        return name if Path(name).suffix in (".h5", ".hdf5") else f"{name}.h5"
+
     def frames_per_step(self, n_atoms: int) -> int:
         """Frames of a step, of systems with ``n_atoms``: one for a filter, unless the input states more."""
         t = self.training

@@ -48,7 +48,6 @@ The file is written beside, synced to the disk, and renamed: whatever happens, t
 from __future__ import annotations
 
 import contextlib
-import json
 import platform
 from collections.abc import Iterator
 from importlib import metadata
@@ -59,8 +58,9 @@ import numpy as np
 
 import kalmandp
 from kalmandp.errors import FileError
-from kalmandp.files import check_global_heaps, naming, writing_hdf5
+from kalmandp.files import naming, writing_hdf5
 from kalmandp.potentials.potential import Potential
+from kalmandp.training.state import codec
 
 FORMAT = "kalmandp checkpoint"
 VERSION = 3
@@ -97,18 +97,18 @@ def save_checkpoint(
         file = writer.file
         file.attrs["format"] = np.bytes_(FORMAT)
         file.attrs["version"] = VERSION
-        _put_json(writer, "input", source)
         made_of = potential.state()
         file.attrs["kind"] = np.bytes_(made_of["kind"])
-        _put_json(writer, "model", made_of["form"])
-        _put_json(writer, "info", made_of["info"])
-        _put_json(writer, "generator", rng.bit_generator.state)
-        _put_json(writer, "versions", versions())
-        group = file.create_group("potential")
-        for name, array in made_of["arrays"].items():
-            _create(writer, group, name, array)
+        trees = {"input": source, "model": made_of["form"], "info": made_of["info"]}
+        trees |= {"generator": rng.bit_generator.state, "versions": versions()}
+
+        def create(place, name: str, value: np.ndarray, is_P: bool) -> None:
+            _create(writer, place, name, value, covariance_dtype if is_P else None, lzf=is_P)
+
+        codec.put_json(file, trees, create)
+        codec.put(file.create_group("potential"), made_of["arrays"], create)
         for name, state in states.items():
-            _put(writer, file.create_group(name), state, covariance_dtype)
+            codec.put(file.create_group(name), state, create)
         progress = file.create_group("progress")
         progress.attrs["step"], progress.attrs["seconds"] = int(step), float(seconds)
 
@@ -127,7 +127,6 @@ def open_checkpoint(path) -> Iterator[dict]:
     """
     with contextlib.ExitStack() as stack:
         with reading(path):
-            check_global_heaps(path)
             file = stack.enter_context(h5py.File(path, "r"))
             saved = _read(path, file)
         yield saved
@@ -176,28 +175,6 @@ def _check_reserve(path) -> None:
         raise FileError(
             f"{path}: cannot be written (less than {RESERVE >> 20} MiB of memory are free)"
         ) from None
-
-
-def _put_json(writer, name: str, value) -> None:
-    # bytes in a data set: attributes are limited to 64 KiB, texts of variable length carry no checksum
-    text = json.dumps(value, default=_plain).encode()
-    _create(writer, writer.file.require_group("json"), name, np.frombuffer(text, dtype=np.uint8))
-
-
-def _plain(value):
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
-
-
-def _put(writer, group, state: dict, covariance_dtype: str | None) -> None:
-    """Arrays become data sets, numbers and strings attributes; "a/b" goes into group a."""
-    for name, value in state.items():
-        folder, _, leaf = name.rpartition("/")
-        place = group.require_group(folder) if folder else group
-        if isinstance(value, np.ndarray):
-            is_P = folder == "P"
-            _create(writer, place, leaf, value, covariance_dtype if is_P else None, lzf=is_P)
-        else:
-            place.attrs[leaf] = np.bytes_(value) if isinstance(value, str) else value
 
 
 def _create(writer, place, name: str, value: np.ndarray, dtype: str | None = None, lzf=False) -> None:
@@ -257,44 +234,34 @@ class Stored:
 
 
 def _read(path, file: h5py.File) -> dict[str, Any]:
-    if file.attrs.get("format") != FORMAT.encode():
-        raise FileError(f"{path}: is not a checkpoint of this program")
-    version = int(file.attrs["version"])
+    check_format(path, file)
+    version = int(codec.attribute(file, "version"))
     if version > VERSION:
         raise FileError(f"{path}: checkpoint version is {version}; this program reads up to {VERSION}")
     made_of = {
         "kind": stored_kind(file),
-        "form": _get_json(file, "model"),
-        "info": _get_json(file, "info"),
-        "arrays": {name: np.array(data) for name, data in file["potential"].items()},
+        "form": codec.get_json(file, "model"),
+        "info": codec.get_json(file, "info"),
+        "arrays": codec.get(file["potential"], Stored),
     }
     return {
         "potential": Potential.from_state(made_of),
-        "source": _get_json(file, "input"),
-        "generator": _get_json(file, "generator"),
-        "versions": _get_json(file, "versions") if version > 1 else {},
-        "step": int(file["progress"].attrs["step"]),
-        "seconds": float(file["progress"].attrs["seconds"]),
-        **{name: _get(file[name]) for name in ("optimizer", "feed", "history")},
-        **{name: _get(file[name]) for name in ("diagnostics", "gate") if name in file},
+        "source": codec.get_json(file, "input"),
+        "generator": codec.get_json(file, "generator"),
+        "versions": codec.get_json(file, "versions") if version > 1 else {},
+        "step": int(codec.attribute(file["progress"], "step")),
+        "seconds": float(codec.attribute(file["progress"], "seconds")),
+        **{name: codec.get(file[name], Stored) for name in ("optimizer", "feed", "history")},
+        **{name: codec.get(file[name], Stored) for name in ("diagnostics", "gate") if name in file},
     }
+
+
+def check_format(path, file: h5py.File) -> None:
+    """Raise a FileError if an open file is not a checkpoint."""
+    if "format" not in file.attrs or codec.attribute(file, "format") != FORMAT:
+        raise FileError(f"{path}: is not a checkpoint of this program")
 
 
 def stored_kind(file: h5py.File) -> str:
     """The kind of potential in a checkpoint; up to version 2 there was one."""
-    return file.attrs.get("kind", b"se_e2_a").decode()
-
-
-def _get_json(file, name: str):
-    return json.loads(file[f"json/{name}"][()].tobytes())
-
-
-def _get(group, prefix: str = "") -> dict:
-    plain = lambda v: v.decode() if isinstance(v, bytes) else v.item() if isinstance(v, np.generic) else v
-    state = {prefix + name: plain(value) for name, value in group.attrs.items()}
-    for name, value in group.items():
-        if isinstance(value, h5py.Group):
-            state.update(_get(value, f"{prefix}{name}/"))
-        else:
-            state[prefix + name] = Stored(value) if prefix == "P/" else value[()]
-    return state
+    return codec.attribute(file, "kind") if "kind" in file.attrs else "se_e2_a"

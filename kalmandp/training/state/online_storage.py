@@ -10,14 +10,15 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 
 from kalmandp.errors import FileError, InputError, KalmanDPError
 from kalmandp.potentials.potential import Potential
+from kalmandp.training.state import codec
+from kalmandp.training.state.codec import array
 
 FORMAT = "kalmandp online trainer"
 VERSION = 2
@@ -50,17 +51,12 @@ def write_group(group: h5py.Group, *, potential: Potential, optimizer, rng, stat
         del group[name]
     made_of = potential.state()
     group.attrs["kind"] = np.bytes_(made_of["kind"])
-    _put_json(group, "model", made_of["form"])
-    _put_json(group, "info", made_of["info"])
-    _put_json(group, "optimizer", optimizer)
-    _put_json(group, "generator", rng.bit_generator.state)
-    arrays = group.create_group("potential")
-    for name, array in made_of["arrays"].items():
-        _put(arrays, name, array)
-    for name, value in state.items():
-        _put(group, f"filter/{name}", value)
-    for name, value in gate.items():
-        _put(group, f"gate/{name}", value)
+    trees = {"model": made_of["form"], "info": made_of["info"], "optimizer": optimizer}
+    codec.put_json(group, trees | {"generator": rng.bit_generator.state})
+    codec.put(group.create_group("potential"), made_of["arrays"])
+    codec.put(group.create_group("filter"), state)
+    if gate:
+        codec.put(group.create_group("gate"), gate)
     group.attrs["steps"] = int(steps)
     group.attrs["complete"] = True
 
@@ -76,18 +72,18 @@ def read_group(group: h5py.Group, engine: str | None) -> Saved:
         raise FileError(f"{where}: was not written to its end; expected a whole one, saved before")
     try:
         made_of = {
-            "kind": group.attrs.get("kind", b"se_e2_a").decode(),  # up to version 1 there was one
-            "form": _get_json(group, "model"),
-            "info": _get_json(group, "info"),
-            "arrays": {name: data[()] for name, data in group["potential"].items()},
+            "kind": codec.attribute(group, "kind") if "kind" in group.attrs else "se_e2_a",  # version 1
+            "form": codec.get_json(group, "model"),
+            "info": codec.get_json(group, "info"),
+            "arrays": codec.get(group["potential"], array),
         }
         potential = Potential.from_state(made_of, engine)
         return Saved(
             potential,
-            _get_json(group, "optimizer"),
-            _generator(_get_json(group, "generator")),
-            _filter_state(group["filter"]),
-            _gate_state(group["gate"]) if "gate" in group else {},
+            codec.get_json(group, "optimizer"),
+            _generator(codec.get_json(group, "generator")),
+            codec.get(group["filter"], lambda data: data),
+            codec.get(group["gate"], array) if "gate" in group else {},
             int(group.attrs["steps"]),
         )
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
@@ -97,25 +93,6 @@ def read_group(group: h5py.Group, engine: str | None) -> Saved:
         raise FileError(f"{where}: {reason}") from error
 
 
-def _put(group: h5py.Group, name: str, value: Any) -> None:
-    """An array becomes a data set with a checksum in each chunk, a number or text an attribute."""
-    if isinstance(value, np.ndarray):
-        chunked = {"chunks": True, "fletcher32": True} if value.size and value.ndim else {}
-        group.create_dataset(name, data=value, **chunked)
-    else:
-        folder, _, leaf = name.rpartition("/")
-        group.require_group(folder).attrs[leaf] = np.bytes_(value) if isinstance(value, str) else value
-
-
-def _put_json(group: h5py.Group, name: str, value: Any) -> None:
-    plain = lambda v: v.tolist() if isinstance(v, (np.ndarray, np.generic)) else str(v)
-    _put(group, f"json/{name}", np.frombuffer(json.dumps(value, default=plain).encode(), dtype=np.uint8))
-
-
-def _get_json(group: h5py.Group, name: str) -> Any:
-    return json.loads(group[f"json/{name}"][()].tobytes())
-
-
 def _generator(state: dict) -> np.random.Generator:
     kind = state["bit_generator"]
     if kind not in GENERATORS:
@@ -123,19 +100,3 @@ def _generator(state: dict) -> np.random.Generator:
     rng = np.random.Generator(getattr(np.random, kind)())
     rng.bit_generator.state = state
     return rng
-
-
-def _filter_state(group: h5py.Group) -> dict[str, Any]:
-    """`RLEKF.state` as it was, but P left in the file: `RLEKF.from_state` reads it piece by piece."""
-    P = {**_numbers(group["P"]), **group["P"]}
-    rest = {name: data[()] for name, data in group.items() if name != "P"}
-    return {**_numbers(group), **rest, **{f"P/{name}": value for name, value in P.items()}}
-
-
-def _gate_state(group: h5py.Group) -> dict[str, Any]:
-    recent = {f"recent/{kind}": data[()] for kind, data in group["recent"].items()}
-    return {**_numbers(group), **recent, "left_out": group["left_out"][()]}
-
-
-def _numbers(group: h5py.Group) -> dict[str, Any]:
-    return {name: v.item() if isinstance(v, np.generic) else v for name, v in group.attrs.items()}

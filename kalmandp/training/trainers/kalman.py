@@ -84,8 +84,9 @@ class KalmanTrainer(Trainer):
 
     def step(self, sample: measurement.Sample) -> dict:
         """All updates of one sample; returns the diagnostics of each kind of measurement."""
-        done = {m.kind: self.update(m, len(sample.frames)) for m in self.measure(sample)}
-        return {kind: info or last for kind, info in done.items()} if (last := self.settle()) else done
+        done = [(m.kind, self.update(m, len(sample.frames))) for m in self.measure(sample)]
+        later = iter(self.settle())
+        return {kind: next(later) if info is None else info for kind, info in done}
 
     def measure(self, sample: measurement.Sample, rng=None) -> Iterator[measurement.Measurement]:
         """What Algorithm 2, l. 2 to 5, measures on a sample, one after another; each is for one `update`.
@@ -206,8 +207,8 @@ class KalmanTrainer(Trainer):
                 self._note(self.updates, m.kind_q, scaled_q, noise_q, to_numpy(error), info, refusal)
         return info
 
-    def settle(self):
-        """Wait for the updates since `measure` began; what the last one did, None if none was waiting."""
+    def settle(self) -> list[UpdateInfo]:
+        """Wait for the updates since `measure` began that are under way; what each of them did."""
         asked, self._enqueued = self._enqueued, []
         averages, self._averages = self._averages, {}
         try:
@@ -219,7 +220,7 @@ class KalmanTrainer(Trainer):
         first = self.updates - len(asked)
         for n, (what, (error_q, info)) in enumerate(zip(asked, done[-len(asked) :], strict=True), start=1):
             self._note(first + n, *what, error_q, info, None)
-        return done[-1][1] if done else None
+        return [info for _, info in done[len(done) - len(asked) :]]
 
     def _note(self, update, kind_q, noise_q, R_q, error_q, info: UpdateInfo, refusal: Refusal | None) -> None:
         if self.adaptive is not None and info.accepted:

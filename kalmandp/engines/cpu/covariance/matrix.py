@@ -51,14 +51,14 @@ class MatrixUpdates:
         m, n_g, empty = len(H_qw), len(self._ranges), self._store.empty
         n_panels = -(-m // COLUMNS)
         X, Y = (empty((n_panels * len(self._rows) * self._T * COLUMNS,)) for _ in "XY")
-        Z = empty((len(self._segments) if n_k else 1, n_panels, len(pending), COLUMNS))
-        parts = self._store.zeros((n_g, n_panels * COLUMNS, n_panels * COLUMNS))
+        Z = self._store.zeros((len(self._segments) * n_panels * len(pending) * COLUMNS if n_k else 1,))
+        parts = self._store.zeros((n_g * (n_panels * COLUMNS) ** 2,))
         steps = np.zeros((-(-n_panels // kernels.PANELS_AT_ONCE), len(self._squares), LINE), dtype=np.int64)
         HPH_qq = empty((m, m))
         team.run(
             kernels.project, 2 * m * tiles.size, steps, tiles.reshape(-1), self._T, self._rows, self._squares,
             self._pairs, self._segments, self._z_of_tile, self._ranges, pending.reshape(-1), n_k, scale, H_qw,
-            X, Y, Z, Z.reshape(-1), K_qw, parts, parts.reshape(-1), HPH_qq,
+            X, Y, Z, K_qw, parts, HPH_qq,
         )  # fmt: skip
         return HPH_qq
 

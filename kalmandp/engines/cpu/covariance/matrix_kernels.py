@@ -40,18 +40,19 @@ REACH = 128
 @njit(**KERNEL)
 def project(
     counters, me, steps, tiles, T, rows, squares, pairs, segments, z_of_tile, ranges, pending, n_k, scale, H_qw,
-    X, Y, Z, flat_Z, K_qw, parts, flat_parts, HPH_qq
+    X, Y, Z, K_qw, parts, HPH_qq
 ):  # fmt: skip
     """K = scale·(A Hᵀ − Uᵀ(U Hᵀ)) as rows, and H Kᵀ.
 
-    ``tiles`` and ``pending`` are flat; so are X and Y (panels, n_t T, 16): H and K, turned. ``Z`` (segments,
-    panels, k, 16) is U Hᵀ over each segment, then the sum of each block in the place of its first segment,
-    ``z_of_tile``. ``parts`` (ranges, panels 16, panels 16) are the parts of H Kᵀ, zero before.
+    Flat arrays: ``tiles``; ``pending``; X and Y (panels, n_t T, 16), H and K turned; Z (segments, panels,
+    PENDING, 16), U Hᵀ over each segment, then the sum of each block in the place of its first segment,
+    ``z_of_tile``; ``parts`` (ranges, panels 16, panels 16), H Kᵀ over each range. ``parts`` and Z are zero
+    before.
     """
     m, n_t = H_qw.shape[0], rows.shape[0]
     n_panels = (m + COLUMNS - 1) // COLUMNS
-    n_ranges, panel_size, z_size = len(ranges), n_t * T * COLUMNS, Z.shape[2] * COLUMNS
-    n_z = len(segments) * n_panels
+    n_ranges, panel_size, z_size = len(ranges), n_t * T * COLUMNS, len(pending) // (n_t * T) * COLUMNS
+    n_z, n_m = len(segments) * n_panels, n_panels * COLUMNS
     while True:
         t = take(counters, me, 0, n_t)
         if t >= n_t:
@@ -67,10 +68,9 @@ def project(
                 break
             g, panel = task // n_panels, task % n_panels
             t0, t1 = segments[g, T0], segments[g, T1]
-            Z[g, panel] = 0.0
             for k in range(0, n_k, ROWS):
                 multiply_block(
-                    flat_Z, task * z_size + k * COLUMNS, COLUMNS, 1.0, 1.0,
+                    Z, task * z_size + k * COLUMNS, COLUMNS, 1.0, 1.0,
                     pending, (k * n_t + t0) * T, n_t * T, 1, (t1 - t0) * T, 0, 0, 1,
                     X, panel * panel_size + t0 * T * COLUMNS,
                 )  # fmt: skip
@@ -82,10 +82,10 @@ def project(
                 break
             for g in range(len(segments)):
                 first = z_of_tile[segments[g, T0]]
+                to, start = (first * n_panels + panel) * z_size, (g * n_panels + panel) * z_size
                 if first < g:
-                    for k in range(n_k):
-                        for q in range(COLUMNS):
-                            Z[first, panel, k, q] += Z[g, panel, k, q]
+                    for k in range(n_k * COLUMNS):
+                        Z[to + k] += Z[start + k]
             done(counters, 2)
         wait(counters, 2, n_panels)
     # A Hᵀ
@@ -118,10 +118,10 @@ def project(
                     for w in range(t * T, t * T + T, ROWS):
                         multiply_block(
                             Y, panel * panel_size + w * COLUMNS, COLUMNS, scale, -scale,
-                            pending, w, 1, n_t * T, n_k, 0, 0, 1, flat_Z, z0,
+                            pending, w, 1, n_t * T, n_k, 0, 0, 1, Z, z0,
                         )  # fmt: skip
             _turn_out(Y, K_qw, rows[t], t * T, n_panels, panel_size)
-        _add_gram(X, Y, flat_parts, g, ranges[g, T0] * T, ranges[g, T1] * T, n_panels, panel_size)
+        _add_gram(X, Y, parts, g, ranges[g, T0] * T, ranges[g, T1] * T, n_panels, panel_size)
         done(counters, 4)
     wait(counters, 4, n_ranges)
     while True:
@@ -129,10 +129,11 @@ def project(
         if q >= m:
             break
         for g in range(1, n_ranges):
+            start = (g * n_m + q) * n_m
             for p in range(q + 1):
-                parts[0, q, p] += parts[g, q, p]
+                parts[q * n_m + p] += parts[start + p]
         for p in range(q + 1):
-            HPH_qq[q, p] = HPH_qq[p, q] = parts[0, q, p]
+            HPH_qq[q, p] = HPH_qq[p, q] = parts[q * n_m + p]
 
 
 @njit(**PART)
@@ -140,15 +141,12 @@ def _turn_in(H_qw, X, Y, row, w_tile, T, n_panels, panel_size):
     """X ← the weights of one tile, turned, with zeros at the ends; Y ← 0."""
     w0, n = row[W0], row[W1] - row[W0]
     for panel in range(n_panels):
-        to = panel * panel_size + w_tile * COLUMNS
-        x = X[to : to + T * COLUMNS]
-        x[:] = 0.0
-        Y[to : to + T * COLUMNS] = 0.0
-        q0 = panel * COLUMNS
+        to, q0 = panel * panel_size + w_tile * COLUMNS, panel * COLUMNS
+        for j in range(T * COLUMNS):
+            X[to + j] = Y[to + j] = 0.0
         for q in range(min(COLUMNS, H_qw.shape[0] - q0)):
-            h = H_qw[q0 + q, w0 : w0 + n]
             for j in range(n):
-                x[j * COLUMNS + q] = h[j]
+                X[to + j * COLUMNS + q] = H_qw[q0 + q, w0 + j]
 
 
 @njit(**PART)
@@ -156,13 +154,10 @@ def _turn_out(Y, K_qw, row, w_tile, n_panels, panel_size):
     """K ← the weights of one tile."""
     w0, n = row[W0], row[W1] - row[W0]
     for panel in range(n_panels):
-        start = panel * panel_size + w_tile * COLUMNS
-        y = Y[start : start + n * COLUMNS]
-        q0 = panel * COLUMNS
+        start, q0 = panel * panel_size + w_tile * COLUMNS, panel * COLUMNS
         for q in range(min(COLUMNS, K_qw.shape[0] - q0)):
-            K = K_qw[q0 + q, w0 : w0 + n]
             for j in range(n):
-                K[j] = y[j * COLUMNS + q]
+                K_qw[q0 + q, w0 + j] = Y[start + j * COLUMNS + q]
 
 
 @njit(**PART)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kalmandp.arrays import namespace
-from kalmandp.engines.cpu.buffers import Store
+from kalmandp.engines.cpu.buffers import Store, aligned_zeros
 from kalmandp.engines.cpu.covariance import gain as gain_kernels
 from kalmandp.engines.cpu.covariance import pending as pending_kernels
 from kalmandp.engines.cpu.covariance import plan as tiling
@@ -73,8 +73,8 @@ class TiledCovariance:
         self._T = tiling.ROW_BYTES // self.dtype.itemsize
         self._plan = tiling.make_plan(blocks, self._T, self.coupled)
         T, n_t = self._T, len(self._plan.rows)
-        self._tiles = _aligned((self._plan.n_tiles, T, T), self.dtype)
-        self._pending = _aligned((PENDING, n_t, T), self.dtype)
+        self._tiles = aligned_zeros((self._plan.n_tiles, T, T), self.dtype)
+        self._pending = aligned_zeros((PENDING, n_t, T), self.dtype)
         self._n_pending = 0
         self._scale = 1.0
         self._work = _Work(0, self._plan, self.dtype)
@@ -288,10 +288,10 @@ class _Work:
             ((plan.n_sums,), (T,), np.float64),  # sums of the chunks
             ((n_g, PENDING), (), np.float64),  # Z = U X of each segment
         )
-        self._flat = [_aligned((int(np.prod(a + b)) * capacity,), kind) for a, b, kind in self._shapes]
-        self.turned = _aligned((n_c, T, PENDING), dtype)  # U of one tile row, transposed
+        self._flat = [aligned_zeros((int(np.prod(a + b)) * capacity,), kind) for a, b, kind in self._shapes]
+        self.turned = aligned_zeros((n_c, T, PENDING), dtype)  # U of one tile row, transposed
         # what a segment's own tiles add to K
-        self.Y = _aligned((threads, tiling.TILES_PER_SEGMENT, max(1, min(capacity, PANEL)), T), dtype)
+        self.Y = aligned_zeros((threads, tiling.TILES_PER_SEGMENT, max(1, min(capacity, PANEL)), T), dtype)
 
     def views(self, m: int) -> tuple[np.ndarray, ...]:
         """X, sums, Z_parts for m right-hand sides."""
@@ -320,15 +320,6 @@ class CoupledTiledCovariance(Windows, TiledCovariance):
         U_kw, self._scale = U_and_scale
         pending_kernels.append(self._pending, 0, np.ascontiguousarray(U_kw), 1.0, self._plan.rows)
         self._n_pending = len(U_kw)
-
-
-def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Zeros that begin on a line of cache: loads that straddle two lines cost a third of the speed."""
-    dtype = np.dtype(dtype)
-    n_bytes = int(np.prod(shape)) * dtype.itemsize
-    memory = np.zeros(n_bytes + 64, dtype=np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + n_bytes].view(dtype).reshape(shape)
 
 
 def _up_to_four(n: int) -> int:

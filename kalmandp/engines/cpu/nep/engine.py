@@ -1,0 +1,357 @@
+"""Numba twin of NEP's descriptor and of `potentials.atomic`: fused loops over atoms and their pairs.
+
+All that is geometric is computed once for a frame (`FusedEnvironment`) and needs no search and no cosine again; the
+pairs alone are kept between visits, 32 bytes each, and the rest is made anew, which takes less than a tenth of the
+time of a frame's rows of H. See `row_kernels` for how these are shared.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kalmandp.engines.cpu.buffers import Store
+from kalmandp.engines.cpu.deep_potential import prediction_kernels as shared
+from kalmandp.engines.cpu.nep import environment_kernels, prediction_kernels, row_kernels
+from kalmandp.engines.cpu.nep.tables import (
+    Weights,
+    constants_of,
+    padded,
+    places_of,
+    sizes_of,
+    weights_of,
+)
+from kalmandp.engines.cpu.threads import Team
+from kalmandp.geometry.kept import with_pairs
+from kalmandp.geometry.pairs import Geometry, atoms_by_type, gather
+from kalmandp.potentials.atomic import Numbers
+from kalmandp.potentials.nep.zbl import pair_table, repulsion
+from kalmandp.potentials.protocol import Parameters
+
+#: Chunks of a frame's atoms with accumulators of their own at most, and atoms that are worth one: constants,
+#: whatever the number of threads.
+CHUNKS = 8
+ATOMS_PER_CHUNK = 16
+#: The six strains, (d, c) with d ≤ c.
+STRAINS = tuple((d, c) for d in range(3) for c in range(d, 3))
+
+
+class FusedEnvironment(NamedTuple):
+    """Twin of `nep.environment.Environment`; flat arrays, rows padded as in `tables`.
+
+    first_i : (i + 1,) pairs of atom i are first_i[i] … first_i[i+1]−1;  first_a : the same for angular pairs
+    n_pc, r_p, df_pk : r̂, r and f′ of the radial part
+    pairs_a, f_ak, df_ak, b_am, db_acm : angular pairs
+    phi : (i, kt);  S : (i, kt, m)
+    fixed : None, or E_i and (pairs, f_pc) of the repulsion of nuclei
+    chunks : (c, 3) first atom, one past the last, and frame of pieces of frames
+    """
+
+    geometry: Geometry
+    atoms_t: tuple
+    scaler: Any
+    first_i: Any
+    first_a: Any
+    n_pc: Any
+    r_p: Any
+    df_pk: Any
+    pairs_a: Any
+    f_ak: Any
+    df_ak: Any
+    b_am: Any
+    db_acm: Any
+    phi: Any
+    S: Any
+    fixed: Any
+    chunks: Any
+
+    @property
+    def n_atoms(self) -> int:
+        return self.geometry.n_atoms
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds."""
+        arrays = [*self.geometry, *self, *(self.fixed or ())]
+        return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
+
+
+class Sums(NamedTuple):
+    """Of each atom: q̂, s, h, h′, w1 h′, w1 h″, γ, y; see `prediction_kernels`."""
+
+    q: Any
+    s: Any
+    h: Any
+    d1: Any
+    a1: Any
+    a2: Any
+    gamma: Any
+    y: Any
+
+
+class FusedForward(NamedTuple):
+    """weights : padded w;  sums : of each atom;  rows : St and D of `jacobians`, made when first asked for"""
+
+    weights: Weights
+    sums: Sums
+    rows: list
+
+
+class NEPNumbaEngine:
+    """The passes of a NEP.
+
+    Parameters
+    ----------
+    form, layout : of the potential
+    threads : how many threads work on a pass; None asks `numba.get_num_threads` each time
+    """
+
+    name = "numba"
+
+    def __init__(self, form, layout, threads: int | None = None):
+        self.form, self.layout = form, layout
+        self._z, self._k = sizes_of(form), constants_of(form)
+        self._places = places_of(form, layout)
+        self._table = None if form.zbl is None else pair_table(form.zbl, form.type_map)
+        self._team = Team(threads)
+        self._store = Store()
+
+    @staticmethod
+    def unfit(form) -> str | None:
+        """Why this engine cannot compute a form: it takes all."""
+        return None
+
+    def frames(self, data):
+        """Frames of a data set with their pairs, found once and kept."""
+        return with_pairs(data, self.form.cutoff, self.form.type_map)
+
+    def environment(self, statistics, frames, pairs=None) -> FusedEnvironment:
+        """Twin of `NEPDescriptor.environment`."""
+        geometry = gather(frames, self.form.type_map, self.form.cutoff, pairs)
+        z, k, g = self._z, self._k, geometry
+        n, n_p = g.n_atoms, len(g.i_p)
+        first_i = np.searchsorted(g.i_p, np.arange(n + 1))
+        n_pc, r_p, df_pk = np.empty((n_p, 3)), np.empty(n_p), np.empty(n_p * z.kR)
+        phi, count_i = np.empty(n * z.Rp), np.empty(n, np.int64)
+        f = np.empty(self._team.size * z.kR)
+        self._team.run(
+            environment_kernels.radial, 60 * n_p, z, k, first_i, g.types_i, g.j_p, g.r_pc, f, n_pc, r_p, df_pk, phi,
+            count_i,
+        )  # fmt: skip
+        first_a = np.concatenate([[0], np.cumsum(count_i)])
+        n_a = int(first_a[-1])
+        pairs_a = np.empty(n_a, np.int64)
+        f_ak, df_ak = np.empty(n_a * z.kA), np.empty(n_a * z.kA)
+        b, db, S = np.empty(n_a * z.Mp), np.empty(3 * n_a * z.Mp), np.empty(n * z.kA * z.T * z.Mp)
+        self._team.run(
+            environment_kernels.angular, (10 + z.kA) * z.Mp * n_a, z, k, first_i, first_a, g.types_i, g.j_p, n_pc,
+            r_p, pairs_a, f_ak, df_ak, b, db, S,
+        )  # fmt: skip
+        return FusedEnvironment(
+            g, atoms_by_type(g, z.T), np.ascontiguousarray(statistics["q_scaler"], dtype=float), first_i, first_a,
+            n_pc, r_p, df_pk, pairs_a, f_ak, df_ak, b, db, phi, S,
+            self._fixed(g, pairs_a, r_p, n_pc), chunks_of(g),
+        )  # fmt: skip
+
+    def _fixed(self, g: Geometry, pairs_a, r_p, n_pc):
+        """E_i, and f_pc of the pairs that are near enough to repel each other."""
+        if self._table is None:
+            return None
+        outer = self._table[:, :, 3][g.types_i[g.i_p[pairs_a]], g.types_i[g.j_p[pairs_a]]]
+        near = pairs_a[r_p[pairs_a] < outer]
+        E_i, f_pc = repulsion(self._table, g.types_i, g.i_p[near], g.j_p[near], r_p[near], n_pc[near])
+        return E_i, near, f_pc
+
+    def energies(self, par: Parameters, env: FusedEnvironment):
+        """Twin of `atomic.energies`."""
+        z, n = self._z, env.n_atoms
+        weights = weights_of(z, self._places, par.weights, env.scaler)
+        q, s, h = (n * z.dimp,), (n * z.nA * z.Mp,), (n * z.neup,)
+        sums = Sums(*self._store.several(q, s, h, h, h, h, q, s))
+        E_i = np.empty(n)
+        work = n * (2 * z.dimp * z.neup + z.nA * z.kA * z.T * z.Mp)
+        self._team.run(
+            prediction_kernels.energies, work, z, self._k, weights, env.geometry.types_i,
+            np.ascontiguousarray(par.bias_t, dtype=float), env.phi, env.S, sums, E_i,
+        )  # fmt: skip
+        if env.fixed is not None:
+            E_i += env.fixed[0]
+        return E_i, FusedForward(weights, sums, [])
+
+    def pair_gradient(self, par: Parameters, env: FusedEnvironment, fwd: FusedForward):
+        """Twin of `atomic.pair_gradient`: f_pc = ∂E/∂r_pc."""
+        z, g = self._z, env.geometry
+        f_pc = self._store.empty((len(g.i_p), 3))
+        space = self._store.empty((self._team.size, z.Rp + 2 * z.nAp + 2 * z.Mp))
+        work = len(f_pc) * (z.kR + 5) + len(env.pairs_a) * (2 * z.nA + 10) * z.Mp
+        self._team.run(
+            prediction_kernels.pair_gradient, work, z, fwd.weights, g.types_i, env.first_i, env.first_a, g.j_p,
+            env.n_pc, env.df_pk, env.pairs_a, env.f_ak, env.df_ak, env.b_am, env.db_acm, fwd.sums, space, f_pc,
+        )  # fmt: skip
+        if env.fixed is not None:
+            _, near, f_near = env.fixed
+            f_pc[near] += f_near
+        return f_pc
+
+    def forces(self, env: FusedEnvironment, f_pc):
+        """Twin of `pairs.forces_from_pairs`."""
+        F_ic = np.empty((env.n_atoms, 3))
+        parts = self._store.empty((CHUNKS, env.n_atoms, 3))
+        self._team.run(shared.forces, 10 * len(f_pc), env.first_i, env.geometry.j_p, f_pc, parts, F_ic)
+        return F_ic
+
+    def virial(self, env: FusedEnvironment, f_pc):
+        """Twin of `pairs.virial_from_pairs`."""
+        W_icc = self._store.empty((env.n_atoms, 3, 3))
+        self._team.run(shared.virials, 10 * len(f_pc), env.first_i, env.geometry.r_pc, f_pc, W_icc)
+        W_fcc = np.zeros((env.geometry.n_frames, 3, 3))
+        np.add.at(W_fcc, env.geometry.frame_i, W_icc)
+        return W_fcc
+
+    def energy_gradient(self, par, env, fwd, E_bar_i):
+        """Twin of `atomic.energy_gradient`."""
+        return self._energy_rows(env, fwd, env.chunks, E_bar_i).sum(axis=0)
+
+    def weight_gradient(self, par, env, fwd, E_bar_i, v_pc):
+        """Twin of `atomic.weight_gradient`; atoms that feel neither Ē nor v are passed over."""
+        gradient = self._motion_rows(env, fwd, env.chunks, v_pc[None]).sum(axis=(0, 1))
+        return gradient + self.energy_gradient(par, env, fwd, E_bar_i) if np.any(E_bar_i) else gradient
+
+    def rows(self, par, env, fwd, numbers: Numbers):
+        """Twin of `atomic.rows`."""
+        H_mw = np.zeros((numbers.count, self.layout.size))
+        ends = np.cumsum([len(part) for part in numbers]).tolist()
+        H_energy, H_force, H_atom, H_virial = np.split(H_mw, ends[:-1])
+        if len(numbers.energy_f):
+            chunks, f_c = frames_only(env.chunks, numbers.energy_f)
+            add_up(H_energy, numbers.energy_f, f_c, self._energy_rows(env, fwd, chunks, np.ones(env.n_atoms)))
+        if len(numbers.force_k):
+            self._force_rows(env, fwd, np.asarray(numbers.force_k, np.int64), H_force)
+        if len(numbers.atom_i):
+            i = np.asarray(numbers.atom_i, np.int64)
+            H_atom[...] = self._energy_rows(env, fwd, np.stack([i, i + 1, i], axis=1), np.ones(env.n_atoms))
+        if len(numbers.virial_k):
+            self._virial_rows(env, fwd, np.asarray(numbers.virial_k, np.int64), H_virial)
+        return H_mw
+
+    def _energy_rows(self, env: FusedEnvironment, fwd: FusedForward, chunks, E_bar_i):
+        """∂(Σ Ē_i E_i)/∂w of each chunk of atoms."""
+        z = self._z
+        _, D = self._jacobians(env, fwd)
+        H = self._store.zeros((len(chunks), self.layout.size))
+        space = self._store.zeros((self._team.size, z.T * z.G))
+        work = env.n_atoms * (z.G + len(D) // max(env.n_atoms, 1))
+        self._team.run(
+            row_kernels.energy_rows, work, z, self._places, chunks, np.ascontiguousarray(E_bar_i, dtype=float),
+            env.geometry.types_i, env.phi, fwd.sums, D, space, H,
+        )  # fmt: skip
+        return H
+
+    def _motion_rows(self, env: FusedEnvironment, fwd: FusedForward, chunks, v_dpc):
+        """∂(Σ f_p·v_p)/∂w of each chunk of atoms and each motion, (chunk, motion, N)."""
+        z, g, n = self._z, env.geometry, len(v_dpc)
+        St, D = self._jacobians(env, fwd)
+        H = self._store.zeros((len(chunks) * n, self.layout.size))
+        space = self._store.zeros((self._team.size, n * z.T * z.G))
+        self._team.run(
+            row_kernels.motion_rows, 4 * n * env.n_atoms * z.G, z, self._k, fwd.weights, self._places, chunks,
+            np.ascontiguousarray(v_dpc, dtype=float), env.first_i, env.first_a, g.types_i, g.j_p, env.n_pc,
+            env.df_pk, env.pairs_a, env.f_ak, env.df_ak, env.b_am, env.db_acm, env.phi, fwd.sums, St, D, space,
+            self._work(n), H,
+        )  # fmt: skip
+        return H.reshape(len(chunks), n, -1)
+
+    def _force_rows(self, env: FusedEnvironment, fwd: FusedForward, force_k, H) -> None:
+        """Rows of single force components; those of one atom are made together."""
+        z, g = self._z, env.geometry
+        St, D = self._jacobians(env, fwd)
+        tasks, twice = tasks_of(force_k)
+        space = self._store.zeros((self._team.size, 3 * z.T * z.G))
+        neighbours = len(g.i_p) // max(env.n_atoms, 1) + 1
+        self._team.run(
+            row_kernels.force_rows, 5 * len(tasks) * neighbours * z.G, z, self._k, fwd.weights, self._places, tasks,
+            env.first_i, env.first_a, g.types_i, g.j_p, env.n_pc, env.df_pk, env.pairs_a, env.f_ak, env.df_ak,
+            env.b_am, env.db_acm, env.phi, fwd.sums, St, D, space, self._work(3), H,
+        )  # fmt: skip
+        for row, like in twice:
+            H[row] = H[like]
+
+    def _virial_rows(self, env: FusedEnvironment, fwd: FusedForward, virial_k, H) -> None:
+        """Rows of virial components: the strains that are wanted, all frames at once."""
+        frame_m = virial_k[:, 0]
+        strain_m = [STRAINS.index((min(d, c), max(d, c))) for _, d, c in virial_k.tolist()]
+        chunks, f_c = frames_only(env.chunks, frame_m)
+        wanted = sorted(set(strain_m))
+        r_pc = env.geometry.r_pc
+        v_dpc = self._store.zeros((len(wanted), *r_pc.shape))
+        for v_pc, number in zip(v_dpc, wanted, strict=True):
+            # v = −C r with C = ½ (e_d e_cᵀ + e_c e_dᵀ)
+            d, c = STRAINS[number]
+            v_pc[:, d] -= 0.5 * r_pc[:, c]
+            v_pc[:, c] -= 0.5 * r_pc[:, d]
+        rows = self._motion_rows(env, fwd, chunks, v_dpc)
+        for row, f, number in zip(H, frame_m, strain_m, strict=True):
+            row += rows[f_c == f, wanted.index(number)].sum(axis=0)
+
+    def _jacobians(self, env: FusedEnvironment, fwd: FusedForward):
+        """St and D of `prediction_kernels.jacobians`."""
+        if not fwd.rows:
+            z, n = self._z, env.n_atoms
+            St, D = self._store.several((n * z.M * z.Ap,), (n * z.nl * z.nA * z.Ap,))
+            work = n * z.nA * (z.M + 3 * len(self._k.c_z)) * z.Ap
+            self._team.run(
+                prediction_kernels.jacobians, work, z, self._k, env.geometry.types_i, env.S, fwd.sums, St, D
+            )  # fmt: skip
+            fwd.rows.extend((St, D))
+        return fwd.rows
+
+    def _work(self, n: int):
+        """Work space of `row_kernels` for n motions."""
+        z = self._z
+        moving = n * (max(z.Rp, z.nRp) + z.nA * z.Mp) + 6 * z.nAp
+        one = 3 * z.dimp + z.neup + (z.nA + 4) * z.Mp
+        return self._store.empty((self._team.size, padded(moving + one)))
+
+
+def chunks_of(g: Geometry) -> np.ndarray:
+    """Pieces of frames: first atom, one past the last, frame."""
+    sizes = np.bincount(g.frame_i, minlength=g.n_frames).tolist()
+    rows, first = [], 0
+    for f, size in enumerate(sizes):
+        count = max(1, min(CHUNKS, size // ATOMS_PER_CHUNK))
+        edges = [first + size * c // count for c in range(count + 1)]
+        rows += [(a, b, f) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        first += size
+    return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+
+def frames_only(chunks, frames):
+    """The chunks of some frames, and the frame of each."""
+    chunks = np.ascontiguousarray(chunks[np.isin(chunks[:, 2], frames)])
+    return chunks, chunks[:, 2]
+
+
+def add_up(H, frame_m, frame_c, rows) -> None:
+    """Row m of H: the sum over the chunks of frame_m, in their order."""
+    for row, f in zip(H, frame_m, strict=True):
+        row += rows[frame_c == f].sum(axis=0)
+
+
+def tasks_of(force_k):
+    """Tasks of `row_kernels.force_rows`, one per atom, and (row, row) of components that are asked for twice."""
+    axes: dict[int, dict[int, int]] = {}
+    twice = []
+    for row, (i, c) in enumerate(force_k.tolist()):
+        of_atom = axes.setdefault(i, {})
+        if c in of_atom:
+            twice.append((row, of_atom[c]))
+        else:
+            of_atom[c] = row
+    tasks = np.zeros((len(axes), 8), dtype=np.int64)
+    for task, (i, of_atom) in zip(tasks, axes.items(), strict=True):
+        count = len(of_atom)
+        task[:2] = i, count
+        task[2 : 2 + count] = list(of_atom)
+        task[5 : 5 + count] = list(of_atom.values())
+    return tasks, twice

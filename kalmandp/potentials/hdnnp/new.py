@@ -1,0 +1,65 @@
+"""A new HDNNP: its form, its statistics from data, its first weights."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kalmandp.errors import InputError, require
+from kalmandp.frames.elements import NUMBER
+from kalmandp.potentials.hdnnp.default_set import MOST, default_functions
+from kalmandp.potentials.hdnnp.form import HDNNPForm
+from kalmandp.potentials.hdnnp.initial import initial_weights, n2p2_draws, n2p2_weights
+from kalmandp.potentials.hdnnp.statistics import function_statistics
+from kalmandp.potentials.protocol import New
+
+#: How the first weights are drawn.
+INITIAL = ("standard", "n2p2", "nguyen-widrow")
+#: Frames that the statistics are taken of at most, evenly chosen.
+FRAMES = 200
+
+
+def new(
+    type_map, frames, rng, *, functions=None, cutoff: float = 6.0, angular_cutoff: float | None = None,
+    n_radial: int | None = None, n_angular: int | None = None, most: int = MOST,
+    statistics_frames: int = FRAMES, initial: str = "standard", random_seed: int = 1, **choices,
+) -> New:  # fmt: skip
+    """A form for these elements, statistics of these frames, and random weights.
+
+    Parameters
+    ----------
+    type_map : names of the elements, in any order; the form has them by atomic number
+    frames : list of Frame, or a Dataset
+    rng : numpy Generator for the weights
+    functions : for each element, by atomic number, a list of `SymmetryFunction`; None for `default_set`
+    cutoff, angular_cutoff, n_radial, n_angular, most : of the default set, see `default_functions`
+    statistics_frames : so many frames at most, evenly chosen, give the statistics
+    initial : "standard" (ours), "n2p2" or "nguyen-widrow", which take n2p2's numbers of ``random_seed``
+    choices : further fields of `HDNNPForm`; by default functions are standardised (scaling "sigma")
+
+    Raises
+    ------
+    InputError
+        For settings that do not fit together, or without frames.
+    """
+    require(initial in INITIAL, "initial", initial, ", ".join(INITIAL))
+    unknown = [name for name in type_map if name not in NUMBER]
+    require(not unknown, "type_map", f"with {unknown}", "names of elements")
+    type_map = sorted(type_map, key=NUMBER.__getitem__)
+    n = len(frames)
+    if not n:
+        raise InputError("there are no frames; expected some, for the statistics of the symmetry functions")
+    chosen = [frames[int(k)] for k in np.unique(np.linspace(0, n - 1, min(n, statistics_frames)).astype(int))]
+    if functions is None:
+        choices = {"scaling": "sigma", **choices}
+        functions = default_functions(type_map, chosen, cutoff, angular_cutoff, n_radial, n_angular, most)
+        unit = choices.get("length_unit", 1.0)
+        require(unit == 1.0, "length_unit", unit, "1 for the default set, which is in Å")
+    form = HDNNPForm(tuple(type_map), functions, **choices)
+    seen = function_statistics(form, chosen)
+    if initial == "standard":
+        weights = initial_weights(form, rng)
+    else:
+        draws = n2p2_draws(form, random_seed)
+        weights = n2p2_weights(form, draws, nguyen_widrow=initial == "nguyen-widrow")
+    info = {"min_nbor_dist": seen.closest} if np.isfinite(seen.closest) else {}
+    return New(form, weights, seen.by_name, info)
