@@ -67,7 +67,7 @@ KINDS: dict[str, Kind] = {
         reordered="kalmandp.potentials.nep.reordering:reordered",
         cuts=True,
         files="kalmandp.bridges.gpumd.files",
-        fused={},
+        fused={"cpu": "kalmandp.engines.cpu.nep.engine:NEPNumbaEngine"},
     ),
 }
 

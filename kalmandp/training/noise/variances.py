@@ -119,9 +119,12 @@ class AdaptiveNoise:
     """
 
     MEMORY = 0.98
+    #: β where forces come by the hundred: their mean square is known well after some frames.
+    MEMORY_TIED = 0.9
 
     def __init__(self, factor: float, tied: bool = False):
         self.factor, self.tied = factor, tied
+        self.memory = self.MEMORY_TIED if tied else self.MEMORY
         self._usual: dict[str, float] = {}
         self._unexplained: dict[str, float] = {}
         self._seen: list[tuple[str, float, float]] = []
@@ -148,7 +151,7 @@ class AdaptiveNoise:
 
     def begin_step(self) -> None:
         """Take what was seen into account."""
-        part = 1.0 - self.MEMORY
+        part = 1.0 - self.memory
         for kind, ratio, rest in self._seen:
             self._usual[kind] += part * (ratio - self._usual[kind])
             before = self._unexplained.get(kind, 0.0)

@@ -220,7 +220,7 @@ class NEPNumbaEngine:
 
     def rows(self, par, env, fwd, numbers: Numbers):
         """Twin of `atomic.rows`."""
-        H_mw = np.zeros((numbers.count, self.layout.size))
+        H_mw = np.zeros((numbers.n_rows, self.layout.size))
         ends = np.cumsum([len(part) for part in numbers]).tolist()
         H_energy, H_force, H_atom, H_virial = np.split(H_mw, ends[:-1])
         if len(numbers.energy_f):
