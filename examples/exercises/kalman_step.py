@@ -1,4 +1,4 @@
-"""Exercise 8: one step of the Kalman filter with a memory factor, for one number.
+"""Exercise 8: one step of the Kalman filter with a forgetting factor, for one number.
 
     S = λ R + H P Hᵀ
     K = P Hᵀ

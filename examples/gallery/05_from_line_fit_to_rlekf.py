@@ -54,7 +54,7 @@ print("least squares:", w_batch, "\nKalman filter:", w)
 # %% [markdown]
 # ## Step 3: recursive least squares that forgets
 #
-# Early errors were made with bad weights. The memory factor $\lambda < 1$ lets them fade:
+# Early errors were made with bad weights. The forgetting factor $\lambda < 1$ lets them fade:
 # $P^{-1} \leftarrow \lambda P^{-1} + H^T H/R$. A point that is $k$ updates old counts $\lambda^k$.
 
 # %%

@@ -74,7 +74,7 @@ for temperature in (300, 900):
     dynamics = Langevin(
         atoms, 2.0 * units.fs, temperature_K=temperature, friction=0.02 / units.fs, fixcm=False, rng=rng
     )
-    dynamics.run(STEPS // 4)  # settle
+    dynamics.run(STEPS // 4)  # synchronize
     dynamics.attach(lambda frames=frames: frames.append(Frame.from_ase(atoms)), interval=10)
     dynamics.run(STEPS)
     distributions[temperature] = radial_distribution(frames, edges)

@@ -1,4 +1,4 @@
-"""P that stays whole for a window: what an update says of two blocks together is not forgotten at once.
+"""Cross-block covariance kept for a window of updates.
 
 Algorithm 1 keeps L blocks and updates each with its own K_l, so after every update the correlations between
 blocks are gone: an energy that was just measured may be lost to the next force. A coupled P is cut to its

@@ -12,8 +12,9 @@ changes the weights by (Algorithm 1 of the RLEKF paper, which is m = 1 and R = L
 For one block this is P⁻¹ ← λ P⁻¹ + Hᵀ R⁻¹ H: recursive least squares that forgets with the factor λ.
 
 From the paper's equations to these lines. Eq. (1) is the model, y = h(w) + η with weights that do not move;
-eq. (2) replaces h by its tangent plane at the weights of now, with H = ∂h/∂w (a column in the paper, a row
-here); (3) and (4) are that linear problem, which Kalman's filter solves exactly. Eq. (5) makes old data count
+eq. (2) replaces h by its tangent plane, linearised at the current weights, with H = ∂h/∂w (a column in the
+paper, a row here); (3) and (4) are that linear problem, which Kalman's filter solves exactly. Eq. (5) makes
+old data count
 less: numbers of step t are multiplied by α_t = Π_i λ_i^(−1/2), which grows. The filter for (5) reads ::
 
     a_t = λ⁻¹ HᵀPH + α²R,    K_t = λ⁻¹ P H a_t⁻¹,    P_t = (1 − K_t Hᵀ) λ⁻¹ P,    w_t = w_{t−1} + K_t ε_t
@@ -48,7 +49,7 @@ class UpdateInfo(NamedTuple):
     nis : errorᵀ S⁻¹ error, the normalised innovation squared; m on average if the noise is right
     step_norm : |Δw|
     gain_norm : √tr(K S⁻¹ Kᵀ), the root mean square of |Δw| over errors drawn from N(0, S)
-    lam : the memory factor λ that this update used
+    lam : the forgetting factor λ that this update used
     accepted : False if the measurement was left out; then step_norm and gain_norm are 0
     """
 
@@ -70,7 +71,7 @@ class RLEKF:
     blocks : a `Blocks`, or block sizes that add up to N. Without it the weights are cut evenly into
         blocks of at most 5120.
     P0 : initial variance of the weights: a number or an array (N,)
-    lam, nu : the memory factor λ of the first update and its rate ν: λ ← νλ + 1 − ν
+    lam, nu : the forgetting factor λ of the first update and its rate ν: λ ← νλ + 1 − ν
     process_noise : q ≥ 0, added to the diagonal of P after each update; it may be changed at any time
     covariance : ``"dense"`` (the plain reference), ``"tiled"`` (halves, the fused CPU engine) or
         ``"cuda"`` (halves, on a GPU; the weights are CuPy's); each also as ``"dense coupled"`` …, which
@@ -93,6 +94,26 @@ class RLEKF:
     ...     info = line.update(H, y - H @ line.weights, noise=0.1**2)
     >>> np.round(line.weights, 1)
     array([ 3., -1.])
+
+    The whole filter in plain NumPy, for blocks of any size, is the same to rounding:
+
+    >>> def update(w, P_l, lam, nu, blocks, H, error, R):
+    ...     S = lam * R + sum(H[:, l] @ P @ H[:, l].T for l, P in zip(blocks, P_l))   # l. 8
+    ...     for l, P in zip(blocks, P_l):
+    ...         K = P @ H[:, l].T                                                     # l. 10
+    ...         w[l] += K @ np.linalg.solve(S, error)                                 # l. 12
+    ...         P[...] = (P - K @ np.linalg.solve(S, K.T)) / lam                      # l. 11
+    ...     return nu * lam + 1 - nu                                                  # l. 14
+    >>> kalman = RLEKF(np.ones(5), [2, 3], P0=2.0, lam=0.98, nu=0.9987)
+    >>> w, P_l, lam, blocks = np.ones(5), [2 * np.eye(2), 2 * np.eye(3)], 0.98, [slice(0, 2), slice(2, 5)]
+    >>> for _ in range(20):
+    ...     H, error, R = rng.normal(size=(3, 5)), rng.normal(size=3), np.diag([1.0, 2.0, 3.0])
+    ...     info = kalman.update(H, error, R)
+    ...     lam = update(w, P_l, lam, 0.9987, blocks, H, error, R)
+    >>> bool(np.allclose(w, kalman.weights, rtol=1e-12)), bool(np.isclose(lam, kalman.lam))
+    (True, True)
+    >>> bool(np.allclose(P_l[1], kalman.covariance.dense(1), rtol=1e-10))
+    True
 
     Raises
     ------
@@ -169,7 +190,7 @@ class RLEKF:
             # l. 10:  K_l = P_l H_lᵀ
             K_qw, HPH_qq = self.covariance.project(H_qw)
             if not bool(xp.isfinite(HPH_qq).all()):
-                check_finite("H", H_qw, xp)  # every number of H is in H P Hᵀ: it need not be looked at else
+                check_finite("H", H_qw, xp)  # H is scanned only if H P Hᵀ is not finite
             # l. 8:  S = λ R + Σ_l H_l P_l H_lᵀ
             # S = C Cᵀ,  z = C⁻¹ error,  G = C⁻¹ K:  K S⁻¹ error = Gᵀz,  K S⁻¹ Kᵀ = GᵀG
             S_qq, C_qq, z_q, nis = self._innovation(HPH_qq, error_q, R_qq)

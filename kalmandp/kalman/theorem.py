@@ -1,6 +1,7 @@
 """RLEKF, Theorem 1 in numbers: how fast the filter forgets, and why its steps fall as 1/t.
 
-With the memory factor λ_t, and Λ_t = Π_{i≤t} λ_i = 1/α_t² (the paper's α), the recursion of the information
+With the forgetting factor λ_t, and Λ_t = Π_{i≤t} λ_i = 1/α_t² (the paper's α), the recursion of the
+information
 P_t⁻¹ = λ_t P_{t−1}⁻¹ + H_tᵀ R⁻¹ H_t has the solution ::
 
     P_t⁻¹ = Λ_t P_0⁻¹ + Σ_k (Λ_t/Λ_k) H_kᵀ R⁻¹ H_k

@@ -48,7 +48,7 @@ def read_diagnostics(path) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarra
 
 
 def filter_health(checkpoint, path, column: bool = False) -> Path:
-    """Draw n_c of each kind against 1, the memory factor, and the mean variance of each block of P.
+    """Draw n_c of each kind against 1, the forgetting factor, and the mean variance of each block of P.
 
     Parameters
     ----------

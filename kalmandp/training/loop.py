@@ -123,7 +123,8 @@ class Run:
         return sample, before, diagnostics
 
     def _next_batch(self) -> tuple[np.ndarray, measurement.Sample]:
-        """The next batch of the feed; or the next whose energy is off enough, the furthest of those tried.
+        """The next batch of the feed; with candidates, the first above the error threshold, else the worst
+        tried.
 
         What is passed over has had its turn in this epoch, of which no more is tried than there is.
         """
@@ -165,7 +166,7 @@ class Run:
         return freq > 0 and (self.step_number + 1) % freq == 0
 
     def result(self) -> Potential:
-        """The potential that the run gives away now: with averaged weights (`averaging`), or as it is."""
+        """The model that is saved now: with averaged weights (`averaging`), or as it is."""
         average = self.trainer.average
         if average is None:
             return self.potential

@@ -264,14 +264,15 @@ class OnlineTrainer:
             Its ``accepted`` is False if the gate left the measurement out.
         """
         with self._limited():
-            info = self.trainer.update(measurement, n_frames) or self.trainer.settle()[-1]
+            info = self.trainer.update(measurement, n_frames) or self.trainer.synchronize()[-1]
         _, refusal = self.trainer.log[-1]
         if self.gate is not None and refusal is not None:
             self.gate.left_out.add(self.gate.steps + 1, 0, self.gate.steps, refusal)
         return info
 
     def averaged(self, frames=()) -> Potential:
-        """The potential to use elsewhere: the mean of the weights of late (`training.trainers.averaging`).
+        """The potential to use elsewhere: the Polyak average of recent weights
+        (`training.trainers.averaging`).
 
         The last update's frame weighs too much in ``potential``; a mean over about the last tenth of the
         updates (``averaging=0.1``, the default) has smaller errors on others as a rule.

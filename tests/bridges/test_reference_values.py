@@ -83,7 +83,7 @@ def test_planted_error_is_seen(error):
     if error == "weight":
         w = descriptor["embeddings"]["networks"][4]["layers"][1]["@variables"]["w"]
         w[0, 0] *= 1 + 1e-5
-    elif error == "padding":  # one more empty slot
+    elif error == "padding":  # one more padding slot
         descriptor["sel"] = [descriptor["sel"][0] + 1, *descriptor["sel"][1:]]
         for key, value in descriptor["@variables"].items():
             descriptor["@variables"][key] = np.repeat(value[:, :1], sum(descriptor["sel"]), axis=1)

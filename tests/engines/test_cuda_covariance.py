@@ -222,13 +222,13 @@ def test_updates_are_enqueued_without_waiting():
     for measurement in todo[1:]:
         twin.enqueue(*measurement)
     assert len(strict_arrays.waits) == before
-    done = twin.settle()
+    done = twin.synchronize()
     for (H, error, R), (error_q, got) in zip(random_updates(261, 2, 5), done, strict=True):
         info = kalman.update(H, error, R)
         assert_allclose(error_q, error)
         same_info(got, info, rtol=1e-9)
     compare(kalman, twin, RTOL["float64"])
-    assert twin.settle() == []
+    assert twin.synchronize() == []
 
 
 def test_what_is_not_accepted_leaves_the_filter_as_it_was():
@@ -289,7 +289,7 @@ def test_a_failure_leaves_the_filter_as_it_was_before_that_update(kind, says):
             H, error = spoilt(kind, H, error)
         twin.enqueue(device.xp.asarray(H), device.xp.asarray(error), R)
     with pytest.raises(FilterError, match=says):
-        twin.settle()
+        twin.synchronize()
     assert twin.updates == 5 and bits(twin) == bits(good)
     for H, error, R in random_updates(261, 5, 3, seed=9):  # and it goes on
         good.update(device.xp.asarray(H), error, R)

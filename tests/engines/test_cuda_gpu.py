@@ -127,7 +127,7 @@ def test_the_same_bits_from_run_to_run(gpu):
         twin = CudaRLEKF(np.zeros(BLOCKS.n_weights), BLOCKS, device=gpu)
         for H, error, R in random_updates(BLOCKS.n_weights, 2, 20):
             twin.enqueue(gpu.xp.asarray(H), gpu.xp.asarray(error), R)
-        twin.settle()
+        twin.synchronize()
         states.append(bits(twin))
     assert states[0] == states[1]
     case, some = test_parity.build(5)
@@ -146,7 +146,7 @@ def test_the_callers_stream_is_used(gpu):
         for H, error, R in random_updates(BLOCKS.n_weights, 2, 5):
             twin.enqueue(cupy.asarray(H), cupy.asarray(error), R)
         stream.synchronize()
-        twin.settle()
+        twin.synchronize()
     other = CudaRLEKF(np.zeros(BLOCKS.n_weights), BLOCKS, device=gpu)
     for H, error, R in random_updates(BLOCKS.n_weights, 2, 5):
         other.update(cupy.asarray(H), error, R)

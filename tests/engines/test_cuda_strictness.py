@@ -111,6 +111,6 @@ def test_noise_in_the_order_of_columns_before_rows():
     for noise in (R, np.asfortranarray(R)):
         kalman = CudaRLEKF(np.zeros(9), device=device)
         kalman.enqueue(device.xp.asarray(H), device.xp.asarray(error), noise)
-        kalman.settle()
+        kalman.synchronize()
         weights.append(kalman.weights.get())
     assert_array_equal(*weights)

@@ -88,7 +88,7 @@ def test_energy_is_extensive(engine):
     assert_allclose(two.virial, 2 * one.virial, rtol=1e-10, atol=1e-11)
 
 
-def test_one_atom_alone_has_the_energy_of_empty_slots(engine):
+def test_one_atom_alone_has_the_energy_of_padding_counts(engine):
     rng = np.random.default_rng(14)
     p = potential_for(rng, n_types=1, engine=engine)
     result = p.evaluate(Frame(np.zeros((1, 3)), [0], ("A",)))
@@ -103,7 +103,7 @@ def test_one_atom_alone_has_the_energy_of_empty_slots(engine):
     assert_allclose(result.forces, 0, atol=0)
 
 
-def test_padding_counts_empty_slots_explicitly():
+def test_padding_counts_padding_counts_explicitly():
     """The analytic term equals rows of R = 0 written out, slot by slot."""
     rng = np.random.default_rng(15)
     case = Case(rng, random_architecture(rng, 2), random_frame(rng, 2, 6))

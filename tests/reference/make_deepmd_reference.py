@@ -15,7 +15,7 @@ derivatives with respect to the weights are ``torch.autograd.grad`` of E, c·F a
 graph.
 
 Two models exclude pairs of types with a mean that is not zero. There the backends of DeePMD-kit
-differ: TensorFlow zeroes the empty slots of an excluded type as well, PyTorch leaves them in, which
+differ: TensorFlow zeroes the padding slots of an excluded type as well, PyTorch leaves them in, which
 makes the energy jump when an excluded neighbour crosses the cut-off. These two have TensorFlow's
 values.
 
@@ -40,7 +40,7 @@ SEED = 20240229
 # exact in float32: TensorFlow's operators keep the two radii in single precision
 RCUT, RCUT_SMTH = 3.5, 1.25
 SMALLEST_DISTANCE = 0.85  # Å, in random frames
-SPARE_SLOTS = 3  # sel beyond the largest neighbour count, so that empty slots matter
+SPARE_SLOTS = 3  # sel beyond the largest neighbour count, so that padding slots matter
 
 TYPES = ("O", "H", "Si")
 

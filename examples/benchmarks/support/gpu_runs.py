@@ -163,7 +163,7 @@ def update_seconds(bench: Bench, blocks, m: int, dtype: str, rng) -> float:
     H = bench.xp.asarray(rng.normal(size=(m, N)) / np.sqrt(N))
     error = bench.xp.asarray(rng.normal(size=m))
     seconds = bench.seconds(lambda: kalman.enqueue(H, error, 1.0), max(CYCLE // m, 4))
-    kalman.settle()
+    kalman.synchronize()
     return seconds
 
 
@@ -186,7 +186,7 @@ def launches(bench: Bench) -> Rows:
     for manner, n in ((SIGNED, 2), (PAIRED, 1), (JOINT, 1)):
         steps = Steps(bench, [bench.frame()], manner)
         host, gpu = host_and_device(bench.clock, steps.without_waiting(n), bench.rounds)
-        steps.trainer.settle()
+        steps.trainer.synchronize()
         rows.append({
             "updates": n, "of a step": manner, "launching, ms": 1e3 * host, "GPU alone, ms": 1e3 * gpu,
             "GPU idle": max(0.0, 1 - gpu / host),

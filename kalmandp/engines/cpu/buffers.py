@@ -1,4 +1,4 @@
-"""Work space that is used again: a fresh page of memory costs more than the arithmetic done in it."""
+"""A buffer pool: a fresh page of memory costs more than the arithmetic done in it."""
 
 from __future__ import annotations
 

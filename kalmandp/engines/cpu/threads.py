@@ -1,4 +1,4 @@
-"""Threads that share out lists of tasks, and wait for nobody who has not begun.
+"""A work-sharing team of threads; late threads are not awaited.
 
 A kernel is a compiled function ``kernel(counters, me, …)`` without the interpreter's lock. It goes through
 phases; in each the threads take tasks until none is left, and go on when all are done::

@@ -2,12 +2,12 @@
 
     kalman.update(H, error, noise)       as RLEKF: waits, returns what the update did, or raises
     kalman.enqueue(H, error, noise)      returns at once; any number of them, then
-    kalman.settle()                      waits, returns what each of them did, or raises
+    kalman.synchronize()                      waits, returns what each of them did, or raises
 
 What an update checks (H P Hᵀ finite and not negative, S positive definite, the step finite) is checked on
-the device. A check that fails sets a flag there, and from then on nothing changes the weights or P; `settle`
-finds the flag, puts the host's own counters back to the update that failed, and raises what RLEKF would
-have raised: weights, P, λ and the count of updates are those before that update.
+the device. A check that fails sets a flag there, and from then on nothing changes the weights or P;
+`synchronize` finds the flag, puts the host's own counters back to the update that failed, and raises what
+RLEKF would have raised: weights, P, λ and the count of updates are those before that update.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class CudaRLEKF(RLEKF):
     ) -> UpdateInfo:
         """Take in one measurement; the contract is that of `RLEKF.update`."""
         self._require_whole()
-        self.settle()
+        self.synchronize()
         H_qw, error_q, R_qq = self._measurement(H, error, noise)
         check_finite("H", H_qw, self.device.xp)
         projected = None
@@ -100,10 +100,10 @@ class CudaRLEKF(RLEKF):
             if not accept(error_q, S_qq):
                 return UpdateInfo(S_qq, nis, 0.0, 0.0, self.lam, accepted=False)
         self.enqueue(H_qw, self.device.xp.asarray(error_q), R_qq, projected)
-        return self.settle()[-1][1]
+        return self.synchronize()[-1][1]
 
     def enqueue(self, H_qw: Any, error_q: Any, noise: Any, projected: tuple[Any, Any] | None = None) -> None:
-        """Put one update into the caller's stream. Nothing is read back; `settle` tells how it went.
+        """Put one update into the caller's stream. Nothing is read back; `synchronize` tells how it went.
 
         Parameters
         ----------
@@ -147,7 +147,7 @@ class CudaRLEKF(RLEKF):
         self.updates += 1
         self._whole = True
 
-    def settle(self) -> list[tuple[np.ndarray, UpdateInfo]]:
+    def synchronize(self) -> list[tuple[np.ndarray, UpdateInfo]]:
         """Wait for the updates enqueued so far; the error_q and what was done, for each of them.
 
         Raises
@@ -196,7 +196,7 @@ class CudaRLEKF(RLEKF):
 
     def state(self, copy: bool = True) -> dict[str, Any]:
         """As `RLEKF.state`, of NumPy arrays; what was enqueued is settled first."""
-        self.settle()
+        self.synchronize()
         return super().state(copy)
 
     @classmethod

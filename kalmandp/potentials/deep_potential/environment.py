@@ -5,7 +5,7 @@
 
 Nothing here depends on the weights: it is computed once for a frame.
 
-Empty slots. DeePMD-kit fills each atom's list up to sel with rows R = 0, so R̃ = −davg/dstd there, and
+Padding slots. DeePMD-kit fills each atom's list up to sel with rows R = 0, so R̃ = −davg/dstd there, and
 these rows enter the descriptor. They are all alike for a given (centre type, neighbour type), so one
 "virtual row" v stands for them, counted n_iv = sel − (number of neighbours) times.
 """
@@ -32,7 +32,7 @@ class Environment(NamedTuple):
     geometry : atoms and pairs, those of excluded types left out
     Rt_pk : (p, 4) R̃;   dRt_pkc : (p, 4, 3) ∂R̃_k/∂r_c, 1/Å
     Rt_vk : (v, 4) R̃ of the virtual rows, v = neighbour type + n_types · centre type
-    count_iv : (i, v) how many empty slots of kind v atom i has
+    count_iv : (i, v) how many padding slots of kind v atom i has
     rows_e : for each embedding net, the pairs it serves;  virtual_e : its virtual rows
     atoms_t : for each type, the atoms of that type
     """
@@ -100,12 +100,12 @@ def pair_kinds(architecture: Architecture) -> PairKinds:
 
 
 def virtual_rows(architecture: Architecture, davg, dstd):
-    """R̃_vk = −davg/dstd of an empty slot, by kind."""
+    """R̃_vk = −davg/dstd of a padding slot, by kind."""
     xp = namespace(davg)
     return (-davg / dstd)[xp.asarray(pair_kinds(architecture).centre_v)]
 
 
-def empty_slots(architecture: Architecture, types_i, i_p, v_p):
+def padding_counts(architecture: Architecture, types_i, i_p, v_p):
     """n_iv = sel − (neighbours of kind v) for kinds whose centre is atom i's type, else 0."""
     xp = namespace(i_p)
     kinds = pair_kinds(architecture)
@@ -146,7 +146,7 @@ def build_environment(architecture: Architecture, davg, dstd, geometry: Geometry
         Rt_pk=Rt_pk,
         dRt_pkc=dRt_pkc,
         Rt_vk=virtual_rows(a, davg, dstd),
-        count_iv=empty_slots(a, types_i, i_p, v_p),
+        count_iv=padding_counts(a, types_i, i_p, v_p),
         rows_e=tuple(xp.nonzero(net_p == e)[0] for e in range(a.n_embeddings)),
         virtual_e=tuple(xp.asarray(np.nonzero(kinds.net_v == e)[0]) for e in range(a.n_embeddings)),
         atoms_t=atoms_by_type(geometry, a.n_types),

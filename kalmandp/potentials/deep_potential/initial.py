@@ -11,10 +11,10 @@ units are spread over what there is to see::
 
     W_n ~ N(0, σ²),      b_n = −W_n g_n,      g_n ~ U(g_far, g_near),      σ = min(1, n/(2 (g_near − g_far)))
 
-each about one standard deviation of g wide and in a place of its own between g_far, that of an empty slot (or
-of a neighbour at r_c), and g_near, that of the closest pair in the data; wider where n units would leave gaps
-(no narrower than two of the distances between them). Spreading units over their input is Nguyen and Widrow's
-rule (IJCNN 1990); theirs are narrower.
+each about one standard deviation of g wide and in a place of its own between g_far, that of a padding slot
+(or of a neighbour at r_c), and g_near, that of the closest pair in the data; wider where n units would leave
+gaps (no narrower than two of the distances between them). Spreading units over their input is Nguyen and
+Widrow's rule (IJCNN 1990); theirs are narrower.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def initial_weights(
 
 
 def span_of(architecture: Architecture, statistics: Statistics) -> tuple[float, float] | None:
-    """(g_far, g_near): g = (R_0 − davg)/dstd of an empty slot and of the closest pair, over all centre types.
+    """(g_far, g_near): g = (R_0 − davg)/dstd of a padding slot and of the closest pair, over all centre
+    types.
 
     A type whose atoms have next to no neighbours (isolated atoms, for their energy) says nothing of what the
     others see, and is passed over. None where the statistics have seen no pair within r_c.

@@ -15,7 +15,7 @@ def moments(env: Environment, G_pm, G_vm, n_neighbours: int):
     """T_imk = (1/Σsel) [Σ_p G_pm R̃_pk + Σ_v n_iv G_vm R̃_vk], the sum over pairs of centre i.
 
     Deep Potential, step 3: T = G_iᵀ R̃_i / N_m, the first half of the descriptor. The paper leaves out
-    DeePMD-kit's division by N_m = Σsel. The second sum is that over the empty slots.
+    DeePMD-kit's division by N_m = Σsel. The second sum is that over the padding slots.
     """
     xp = namespace(G_pm)
     T_imk = segment_sum(G_pm[:, :, None] * env.Rt_pk[:, None, :], env.geometry.i_p, env.geometry.n_atoms)
@@ -24,14 +24,14 @@ def moments(env: Environment, G_pm, G_vm, n_neighbours: int):
 
 
 def moments_tangent(env: Environment, G_pm, G_dot_pm, Rt_dot_pk, n_neighbours: int):
-    """Ṫ_imk = (1/Σsel) Σ_p (Ġ_pm R̃_pk + G_pm Ṙ̃_pk); empty slots do not move."""
+    """Ṫ_imk = (1/Σsel) Σ_p (Ġ_pm R̃_pk + G_pm Ṙ̃_pk); padding slots do not move."""
     term_pmk = G_dot_pm[:, :, None] * env.Rt_pk[:, None, :]
     term_pmk = term_pmk + G_pm[:, :, None] * Rt_dot_pk[:, None, :]
     return segment_sum(term_pmk, env.geometry.i_p, env.geometry.n_atoms) / n_neighbours
 
 
 def moments_adjoint(env: Environment, T_bar_imk, n_neighbours: int):
-    """Ḡ from T̄: Ḡ_pm = (1/Σsel) Σ_k T̄_imk R̃_pk for pairs, and the sum over atoms for empty slots."""
+    """Ḡ from T̄: Ḡ_pm = (1/Σsel) Σ_k T̄_imk R̃_pk for pairs, and the sum over atoms for padding slots."""
     xp = namespace(T_bar_imk)
     T_bar_imk = T_bar_imk / n_neighbours
     G_bar_pm = xp.einsum("pmk,pk->pm", T_bar_imk[env.geometry.i_p], env.Rt_pk)

@@ -21,7 +21,7 @@ def new(type_map, frames, rng, *, sel="auto", set_davg_zero=False, initial="spre
     frames : iterable of Frame that can be gone through more than once
     rng : numpy Generator for the weights
     sel : numbers per type, "auto" (1.1 × the largest count in ``frames``) or "auto:1.2"
-    set_davg_zero : leave the mean of R̃ at zero, so that empty slots contribute G(0)ᵀ·0 = 0
+    set_davg_zero : leave the mean of R̃ at zero, so that padding slots contribute G(0)ᵀ·0 = 0
     initial : how the embedding's first layer is drawn, "spread" or "deepmd" (`initial`)
     choices : further fields of `Architecture`
     """

@@ -6,7 +6,7 @@ For each pair of neighbours, angular functions (type 9): λ = 1 and −1 with se
 Gaussian about the atom, then in shells at distances from d on. (1 + x)^ζ and (1 − x)^ζ with ζ = 1, 4, 16 are
 six functions of x = cos θ that none of the others contains.
 
-The number of functions of an element is held below a bound: the cost of a frame and the size of the filter's P
+The number of functions of an element is held below a bound: the cost of a frame and the size of P
 depend on it.
 """
 

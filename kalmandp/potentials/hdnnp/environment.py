@@ -64,17 +64,19 @@ def scaling_numbers(form: HDNNPForm, statistics: dict):
         sigma           q = S_min + (S_max − S_min) (G − mean)/sigma
 
     A function that never changes in the data (max = min, sigma = 0) gets the factor 0: it says nothing.
+    Columns beyond an element's own functions have shift and factor 0.
     """
     xp = namespace(statistics["min"])
     low, high, mean, sigma = (statistics[name] for name in ("min", "max", "mean", "sigma"))
     start, span = form.scale_min, form.scale_max - form.scale_min
-    if form.scaling == "none":
-        return xp.zeros_like(low), xp.ones_like(low)
-    if form.scaling == "center":
-        return -mean, xp.ones_like(low)
-    width = sigma if form.scaling == "sigma" else high - low
-    factor = xp.where(width > 0, span / xp.where(width > 0, width, 1.0), 0.0)
-    return start - factor * (low if form.scaling == "scale" else mean), factor
+    own = xp.asarray(np.arange(low.shape[1]) < np.array(form.size_t)[:, None])
+    if form.scaling in ("none", "center"):
+        shift, factor = (-mean if form.scaling == "center" else 0.0 * mean), xp.ones_like(mean)
+    else:
+        width = sigma if form.scaling == "sigma" else high - low
+        factor = xp.where(width > 0, span / xp.where(width > 0, width, 1.0), 0.0)
+        shift = start - factor * (low if form.scaling == "scale" else mean)
+    return xp.where(own, shift, 0.0), xp.where(own, factor, 0.0)
 
 
 def functions_of(form: HDNNPForm, t: int, s: int) -> np.ndarray:
@@ -189,10 +191,8 @@ def build_environment(form: HDNNPForm, statistics: dict, geometry: Geometry) -> 
     G_id, classes = symmetry_functions(form, geometry)
     xp = namespace(geometry.r_pc)
     shift_td, factor_td = (xp.asarray(x) for x in scaling_numbers(form, statistics))
-    q_id = xp.zeros_like(G_id)
+    q_id = shift_td[geometry.types_i] + factor_td[geometry.types_i] * G_id
     atoms_t = atoms_by_type(geometry, form.n_types)
-    for t, (atoms, size) in enumerate(zip(atoms_t, form.size_t, strict=True)):
-        q_id[atoms, :size] = shift_td[t, :size] + factor_td[t, :size] * G_id[atoms, :size]
     scaled = (
         c._replace(dq_bnc=c.dq_bnc * factor_td[c.centre][xp.asarray(c.functions_n)][:, None]) for c in classes
     )

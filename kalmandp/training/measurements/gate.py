@@ -70,7 +70,7 @@ class Gate:
         self.left_out = LeftOut()
 
     def begin_step(self) -> None:
-        """Tell that the measurements that follow are of another batch; twice is as once."""
+        """Start a new batch; idempotent."""
         if not self._judged:
             return
         self.steps, self._judged = self.steps + 1, False

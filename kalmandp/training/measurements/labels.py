@@ -1,4 +1,4 @@
-"""What frames teach: the labels that they have, of those that an optimizer learns from.
+"""Which labels a batch can be trained on.
 
 A frame teaches what it has. A kind of number whose label it lacks is left out of its step, as DeePMD-kit's
 find_energy, find_force and find_virial leave it out of the loss. A batch is measured as one, so that it

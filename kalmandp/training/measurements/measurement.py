@@ -9,8 +9,8 @@ e = Y − Ŷ, and H is the gradient by which that norm falls::
     "l2"    error = √((1/n) Σ e_i²)       H = ∂/∂w (1/n) Σ s_i Ŷ_i,    s_i = e_i/error
 
 "l1" is the signed mean, the paper's Algorithm 1, lines 1–7. (As printed, line 6 takes |Y − Ŷ| after Ŷ was
-flipped; the authors' code takes it of the raw values, and so does this one.) "l2" heeds each component by how
-far it is off, as a root mean square error does. For n = 1 both are the same.
+flipped; the authors' code takes it of the raw values, and so does this one.) "l2" weights each component by
+its residual, as a root mean square error does. For n = 1 both are the same.
 
 Matrix. Each component is a measurement of its own; S is then an m × m matrix and the components share
 one update, with the correlations between them.

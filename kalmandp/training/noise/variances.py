@@ -87,7 +87,7 @@ class BlockNoise:
 
 
 class AdaptiveNoise:
-    """R that follows the errors: what a model cannot fit yet is no reason to tear at its weights.
+    """Adaptive R: inflated while residuals are large.
 
     For each kind c of number (energy, force, …) with the rule's variance R⁰::
 
@@ -99,7 +99,7 @@ class AdaptiveNoise:
     with the R of a converged model the first steps are far too long. With this R they are as long as the
     errors are trustworthy, and R⁰ is what R comes down to in the end.
 
-    An energy that is far off must not be the less heeded for it: its R grows no more than that of the forces,
+    A large energy error must not reduce its own weight: its R grows no more than that of the forces,
     of which there are most, as long as P says that the weights may still account for the error. What P does
     not account for, ι, is taken for noise: labels that contradict each other, or that no such model can have
     (or a P that has become too sure of itself; then, too, longer steps would not help). ι begins at 0, ρ with

@@ -53,13 +53,13 @@ class Host:
     def take_in(
         self, kalman: RLEKF, potential: Potential, H, error, noise, accept=None
     ) -> UpdateInfo | None:  # fmt: skip
-        """One update, and the potential's new weights; None if it is under way and `settle` will tell."""
+        """One update, and the potential's new weights; None if asynchronous: `synchronize` returns it."""
         info = kalman.update(H, error, noise, accept)
         potential.weights = kalman.weights
         return info
 
-    def settle(self, kalman: RLEKF) -> list[tuple[Any, UpdateInfo]]:
-        """Wait for updates that are under way: error_q and what was done, for each of them."""
+    def synchronize(self, kalman: RLEKF) -> list[tuple[Any, UpdateInfo]]:
+        """Wait for asynchronous updates: error_q and what was done, for each of them."""
         return []
 
     def memory(self, blocks: Blocks, choices) -> int:
@@ -116,8 +116,8 @@ class Gpu:
         kalman.enqueue(H, error_q, noise)
         return None
 
-    def settle(self, kalman) -> list[tuple[Any, UpdateInfo]]:
-        return kalman.settle()
+    def synchronize(self, kalman) -> list[tuple[Any, UpdateInfo]]:
+        return kalman.synchronize()
 
     def memory(self, blocks: Blocks, choices) -> int:
         """Bytes of P and its work space, and of H and K of an update."""

@@ -18,7 +18,7 @@ class Record(NamedTuple):
     updates : Kalman (or Adam) updates so far;  seconds : of training so far, restarts included
     rmse_e, rmse_v (eV/atom), rmse_f (eV/Å) : on the current batch, before it was learnt, of the optimizer's
         own weights
-    valid_e, valid_f, valid_v : on validation frames, of the model that the run gives away (`Run.result`)
+    valid_e, valid_f, valid_v : on validation frames, of the model that is saved (`Run.result`)
     lam : λ of the filter;  lr : learning rate of Adam
     diagnostics : dict of the last updates: innovation, normalised innovation squared, …
     event : "step", "display" (a line of the learning curve), "checkpoint", or "end"

@@ -1,4 +1,4 @@
-"""The weights that a run gives away: the mean of those it had of late.
+"""Polyak average of recent weights, saved as the model.
 
 A frame moves the weights by what it says alone, and the next frame moves them back by half: with a steady
 gain they wander about the place that all frames together would choose. Their mean does not (Polyak and

@@ -71,7 +71,7 @@ class KalmanTrainer(Trainer):
         self._averages: dict[int, Any] = {}
         blocks = partition(parts_of(potential.layout), choices.partition, choices.block_size)
         self.filter = self.device.filter(potential, blocks, choices)
-        #: what `training.trainers.averaging` makes of the weights; None to give away those of the last update
+        #: the Polyak average of the weights (`averaging`); None to save those of the last update
         self.average = WeightAverage(self.filter.weights, choices.averaging) if choices.averaging else None
 
     @property
@@ -85,7 +85,7 @@ class KalmanTrainer(Trainer):
     def step(self, sample: measurement.Sample) -> dict:
         """All updates of one sample; returns the diagnostics of each kind of measurement."""
         done = [(m.kind, self.update(m, len(sample.frames))) for m in self.measure(sample)]
-        later = iter(self.settle())
+        later = iter(self.synchronize())
         return {kind: next(later) if info is None else info for kind, info in done}
 
     def measure(self, sample: measurement.Sample, rng=None) -> Iterator[measurement.Measurement]:
@@ -207,12 +207,12 @@ class KalmanTrainer(Trainer):
                 self._note(self.updates, m.kind_q, scaled_q, noise_q, to_numpy(error), info, refusal)
         return info
 
-    def settle(self) -> list[UpdateInfo]:
-        """Wait for the updates since `measure` began that are under way; what each of them did."""
+    def synchronize(self) -> list[UpdateInfo]:
+        """Wait for the asynchronous updates since `measure` began; what each of them did."""
         asked, self._enqueued = self._enqueued, []
         averages, self._averages = self._averages, {}
         try:
-            done = self.device.settle(self.filter) if asked else []
+            done = self.device.synchronize(self.filter) if asked else []
         except FilterError:
             if self.average is not None and self.updates in averages:
                 self.average.put_back(averages[self.updates])
@@ -270,6 +270,6 @@ class KalmanTrainer(Trainer):
 
 
 def _form(kalman) -> dict:
-    """The keys of the input that say which P it is; another is not gone on with."""
+    """The keys of the input that decide the form of P; a restart requires these to match."""
     P = kalman.covariance
     return {"covariance_dtype": P.dtype, "coupled": hasattr(type(P), "window")}

@@ -23,7 +23,7 @@ class Trainer(ABC):
     Attributes
     ----------
     potential : its weights follow the optimizer's
-    average : `averaging.WeightAverage` of the weights, None to give away those of the last update
+    average : `averaging.WeightAverage` of the weights; None to save those of the last update
     gate : `measurements.gate.Gate`, None if nothing is left out
     log : since the last step began, what each update did and why it was left out if it was
     lam : λ of a filter, not a number without one

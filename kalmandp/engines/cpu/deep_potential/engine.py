@@ -153,7 +153,7 @@ class NumbaEngine:
         return fused_environment(self.form, self._team, davg, dstd, frames, pairs, step)
 
     def tabulate(self, par: Parameters, env: FusedEnvironment) -> Table:
-        """Run each embedding net on the nodes of a grid, and on its empty slots.
+        """Run each embedding net on the nodes of a grid, and on its padding slots.
 
         The grid's step is the largest of h, h/2, h/4, … whose table has an estimated error below
         `table.CPU_TOLERANCE` (`table_step`; for nets too sharp for the smallest step, `table_step.AT_WORST`).
@@ -203,7 +203,7 @@ class NumbaEngine:
         return Table(values.grid, rows, values.cache, sums, pairs, nodes, error)
 
     def _run_nets(self, par: Parameters, w, g_v, grid: TableGrid) -> NodeValues:
-        """G at the nodes of the grid and for empty slots."""
+        """G at the nodes of the grid and for padding slots."""
         nets, count = self._embedding, grid.stop - grid.start
         rows = table_rows(count, tuple(pair_kinds(self.form).net_v.tolist()), len(nets.forms))
         n_rows = int(rows.first_e[-1])

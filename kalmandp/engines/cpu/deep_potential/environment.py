@@ -12,7 +12,7 @@ from kalmandp.engines.cpu.deep_potential import frame_kernels as kernels
 from kalmandp.engines.cpu.threads import Team
 from kalmandp.geometry.cutoff import SWITCH_COEFFICIENTS
 from kalmandp.geometry.pairs import Geometry
-from kalmandp.potentials.deep_potential.environment import empty_slots, gathered, pair_kinds, virtual_rows
+from kalmandp.potentials.deep_potential.environment import gathered, padding_counts, pair_kinds, virtual_rows
 from kalmandp.potentials.deep_potential.table import CPU_ORDER as ORDER
 from kalmandp.potentials.deep_potential.table import lagrange_coefficients
 
@@ -21,7 +21,7 @@ class Nodes(NamedTuple):
     """S of every atom, at the nodes of one step that its pairs touch.
 
     touched_i : (n_atoms + 1,) nodes of atom i are touched_i[i] … touched_i[i+1]−1
-    net_t, node_t : net and number (g = number·step) of a node; −1 − v for an empty slot of kind v
+    net_t, node_t : net and number (g = number·step) of a node; −1 − v for a padding slot of kind v
     S_tk : (t, 4);  place_p : place of a pair's first node in the list of its atom
     most : the most nodes of an atom
     """
@@ -96,7 +96,7 @@ def fused_environment(a, team: Team, davg, dstd, frames, pairs, step: float) -> 
     low, high = (float(Rt_pk[:, 0].min()), float(Rt_pk[:, 0].max())) if n_p else (0.0, 0.0)
     env = FusedEnvironment(
         geometry._replace(i_p=i_p, j_p=j_p, r_pc=r_pc), first_i, kinds.net_v[v_p].astype(np.int32),
-        Rt_pk, geometry_p, dstd, virtual_rows(a, davg, dstd), empty_slots(a, types_i, i_p, v_p),
+        Rt_pk, geometry_p, dstd, virtual_rows(a, davg, dstd), padding_counts(a, types_i, i_p, v_p),
         low, high, order_r, first_t, network_kernels.row_blocks(first_t), None,
     )  # fmt: skip
     return env._replace(nodes=sum_nodes(a, team, env, step))

@@ -3,7 +3,7 @@
 With the embedding in a table, G(g_p) = Σ_n ℓ_n(g_p) G_n, the moments are a product of a matrix that the
 frame alone decides with the table's rows, and M enters nothing else::
 
-    T_k = Σ_n S_kn G_n,     S_kn = Σ_p R̃_pk ℓ_n(g_p) / Σsel               empty slots are rows like nodes
+    T_k = Σ_n S_kn G_n,     S_kn = Σ_p R̃_pk ℓ_n(g_p) / Σsel               padding slots are rows like nodes
 
 The nodes that an atom's pairs touch are listed in ``node_t``, by net and number, from ``touched_i[i]`` on;
 ``place_p`` is the place in that list of a pair's first node.
@@ -144,7 +144,7 @@ def _mark(i, first_i, net_p, Rt_pk, inverse_step, lowest, marks):
 
 @njit(**KERNEL)
 def count_nodes(counters, me, first_i, net_p, Rt_pk, inverse_step, lowest, marks, count_iv, n_touched_i):
-    """How many nodes and empty slots each atom touches."""
+    """How many nodes and padding slots each atom touches."""
     mine = marks[me]
     n_atoms = len(n_touched_i)
     while True:
@@ -176,7 +176,7 @@ def sum_nodes(
     touched_i,
     net_t, node_t, S_tk, place_p,
 ):  # fmt: skip
-    """List the nodes of each atom, and sum up S. An empty slot of kind v is listed as net −1 − v."""
+    """List the nodes of each atom, and sum up S. A padding slot of kind v is listed as net −1 − v."""
     place, S_kt = marks[me], sums[me]
     n_atoms = len(touched_i) - 1
     while True:

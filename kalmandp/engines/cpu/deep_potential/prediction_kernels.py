@@ -30,7 +30,7 @@ PIECE = 1024
 
 @njit(**KERNEL)
 def tabulate(counters, me, nets, blocks, w, g_r, cache, G_rm):
-    """Run each embedding net on its rows: the nodes of the table and the empty slots."""
+    """Run each embedding net on its rows: the nodes of the table and the padding slots."""
     while True:
         task = take(counters, me, 0, len(blocks))
         if task >= len(blocks):

@@ -13,9 +13,9 @@ from kalmandp.potentials.deep_potential.table import TableGrid
 
 
 class TableRows(NamedTuple):
-    """Rows of the embedding nets: for each net the nodes, then its empty slots.
+    """Rows of the embedding nets: for each net the nodes, then its padding slots.
 
-    first_e : (E + 1,) rows of net e;  row_v : row of the empty slot of kind v
+    first_e : (E + 1,) rows of net e;  row_v : row of the padding slot of kind v
     """
 
     first_e: np.ndarray
@@ -24,7 +24,7 @@ class TableRows(NamedTuple):
 
 
 class NodeValues(NamedTuple):
-    """G of the nodes of a grid and of the empty slots, for weights ``w`` and g = ``g_v`` of those slots."""
+    """G of the nodes of a grid and of the padding slots, for weights ``w`` and g = ``g_v`` of those slots."""
 
     w: Any
     g_v: Any

@@ -50,7 +50,7 @@ class CudaEnvironment(NamedTuple):
     """Twin of `Environment` on the device, pairs as rows of a compressed list.
 
     pairs : atoms and pairs of all frames;  net_p : embedding net of each pair
-    Rt_vk, count_iv : empty slots;  net_v : net of each kind of pair (NumPy)
+    Rt_vk, count_iv : padding slots;  net_v : net of each kind of pair (NumPy)
     low, high : bounds of g = R̃_p0
     kept : places by grid, the grid chosen for an array of weights, labels by name
     """
@@ -118,7 +118,7 @@ class EnvironmentMaker:
             mean, spread, Rt_pk, dRt_pkc,
         )  # fmt: skip
         count_iv = xp.empty((n_atoms, n_v))
-        f.empty_slots(
+        f.padding_counts(
             blocks_for(n_atoms), THREADS, pairs.types_i, pairs.first_i, pairs.j_p, n_atoms, a.n_types,
             sel_v, count_iv,
         )  # fmt: skip

@@ -45,7 +45,7 @@ extern "C" __global__ void match_back(
 }
 
 // n_iv = sel − (neighbours of kind v) for kinds whose centre is atom i's type, else 0.  a thread per atom
-extern "C" __global__ void empty_slots(
+extern "C" __global__ void padding_counts(
     const int *types_i, const int *first_i, const int *j_p, int n_atoms, int n_types, const double *sel_v,
     double *count_iv) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;

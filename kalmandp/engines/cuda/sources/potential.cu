@@ -293,7 +293,7 @@ extern "C" __global__ void node_sums(
   }
 }
 
-// Ḡ_vm = scale Σ_i n_iv Σ_k R̃_vk T̄_ikm, the empty slots.  grid: (v, columns); block: NODE_WARPS warps
+// Ḡ_vm = scale Σ_i n_iv Σ_k R̃_vk T̄_ikm, the padding slots.  grid: (v, columns); block: NODE_WARPS warps
 extern "C" __global__ void virtual_adjoint(
     const double *count_iv, const double *Rt_vk, const double *T_bar_ikm, int n_atoms, int n_v, int M,
     double scale, double *G_bar_vm) {

@@ -1,0 +1,356 @@
+"""Numba twin of an HDNNP: symmetry functions once for a frame, then nets only.
+
+G and ∂G/∂r depend on the frame alone and are kept with it (`frames`), without the scaling of scaling.data:
+that is a multiplication for each atom. A row of H for a single force component goes over its atom and those
+that see it; several numbers are shared out among the threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kalmandp.engines.cpu import network as network_kernels
+from kalmandp.engines.cpu.buffers import Store
+from kalmandp.engines.cpu.deep_potential import prediction_kernels as of_pairs
+from kalmandp.engines.cpu.hdnnp import function_kernels, kernels
+from kalmandp.engines.cpu.hdnnp.nets import net_stack
+from kalmandp.engines.cpu.hdnnp.tables import SymmetryTables, symmetry_tables
+from kalmandp.engines.cpu.network import LayerAdjoints, NetCache, multiplications
+from kalmandp.engines.cpu.threads import Team
+from kalmandp.frames.kept import KeptFrames
+from kalmandp.geometry.pairs import Geometry, gather
+from kalmandp.potentials.atomic import Numbers
+from kalmandp.potentials.hdnnp.environment import scaling_numbers
+from kalmandp.potentials.protocol import Parameters
+
+#: Bytes of kept frames with their derivatives.
+CACHE_BYTES = 1 << 30
+#: Chunks of atoms with sums of their own at most: a constant, whatever the number of threads.
+CHUNKS = 8
+
+
+class Functions(NamedTuple):
+    """What is kept of frames side by side.
+
+    geometry : atoms and pairs;  first_i : pairs of atom i are first_i[i] … first_i[i+1]−1
+    G_id : (i, d) symmetry functions
+    dG : ∂G/∂r in 1/Å, for pair p from offset_p[p] on: x of all functions of its class, then y, then z
+    strain_ikd : (i, 6, d) Ġ along the strains
+    by_j, first_j : the pairs whose neighbour is atom j, in their order
+    """
+
+    geometry: Geometry
+    first_i: Any
+    G_id: Any
+    dG: Any
+    offset_p: Any
+    strain_ikd: Any
+    by_j: Any
+    first_j: Any
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(x.nbytes for x in (*self.geometry, *self[1:]) if isinstance(x, np.ndarray))
+
+
+class PairData(NamedTuple):
+    """What loops over pairs take, in one piece."""
+
+    n_types: int
+    n_c: Any
+    d_cm: Any
+    types_i: Any
+    i_p: Any
+    j_p: Any
+    first_i: Any
+    offset_p: Any
+    dG: Any
+    by_j: Any
+    first_j: Any
+    factor_td: Any
+
+
+class FrameData(NamedTuple):
+    """Which atoms belong to a frame: frame of each atom, where each type's rows begin."""
+
+    frame_i: Any
+    first_t: Any
+
+
+class FusedEnvironment(NamedTuple):
+    """Twin of `HDNNPEnvironment`.
+
+    order_r : atom of row r of the nets;  row_i : its inverse;  first_t : where each type's rows begin
+    blocks : rows in blocks, see `cpu.network`
+    """
+
+    functions: Functions
+    q_id: Any
+    pairs: PairData
+    order_r: Any
+    row_i: Any
+    first_t: Any
+    blocks: Any
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.functions.geometry
+
+    @property
+    def n_atoms(self) -> int:
+        return self.geometry.n_atoms
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the symmetry functions and their derivatives."""
+        return self.functions.nbytes
+
+
+class FunctionSpace(NamedTuple):
+    """Work space of `function_kernels`, the first index being the thread."""
+
+    vector: Any
+    pair: Any
+    kind: Any
+    R: Any
+    acc: Any
+    angle: Any
+    factor: Any
+
+
+class Space(NamedTuple):
+    """Work space of the nets: rows of a layer, rows of all; q̄ in the order of a class."""
+
+    rows: Any
+    layers: Any
+    local: Any
+
+
+class Room(NamedTuple):
+    """Room for the entries of one number of `rows`, the first index being the thread."""
+
+    place: Any
+    listed: Any
+    first: Any
+    source: Any
+    a_bar: Any
+    a_dot_bar: Any
+    X_dot: Any
+    a_dot: Any
+    idt_bar: Any
+
+
+class NumbaEngine:
+    """The passes of the potential for one form.
+
+    Parameters
+    ----------
+    form, layout : of the potential
+    threads : how many threads work on a pass; None asks `numba.get_num_threads` each time
+    """
+
+    name = "numba"
+
+    def __init__(self, form, layout, threads: int | None = None):
+        self.form = form
+        self.tables: SymmetryTables = symmetry_tables(form)
+        self._nets, self._activations = net_stack(layout)
+        self._team, self._store = Team(threads), Store()
+        self._each = np.arange(0)
+
+    @staticmethod
+    def unfit(form) -> str | None:
+        """Why this engine cannot compute a form; None: it takes every one."""
+        return None
+
+    def frames(self, data) -> KeptFrames:
+        """Frames of a data set with their symmetry functions and derivatives, computed once and kept."""
+        size = lambda functions: functions.nbytes
+        return KeptFrames(data, self.form.type_map, self.functions, size, CACHE_BYTES)
+
+    def functions(self, frames, pairs=None, derivatives: bool = True) -> Functions:
+        """G of frames side by side, and ∂G/∂r unless ``derivatives`` is False."""
+        tables = self.tables
+        g = gather(frames, self.form.type_map, self.form.cutoff, pairs)
+        n, n_p, n_d = g.n_atoms, len(g.i_p), max(self.form.size_t)
+        first_i = np.searchsorted(g.i_p, np.arange(n + 1))
+        most = int(np.diff(first_i).max(initial=1)) or 1
+        counts = 3 * tables.n_c[g.types_i[g.i_p] * tables.n_types + g.types_i[g.j_p]]
+        ends = np.cumsum(counts)
+        offset_p = ends - counts
+        G_id = np.empty((n, n_d))
+        dG = np.empty(int(ends[-1]) if derivatives and n_p else 0)
+        strain_ikd = np.zeros((n if derivatives else 0, 6, n_d))
+        team, n_g = self._team.size, tables.radial.shape[1]
+        space = FunctionSpace(
+            np.empty((team, most, 4)), np.empty((team, most), np.int64), np.empty((team, most), np.int64),
+            np.empty((team, most, n_g, 2)), np.empty((team, most, 4, tables.d_cm.shape[1])),
+            np.empty((team, tables.angles.shape[1], 2)), np.empty((team, tables.g_ah.shape[1], 4)),
+        )  # fmt: skip
+        self._team.run(
+            function_kernels.symmetry_functions, 100 * n_p * most, tables, first_i, g.types_i, g.j_p, g.r_pc,
+            offset_p, space, G_id, dG, strain_ikd,
+        )  # fmt: skip
+        by_j = np.argsort(g.j_p, kind="stable")
+        first_j = np.searchsorted(g.j_p[by_j], np.arange(n + 1))
+        return Functions(g, first_i, G_id, dG, offset_p, strain_ikd, by_j, first_j)
+
+    def environment(self, statistics, frames, pairs=None) -> FusedEnvironment:
+        """Twin of `HDNNPDescriptor.environment`; ``pairs`` may be the `Functions` that `frames` has kept."""
+        kept = pairs is not None and len(pairs) > 0 and all(isinstance(p, Functions) for p in pairs)
+        functions = _side_by_side(list(pairs)) if kept else self.functions(frames, pairs)
+        g, T = functions.geometry, self.form.n_types
+        shift_td, factor_td = (np.ascontiguousarray(x, float) for x in scaling_numbers(self.form, statistics))
+        q_id = shift_td[g.types_i] + factor_td[g.types_i] * functions.G_id
+        order_r = np.argsort(g.types_i, kind="stable")
+        row_i = np.empty_like(order_r)
+        row_i[order_r] = np.arange(len(order_r))
+        first_t = np.searchsorted(g.types_i[order_r], np.arange(T + 1))
+        data = PairData(
+            T, self.tables.n_c, self.tables.d_cm, g.types_i, g.i_p, g.j_p, functions.first_i,
+            functions.offset_p, functions.dG, functions.by_j, functions.first_j, factor_td,
+        )  # fmt: skip
+        blocks = network_kernels.row_blocks(first_t)
+        return FusedEnvironment(functions, q_id, data, order_r, row_i, first_t, blocks)
+
+    def energies(self, par: Parameters, env: FusedEnvironment):
+        """Twin of `atomic.energies`."""
+        nets, n = self._nets, env.n_atoms
+        a = (n, nets.n_a)
+        cache, E_i = NetCache(*self._store.several((n, nets.n_x), a, a, a)), np.empty(n)
+        self._team.run(
+            kernels.energies, self._work(n), nets, self._activations, env.blocks, env.order_r, par.weights,
+            np.ascontiguousarray(par.bias_t, float), env.q_id, cache, self._store.empty((n, 1)), E_i,
+        )  # fmt: skip
+        return E_i, cache
+
+    def pair_gradient(self, par: Parameters, env: FusedEnvironment, cache: NetCache):
+        """Twin of `atomic.pair_gradient`."""
+        f_pc = self._store.empty((len(env.geometry.i_p), 3))
+        self._team.run(
+            kernels.pair_gradient, self._work(env.n_atoms) + len(env.functions.dG), self._space(), self._nets,
+            env.blocks, env.order_r, self._count(env.n_atoms), par.weights, cache, env.pairs, f_pc,
+        )  # fmt: skip
+        return f_pc
+
+    def forces(self, env: FusedEnvironment, f_pc):
+        """Twin of `pairs.forces_from_pairs`."""
+        F_ic = np.empty((env.n_atoms, 3))
+        parts = self._store.empty((CHUNKS, env.n_atoms, 3))
+        first_i, j_p = env.functions.first_i, env.geometry.j_p
+        self._team.run(of_pairs.forces, 10 * len(f_pc), first_i, j_p, f_pc, parts, F_ic)
+        return F_ic
+
+    def virial(self, env: FusedEnvironment, f_pc):
+        """Twin of `pairs.virial_from_pairs`."""
+        W_icc = self._store.empty((env.n_atoms, 3, 3))
+        self._team.run(
+            of_pairs.virials, 10 * len(f_pc), env.functions.first_i, env.geometry.r_pc, f_pc, W_icc
+        )
+        W_fcc = np.zeros((env.geometry.n_frames, 3, 3))
+        np.add.at(W_fcc, env.geometry.frame_i, W_icc)
+        return W_fcc
+
+    def energy_gradient(self, par, env, cache, E_bar_i):
+        """Twin of `atomic.energy_gradient`."""
+        return self._weight_gradient(par, env, cache, E_bar_i, np.empty((0, 3)))
+
+    def weight_gradient(self, par, env, cache, E_bar_i, v_pc):
+        """Twin of `atomic.weight_gradient`; atoms that feel neither Ē nor v are passed over."""
+        return self._weight_gradient(par, env, cache, E_bar_i, np.ascontiguousarray(v_pc, dtype=float))
+
+    def _weight_gradient(self, par, env, cache, E_bar_i, v_pc):
+        nets = self._nets
+        E_bar_i = np.ascontiguousarray(E_bar_i, dtype=float)
+        feels_i = E_bar_i != 0.0
+        if len(v_pc) and not feels_i.all():
+            feels_i[env.geometry.i_p[v_pc.any(axis=1)]] = True
+        source = np.nonzero(feels_i[env.order_r])[0]
+        first_t = np.searchsorted(source, env.first_t)
+        n, moves = len(source), len(v_pc) > 0
+        a, none = (n, nets.n_a), (n if moves else 0, nets.n_a)
+        shapes = (a, none, (n if moves else 0, nets.n_x), none, (0, nets.n_a))
+        gradient = np.zeros(par.layout.size)
+        work = 3 * self._work(n) + (len(env.functions.dG) if moves else 0)
+        self._team.run(
+            kernels.weight_gradient, work, self._space(), nets, network_kernels.row_blocks(first_t), first_t,
+            env.order_r[source], source, par.weights, cache, env.pairs, v_pc, E_bar_i,
+            LayerAdjoints(*self._store.several(*shapes)), gradient,
+        )  # fmt: skip
+        return gradient
+
+    def rows(self, par: Parameters, env: FusedEnvironment, cache: NetCache, numbers: Numbers):
+        """Twin of `atomic.rows`: H (m, N)."""
+        nets, n, T, team = self._nets, env.n_atoms, self.form.n_types, self._team.size
+        wanted = _wanted(numbers)
+        H_mw = np.zeros((len(wanted), par.layout.size))
+        a = (team, n, nets.n_a)
+        room = Room(
+            np.full((team, n), -1), np.empty((team, n), np.int64), np.empty((team, T + 1), np.int64),
+            np.empty((team, n), np.int64),
+            *self._store.several(a, a, (team, n, nets.n_x), a, (team, 0, nets.n_a)),
+        )  # fmt: skip
+        self._team.run(
+            kernels.rows, len(wanted) * self._work(n), self._space(), nets, env.order_r, env.row_i,
+            FrameData(env.geometry.frame_i, env.first_t), par.weights, cache, env.pairs,
+            env.functions.strain_ikd, wanted, room, H_mw,
+        )  # fmt: skip
+        return H_mw
+
+    def _work(self, n_rows: int) -> int:
+        return multiplications(self._nets, n_rows)
+
+    def _space(self) -> Space:
+        nets, n, rows = self._nets, self._team.size, network_kernels.ROWS
+        local = (n, self.form.n_types, self.tables.d_cm.shape[1])
+        return Space(*self._store.several((n, 4, rows, nets.widest), (n, 2, rows, nets.n_a), local))
+
+    def _count(self, n: int) -> np.ndarray:
+        """0, 1, 2, …, at least n of them."""
+        if len(self._each) < n:
+            self._each = np.arange(n)
+        return self._each
+
+
+def _wanted(numbers: Numbers) -> np.ndarray:
+    """The numbers as rows of kind and names: frame; atom and axis; atom; frame and strain."""
+    rows = [(kernels.ENERGY, int(f), 0) for f in numbers.energy_f]
+    rows += [(kernels.FORCE, int(i), int(c)) for i, c in numbers.force_k]
+    rows += [(kernels.ATOM, int(i), 0) for i in numbers.atom_i]
+    strains = function_kernels.STRAINS
+    number = {pair: k for k, (d, c) in enumerate(strains) for pair in ((d, c), (c, d))}
+    rows += [(kernels.VIRIAL, int(f), number[int(d), int(c)]) for f, d, c in numbers.virial_k]
+    return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+
+def _side_by_side(parts: list[Functions]) -> Functions:
+    """Kept functions of several frames as those of one list of atoms."""
+    if len(parts) == 1:
+        return parts[0]
+    join = lambda name, offsets: np.concatenate(
+        [getattr(p, name) + o for p, o in zip(parts, offsets, strict=True)]
+    )
+    before = lambda sizes: (np.cumsum(sizes) - sizes).tolist()
+    atoms = before([p.geometry.n_atoms for p in parts])
+    pairs = before([len(p.geometry.i_p) for p in parts])
+    frames = before([p.geometry.n_frames for p in parts])
+    geometry = Geometry(
+        np.concatenate([p.geometry.types_i for p in parts]),
+        np.concatenate([p.geometry.frame_i + o for p, o in zip(parts, frames, strict=True)]),
+        sum(p.geometry.n_frames for p in parts),
+        np.concatenate([p.geometry.i_p + o for p, o in zip(parts, atoms, strict=True)]),
+        np.concatenate([p.geometry.j_p + o for p, o in zip(parts, atoms, strict=True)]),
+        np.concatenate([p.geometry.r_pc for p in parts]),
+    )
+    whole = lambda name: np.concatenate([getattr(p, name) for p in parts])
+    ends = lambda name: np.concatenate(
+        [getattr(p, name)[:-1] + o for p, o in zip(parts, pairs, strict=True)] + [[len(geometry.i_p)]]
+    )
+    return Functions(
+        geometry, ends("first_i"), whole("G_id"), whole("dG"),
+        join("offset_p", before([len(p.dG) for p in parts])), whole("strain_ikd"), join("by_j", pairs),
+        ends("first_j"),
+    )  # fmt: skip

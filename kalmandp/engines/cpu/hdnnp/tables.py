@@ -1,0 +1,148 @@
+"""The symmetry functions of a form as arrays of numbers, grouped by what they share.
+
+Letters: t type of the centre, s of a neighbour; c = t·T + s a class of pairs; a = (t·T + s1)·T + s2 with
+s1 ≤ s2 a class of triples. A class of pairs sees n functions, "local" numbers m: its radial functions first,
+then for each type of the other neighbour a block of angular ones. Functions of a class of triples have the
+same order in the blocks of both neighbours.
+
+Radial factors R(r) that several functions share (of other λ and ζ, or of radial and angular functions) are
+"groups" g of the centre's type: computed once for each pair. Angular factors A(cos θ) that several functions
+share are computed once for each triple.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kalmandp.potentials.hdnnp.cutoffs import POLYNOMIALS
+from kalmandp.potentials.hdnnp.form import HDNNPForm
+from kalmandp.potentials.hdnnp.symmetry_functions import CLOSED, COMPACT, RADIAL, SymmetryFunction, curve_name
+
+#: Codes of the curves of `cutoffs.curve`.
+CURVE_CODES = {"hard": 0, "cos": 1, "tanh3": 2, "exp": 3, "p1": 4, "p2": 5, "p3": 6, "p4": 7}
+#: Columns of ``radial``; a window (1) or a Gaussian with a cutoff function (0), and its numbers.
+WINDOW, ETA, RS, RC, RL, CURVE, ASYMMETRIC = range(7)
+#: Columns of ``angles``; a window (1) or (1 + λ cos θ)^ζ (0), and its numbers. WHOLE is ζ if it is whole, else 0.
+IS_WINDOW, LAM, ZETA, FACTOR, LEFT, RIGHT, CURVE_A, WHOLE = range(8)
+
+
+class SymmetryTables(NamedTuple):
+    """See the module.
+
+    n_types : T;  cutoff_kind, alpha : of f_c;  length_unit : Å
+    coefficients : (4, 10) of the polynomial curves p1 to p4
+    radial : (t, g, 7);  uses_cg : whether a class of pairs needs a group;  n_groups_t
+    angular_rc_t : the largest r_c of angular functions
+    n_c, d_cm : how many functions a class of pairs sees, and which;  n_radial_c, g_cm : its radial ones
+    n_a, d_am, k_am, h_am : functions of a class of triples: d, number of its A, number of its R
+    base_a : (a, 2) where they begin among the local functions of both neighbours
+    n_angles_a, angles : (a, k, 8);  n_factors_a, g_ah, closed_ah : groups that the triples take, with r_jk?
+    """
+
+    n_types: int
+    cutoff_kind: int
+    alpha: float
+    length_unit: float
+    coefficients: Any
+    radial: Any
+    uses_cg: Any
+    n_groups_t: Any
+    angular_rc_t: Any
+    n_c: Any
+    d_cm: Any
+    n_radial_c: Any
+    g_cm: Any
+    n_a: Any
+    d_am: Any
+    k_am: Any
+    h_am: Any
+    base_a: Any
+    n_angles_a: Any
+    angles: Any
+    n_factors_a: Any
+    g_ah: Any
+    closed_ah: Any
+
+
+def _radial_row(f: SymmetryFunction) -> tuple:
+    if f.kind in COMPACT:
+        asymmetric = float(f.sub[0] == "p" and f.sub.endswith("a"))
+        return 1.0, 0.0, 0.0, f.rc, f.rl, float(CURVE_CODES[curve_name(f.sub)]), asymmetric
+    return 0.0, f.eta, f.rs, f.rc, 0.0, 0.0, 0.0
+
+
+def _angle_row(f: SymmetryFunction) -> tuple:
+    if f.kind in COMPACT:
+        left, right = np.radians(f.left), np.radians(f.right)
+        return 1.0, 0.0, 0.0, 1.0, float(left), float(right), float(CURVE_CODES[curve_name(f.sub)]), 0.0
+    whole = f.zeta if f.zeta == int(f.zeta) else 0.0
+    return 0.0, f.lam, f.zeta, 2.0 ** (1.0 - f.zeta), 0.0, 0.0, 0.0, whole
+
+
+def _number(rows: list, row) -> int:
+    """The place of ``row`` among ``rows``, where it is put if it is new."""
+    if row not in rows:
+        rows.append(row)
+    return rows.index(row)
+
+
+def _padded(lists, dtype=np.int64, width: tuple[int, ...] = ()) -> np.ndarray:
+    """Lists of different lengths as rows of one array, at least one column; an item has the shape width."""
+    rows = np.zeros((len(lists), max([len(x) for x in lists] + [1]), *width), dtype)
+    for row, items in zip(rows, lists, strict=True):
+        for n, item in enumerate(items):
+            row[n] = item
+    return rows
+
+
+def symmetry_tables(form: HDNNPForm) -> SymmetryTables:
+    """The tables of a form."""
+    T = form.n_types
+    types = range(T)
+    radial: list[list] = [[] for _ in types]
+    d_c: list[list] = [[] for _ in range(T * T)]
+    g_c: list[list] = [[] for _ in range(T * T)]
+    triples: dict[int, list] = {a: [] for a in range(T**3)}
+    for t in types:
+        for d, f in enumerate(form.functions[t]):
+            g = _number(radial[t], _radial_row(f))
+            s = [form.type_map.index(name) for name in f.neighbours]
+            if f.kind in RADIAL:
+                d_c[t * T + s[0]].append(d)
+                g_c[t * T + s[0]].append(g)
+            else:
+                triples[(t * T + s[0]) * T + s[1]].append((d, f, g))
+    uses = [set(g) for g in g_c]
+    n_radial_c = np.array([len(g) for g in g_c])
+    base_a = np.zeros((T**3, 2), np.int64)
+    angles, factors, k_a, h_a, rows_a = [], [], [], [], []
+    for a, rows in triples.items():
+        t, s1, s2 = a // T**2, a // T % T, a % T
+        angle_rows, factor_rows = [], []
+        k_a.append([_number(angle_rows, _angle_row(f)) for _, f, _ in rows])
+        h_a.append([_number(factor_rows, (g, f.kind in CLOSED)) for _, f, g in rows])
+        rows_a.append([d for d, _, _ in rows])
+        angles.append(angle_rows)
+        factors.append(factor_rows)
+        for column, s in enumerate({s1: 0, s2: 0}):
+            c = t * T + s
+            base_a[a, column:] = len(d_c[c])
+            d_c[c] += rows_a[-1]
+            uses[c] |= {g for _, _, g in rows}
+    n_g = max(len(rows) for rows in radial)
+    angular_rc = [max((f.rc for f in rows if f.kind not in RADIAL), default=0.0) for rows in form.functions]
+    coefficients = np.zeros((4, 10))
+    for k, values in enumerate(POLYNOMIALS.values()):
+        coefficients[k, : len(values)] = values
+    return SymmetryTables(
+        T, form.cutoff_kind, form.cutoff_function.alpha, form.length_unit, coefficients,
+        _padded(radial, float, (7,)), np.array([[g in used for g in range(n_g)] for used in uses]),
+        np.array([len(rows) for rows in radial]), np.array(angular_rc),
+        np.array([len(d) for d in d_c]), _padded(d_c), n_radial_c, _padded(g_c),
+        np.array([len(d) for d in rows_a]), _padded(rows_a), _padded(k_a), _padded(h_a), base_a,
+        np.array([len(x) for x in angles]), _padded(angles, float, (8,)),
+        np.array([len(x) for x in factors]), _padded([[g for g, _ in x] for x in factors]),
+        _padded([[closed for _, closed in x] for x in factors], bool),
+    )  # fmt: skip
