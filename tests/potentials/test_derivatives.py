@@ -82,14 +82,18 @@ def test_every_kind_is_judged():
     assert set(KINDS) <= set(FIXTURES), "a kind has no entry in tests/potentials/kinds.py"
 
 
-@judged
-def test_complex_step_on_random_forms(kind, data):
-    case, rng = data.draw(cases(kind))
+def judge(case, rng) -> None:
+    """By complex step: the Jacobians of energy, force and virial."""
     for name, function, J in jacobians(case, rng):
         if not np.abs(J).max() > 0:  # one atom, no pairs: no force to differentiate
             continue
         error = complex_step_error(function, J, case.par.weights, rng.normal(size=len(J)))
         assert error < 1e-12, f"∂{name}/∂w: {error:.1e}; rounding alone leaves about 1e-15"
+
+
+@judged
+def test_complex_step_on_random_forms(kind, data):
+    judge(*data.draw(cases(kind)))
 
 
 @judged
@@ -225,3 +229,32 @@ def test_planted_mistakes_are_caught(mistake, monkeypatch):
     assert taylor_slope(function, J, case.par.weights, d) < 1.5
     with pytest.raises(WrongDerivative):
         check_jacobian(function, J, case.par.weights, rng)
+
+
+@pytest.mark.parametrize("wrong", ["tangent", "pair_adjoint", "weight_adjoint", "tangent_adjoint"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wrong_pass_of_a_descriptor_is_caught(kind, wrong, monkeypatch):
+    """Each pass of each descriptor, off by a thousandth; one that does nothing (no weights) is as it was."""
+    rng = np.random.default_rng(6)
+    case = Case(rng, random_form(kind, rng, 2), random_frame(rng, 2, 6))
+    right, does = getattr(case.par.descriptor, wrong), []
+
+    def planted(*arguments):
+        if wrong in ("weight_adjoint", "tangent_adjoint"):  # these add to the gradient that is given
+            gradient = arguments[-1]
+            own = np.zeros_like(gradient)
+            right(*arguments[:-1], own)
+            does.append(own.any())
+            gradient += 1.001 * own
+            return None
+        found = right(*arguments)
+        does.append(True)
+        return (1.001 * found[0], found[1]) if wrong == "tangent" else 1.001 * found
+
+    monkeypatch.setattr(case.par.descriptor, wrong, planted)
+    errors = [
+        complex_step_error(function, J, case.par.weights, rng.normal(size=len(J)))
+        for _, function, J in jacobians(case, rng)
+    ]
+    # rounding leaves 1e-15; of a Deep Potential little comes through the embedding
+    assert does and (max(errors) > 1e-9) == any(does)

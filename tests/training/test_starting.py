@@ -95,7 +95,7 @@ def test_what_the_input_says_otherwise_is_named(place):
 
 def test_what_cannot_be_started_from_is_named(place):
     s = read_input(tree(place, type_map=["A", "B", "C"]))
-    with pytest.raises(InputError, match=r"type_map names C, which .* does not have \(A, B\); what a new type"):
+    with pytest.raises(InputError, match=r"type_map names C, which .* does not have \(A, B\); what a new"):
         started_from(place / "model.dp", None, s, frames(1))
     with pytest.raises(InputError, match="exclude each other"):
         started_from(place / "model.dp", place / "model.dp", s, frames(1))
