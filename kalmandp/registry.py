@@ -69,6 +69,17 @@ KINDS: dict[str, Kind] = {
         files="kalmandp.bridges.gpumd.files",
         fused={"cpu": "kalmandp.engines.cpu.nep.engine:NEPNumbaEngine"},
     ),
+    "hdnnp": Kind(
+        form="kalmandp.potentials.hdnnp.form:HDNNPForm",
+        descriptor="kalmandp.potentials.hdnnp.descriptor:HDNNPDescriptor",
+        new="kalmandp.potentials.hdnnp.new:new",
+        section="kalmandp.potentials.hdnnp.section:read_section",
+        rows="kalmandp.potentials.hdnnp.rows:rows",
+        reordered="kalmandp.potentials.hdnnp.reordering:reordered",
+        cuts=False,
+        files="kalmandp.bridges.n2p2.files",
+        fused={"cpu": "kalmandp.engines.cpu.hdnnp.engine:NumbaEngine"},
+    ),
 }
 
 #: Inputs of other programs: a module that reads one (``recognises(path)``, ``read(path, optimizer)``), and

@@ -181,7 +181,7 @@ def _old_files_kept(settings, output: Path, fresh: bool) -> Iterator:
     names = [output / settings.checkpoint_name, output / t.model_file, output / t.disp_file]
     moved = []
     for path in names if fresh else ():
-        if path.is_file():
+        if path.exists():
             number = 1
             while (old := path.with_name(f"{path.name}.old{number}")).exists():
                 number += 1

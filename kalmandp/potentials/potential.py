@@ -105,6 +105,9 @@ class Potential:
             raise InputError("rng is None; expected a numpy.random.Generator, e.g. default_rng(1)")
         form_class(kind)  # a name that is not known is named
         made = load(KINDS[kind].new)(type_map, frames, rng, **choices)
+        if atom_ener is not None and tuple(type_map) != made.form.type_map:  # a kind may have its own order
+            given = dict(zip(type_map, atom_ener, strict=True))
+            atom_ener = [given[name] for name in made.form.type_map]
         bias = energy_bias(frames, made.form.type_map, atom_ener, RCOND if rcond is None else rcond)
         return cls(
             made.form, made.weights, bias_atom_e=bias, info=made.info, engine=engine, device=device,

@@ -22,7 +22,7 @@ from kalmandp.frames.elements import NUMBER
 from kalmandp.potentials.hdnnp.form import HDNNPForm
 from kalmandp.potentials.hdnnp.keywords import LETTERS, MODEL, REFUSED, RUNNER, TRAINING
 from kalmandp.potentials.hdnnp.symmetry_functions import RADIAL, SymmetryFunction
-from kalmandp.potentials.hdnnp.units import atom_energies_of, unit_sizes
+from kalmandp.potentials.hdnnp.units import atom_energies_of, unit_sizes, units_name
 
 #: Element-weighted functions of n2p2, which are not done here.
 WEIGHTED = (12, 13, 23, 24, 25)
@@ -228,6 +228,7 @@ def format_input_nn(form: HDNNPForm, bias_t, training: dict[str, str] | None = N
     if unwritable:
         raise InputError(f"activations are {list(form.activations)}; n2p2 knows {', '.join(letter)}")
     lines = [
+        f"# units: {units_name(form)}",
         f"number_of_elements {form.n_types}",
         f"elements {' '.join(form.type_map)}",
         f"cutoff_type {form.cutoff_kind}" + (f" {form.cutoff_alpha!r}" if form.cutoff_alpha else ""),
