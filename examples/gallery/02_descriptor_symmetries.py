@@ -37,7 +37,7 @@ def look(frame, atom=0):
     """R̃ of one atom's neighbours (p, 4), its D (M, M‹), and all atomic energies (eV)."""
     env = potential.environment(frame)
     E_i, cache = energies(potential.parameters, env)
-    return env.Rt_pk[env.i_p == atom], cache.D_ia[atom].reshape(16, 8), E_i
+    return env.Rt_pk[env.geometry.i_p == atom], cache.q_id[atom].reshape(16, 8), E_i
 
 
 # %% [markdown]

@@ -28,5 +28,6 @@ def read_model(path) -> Potential:
     found = [load(kind.files) for kind in KINDS.values() if load(kind.files).recognises(path)]
     if not found:
         wanted = "; ".join(load(place).FORMAT for place in dict.fromkeys(k.files for k in KINDS.values()))
-        raise InputError(f"{path}: is not a model file that can be read; expected {wanted}")
+        what = "is a folder" if Path(path).is_dir() else "is not a model file that can be read"
+        raise InputError(f"{path}: {what}; expected {wanted}")
     return found[0].read(path)

@@ -29,7 +29,7 @@ def as_hdf5(path: str) -> bytes | None:
         If frames were left out (SCF not converged, …), with their number and the first reason.
     """
     try:
-        if guess_format(path) == "ase":
+        if guess_format(path) in ("ase", "deepmd"):  # by its name it is HDF5 itself
             return None
     except KalmanDPError:
         return None

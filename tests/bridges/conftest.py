@@ -1,13 +1,10 @@
-"""Makes the reader of the stored reference values importable, and a small potential to simulate with."""
+"""A small potential to simulate with."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "reference"))
 
 SILICON = Path(__file__).parents[2] / "data" / "si64_lda_train.h5"
 

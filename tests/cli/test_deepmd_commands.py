@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 REFERENCE = Path(__file__).parents[1] / "reference"
-sys.path.insert(0, str(REFERENCE))
-from deepmd_models import load_reference  # noqa: E402
+from deepmd_models import load_reference
 
-import kalmandp  # noqa: E402
-from kalmandp.bridges.deepmd.codec import load_tree  # noqa: E402
-from kalmandp.bridges.deepmd.files import from_tree  # noqa: E402
-from kalmandp.cli import main  # noqa: E402
+import kalmandp
+from kalmandp.bridges.deepmd.codec import load_tree
+from kalmandp.bridges.deepmd.files import from_tree
+from kalmandp.cli import main
 
 ANSWERS = json.loads((REFERENCE / "commands" / "answers.json").read_text())
 MODELS = ("fitting_idt_only.dp", "embedding_idt_only.dp")

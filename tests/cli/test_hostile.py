@@ -189,8 +189,8 @@ def test_mistakes(arguments, good, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["test", "-m", "OUT", "-s", "DATA"], "is a folder; expected a file with one of .dp"),
-        (["test", "-m", "MODEL", "-s", "FILE"], "`kalmandp convert` makes one"),
+        (["test", "-m", "OUT", "-s", "DATA"], "is a folder; expected a model of DeePMD-kit (.dp"),
+        (["test", "-m", "MODEL", "-s", "INPUT"], "`kalmandp convert` makes one"),
         (["train", "INPUT", "-o", "OUT", "--restart", "OUT"], "is a folder; expected a checkpoint"),
         (["doctor", "DATA", "--rcut", "-3"], "rcut is -3.0; expected a positive number of Å"),
         (["doctor", "INPUT"], "its format is not recognised"),
@@ -204,6 +204,15 @@ def test_a_mistake_is_called_what_it_is(arguments, says, good, tmp_path, capsys)
     if "doctor" in arguments and "INPUT" in arguments:
         pytest.importorskip("ase", reason="needs the package ase")
     assert says in fails_in_one_line(filled(arguments, xyz, good, out), capsys)
+
+
+def test_frames_of_another_format_are_opened_as_they_are(good, tmp_path, capsys):
+    said = []
+    for name, write in (("some.h5", kalmandp.Dataset.write), ("some.xyz", write_extxyz)):
+        write(tmp_path / name, frames(2))
+        assert main(["test", "-m", str(good["MODEL"]), "-s", str(tmp_path / name)]) == 0
+        said.append(capsys.readouterr().out.replace(name, "some"))
+    assert said[0] == said[1] and "energy" in said[0]
 
 
 def test_a_restart_that_does_not_fit_says_what_differs(good, tmp_path, capsys):

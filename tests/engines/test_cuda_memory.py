@@ -86,7 +86,9 @@ def test_frames_take_what_the_covariance_has_left(data, tmp_path):
 def test_the_plan_says_what_goes_to_the_device(data):
     input_tree = read_input(settings(data))
     plan = make_plan(input_tree, timing=False, device=on_device.emulated(free=10**9))
-    engine = potential_engine_of(plan)
+    # sel changes neither P nor what a frame takes
+    a = kalmandp.Architecture(plan.type_map, 4.2, 1.0, (99, 99))
+    engine = make_engine("cuda", a, a.layout(), device=on_device.emulated())
     assert plan.memory == Gpu(engine.device).memory(Blocks(plan.block_sizes), PRESETS["default"])
     one = engine.upload(frames(1)[0]).nbytes
     assert 0.9 * 4 * one < plan.frames_memory < 1.1 * 4 * one
@@ -94,11 +96,6 @@ def test_the_plan_says_what_goes_to_the_device(data):
     few = plan._replace(memory_free=plan.memory + 2 * plan.frames_memory)
     assert "50% of them stay there" in _text(few)
     assert "frames on the GPU" not in _text(make_plan(input_tree, timing=False, device="cpu"))
-
-
-def potential_engine_of(plan):
-    a = kalmandp.Architecture(plan.type_map, 4.2, 1.0, plan.sel)
-    return make_engine("cuda", a, a.layout(), device=on_device.emulated())
 
 
 def test_a_batch_that_cannot_fit_is_refused_before_its_first_array():
@@ -130,4 +127,4 @@ def test_the_passes_take_no_more_than_is_planned():
     v_pc = engine.pair_gradient(par, env, forward)
     engine.weight_gradient(par, env, forward, xp.zeros(125), v_pc)
     nodes = 8 * a.n_embeddings * forward.places.n_nodes * 40 * sum(a.embedding)
-    assert sum(strict_arrays.allocated) < pass_bytes(a, 125, len(env.i_p)) + nodes
+    assert sum(strict_arrays.allocated) < pass_bytes(a, 125, len(env.geometry.i_p)) + nodes

@@ -1,12 +1,14 @@
-"""Every fused engine against the reference, pass by pass, over the registry itself."""
+"""Every engine against the reference, pass by pass, over the registry itself: all kinds, all engines."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import numba
 import numpy as np
 import on_device
 import pytest
-from cases import PAPER, Case, random_architecture, random_frame
+from cases import PAPER, Case, named, random_architecture, random_form, random_frame
 from numpy.testing import assert_allclose
 
 from kalmandp.arrays import to_numpy
@@ -17,6 +19,7 @@ from kalmandp.frames.frame import Frame
 from kalmandp.geometry.pairs import force_direction, virial_direction
 from kalmandp.potentials import network
 from kalmandp.potentials.activations import NAMES
+from kalmandp.potentials.atomic import Numbers
 from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.table import (
     CPU_ORDER,
@@ -31,10 +34,17 @@ from kalmandp.potentials.deep_potential.table import (
     lagrange_coefficients,
 )
 from kalmandp.potentials.deep_potential.table_step import AT_WORST
-from kalmandp.registry import ENGINES, default_engine, make_engine
+from kalmandp.registry import ENGINES, KINDS, default_engine, make_engine
 
 #: Twins agree to this, relative to the largest entry.
 TOLERANCE = 1e-10
+#: Kinds with the engines that they have beside the reference.
+TWINS = [
+    (kind, name)
+    for kind, row in KINDS.items()
+    for name, (device, reference) in ENGINES.items()
+    if name != "numpy" and (reference or device in row.fused)
+]
 
 
 def passes(engine, case, frames, rng):
@@ -59,10 +69,25 @@ def passes(engine, case, frames, rng):
         "virial_gradient": engine.weight_gradient(par, env, forward, none, v_W),
         "loss_gradient": engine.weight_gradient(par, env, forward, E_bar, v_F + v_W),
     }
-    return {name: to_numpy(value) for name, value in results.items()}
+    results = {name: to_numpy(value) for name, value in results.items()}
+    numbers = some_numbers(n, env.geometry.n_frames, rng)
+    H_mw = to_numpy(engine.rows(par, env, forward, numbers))
+    assert H_mw.shape == (sum(map(len, numbers)), case.layout.size)
+    ends = np.cumsum([len(part) for part in numbers])[:-1]
+    kinds = ("energy", "force", "atomic energy", "virial")  # each with a scale of its own
+    return results | {f"rows, {of}": H for of, H in zip(kinds, np.split(H_mw, ends), strict=True)}
 
 
-def build(seed, n_types=2, **choices):
+def some_numbers(n_atoms: int, n_frames: int, rng) -> Numbers:
+    """Numbers of every kind, of single atoms and of all axes, in no order, some of them twice."""
+    atoms = np.append(rng.permutation(n_atoms)[:5], 0)
+    force_k = np.stack([np.repeat(atoms, 2), rng.integers(0, 3, 2 * len(atoms))], axis=1)
+    virial_k = np.array([[f, d, c] for f in range(n_frames) for d, c in ((0, 0), (1, 2), (2, 0))])
+    return Numbers(np.arange(n_frames), force_k, atoms[:4], virial_k)
+
+
+def build(seed, n_types=2, kind="se_e2_a", device="cpu", **choices):
+    """A potential that the fused engine of a device takes, and frames of all sorts."""
     rng = np.random.default_rng(seed)
     frames = [
         random_frame(rng, n_types, 7, "tilted"),
@@ -70,16 +95,20 @@ def build(seed, n_types=2, **choices):
         Frame(np.zeros((1, 3)), [0], tuple("ABCD"[:n_types])),
         random_frame(rng, n_types, 6, "slab"),
     ]
-    choices.setdefault("embedding_activation", SMOOTH[seed % len(SMOOTH)])
-    a = random_architecture(rng, n_types, **choices)
-    return Case(rng, a, frames[0]), frames
+    if kind == "se_e2_a":
+        choices.setdefault("embedding_activation", SMOOTH[seed % len(SMOOTH)])
+        form = random_architecture(rng, n_types, **choices)
+    else:
+        form = random_form(kind, rng, n_types, device, **choices)
+    return Case(rng, form, frames[0]), [named(frame, form) for frame in frames]
 
 
-@pytest.mark.parametrize("name", [n for n in ENGINES if n != "numpy"])
-@pytest.mark.parametrize("seed", (0, 1, 2, 4, 5, 6))  # 0: a cut-off so short that there are no pairs
-def test_engines_equal_the_reference(name, seed):
-    case, frames = build(seed, n_types=1 + seed % 3)
-    assert (len(case.env.i_p) > 0) == (seed > 0)
+@pytest.mark.parametrize(("kind", "name"), TWINS)
+@pytest.mark.parametrize("seed", (0, 1, 2, 4, 5, 6))  # 0: of se_e2_a so short a cut-off that there is no pair
+def test_engines_equal_the_reference(kind, name, seed):
+    case, frames = build(seed, 1 + seed % 3, kind, ENGINES[name][0])
+    if kind == "se_e2_a":
+        assert (len(case.env.geometry.i_p) > 0) == (seed > 0)
     check(name, case, frames)
 
 
@@ -112,14 +141,113 @@ def seeded():
     return np.random.default_rng(99)
 
 
-def test_a_planted_error_is_seen():
-    """The parity check fails if the fused engine forgets the padding."""
+class Planted:
+    """An engine whose pass ``wrong`` is off by 1e-9 of the largest entry, at that entry."""
+
+    def __init__(self, engine, wrong: str):
+        self._engine, self._wrong = engine, wrong
+
+    def __getattr__(self, name: str):
+        found = getattr(self._engine, name)
+        if name != self._wrong:
+            return found
+
+        def off(*arguments):
+            value = found(*arguments)
+            array, rest = (value[0], value[1:]) if isinstance(value, tuple) else (value, None)
+            array = array.copy()
+            flat = array.reshape(-1)
+            largest = int(np.abs(to_numpy(flat)).argmax())
+            flat[largest] = flat[largest] * (1 + 1e-9)
+            return array if rest is None else (array, *rest)
+
+        return off
+
+
+#: What is not as wanted when a pass is wrong: all that is made of it.
+SEEN = {
+    "energies": {"energies"},
+    "pair_gradient": {"pair_gradient", "forces", "virial"},
+    "forces": {"forces"},
+    "virial": {"virial"},
+    "energy_gradient": {"energy_gradient"},
+    "weight_gradient": {"force_gradient", "virial_gradient", "loss_gradient"},
+    "rows": {"rows, energy", "rows, force", "rows, atomic energy", "rows, virial"},
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), TWINS)
+def test_an_error_in_any_pass_is_seen(kind, name):
+    """One number off by 1e-9 of itself, in each pass of each engine: the check fails there, not elsewhere."""
+    case, frames = build(1, 2, kind, ENGINES[name][0])
+    wanted = passes(make_engine("numpy", case.form, case.layout), case, frames, seeded())
+    engine = make_engine(name, case.form, case.layout, **on_device.options(name))
+    for wrong, names in SEEN.items():
+        got = passes(Planted(engine, wrong), case, frames, seeded())
+        seen = differing(got, wanted)
+        assert seen and seen <= names and (wrong == "rows" or seen >= names - {"virial", "forces"}), wrong
+
+
+def of_table(change, forward):
+    """The forward pass with another table."""
+    return forward._replace(table=change(forward.table))
+
+
+#: Mistakes inside of the fused engine of se_e2_a, in what its passes read of the forward pass; who sees them.
+MISTAKES = {
+    "φ″ of the fitting net forgotten": (
+        lambda f: f._replace(cache=f.cache._replace(d2=0 * f.cache.d2)), SEEN["weight_gradient"],
+    ),
+    "φ′ of the embedding taken for 1": (
+        partial(of_table, lambda t: t._replace(cache=t.cache._replace(d1=0 * t.cache.d1 + 1))),
+        SEEN["energy_gradient"] | SEEN["weight_gradient"],
+    ),
+    "slopes of the table's polynomials halved": (
+        partial(of_table, lambda t: t._replace(pairs=t.pairs._replace(dc_an=t.pairs.dc_an / 2))),
+        SEEN["pair_gradient"] | SEEN["weight_gradient"],
+    ),
+    "another T": (
+        lambda f: f._replace(T_ikm=1.001 * f.T_ikm),
+        SEEN["pair_gradient"] | SEEN["energy_gradient"] | SEEN["weight_gradient"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_inside_of_the_fused_engine_is_seen(mistake):
+    """The fused tangent above all: what it forgets, and nothing else, is not as wanted."""
+    tanh = dict(embedding_activation="tanh", fitting_activation="tanh")
+    case, frames = build(1, embedding=(3, 6), fitting=(6, 6), **tanh)
+    wanted = passes(make_engine("numpy", case.form, case.layout), case, frames, seeded())
+    engine = make_engine("numba", case.form, case.layout)
+    right, (change, names) = engine.energies, MISTAKES[mistake]
+
+    def energies(par, env):
+        E_i, forward = right(par, env)
+        return E_i, change(forward)
+
+    engine.energies = energies
+    seen = {name for name in differing(passes(engine, case, frames, seeded()), wanted)}
+    assert {name for name in seen if not name.startswith("rows")} == names
+    # rows of energies are energy gradients, rows of forces and virials are tangents
+    assert ("rows, energy" in seen) == ("energy_gradient" in names)
+    assert ("rows, force" in seen) == ("rows, virial" in seen) == ("force_gradient" in names)
+
+
+def differing(got: dict, wanted: dict) -> set[str]:
+    """The names of what is not as wanted."""
+    size = lambda value: np.abs(value).max(initial=1e-300)
+    return {name for name in wanted if size(got[name] - wanted[name]) > TOLERANCE * size(wanted[name])}
+
+
+def test_a_forgotten_padding_is_seen():
+    """The parity check fails if the fused engine forgets the empty slots."""
     case, frames = build(1)
     engine = make_engine("numba", case.form, case.layout)
     forget = engine.environment
 
-    def environment(davg, dstd, frames, pairs=None):
-        env = forget(davg, dstd, frames, pairs)
+    def environment(statistics, frames, pairs=None):
+        env = forget(statistics, frames, pairs)
         empty = env._replace(count_iv=0 * env.count_iv)
         return env._replace(nodes=sum_nodes(case.form, engine._team, empty, env.nodes.step))
 

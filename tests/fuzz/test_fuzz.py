@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 import driver
+import pytest
 import seeds
 from targets import TARGETS
 

@@ -1,23 +1,24 @@
-"""Random architectures and configurations for the judges, drawn from a generator."""
+"""Random potentials of each kind and configurations for the judges, drawn from a generator."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+from kinds import FIXTURES, random_architecture
 
 from kalmandp.frames.frame import Frame
-from kalmandp.potentials.activations import NAMES
-from kalmandp.potentials.deep_potential.architecture import Architecture
-from kalmandp.potentials.deep_potential.descriptor import DeepPotential
-from kalmandp.potentials.deep_potential.environment import gathered
-from kalmandp.potentials.deep_potential.initial import initial_weights
+from kalmandp.geometry.pairs import gather
+from kalmandp.potentials.potential import Potential
 from kalmandp.potentials.protocol import Parameters
+from kalmandp.registry import descriptor_of, kind_of, load
+
+__all__ = ["PAPER", "Case", "random_architecture", "random_form", "random_frame", "random_potential"]
 
 #: The paper's network: the widths of its layers and the axis; one embedding per neighbour type.
 PAPER = dict(
     embedding=(25, 25, 25), axis_neuron=16, fitting=(50, 50, 50), type_one_side=True, fitting_resnet_dt=False
 )
-
-SMOOTH = [name for name in NAMES if name not in ("relu", "relu6")]
 
 
 def random_frame(rng, n_types=2, n_atoms=6, kind="tilted") -> Frame:
@@ -36,46 +37,46 @@ def random_frame(rng, n_types=2, n_atoms=6, kind="tilted") -> Frame:
     return Frame(positions, types, tuple("ABCD"[:n_types]), cell=cell, pbc=pbc)
 
 
-def random_architecture(rng, n_types=2, **choices) -> Architecture:
-    widths = [(3, 6, 12), (5, 5, 5), (4, 7), (2, 4, 4)]
-    fittings = [(6, 6), (5, 10), (7,), ()]
-    embedding = widths[rng.integers(len(widths))]
-    drawn = dict(
-        rcut=float(rng.uniform(2.5, 5.5)),
-        rcut_smth=float(rng.uniform(0.3, 2.0)),
-        sel=tuple(rng.integers(150, 200, n_types)),
-        embedding=embedding,
-        axis_neuron=int(rng.integers(1, embedding[-1] + 1)),
-        fitting=fittings[rng.integers(len(fittings))],
-        type_one_side=bool(rng.integers(2)),
-        embedding_resnet_dt=bool(rng.integers(2)),
-        fitting_resnet_dt=bool(rng.integers(2)),
-        embedding_activation=SMOOTH[rng.integers(len(SMOOTH))],
-        fitting_activation=SMOOTH[rng.integers(len(SMOOTH))],
-        exclude_types=((0, n_types - 1),) if rng.integers(4) == 0 else (),
-    )
-    return Architecture(tuple("ABCD"[:n_types]), **{**drawn, **choices})
+def random_form(kind: str, rng, n_types=2, device=None, **choices):
+    """A form of a kind; one that the fused engine of ``device`` takes, if the kind has one."""
+    for _ in range(100):
+        form = FIXTURES[kind].form(rng, n_types, **choices)
+        fused = kind_of(form).fused.get(device)
+        if fused is None or not load(fused).unfit(form):
+            return form
+    raise AssertionError(f"of 100 forms {kind} the engine on {device} takes none")
+
+
+def random_potential(kind: str, rng, n_types=2, engine="numpy", **choices) -> Potential:
+    """A potential of a kind with random weights, computed by an engine of the processor."""
+    form = random_form(kind, rng, n_types, "cpu" if engine == "numba" else None, **choices)
+    fixture = FIXTURES[kind]
+    return Potential(
+        form, fixture.weights(rng, form), bias_atom_e=rng.normal(size=n_types), engine=engine,
+        **fixture.statistics(rng, form),
+    )  # fmt: skip
 
 
 class Case:
     """A model on a frame, with its energy, c·F and C:W as functions of the weights."""
 
-    def __init__(self, rng, architecture, frame, angular_mean=False):
-        a = self.form = architecture
-        self.frame = frame
-        davg = np.zeros((a.n_types, 4))
-        davg[:, 0] = rng.uniform(-0.2, 0.2, a.n_types)
-        if angular_mean:
-            davg[:, 1:] = rng.uniform(-0.1, 0.1, (a.n_types, 3))
-        dstd = rng.uniform(0.3, 1.0, (a.n_types, 4))
-        dstd[:, 1:] = dstd[:, 1:2]
-        self.statistics = {"davg": davg, "dstd": dstd}
-        self.layout = a.layout()
-        weights = initial_weights(self.layout, rng)
-        self.par = Parameters(DeepPotential(a), self.layout, weights, rng.normal(size=a.n_types))
-        self.geometry = gathered(a, frame)
+    def __init__(self, rng, form, frame, wide=False):
+        self.form = form
+        self.frame = named(frame, form)
+        fixture = FIXTURES[form.kind]
+        self.statistics = fixture.statistics(rng, form, wide)
+        self.layout = form.layout()
+        weights = fixture.weights(rng, form)
+        self.par = Parameters(descriptor_of(form), self.layout, weights, rng.normal(size=form.n_types))
+        check = self.par.descriptor.check
+        self.geometry = gather(self.frame, form.type_map, form.cutoff, check=check)
         self.env = self.environment(self.geometry.r_pc)
 
     def environment(self, r_pc):
         """The environment for other (also complex) pair vectors."""
         return self.par.descriptor.environment(self.statistics, self.geometry._replace(r_pc=r_pc))
+
+
+def named(frame: Frame, form) -> Frame:
+    """The frame with its types called what the form calls them."""
+    return replace(frame, type_map=form.type_map)

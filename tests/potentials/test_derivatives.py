@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import PAPER, Case, random_architecture, random_frame
+from cases import PAPER, Case, random_architecture, random_form, random_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kinds import FIXTURES
 from numpy.testing import assert_allclose
 
 from kalmandp.geometry.pairs import (
@@ -18,6 +19,7 @@ from kalmandp.geometry.pairs import (
 )
 from kalmandp.potentials import atomic, network
 from kalmandp.potentials.deep_potential.architecture import Architecture
+from kalmandp.registry import KINDS
 from kalmandp.testing import (
     COMPLEX_STEP,
     WrongDerivative,
@@ -63,19 +65,25 @@ def jacobians(case, rng):
 
 
 @st.composite
-def cases(draw):
+def cases(draw, kind):
+    """A potential of that kind on a frame, and a generator."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     n_types = draw(st.integers(1, 3))
-    kind = draw(st.sampled_from(["tilted", "cubic", "slab", "open"]))
-    frame = random_frame(rng, n_types, draw(st.integers(1, 7)), kind)
-    architecture = random_architecture(rng, n_types)
-    return Case(rng, architecture, frame, angular_mean=draw(st.booleans())), rng
+    cell = draw(st.sampled_from(["tilted", "cubic", "slab", "open"]))
+    frame = random_frame(rng, n_types, draw(st.integers(1, 7)), cell)
+    return Case(rng, random_form(kind, rng, n_types), frame, wide=draw(st.booleans())), rng
 
 
-@PROFILE
-@given(cases())
-def test_complex_step_on_random_architectures(drawn):
-    case, rng = drawn
+#: Every judge of this file goes through all kinds of potential.
+judged = lambda test: pytest.mark.parametrize("kind", KINDS)(PROFILE(given(data=st.data())(test)))
+
+
+def test_every_kind_is_judged():
+    assert set(KINDS) <= set(FIXTURES), "a kind has no entry in tests/potentials/kinds.py"
+
+
+def judge(case, rng) -> None:
+    """By complex step: the Jacobians of energy, force and virial."""
     for name, function, J in jacobians(case, rng):
         if not np.abs(J).max() > 0:  # one atom, no pairs: no force to differentiate
             continue
@@ -83,10 +91,14 @@ def test_complex_step_on_random_architectures(drawn):
         assert error < 1e-12, f"∂{name}/∂w: {error:.1e}; rounding alone leaves about 1e-15"
 
 
-@PROFILE
-@given(cases())
-def test_taylor_slope_on_random_architectures(drawn):
-    case, rng = drawn
+@judged
+def test_complex_step_on_random_forms(kind, data):
+    judge(*data.draw(cases(kind)))
+
+
+@judged
+def test_taylor_slope_on_random_forms(kind, data):
+    case, rng = data.draw(cases(kind))
     for name, function, J in jacobians(case, rng):
         if not np.abs(J).max() > 0:
             continue
@@ -96,11 +108,10 @@ def test_taylor_slope_on_random_architectures(drawn):
         assert np.median(slopes) > 1.8, f"∂{name}/∂w: slopes {slopes}"
 
 
-@PROFILE
-@given(cases())
-def test_mixed_identity(drawn):
+@judged
+def test_mixed_identity(kind, data):
     """∂F/∂w = −∂/∂r (∂E/∂w): the Jacobian of the energy moved along r, by complex step."""
-    case, rng = drawn
+    case, rng = data.draw(cases(kind))
     env, n = case.env, case.env.geometry.n_atoms
     _, forward = atomic.energies(case.par, env)
     for v in (
@@ -131,10 +142,9 @@ def build_moved(case, v_pc):
     return case.environment(r_pc + 1j * COMPLEX_STEP * full)
 
 
-@PROFILE
-@given(cases())
-def test_forces_and_virial_are_derivatives_of_the_energy(drawn):
-    case, rng = drawn
+@judged
+def test_forces_and_virial_are_derivatives_of_the_energy(kind, data):
+    case, rng = data.draw(cases(kind))
     _, forward = atomic.energies(case.par, case.env)
     f_pc = atomic.pair_gradient(case.par, case.env, forward)
     F_ic = forces_from_pairs(case.env.geometry, f_pc)
@@ -219,3 +229,32 @@ def test_planted_mistakes_are_caught(mistake, monkeypatch):
     assert taylor_slope(function, J, case.par.weights, d) < 1.5
     with pytest.raises(WrongDerivative):
         check_jacobian(function, J, case.par.weights, rng)
+
+
+@pytest.mark.parametrize("wrong", ["tangent", "pair_adjoint", "weight_adjoint", "tangent_adjoint"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wrong_pass_of_a_descriptor_is_caught(kind, wrong, monkeypatch):
+    """Each pass of each descriptor, off by a thousandth; one that does nothing (no weights) is as it was."""
+    rng = np.random.default_rng(6)
+    case = Case(rng, random_form(kind, rng, 2), random_frame(rng, 2, 6))
+    right, does = getattr(case.par.descriptor, wrong), []
+
+    def planted(*arguments):
+        if wrong in ("weight_adjoint", "tangent_adjoint"):  # these add to the gradient that is given
+            gradient = arguments[-1]
+            own = np.zeros_like(gradient)
+            right(*arguments[:-1], own)
+            does.append(own.any())
+            gradient += 1.001 * own
+            return None
+        found = right(*arguments)
+        does.append(True)
+        return (1.001 * found[0], found[1]) if wrong == "tangent" else 1.001 * found
+
+    monkeypatch.setattr(case.par.descriptor, wrong, planted)
+    errors = [
+        complex_step_error(function, J, case.par.weights, rng.normal(size=len(J)))
+        for _, function, J in jacobians(case, rng)
+    ]
+    # rounding leaves 1e-15; of a Deep Potential little comes through the embedding
+    assert does and (max(errors) > 1e-9) == any(does)

@@ -6,6 +6,7 @@ import copy
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -70,11 +71,12 @@ def test_a_deepmd_file_for_adam_is_read_unchanged(tmp_path):
     path.write_text(WATER)
     s = read_input(path)
     assert s.optimizer.type == "Adam" and not s.optimizer.is_kalman
-    m = s.model
-    assert (m.type_map, m.sel, m.rcut, m.rcut_smth) == (("O", "H"), (46, 92), 6.0, 0.5)
+    m = SimpleNamespace(**s.model.choices)
+    assert (s.model.kind, s.model.type_map, s.model.cutoff) == ("se_e2_a", ("O", "H"), 6.0)
+    assert (m.sel, m.rcut, m.rcut_smth) == ((46, 92), 6.0, 0.5)
     assert (m.embedding, m.axis_neuron, m.fitting) == ((25, 50, 100), 16, (240, 240, 240))
     assert (m.embedding_resnet_dt, m.fitting_resnet_dt, m.type_one_side) == (False, True, False)
-    assert (m.descriptor_seed, m.fitting_seed) == (1, 2)
+    assert s.model.seeds == (1, 2)
     r = s.learning_rate
     assert (r.start_lr, r.stop_lr, r.decay_steps, r.decay_rate) == (0.002, 3.51e-8, 4000, None)
     assert (s.loss.start_pref_e, s.loss.start_pref_f, s.loss.limit_pref_v) == (0.03, 900.0, 0.0)
@@ -89,7 +91,8 @@ def test_a_deepmd_file_for_adam_is_read_unchanged(tmp_path):
 def test_absent_keys_have_the_defaults_of_deepmd_kit():
     s = read_input({"model": {"descriptor": {"type": "se_e2_a"}, "fitting_net": {}},
                     "training": {"training_data": {"systems": "data"}, "numb_steps": 5}})  # fmt: skip
-    m = s.model
+    m = SimpleNamespace(**s.model.choices)
+    assert (s.model.kind, s.model.type_map, s.model.seeds) == ("se_e2_a", None, (0, 0))
     assert (m.embedding, m.axis_neuron, m.fitting) == ((10, 20, 40), 4, (120, 120, 120))
     assert (m.rcut, m.rcut_smth, m.sel) == (6.0, 0.5, "auto")
     assert (m.embedding_resnet_dt, m.fitting_resnet_dt, m.type_one_side) == (False, True, False)
@@ -104,7 +107,7 @@ def test_deepmd_kits_own_normalised_file_is_read_unchanged(version):
     """``out.json``, in which DeePMD-kit writes out every default; its LKF in old and new syntax."""
     s = read_input(HERE / f"out_{version}.json")
     assert (s.optimizer.type, s.optimizer.preset) == ("RLEKF", "deepmd")
-    assert s.optimizer.block_size == {"3.0": 2048, "3.2": 5120}[version]
+    assert s.optimizer.get("block_size") == {"3.0": 2048, "3.2": 5120}[version]
     assert s.training.batch_size == 1  # "auto", with a Kalman filter
     assert s.ignored == ("loss", "learning_rate")
 
@@ -116,8 +119,8 @@ def test_both_syntaxes_of_lkf_mean_the_same(water):
     old = change(water, "training", {**water["training"], "opt_type": "LKF", **keys})
     a, b = read_input(new).optimizer, read_input(old).optimizer
     assert a == b
-    assert (a.type, a.preset, a.block_size) == ("RLEKF", "deepmd", 2048)
-    assert (a.pref_e, a.pref_f) == ((2.0, 2.0), (3.0, 3.0))
+    assert (a.type, a.preset, a.get("block_size")) == ("RLEKF", "deepmd", 2048)
+    assert (a.get("pref_e"), a.get("pref_f")) == ((2.0, 2.0), (3.0, 3.0))
     both = change(new, "training/opt_type", "LKF")
     assert "training/opt_type" in message(both)
 
@@ -127,9 +130,10 @@ def test_our_own_optimizer_section(water):
     section |= {"p0": 0.01, "sigma_e": 0.001, "sigma_f": 0.05, "n_groups": 2, "group_size": 12}
     section |= {"measurement": "matrix", "with_virial": True, "covariance_dtype": "float32"}
     o = read_input(change(water, "optimizer", section)).optimizer
-    assert (o.block_size, o.lam, o.nu, o.p0) == (10000, 0.99, 0.9987, 0.01)
-    assert (o.sigma_e, o.sigma_f, o.sigma_w) == (0.001, 0.05, None)
-    assert (o.n_groups, o.group_size, o.measurement, o.with_virial) == (2, 12, "matrix", True)
+    assert [o.get(name) for name in ("block_size", "lam", "nu", "p0")] == [10000, 0.99, 0.9987, 0.01]
+    assert [o.get(f"sigma_{kind}") for kind in "efw"] == [0.001, 0.05, None]
+    assert [o.get(name) for name in ("n_groups", "group_size", "measurement")] == [2, 12, "matrix"]
+    assert o.get("with_virial") is True
 
 
 def test_what_a_partition_does_not_use_is_listed(water):

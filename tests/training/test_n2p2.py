@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from systems import frames, kalman_trainer, settings, small_potential
+from textbook import TextbookEKF
 
 import kalmandp
 from kalmandp.training.config.presets import resolve
@@ -20,9 +19,6 @@ from kalmandp.training.measurements.candidates import Candidates, Selection
 from kalmandp.training.measurements.drawing import draw_groups
 from kalmandp.training.noise.annealing import Annealing
 from kalmandp.training.report.metrics import evaluate
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "kalman"))
-from textbook import TextbookEKF
 
 
 @pytest.fixture(scope="module")

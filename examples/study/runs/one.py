@@ -14,7 +14,7 @@ import numpy as np
 
 from kalmandp import Dataset, Potential, evaluate, read_input
 from kalmandp.files import make_folder, one_run_in
-from kalmandp.training.data.feed import with_pairs
+from kalmandp.geometry.kept import with_pairs
 from kalmandp.training.loop import Run
 from kalmandp.training.report.metrics import Metrics, compare, summarize
 from kalmandp.training.state.checkpoint import versions
@@ -111,7 +111,7 @@ class _Kept:
     """Test frames and their neighbours, found once."""
 
     def __init__(self, data: Dataset, potential: Potential):
-        kept = with_pairs(data, potential.form.rcut, potential.type_map)
+        kept = with_pairs(data, potential.form.cutoff, potential.type_map)
         items = [kept[k] for k in range(len(data))]
         self.frames, self.pairs = [frame for frame, _ in items], [pairs for _, pairs in items]
 

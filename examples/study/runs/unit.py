@@ -119,9 +119,12 @@ class Unit:
     def identity(self) -> dict[str, Any]:
         """What must be the same for a result to be this run's: settings as resolved, and the data's bytes."""
         settings = read_input(self.input())
-        choices = resolve(settings.optimizer) if settings.optimizer.is_kalman else settings.optimizer
+        o = settings.optimizer
+        preset = {} if o.preset == "default" else {"preset": o.preset}
+        own = {"kind": type(o).__name__, "type": o.type, **preset, **o.stated}
+        choices = stated(resolve(o)) if o.is_kalman else own
         data = {"train": digest(self.train), "test": digest(self.test)}
-        return {**stated(self), **data, "optimizer": self.key.partition("/")[2], "choices": stated(choices)}
+        return {**stated(self), **data, "optimizer": self.key.partition("/")[2], "choices": choices}
 
 
 def unit_from(tree: dict) -> Unit:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from kalmandp.bridges.deepmd.codec import load_tree, save_tree
+from kalmandp.bridges.deepmd.codec import FOREIGN, load_tree, save_tree
 from kalmandp.bridges.deepmd.from_tree import from_tree
 from kalmandp.bridges.deepmd.to_tree import to_tree
 from kalmandp.potentials.layout import LayerForm
@@ -37,9 +37,12 @@ DEFAULT, SUFFIXES = "model.dp", (".dp", ".yaml", ".yml")
 
 
 def recognises(path) -> bool:
-    """Whether it is to be read as a model of DeePMD-kit: HDF5, or a suffix of YAML."""
+    """Whether it is to be read as a model of DeePMD-kit: HDF5, or one of its suffixes.
+
+    Its backends' own files are among them: reading says how DeePMD-kit converts one.
+    """
     path = Path(path)
-    if path.suffix.lower() in (".dp", ".yaml", ".yml"):
+    if path.suffix.lower() in (*SUFFIXES, *FOREIGN):
         return True
     if not path.is_file():
         return False

@@ -298,14 +298,15 @@ def matrix(potential: Potential, sample: Sample, atoms, noise, n_blocks: int, or
         add("energy", errors(sample, "energy", now.E_f), [noise.energy(n, n_blocks) for n in sizes])
     if len(k := numbers.force_k):
         F_error_ic = errors(sample, "forces", now.F_ic)
-        add("force", F_error_ic[k[:, 0], k[:, 1]], [noise.force(per_frame, n_blocks)] * len(k))
+        i_k, c_k = xp.asarray(k.T)
+        add("force", F_error_ic[i_k, c_k], [noise.force(per_frame, n_blocks)] * len(k))
     if len(i := numbers.atom_i):
         E_error_i = errors(sample, "atomic_energies", now.E_i)
-        add("atomic_energy", E_error_i[i], [noise.atomic_energy(per_frame, n_blocks)] * len(i))
+        add("atomic_energy", E_error_i[xp.asarray(i)], [noise.atomic_energy(per_frame, n_blocks)] * len(i))
     if len(k := numbers.virial_k):
         W = errors(sample, "virial", now.W_fcc)
-        f, d, c = k.T
-        R_q = [noise.virial(len(sample.frames[n]), n_blocks) for n in f.tolist()]
+        f, d, c = xp.asarray(k.T)
+        R_q = [noise.virial(len(sample.frames[n]), n_blocks) for n in k[:, 0].tolist()]
         add("virial", 0.5 * (W[f, d, c] + W[f, c, d]), R_q)
     return Measurement("matrix", H_qw, xp.concatenate(error_q), np.array(R), tuple(kinds))
 

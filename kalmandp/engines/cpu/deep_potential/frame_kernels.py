@@ -21,22 +21,15 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from kalmandp.engines.cpu.pair_sums import ATOMS, groups
 from kalmandp.engines.cpu.threads import KERNEL, PART, take
 from kalmandp.engines.cpu.vectors import backwards, load, multiply_add, splat, store, zeros
 from kalmandp.potentials.deep_potential.table import CPU_ORDER as ORDER
 
-#: Atoms of a task in passes over pairs.
-ATOMS = 16
 #: Nodes of a polynomial that are in a vector.
 HALF = ORDER // 2
 # columns of ``geometry``: n in the first three
 DS, S_R = 3, 4
-
-
-@njit(**PART)
-def groups(n_atoms):
-    """Tasks of a pass over atoms."""
-    return (n_atoms + ATOMS - 1) // ATOMS
 
 
 @njit(**KERNEL)

@@ -1,0 +1,76 @@
+"""What the judges need of each kind of potential: random forms, statistics and weights.
+
+The tests of derivatives, of invariances and of engines loop over `kalmandp.registry.KINDS` and look here: a
+kind without an entry fails them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import nep_support
+import numpy as np
+
+from kalmandp.potentials.activations import NAMES
+from kalmandp.potentials.deep_potential.architecture import Architecture
+from kalmandp.potentials.deep_potential.initial import initial_weights
+
+SMOOTH = [name for name in NAMES if name not in ("relu", "relu6")]
+
+
+class Fixture(NamedTuple):
+    """How the judges draw a potential of a kind.
+
+    form : ``form(rng, n_types, **choices)``, anything that the kind allows, smooth, and small
+    statistics : ``statistics(rng, form, wide)``, by name; wide: also values that data seldom give
+    weights : ``weights(rng, form)`` (N,), with which no sum is much larger than another
+    """
+
+    form: Callable
+    statistics: Callable
+    weights: Callable
+
+
+def random_architecture(rng, n_types=2, **choices) -> Architecture:
+    widths = [(3, 6, 12), (5, 5, 5), (4, 7), (2, 4, 4)]
+    fittings = [(6, 6), (5, 10), (7,), ()]
+    embedding = widths[rng.integers(len(widths))]
+    drawn = dict(
+        rcut=float(rng.uniform(2.5, 5.5)),
+        rcut_smth=float(rng.uniform(0.3, 2.0)),
+        sel=tuple(rng.integers(150, 200, n_types)),
+        embedding=embedding,
+        axis_neuron=int(rng.integers(1, embedding[-1] + 1)),
+        fitting=fittings[rng.integers(len(fittings))],
+        type_one_side=bool(rng.integers(2)),
+        embedding_resnet_dt=bool(rng.integers(2)),
+        fitting_resnet_dt=bool(rng.integers(2)),
+        embedding_activation=SMOOTH[rng.integers(len(SMOOTH))],
+        fitting_activation=SMOOTH[rng.integers(len(SMOOTH))],
+        exclude_types=((0, n_types - 1),) if rng.integers(4) == 0 else (),
+    )
+    return Architecture(tuple("ABCD"[:n_types]), **{**drawn, **choices})
+
+
+def random_davg_dstd(rng, form, wide=False) -> dict:
+    """Wide: a mean of the angular rows as well."""
+    davg = np.zeros((form.n_types, 4))
+    davg[:, 0] = rng.uniform(-0.2, 0.2, form.n_types)
+    if wide:
+        davg[:, 1:] = rng.uniform(-0.1, 0.1, (form.n_types, 3))
+    dstd = rng.uniform(0.3, 1.0, (form.n_types, 4))
+    dstd[:, 1:] = dstd[:, 1:2]
+    return {"davg": davg, "dstd": dstd}
+
+
+SE_E2_A = Fixture(
+    random_architecture, random_davg_dstd, lambda rng, form: initial_weights(form.layout(), rng)
+)
+NEP = Fixture(
+    nep_support.random_form,
+    lambda rng, form, wide=False: {"q_scaler": rng.uniform(0.2 if wide else 0.5, 1.5, form.size)},
+    lambda rng, form: 0.7 * rng.normal(size=form.layout().size),
+)
+
+FIXTURES = {"se_e2_a": SE_E2_A, "nep": NEP}
