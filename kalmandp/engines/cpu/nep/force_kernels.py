@@ -2,8 +2,8 @@
 
 Two things make them cheap. All is linear in the motion (`row_parts`), so a row is a sum over pairs; and the
 pair j → a of a neighbour is the pair a → j of a itself, turned round: r̂ changes sign, f does not, b_m gets
-(−1)^l. And a pair beyond the angular cut-off moves only φ, along r̂: its x, y and z rows are one row times r̂_x,
-r̂_y, r̂_z.
+(−1)^l. And a pair beyond the angular cut-off moves only φ, along r̂: its x, y and z rows are one row times
+r̂_x, r̂_y, r̂_z.
 """
 
 from __future__ import annotations
