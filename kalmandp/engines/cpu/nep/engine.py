@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kalmandp.engines.cpu import pair_sums
 from kalmandp.engines.cpu.buffers import Store
-from kalmandp.engines.cpu.deep_potential import prediction_kernels as shared
 from kalmandp.engines.cpu.nep import environment_kernels, prediction_kernels, row_kernels
 from kalmandp.engines.cpu.nep.tables import (
     Weights,
@@ -198,13 +198,13 @@ class NEPNumbaEngine:
         """Twin of `pairs.forces_from_pairs`."""
         F_ic = np.empty((env.n_atoms, 3))
         parts = self._store.empty((CHUNKS, env.n_atoms, 3))
-        self._team.run(shared.forces, 10 * len(f_pc), env.first_i, env.geometry.j_p, f_pc, parts, F_ic)
+        self._team.run(pair_sums.forces, 10 * len(f_pc), env.first_i, env.geometry.j_p, f_pc, parts, F_ic)
         return F_ic
 
     def virial(self, env: FusedEnvironment, f_pc):
         """Twin of `pairs.virial_from_pairs`."""
         W_icc = self._store.empty((env.n_atoms, 3, 3))
-        self._team.run(shared.virials, 10 * len(f_pc), env.first_i, env.geometry.r_pc, f_pc, W_icc)
+        self._team.run(pair_sums.virials, 10 * len(f_pc), env.first_i, env.geometry.r_pc, f_pc, W_icc)
         W_fcc = np.zeros((env.geometry.n_frames, 3, 3))
         np.add.at(W_fcc, env.geometry.frame_i, W_icc)
         return W_fcc
