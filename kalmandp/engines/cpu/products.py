@@ -38,7 +38,24 @@ def multiply_block(typingctx, C, c0, c_row, alpha, beta, A, a0, a_row, a_k, n_k,
 
 @intrinsic
 def multiply_strip(
-    typingctx, C, c0, c_row, alpha, beta, A, a0, a_row, a_k, n_k, B, b0, step, growth, n_pieces, ahead, ahead_k
+    typingctx,
+    C,
+    c0,
+    c_row,
+    alpha,
+    beta,
+    A,
+    a0,
+    a_row,
+    a_k,
+    n_k,
+    B,
+    b0,
+    step,
+    growth,
+    n_pieces,
+    ahead,
+    ahead_k,
 ):
     """C ← α C + β A B for a long A that comes from memory, in pieces of n_k columns.
 
@@ -79,7 +96,9 @@ class _Product:
             for kind, array in zip(kinds, (C, A, B), strict=True)
         )
         self.fma = self._function(f"llvm.fma.v{_LANES}f64", _VECTOR, [_VECTOR] * 3)
-        self.prefetch = self._function("llvm.prefetch.p0i8", ir.VoidType(), [_BYTE.as_pointer(), *[_FLAG] * 3])
+        self.prefetch = self._function(
+            "llvm.prefetch.p0i8", ir.VoidType(), [_BYTE.as_pointer(), *[_FLAG] * 3]
+        )
         at_once = _rows_in_registers()
         for first in range(0, ROWS, at_once):
             rows = range(first, first + at_once)
@@ -153,6 +172,4 @@ class _Product:
         return self.builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_FLAG, _LANES), None))
 
     def _function(self, name, result, arguments):
-        return cgutils.get_or_insert_function(
-            self.builder.module, ir.FunctionType(result, arguments), name
-        )
+        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, arguments), name)

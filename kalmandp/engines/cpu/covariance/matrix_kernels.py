@@ -11,7 +11,7 @@ from __future__ import annotations
 from numba import njit
 
 from kalmandp.engines.cpu.covariance.plan import FIRST, TILE, W0, W1
-from kalmandp.engines.cpu.covariance.rounds import BEFORE_I, BEFORE_J, I, J, T0, T1
+from kalmandp.engines.cpu.covariance.rounds import BEFORE_I, BEFORE_J, T0, T1, I, J
 from kalmandp.engines.cpu.products import COLUMNS, ROWS, multiply_block, multiply_strip
 from kalmandp.engines.cpu.threads import (
     KERNEL,
@@ -39,8 +39,8 @@ REACH = 128
 
 @njit(**KERNEL)
 def project(
-    counters, me, steps, tiles, T, rows, squares, pairs, segments, z_of_tile, ranges, pending, n_k, scale, H_qw,
-    X, Y, Z, K_qw, parts, HPH_qq
+    counters, me, steps, tiles, T, rows, squares, pairs, segments, z_of_tile, ranges, pending, n_k, scale,
+    H_qw, X, Y, Z, K_qw, parts, HPH_qq
 ):  # fmt: skip
     """K = scale·(A Hᵀ − Uᵀ(U Hᵀ)) as rows, and H Kᵀ.
 
