@@ -7,8 +7,9 @@ An update of weights in blocks of n_l costs, with half of each symmetric result 
     Σ_l 2 n_l² m   P Hᵀ        Σ_l n_l² m   P − GᵀG        2 N m²   H P Hᵀ and C⁻¹K        m³/3   S = CCᵀ
 
 operations. The BLAS product is NumPy's A @ B of 2048 × 2048 matrices, float64. All candidates take turns;
-the figures are medians over the rounds. Give OPENBLAS_NUM_THREADS and NUMBA_NUM_THREADS the same number. OpenBLAS chooses its kernels by the machine unless OPENBLAS_CORETYPE or
-OPENBLAS_L2_SIZE say otherwise: the first line tells.
+the figures are medians over the rounds. Give OPENBLAS_NUM_THREADS and NUMBA_NUM_THREADS the same number.
+OpenBLAS chooses its kernels by the machine unless OPENBLAS_CORETYPE or OPENBLAS_L2_SIZE say otherwise: the
+first line tells.
 """
 
 from __future__ import annotations
