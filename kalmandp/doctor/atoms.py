@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kalmandp.doctor.elements import UNBOUND
+from kalmandp.frames.elements import UNBOUND
 from kalmandp.doctor.findings import Finding
 from kalmandp.doctor.pair_basis import CUTOFF
 from kalmandp.doctor.survey import Survey, spacing_of

@@ -13,10 +13,11 @@ from kalmandp.doctor.findings import SEVERITIES, Finding
 from kalmandp.doctor.labels import check_labels
 from kalmandp.doctor.outliers import check_outliers
 from kalmandp.doctor.selection import check_selection
-from kalmandp.doctor.survey import Survey, read_set, survey
+from kalmandp.doctor.survey import Reading, Survey, read_set, survey
 from kalmandp.doctor.virials import check_virials
 from kalmandp.doctor.work import check_work, forces_slope, work_between
 from kalmandp.errors import InputError, require
+from kalmandp.frames.frame import Frame
 
 
 def examine(
@@ -77,6 +78,16 @@ def examine(
             found += _unknown_species(surveys[0], other)
             found += check_leakage(surveys[0], other)
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def look_at_virials(frames: Sequence[Frame]) -> list[Finding]:
+    """Whether the virials of some frames have the sign and the unit that energies and forces say."""
+    reading = Reading("the data", list(frames), list(range(len(frames))), [])
+    s = survey(reading, reading.types)
+    if not len(s):
+        return []
+    findings = [*check_work(s, work_between(s)), *check_virials(s, np.random.default_rng(0))]
+    return [finding for finding in findings if finding.check == "virial"]
 
 
 def _examine_one(s: Survey, rng: np.random.Generator) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kalmandp.doctor.elements import covalent_radii
+from kalmandp.frames.elements import covalent_radii
 from kalmandp.doctor.findings import Finding
 from kalmandp.doctor.pair_basis import CUTOFF, densities, distances, pair_sums, radial
 from kalmandp.errors import InputError, require

@@ -15,7 +15,7 @@ from defects import BOHR, DEFECTS, moved
 
 from kalmandp.cli import main
 from kalmandp.doctor import Finding, examine, ranges
-from kalmandp.doctor.elements import covalent_radii
+from kalmandp.frames.elements import covalent_radii
 from kalmandp.doctor.surrogate import columns
 from kalmandp.doctor.units import slope
 from kalmandp.errors import FileError, InputError
