@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kalmandp.frames.elements import covalent_radii
 from kalmandp.doctor.findings import Finding
 from kalmandp.doctor.pair_basis import CUTOFF, densities, distances, pair_sums, radial
 from kalmandp.errors import InputError, require
 from kalmandp.formats.sources import Source, guess_format
+from kalmandp.frames.elements import covalent_radii
 from kalmandp.frames.frame import Frame
 from kalmandp.geometry.neighbours import Pairs, neighbour_counts, neighbour_pairs
 

@@ -19,11 +19,11 @@ from frame_makers import random_frame
 
 from kalmandp.errors import FileError, InputError
 from kalmandp.formats.convert import convert
-from kalmandp.formats.units import BOHR, HARTREE, KILOBAR, RYDBERG
 from kalmandp.formats.programs.registry import recognise
 from kalmandp.formats.programs.steps import element
 from kalmandp.formats.runner import write_runner
 from kalmandp.formats.sources import Source, guess_format
+from kalmandp.formats.units import BOHR, HARTREE, KILOBAR, RYDBERG
 from kalmandp.frames.dataset import Dataset
 
 OUTPUTS = Path(__file__).parent / "outputs"

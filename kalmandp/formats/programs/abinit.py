@@ -27,8 +27,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from kalmandp.errors import FileError
-from kalmandp.formats.units import BOHR, GIGAPASCAL, HARTREE
 from kalmandp.formats.programs.steps import TRUNCATED, Lines, Step, volume
+from kalmandp.formats.units import BOHR, GIGAPASCAL, HARTREE
 from kalmandp.frames.elements import ELEMENTS
 
 WHAT = "an output of ABINIT"

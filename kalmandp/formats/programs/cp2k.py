@@ -20,8 +20,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from kalmandp.errors import FileError
-from kalmandp.formats.units import BAR, BOHR, GIGAPASCAL, HARTREE
 from kalmandp.formats.programs.steps import TRUNCATED, Lines, Step, beside, volume
+from kalmandp.formats.units import BAR, BOHR, GIGAPASCAL, HARTREE
 from kalmandp.frames.hdf5.storage import reading
 
 WHAT = "an output of CP2K"

@@ -25,8 +25,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kalmandp.formats.units import BOHR, KILOBAR, RYDBERG
 from kalmandp.formats.programs.steps import TRUNCATED, Lines, Step, volume
+from kalmandp.formats.units import BOHR, KILOBAR, RYDBERG
 
 WHAT = "an output of pw.x"
 

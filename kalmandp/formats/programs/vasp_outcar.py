@@ -26,9 +26,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from kalmandp.errors import FileError
+from kalmandp.formats.programs.steps import TRUNCATED, Lines, Step, element, volume
 from kalmandp.formats.programs.vasp_poscar import compare_species
 from kalmandp.formats.units import KILOBAR
-from kalmandp.formats.programs.steps import TRUNCATED, Lines, Step, element, volume
 
 WHAT = "an OUTCAR of VASP"
 

@@ -17,10 +17,10 @@ from xml.etree import ElementTree
 import numpy as np
 
 from kalmandp.errors import FileError
+from kalmandp.formats.programs.steps import TRUNCATED, Step, element, opened, step_makers, volume
 from kalmandp.formats.programs.vasp_poscar import compare_species
 from kalmandp.formats.told import Told
 from kalmandp.formats.units import KILOBAR
-from kalmandp.formats.programs.steps import TRUNCATED, Step, element, opened, step_makers, volume
 from kalmandp.frames.frame import Frame
 from kalmandp.frames.hdf5.storage import path_text, reading
 
