@@ -6,6 +6,8 @@ of what ASE and dpdata read that is not always known, and then it is said."""
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 
 #: So many frames that were left out are named one by one.
@@ -43,6 +45,35 @@ def add_arguments(parser) -> None:
     parser.add_argument("--mixed", action="store_true", help="write a folder as deepmd/npy/mixed")
     parser.add_argument("--no-overwrite", action="store_true", help="refuse to replace DST")
     parser.add_argument("--compress", action="store_true", help="compress HDF5 (gzip)")
+
+
+def arranged(words: list[str]) -> list[str]:
+    """Words as argparse takes them: ``--index -5:`` and ``--type-map Na Cl SRC DST`` mean what they seem to."""
+    front: list[str] = []
+    names: list[str] = []
+    k = 0
+    while k < len(words):
+        word = words[k]
+        if word in ("--index", "--without") and words[k + 1 : k + 2] and re.match(r"-\d", words[k + 1]):
+            front.append(f"{word}={words[k + 1]}")
+            k += 2
+        elif word == "--type-map":
+            k += 1
+            taken = k
+            while k < len(words) and _is_name(words[k]):
+                k += 1
+            names += words[taken:k] if not names else []
+            if taken == k:
+                front.append(word)
+        else:
+            front.append(word)
+            k += 1
+    return [*front, "--type-map", *names] if names else front
+
+
+def _is_name(word: str) -> bool:
+    """Whether a word is the name of a type rather than an option or a file."""
+    return not word.startswith("-") and not re.search(r"[./\\]", word) and not os.path.exists(word)
 
 
 def run(args) -> int:

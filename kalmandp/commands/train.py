@@ -248,6 +248,8 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
     left = [("model", model), ("checkpoint", checkpoint), ("learning curve", output / t.disp_file)]
     comparison = None
     training_data, validation = datasets(settings, t.seed)
+    if training_data.ignored:
+        print(f"note: arrays of the data that are not read: {', '.join(training_data.ignored)}", file=sys.stderr)
     if validation is not None:
         with contextlib.closing(training_data), contextlib.closing(validation):
             comparison = compare(Potential.load(model), validation)

@@ -30,8 +30,7 @@ LEFT_OUT = {
     "SCF cycle did not converge": "SCF not converged",
     "the file says": "SCF not converged",
     "ends within it": "the file ends within them",
-    "cannot be read": "a file that cannot be read",
-    "and what follows in this file": "a file that cannot be read to its end",
+    "and what follows in this file": "a file that cannot be read, or not to its end",
 }
 RUNNER_SUFFIX = ".data"
 #: What an input.data can hold.

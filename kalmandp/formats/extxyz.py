@@ -218,7 +218,9 @@ def _frame(
     stated, stating = stated_units(info, source) if units is None else (Units(), set())
     weights = {label: _name((label,), info) for label in ("weight", "energy_weight")}
     used = {properties, lattice, pbc_name, *places.values(), *labels.values(), *stating, *weights.values()}
-    told.ignored |= (set(info) | set(columns)) - used
+    # another name of a label that is there (ASE writes energy beside free_energy) is nothing lost
+    others = {n for label, known in names.items() if labels[label] is not None for n in known}
+    told.ignored |= (set(info) | set(columns)) - used - others
     for label, name in labels.items():
         if name is not None:
             told.names.setdefault(label, set()).add(name)

@@ -68,8 +68,6 @@ def checked(
     """
     text = "" if stores else _text(path)
     bad = UNCONVERGED.search(text) if text and not keep else None
-    if not stores and not keep and bad is None:
-        told.note(f"whether every SCF cycle converged is not known: {whose} does not say")
     seen = _Seen(path, whose)
     for number, make in enumerate(makers):
 
@@ -83,6 +81,8 @@ def checked(
             _named_elements(frame, whose, path)
             frame = _without_zero_energy(frame, told, whose)
             if not stores:
+                if not keep and (frame.energy is not None or frame.forces is not None):
+                    told.note(f"whether every SCF cycle converged is not known: {whose} does not say")
                 seen.compare(frame, number)
                 _mentioned(frame, text, told, whose)
             return frame

@@ -65,7 +65,7 @@ def recognise(path: str) -> str | None:
     with reading(path), opened(path) as file:
         head = [line[:2000] for line in islice(file, HEAD)]
     first = next((line for line in head if line.split()), "")
-    if first.split()[:1] and first.split()[0].lower() == "begin":
+    if first.lower().split()[:1] == ["begin"] and (len(first.split()) == 1 or "position(" in first):
         return "runner"
     if len(head) > 1 and head[1].split()[:2] == ["i", "="] and "E =" in head[1]:
         return "i ="
