@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     if argv is None:
         _share_the_machine()
-    args = _parser().parse_args(argv)
+    args = _parser().parse_args(_arranged(list(sys.argv[1:] if argv is None else argv)))
     debug = bool(os.environ.get("KALMANDP_DEBUG"))
     try:
         with _plain_warnings():
@@ -77,6 +77,15 @@ def _share_the_machine() -> None:
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
         os.environ["GOMP_SPINCOUNT"] = "10000"
+
+
+def _arranged(argv: list[str]) -> list[str]:
+    """The words as argparse can take them, for commands that say how (``arranged`` of their module)."""
+    if not argv or argv[0] not in COMMANDS:
+        return argv
+    module = importlib.import_module(f"kalmandp.commands.{argv[0].replace('-', '_')}")
+    arrange = getattr(module, "arranged", None)
+    return argv if arrange is None else [argv[0], *arrange(argv[1:])]
 
 
 def _parser() -> argparse.ArgumentParser:

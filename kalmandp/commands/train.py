@@ -249,7 +249,7 @@ def _say_how_to_go_on(args, last, checkpoint: Path) -> None:
 
 
 def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
-    """Errors on frames that were not trained on, figures, and where everything lies."""
+    """Errors on the validation frames, figures, and where everything lies."""
 
     from kalmandp.potentials.potential import Potential
     from kalmandp.training.loop import datasets
@@ -261,10 +261,15 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
     left = [("model", model), ("checkpoint", checkpoint), ("learning curve", output / t.disp_file)]
     comparison = None
     training_data, validation = datasets(settings, t.seed)
+    if training_data.ignored:
+        print(f"note: arrays of the data that are not read: {', '.join(training_data.ignored)}", file=sys.stderr)
     if validation is not None:
         with contextlib.closing(training_data), contextlib.closing(validation):
             comparison = compare(Potential.load(model), validation)
-        print(f"\nErrors on {len(validation):,} validation frames, not trained on:\n")
+            known = _known_from_training(training_data, validation)
+        seen = {0: "not trained on", len(validation): "all of which were trained on too"}
+        which = seen.get(known, f"{known:,} of which were trained on too")
+        print(f"\nErrors on {len(validation):,} validation frames, {which}:\n")
         print(error_table(summarize(comparison)))
         prefix = output / "validation"
         write_details(comparison, prefix, ", ".join(t.validation_systems) or "validation")
@@ -281,6 +286,16 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
     width = max(len(name) for name, _ in left)
     for name, path in left:
         print(f"{name:<{width}}  {path}")
+
+
+def _known_from_training(training_data, validation) -> int:
+    """How many validation frames are training frames: the same place in a file, or the same atoms there."""
+    places = {training_data.source(k) for k in range(len(training_data))}
+    left = [k for k in range(len(validation)) if validation.source(k) not in places]
+    key = lambda f: hash((tuple(f.symbols), f.positions.tobytes(), None if f.cell is None else f.cell.tobytes()))
+    sizes = {validation.natoms(k) for k in left}
+    trained = {key(training_data[k]) for k in range(len(training_data)) if training_data.natoms(k) in sizes}
+    return len(validation) - sum(key(validation[k]) not in trained for k in left)
 
 
 def _say_what_was_left_out(settings, output: Path, checkpoint: Path, left: list) -> None:
