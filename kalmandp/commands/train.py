@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +57,7 @@ def run(args) -> int:
 
 def _run(args, settings, output: Path) -> int:
     from kalmandp.commands.progress import Progress
+    from kalmandp.commands.stopping import stopping
     from kalmandp.training.loop import train
 
     checkpoint = checkpoint_path(settings, output)
@@ -76,7 +75,7 @@ def _run(args, settings, output: Path) -> int:
     with (
         _old_files_kept(settings, output, fresh=restart is None) as started,
         contextlib.closing(Progress(quiet=args.quiet)) as progress,
-        _stop() as stop,
+        stopping() as stop,
     ):
         start = {"restart": restart, "init_model": args.init_model, "finetune": args.finetune}
         options = {"stop": stop, "exclusive": False, "device": args.device}
@@ -192,38 +191,6 @@ def _old_files_kept(settings, output: Path, fresh: bool) -> Iterator:
 
 
 # --- during ---------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _stop() -> Iterator:
-    """A function that tells whether to stop: after the first Ctrl-C, or SIGTERM from a queue.
-
-    Before the first step there is nothing to save, and a second Ctrl-C means at once: then the
-    signal does what it always does.
-    """
-    running = wanted = False
-
-    def stop() -> bool:
-        nonlocal running
-        running = True
-        return wanted
-
-    def on_signal(number, frame):
-        nonlocal wanted
-        if wanted or not running:
-            raise KeyboardInterrupt
-        wanted = True
-        print("\nsaving after this step …", file=sys.stderr)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _say_how_to_go_on(args, last, checkpoint: Path) -> None:

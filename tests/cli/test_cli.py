@@ -144,6 +144,7 @@ def test_a_wide_prior_for_a_trained_model_is_noted(trained, place, tmp_path, cap
     assert "optimizer/p0" not in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_saves_and_says_how_to_go_on(place, tmp_path):
     path = changed(place, "endless.json", numb_steps=1_000_000, disp_freq=1)
     out = tmp_path / "run"
