@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 import kalmandp
+from kalmandp.commands.habits import UsageError, unknown_options, wrong_word
 from kalmandp.errors import KalmanDPError
 
 #: command -> what it does, in the order of the help
@@ -34,16 +35,17 @@ COMMANDS = {
     "model-devi": "how far several models differ, frame by frame",
     "show": "what a model file says of its types, descriptor and fitting net",
     "compress": "make a model ready for DeePMD-kit's compression",
+    "completion": "print a script that completes command lines in a shell",
 }
 
-INTERRUPTED = 130
+MISUNDERSTOOD, INTERRUPTED = 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     if argv is None:
         _share_the_machine()
-    args = _parser().parse_args(argv)
+    args = _read(sys.argv[1:] if argv is None else list(argv))
     debug = bool(os.environ.get("KALMANDP_DEBUG"))
     try:
         with _plain_warnings():
@@ -53,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KalmanDPError as error:
         if debug:
             raise
-        return _fail(str(error))
+        return _fail(str(error), MISUNDERSTOOD if isinstance(error, UsageError) else 1)
     except MemoryError as error:
         if debug:
             raise
@@ -79,7 +81,29 @@ def _share_the_machine() -> None:
         os.environ["GOMP_SPINCOUNT"] = "10000"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _read(words: list[str]) -> argparse.Namespace:
+    """Read a command line; one that cannot be understood is told of, and ends the program with status 2."""
+    parser = make_parser()
+    if not words:
+        parser.print_help(sys.stderr)
+        sys.exit(MISUNDERSTOOD)
+    if words[0] == "help":  # kalmandp help train
+        words = [*words[1:2], "--help"]
+    if not words[0].startswith("-") and words[0] not in COMMANDS:
+        told, meant = wrong_word(words[0], COMMANDS)
+        _fail(told)
+        if {"-h", "--help"} & set(words):
+            with contextlib.suppress(SystemExit):
+                parser.parse_args([meant, "--help"] if meant else ["--help"])
+        sys.exit(MISUNDERSTOOD)
+    args, left = parser.parse_known_args(words)
+    if left:
+        args.parser.error(unknown_options(left, args.parser._option_string_actions))
+    return args
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="kalmandp",
         description="Deep Potential force fields, trained by an extended Kalman filter.",
@@ -90,13 +114,13 @@ def _parser() -> argparse.ArgumentParser:
         module = importlib.import_module(f"kalmandp.commands.{name.replace('-', '_')}")
         command = commands.add_parser(name, help=what, description=module.__doc__)
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, parser=command)
     return parser
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, status: int = 1) -> int:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return 1
+    return status
 
 
 @contextlib.contextmanager

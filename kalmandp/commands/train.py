@@ -18,14 +18,16 @@ LISTED = 20
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("input", metavar="INPUT.json", help="the input file")
+    parser.add_argument(
+        "input", metavar="INPUT.json", nargs="?", help="the input file; may be left out in a folder with one"
+    )
     parser.add_argument(
         "-o", "--output", metavar="DIR", default=".", help="folder for what the run leaves [.]"
     )
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         "--restart", metavar="CKPT", nargs="?", const="",
-        help="go on from a checkpoint, by default the one in DIR (then after INPUT.json)",
+        help="go on from a checkpoint, by default the one in DIR",
     )  # fmt: skip
     start.add_argument(
         "-i", "--init-model", metavar="MODEL",
@@ -46,9 +48,11 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
+    from kalmandp.commands.habits import input_file
     from kalmandp.files import one_run_in
     from kalmandp.training.config.inputs import read_input
 
+    args.input, args.restart = input_file(args.input, args.restart)
     settings = read_input(args.input)
     output = Path(args.output)
     with one_run_in(output):

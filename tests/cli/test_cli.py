@@ -270,6 +270,6 @@ def test_a_reader_that_goes_away_is_no_error(place):
 
 def test_the_command_line_is_read_without_heavy_imports():
     heavy = "{'numpy', 'numba', 'h5py', 'vesin', 'matplotlib', 'ase', 'dpdata'}"
-    code = f"import sys, kalmandp.cli as c; c._parser(); print({heavy} & set(sys.modules))"
+    code = f"import sys, kalmandp.cli as c; c.make_parser(); print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "set()"
