@@ -38,8 +38,8 @@ from kalmandp.training.trainers.choose import make_trainer
 from kalmandp.training.trainers.uninterrupted import uninterrupted
 
 NAN = float("nan")
-#: Validation frames looked at for a line of the learning curve (all of them at the end).
-VALIDATION_FRAMES = 32
+#: A line of the learning curve is of all validation frames, or of so many of a larger set, evenly spaced.
+VALIDATION_FRAMES = 128
 
 
 class Run:
@@ -171,7 +171,7 @@ class Run:
         return averaged(self.potential, average.weights, frames, self.device.device)
 
     def validate(self, everything: bool = False) -> Metrics | None:
-        """Errors of `result` on validation frames: all of them, or an evenly spaced part for the curve."""
+        """Errors of `result` on all validation frames; for the curve on evenly spaced ones of a large set."""
         if self.validation is None:
             return None
         n = len(self.validation)
@@ -198,6 +198,7 @@ class Run:
             lr=getattr(self.trainer, "learning_rate", NAN),
             diagnostics=diagnostics or {},
             event=event,
+            valid_frames=valid.n_frames if valid is not None else 0,
         )
 
     def checkpoint(self) -> Path:
