@@ -30,6 +30,7 @@ COMMANDS = {
     "info": "say what a data set, model or checkpoint holds",
     "plan": "parameters, memory and time of a training run, before it runs",
     "plot": "draw learning curve and parity from the files of a run",
+    "report": "write what a run did as one file for a browser",
     "neighbor-stat": "closest pair and most neighbours of each type in a data set",
     "change-bias": "fit a model's energy bias to other data, or set it",
     "model-devi": "how far several models differ, frame by frame",

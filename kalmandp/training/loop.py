@@ -55,6 +55,7 @@ class Run:
         t = settings.training
         self.device = open_device(device or t.device)
         self.settings, self.output = settings, Path(output)
+        self._folder = str(settings.folder.resolve())  # paths in the input are relative to it
         for name in (t.save_ckpt, t.model_file, t.disp_file):
             make_folder((self.output / name).parent)
         with contextlib.ExitStack() as stack:  # P is read from the open file
@@ -223,7 +224,7 @@ class Run:
         save_checkpoint(
             path,
             potential=self.potential,
-            source={**self.settings.source, "seed_used": self.seed},
+            source={**self.settings.source, "seed_used": self.seed, "folder_used": self._folder},
             rng=self.rng,
             states={
                 "optimizer": self.trainer.state(),

@@ -36,10 +36,10 @@ def place(tmp_path) -> Path:
     return tmp_path
 
 
-def wait_for(what: Callable[[], bool]) -> bool:
-    """Whether it becomes true while there is patience."""
+def wait_for(what: Callable[[], bool], process: subprocess.Popen) -> bool:
+    """Whether it becomes true while the process lives and there is patience."""
     until = time.monotonic() + PATIENCE
-    while not what() and time.monotonic() < until:
+    while not what() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
     return what()
 
@@ -51,7 +51,8 @@ def started(place: Path, command: str, **files) -> Iterator[subprocess.Popen]:
         files = {"stdout": log, "stderr": log, **files}
         process = subprocess.Popen(
             ["bash", "-c", command], cwd=place, stdin=subprocess.DEVNULL, start_new_session=True,
-            env={**os.environ, "PYTHONUTF8": "1"}, **files,
+            env={**os.environ, "PYTHONUTF8": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            **files,
         )  # fmt: skip
         try:
             yield process
@@ -73,11 +74,11 @@ def last_step(place: Path) -> int:
 def test_what_was_ignored_at_the_start_stays_ignored(place):
     """nohup ignores SIGHUP, a script's ``&`` SIGINT; the end that a queue asks for is saved all the same."""
     with started(place, f"trap '' HUP INT; {TRAIN}") as process:
-        assert wait_for(at_work(place))
+        assert wait_for(at_work(place), process)
         for number in (signal.SIGHUP, signal.SIGINT):
             process.send_signal(number)
             step = last_step(place)
-            assert wait_for(lambda step=step: last_step(place) > step + 1), number
+            assert wait_for(lambda step=step: last_step(place) > step + 1, process), number
             assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 130
@@ -87,10 +88,10 @@ def test_what_was_ignored_at_the_start_stays_ignored(place):
 
 def test_nohup_itself(place):
     with started(place, f"nohup {TRAIN.removeprefix('exec ')} & echo $! > pid; wait") as shell:
-        assert wait_for(at_work(place))
+        assert wait_for(at_work(place), shell)
         step, run = last_step(place), int((place / "pid").read_text())
         os.kill(run, signal.SIGHUP)
-        assert wait_for(lambda: last_step(place) > step + 1) and shell.poll() is None
+        assert wait_for(lambda: last_step(place) > step + 1, shell) and shell.poll() is None
         os.kill(run, signal.SIGTERM)
         shell.wait(PATIENCE)
     assert (place / "run" / "model.ckpt.h5").is_file()
