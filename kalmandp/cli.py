@@ -23,6 +23,7 @@ from kalmandp.errors import KalmanDPError
 
 #: command -> what it does, in the order of the help
 COMMANDS = {
+    "example": "copy an example, input and data, into a folder",
     "train": "train a potential as an input file says",
     "test": "compare a model with labelled frames",
     "convert": "convert frames between file formats",
