@@ -26,8 +26,8 @@ from typing import Any
 import numba
 import numpy as np
 from numba import njit, types
-from numba.extending import intrinsic
 
+from kalmandp.engines.cpu.private import intrinsic
 from kalmandp.errors import require
 
 #: Multiplications (about 0.1 ms of them) below which waking another thread is not worth while.
