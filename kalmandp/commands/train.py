@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +18,9 @@ LISTED = 20
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("input", metavar="INPUT.json", help="the input file")
+    parser.add_argument(
+        "input", metavar="INPUT.json", nargs="?", help="the input file; may be left out in a folder with one"
+    )
     parser.add_argument(
         "-o", "--output", metavar="DIR", default=".", help="folder for what the run leaves [.]"
     )
@@ -30,7 +30,7 @@ def add_arguments(parser) -> None:
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         "--restart", metavar="CKPT", nargs="?", const="",
-        help="go on from a checkpoint, by default the one in DIR (then after INPUT.json)",
+        help="go on from a checkpoint, by default the one in DIR",
     )  # fmt: skip
     start.add_argument(
         "-i", "--init-model", metavar="MODEL",
@@ -51,9 +51,11 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
+    from kalmandp.commands.habits import input_file
     from kalmandp.files import one_run_in
     from kalmandp.training.config.inputs import read_input
 
+    args.input, args.restart = input_file(args.input, args.restart)
     settings = read_input(args.input, optimizer=args.optimizer)
     output = Path(args.output)
     with one_run_in(output):
@@ -76,6 +78,7 @@ def _predict(settings, output: Path) -> int:
 
 def _run(args, settings, output: Path) -> int:
     from kalmandp.commands.progress import Progress
+    from kalmandp.commands.stopping import stopping
     from kalmandp.training.loop import train
 
     checkpoint = output / settings.checkpoint_name
@@ -93,7 +96,7 @@ def _run(args, settings, output: Path) -> int:
     with (
         _old_files_kept(settings, output, fresh=restart is None) as started,
         contextlib.closing(Progress(quiet=args.quiet)) as progress,
-        _stop() as stop,
+        stopping() as stop,
     ):
         start = {"restart": restart, "init_model": args.init_model, "finetune": args.finetune}
         options = {"stop": stop, "exclusive": False, "device": args.device}
@@ -205,38 +208,6 @@ def _old_files_kept(settings, output: Path, fresh: bool) -> Iterator:
 
 
 # --- during ---------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _stop() -> Iterator:
-    """A function that tells whether to stop: after the first Ctrl-C, or SIGTERM from a queue.
-
-    Before the first step there is nothing to save, and a second Ctrl-C means at once: then the
-    signal does what it always does.
-    """
-    running = wanted = False
-
-    def stop() -> bool:
-        nonlocal running
-        running = True
-        return wanted
-
-    def on_signal(number, frame):
-        nonlocal wanted
-        if wanted or not running:
-            raise KeyboardInterrupt
-        wanted = True
-        print("\nsaving after this step …", file=sys.stderr)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _say_how_to_go_on(args, last, checkpoint: Path) -> None:

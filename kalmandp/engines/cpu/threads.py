@@ -28,9 +28,8 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
+from kalmandp.engines.cpu.private import cgutils, intrinsic
 from kalmandp.errors import require
 
 #: Multiplications (about 0.1 ms of them) below which waking another thread is not worth while.
