@@ -90,7 +90,6 @@ def _run(args, settings, output: Path) -> int:
         settings = _smoke(settings)
     if not args.quiet:
         _notices(settings)
-        _notice_of_prior(settings, args.init_model or args.finetune)
     _make_folders(settings, output)
     last = None
     with (
@@ -145,17 +144,6 @@ def _notices(settings) -> None:
         print(
             "note: the input names no optimizer: Adam, as in DeePMD-kit; "
             '"optimizer": {"type": "RLEKF"} trains with the Kalman filter',
-            file=sys.stderr,
-        )
-
-
-def _notice_of_prior(settings, model) -> None:
-    """P₀ says how far the weights may be from the truth: far for random ones, not for a trained model's."""
-    o = settings.optimizer
-    if model and o.is_kalman and o.get("p0") is None:
-        print(
-            f"note: the prior is that of random weights; with optimizer/p0 0.01 what {model} knows is kept "
-            "better, above all its energies",
             file=sys.stderr,
         )
 

@@ -25,7 +25,8 @@ into P H S⁻¹ and P_t into (P − P H S⁻¹ HᵀP)/λ. These are the lines ab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -218,6 +219,19 @@ class RLEKF:
         self.updates += 1
         self._whole = True
         return info
+
+    @contextlib.contextmanager
+    def learning_prior(self) -> Iterator[None]:
+        """A block in which nothing is forgotten; afterwards λ and the count are as before.
+
+        An update with an error of zero leaves the weights alone and takes what H and R say into P. Updates
+        of this kind, made with the data that the weights were trained on, turn the P₀ of unknown weights into
+        that of trained ones: P⁻¹ = P₀⁻¹ + Σ HᵀR⁻¹H, a Laplace approximation of the posterior.
+        """
+        lam, updates = self.lam, self.updates
+        self.lam = 1.0
+        yield
+        self.lam, self.updates = lam, updates
 
     def _innovation(self, HPH_qq: Any, error_q: np.ndarray, R_qq: np.ndarray) -> tuple:
         """S = λ R + H P Hᵀ = C Cᵀ, z = C⁻¹ error, and zᵀz = errorᵀ S⁻¹ error; NumPy."""

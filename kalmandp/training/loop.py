@@ -39,6 +39,8 @@ from kalmandp.training.trainers.choose import make_trainer
 from kalmandp.training.trainers.uninterrupted import uninterrupted
 
 NAN = float("nan")
+#: Training frames, evenly chosen, that the prior of a trained model is made from.
+PRIOR_FRAMES = 100
 #: A line of the learning curve is of all validation frames, or of so many of a larger set, evenly spaced.
 VALIDATION_FRAMES = 128
 
@@ -64,6 +66,8 @@ class Run:
         with contextlib.ExitStack() as stack:  # P is read from the open file
             saved = stack.enter_context(open_checkpoint(restart)) if restart is not None else None
             self._make(saved, init_model, finetune, engine)
+            if saved is None and (init_model is not None or finetune is not None):
+                self._learn_prior()
             if saved is not None:
                 try:
                     self._restore(saved)
@@ -97,6 +101,19 @@ class Run:
         self.frames = self.device.frames(self.data, self.potential)  # in the room that P has left
         self.history, self.diagnostics = History(), Diagnostics()
         self.step_number, self.seconds = 0, 0.0
+
+    def _learn_prior(self) -> None:
+        """A model's weights are not random: its P₀ is that of a filter which has seen some of the data.
+
+        A p0 that the input states stands for itself.
+        """
+        if self.settings.optimizer.get("p0") is not None:
+            return
+        n = len(self.data)
+        some = np.unique(np.linspace(0, n - 1, min(n, PRIOR_FRAMES)).astype(int))
+        self.trainer.learn_prior(
+            measurement.make_sample(self.potential, *self._frames(np.array([k]))) for k in some
+        )
 
     def _placed(self, potential: Potential, engine) -> Potential:
         """A potential that was read, where the run computes."""

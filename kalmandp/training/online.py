@@ -63,8 +63,8 @@ class OnlineTrainer:
     ----------
     potential : Potential
         Its weights are changed in place by every step. With an engine on a GPU P is there, too.
-        One that is trained already wants ``p0=0.01`` or less: the default, 1, is the prior of random
-        weights, and the first steps would undo much of what it knows.
+        One that is trained already wants ``trained_on``: the default prior is that of random weights, and
+        the first steps would undo much of what it knows.
     rng : numpy.random.Generator
         Draws the atoms whose forces are measured.
     threads : int, optional
@@ -72,6 +72,9 @@ class OnlineTrainer:
         calling thread has set with ``numba.set_num_threads``. The result has the same bits for any number.
         Two libraries keep threads of their own, which no argument reaches: BLAS, as many as
         ``OMP_NUM_THREADS`` said when NumPy was imported, and vesin's neighbour search one idle helper.
+    trained_on : frames
+        Some of the frames that the potential was trained on, with their labels: what they say of its weights
+        is taken into P before the first step, and the weights are left alone (a Laplace approximation).
     **optimizer
         As in the section ``optimizer`` of an input file: ``type``, ``preset``, ``block_size``, ``p0``,
         ``lam``, ``nu``, ``sigma_e``, ``sigma_f``, ``measurement``, ``reduction``, ``candidates``,
@@ -112,7 +115,8 @@ class OnlineTrainer:
     """
 
     def __init__(
-        self, potential: Potential, *, rng: np.random.Generator, threads: int | None = 1, **optimizer
+        self, potential: Potential, *, rng: np.random.Generator, threads: int | None = 1, trained_on=(),
+        **optimizer,
     ):  # fmt: skip
         require(isinstance(rng, np.random.Generator), "rng", rng, "a numpy.random.Generator")
         whole = isinstance(threads, (int, np.integer)) and not isinstance(threads, bool) and threads >= 1
@@ -121,6 +125,8 @@ class OnlineTrainer:
         self.threads = threads
         self.trainer = KalmanTrainer(potential, resolve(self.settings), rng, device_of(potential))
         self.steps = 0
+        with self._limited():
+            self.trainer.learn_prior(make_sample(potential, [frame]) for frame in trained_on)
 
     @property
     def potential(self) -> Potential:

@@ -93,7 +93,9 @@ def read_section(read: SectionReader, value: dict) -> ModelSettings:
         For a key that is not supported, or a value of the wrong type or range.
     """
     stated = read.section("model", value, MODEL)
-    paths = {name: name for name in stated if hasattr(NEPForm, name) or name in ("n_max", "basis_size")}
+    form_fields = {f.name for f in fields(NEPForm)}
+    paths = {name: name for name in stated if name in form_fields and name != "type_map"}
+    paths |= {"cutoff": "radial_cutoff"} if "cutoff" in stated else {}
     type_map, seed = stated.pop("type_map", None), stated.pop("seed", None)
     atom_ener, rcond = stated.pop("atom_ener", None), stated.pop("rcond", None)
     choices = {f.name: f.default for f in fields(NEPForm) if f.name != "type_map"}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from kalmandp.arrays import to_numpy
+from kalmandp.arrays import namespace, to_numpy
 from kalmandp.errors import FilterError, InputError
 from kalmandp.kalman.blocks import partition
 from kalmandp.kalman.filter import UpdateInfo
@@ -87,6 +87,30 @@ class KalmanTrainer(Trainer):
         done = [(m.kind, self.update(m, len(sample.frames))) for m in self.measure(sample)]
         later = iter(self.synchronize())
         return {kind: next(later) if info is None else info for kind, info in done}
+
+    def learn_prior(self, samples: Iterable[measurement.Sample]) -> None:
+        """Take frames that the weights were trained on into P, and leave the weights alone.
+
+        For weights that are no longer random: P₀ is what it would be had the filter seen these frames
+        (`RLEKF.learning_prior`), R is that of the errors which the model makes on them. Without it the first
+        updates of a trained model undo much of what it knows.
+
+        Parameters
+        ----------
+        samples : frames, one or more to an update
+        """
+        with self.filter.learning_prior():
+            for sample in samples:
+                for m in self.measure(sample):
+                    noise_q = m.noise_q
+                    if self.adaptive is not None:
+                        noise_q = self.adaptive.noise(m.kind_q, noise_q, m.error_q)
+                        self.adaptive.see(m.kind_q, m.noise_q, m.error_q, np.zeros(len(noise_q)))
+                    nothing = namespace(m.error_q).zeros_like(m.error_q)
+                    with self.guard():
+                        self.device.take_in(self.filter, self.potential, m.H_qw, nothing, noise_q)
+            self.device.synchronize(self.filter)
+        self.log = []
 
     def measure(self, sample: measurement.Sample, rng=None) -> Iterator[measurement.Measurement]:
         """What Algorithm 2, l. 2 to 5, measures on a sample, one after another; each is for one `update`.

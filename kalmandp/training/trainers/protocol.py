@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,9 @@ class Trainer(ABC):
     @abstractmethod
     def restore(self, state: dict) -> None:
         """Go on from what `state` returned, with the same bits."""
+
+    def learn_prior(self, samples: Iterable[Sample]) -> None:  # noqa: B027, what has no P has no prior
+        """For weights that were trained on these samples: know as much of them as a filter would."""
 
     def surplus(self, sample: Sample) -> float:
         """How far a sample's error is above the threshold by which samples are passed over; ∞ without one."""
