@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kalmandp.engines.cpu import network as network_kernels
+from kalmandp.engines.cpu import pair_sums as of_pairs
 from kalmandp.engines.cpu.buffers import Store
-from kalmandp.engines.cpu.deep_potential import prediction_kernels as of_pairs
 from kalmandp.engines.cpu.hdnnp import function_kernels, kernels
 from kalmandp.engines.cpu.hdnnp.nets import net_stack
 from kalmandp.engines.cpu.hdnnp.tables import SymmetryTables, symmetry_tables
