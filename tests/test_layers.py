@@ -188,7 +188,7 @@ def test_the_devices_do_not_know_each_other():
 
 
 #: Names of fields of a form that are words of their own elsewhere.
-COMMON = {"type_map", "kind", "rcut", "fitting", "version"}
+COMMON = {"type_map", "kind", "rcut", "fitting", "version", "functions", "length_unit", "energy_unit"}
 
 #: Files outside the folders of a model that name one of its own fields all the same. None should; there is to
 #: be no other. Here it is the limit of neighbours per type, which DeePMD-kit's commands count.
