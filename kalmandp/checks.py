@@ -144,7 +144,7 @@ def one_of(wanted: str, *checks: Check) -> Check:
 
 def only(*accepted) -> Check:
     """DeePMD-kit's default of an option that is not supported here: stating it changes nothing."""
-    wanted = " or ".join(show(a) for a in accepted) + ", the only value supported here"
+    wanted = " or ".join(dict.fromkeys(show(a) for a in accepted)) + ", the only value supported here"
 
     def check(value):
         # True == 1 in Python; a flag and a count are told apart

@@ -18,10 +18,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 import kalmandp
+from kalmandp.commands.habits import UsageError, unknown_options, wrong_word
 from kalmandp.errors import KalmanDPError
 
 #: command -> what it does, in the order of the help
 COMMANDS = {
+    "example": "copy an example, input and data, into a folder",
     "train": "train a potential as an input file says",
     "test": "compare a model with labelled frames",
     "convert": "convert frames between file formats",
@@ -29,21 +31,23 @@ COMMANDS = {
     "info": "say what a data set, model or checkpoint holds",
     "plan": "parameters, memory and time of a training run, before it runs",
     "plot": "draw learning curve and parity from the files of a run",
+    "report": "write what a run did as one file for a browser",
     "neighbor-stat": "closest pair and most neighbours of each type in a data set",
     "change-bias": "fit a model's energy bias to other data, or set it",
     "model-devi": "how far several models differ, frame by frame",
     "show": "what a model file says of its types, descriptor and fitting net",
     "compress": "make a model ready for DeePMD-kit's compression",
+    "completion": "print a script that completes command lines in a shell",
 }
 
-INTERRUPTED = 130
+MISUNDERSTOOD, INTERRUPTED = 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     if argv is None:
         _share_the_machine()
-    args = _parser().parse_args(argv)
+    args = _read(_arranged(sys.argv[1:] if argv is None else list(argv)))
     debug = bool(os.environ.get("KALMANDP_DEBUG"))
     try:
         with _plain_warnings():
@@ -53,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KalmanDPError as error:
         if debug:
             raise
-        return _fail(str(error))
+        return _fail(str(error), MISUNDERSTOOD if isinstance(error, UsageError) else 1)
     except MemoryError as error:
         if debug:
             raise
@@ -79,7 +83,38 @@ def _share_the_machine() -> None:
         os.environ["GOMP_SPINCOUNT"] = "10000"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _arranged(argv: list[str]) -> list[str]:
+    """The words as argparse can take them, for commands that say how (``arranged`` of their module)."""
+    if not argv or argv[0] not in COMMANDS:
+        return argv
+    module = importlib.import_module(f"kalmandp.commands.{argv[0].replace('-', '_')}")
+    arrange = getattr(module, "arranged", None)
+    return argv if arrange is None else [argv[0], *arrange(argv[1:])]
+
+
+def _read(words: list[str]) -> argparse.Namespace:
+    """Read a command line; one that cannot be understood is told of, and ends the program with status 2."""
+    parser = make_parser()
+    if not words:
+        parser.print_help(sys.stderr)
+        sys.exit(MISUNDERSTOOD)
+    if words[0] == "help":  # kalmandp help train
+        words = [*words[1:2], "--help"]
+    if not words[0].startswith("-") and words[0] not in COMMANDS:
+        told, meant = wrong_word(words[0], COMMANDS)
+        _fail(told)
+        if {"-h", "--help"} & set(words):
+            with contextlib.suppress(SystemExit):
+                parser.parse_args([meant, "--help"] if meant else ["--help"])
+        sys.exit(MISUNDERSTOOD)
+    args, left = parser.parse_known_args(words)
+    if left:
+        args.parser.error(unknown_options(left, args.parser._option_string_actions))
+    return args
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="kalmandp",
         description="Deep Potential force fields, trained by an extended Kalman filter.",
@@ -90,13 +125,13 @@ def _parser() -> argparse.ArgumentParser:
         module = importlib.import_module(f"kalmandp.commands.{name.replace('-', '_')}")
         command = commands.add_parser(name, help=what, description=module.__doc__)
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, parser=command)
     return parser
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, status: int = 1) -> int:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return 1
+    return status
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ class Kind(NamedTuple):
     files : the module of its model files: ``recognises(path)``, ``read(path)``, ``write(potential, path)``,
         ``FORMAT`` (in words), ``DEFAULT`` (their usual name) and ``SUFFIXES``
     fused : device -> its fused engine there
+    preset : of the filter, where an input names none
     """
 
     form: str
@@ -40,6 +41,7 @@ class Kind(NamedTuple):
     cuts: bool
     files: str
     fused: Mapping[str, str]
+    preset: str = "matrix"
 
 
 #: The kinds of potential, by the name that stands in an input as model/type (or model/descriptor/type).
@@ -57,6 +59,7 @@ KINDS: dict[str, Kind] = {
             "cpu": "kalmandp.engines.cpu.deep_potential.engine:NumbaEngine",
             "cuda": "kalmandp.engines.cuda.deep_potential.engine:CudaEngine",
         },
+        preset="default",
     ),
     "nep": Kind(
         form="kalmandp.potentials.nep.form:NEPForm",
@@ -86,6 +89,7 @@ KINDS: dict[str, Kind] = {
 #: one that writes that program's files beside ours (``at_checkpoint(run)``, ``at_end(run)``, ``predict``).
 INPUTS = {
     "nep.in": ("kalmandp.bridges.gpumd.nep_in", "kalmandp.bridges.gpumd.companion"),
+    "input.nn": ("kalmandp.bridges.n2p2.input_file", "kalmandp.bridges.n2p2.companion"),
 }
 
 #: What makes an HDF5 file of frames in another format: ``as_hdf5(path)``.

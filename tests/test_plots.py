@@ -206,3 +206,12 @@ def test_what_no_histogram_can_show(tmp_path):
     with pytest.raises(InputError, match="expected labels to draw"):
         error_histogram(empty, tmp_path / "x.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_curve_says_of_how_many_validation_frames_it_is(tmp_path):
+    lines = {"step": [1, 2, 3], "rmse_f_val": [0.3, 0.2, 0.1], "frames_val": [48, 48, 48]}
+    whole = plots.learning_curve(lines, tmp_path / "whole.svg").read_text()
+    assert "validation, 48 frames" in whole and "all of them" not in whole
+    sampled = {**lines, "frames_val": [128, 128, 1000]}
+    part = plots.learning_curve(sampled, tmp_path / "part.svg").read_text()
+    assert "validation, 128 of 1,000 frames" in part and "all of them" in part

@@ -1,14 +1,15 @@
-"""Rate of one Kalman update by m numbers at once beside the rate of a BLAS product, measured in the same run.
+"""Rate of one Kalman update by m numbers at once against that of a BLAS product, in the same run.
 
-    OPENBLAS_NUM_THREADS=2 NUMBA_NUM_THREADS=2 python examples/benchmarks/matrix_update.py [--small] [--rounds 7]
+    python examples/benchmarks/matrix_update.py [--small] [--rounds 7] [--dtype float32]
 
 An update of weights in blocks of n_l costs, with half of each symmetric result computed, ::
 
-    Σ_l 2 n_l² m   P Hᵀ          Σ_l n_l² m   P − GᵀG          2 N m²   H P Hᵀ and C⁻¹K          m³/3   S = CCᵀ
+    Σ_l 2 n_l² m   P Hᵀ        Σ_l n_l² m   P − GᵀG        2 N m²   H P Hᵀ and C⁻¹K        m³/3   S = CCᵀ
 
-operations. The BLAS product is NumPy's A @ B of 2048 × 2048 matrices, float64. All candidates take turns; the
-figures are medians over the rounds. OpenBLAS chooses its kernels by the machine unless OPENBLAS_CORETYPE or
-OPENBLAS_L2_SIZE say otherwise: the first line tells.
+operations. The BLAS product is NumPy's A @ B of 2048 × 2048 matrices, float64. All candidates take turns;
+the figures are medians over the rounds. Give OPENBLAS_NUM_THREADS and NUMBA_NUM_THREADS the same number.
+OpenBLAS chooses its kernels by the machine unless OPENBLAS_CORETYPE or OPENBLAS_L2_SIZE say otherwise: the
+first line tells.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ def main() -> None:
     if arguments.small:
         cases = [(500,), (1400,)]
     told = [f"{name}={os.environ.get(name, '-')}" for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")]
-    print(f"{numba.get_num_threads()} threads, {', '.join(told)}, P {arguments.dtype}, {arguments.covariance}")
+    print(
+        f"{numba.get_num_threads()} threads, {', '.join(told)}, P {arguments.dtype}, {arguments.covariance}"
+    )
     print(f"{'N':>8}{'blocks':>8}{'m':>6}{'ms':>10}{'GFlop/s':>10}{'/ gemm':>8}{'variances: / gemm':>20}")
     rng = np.random.default_rng(1)
     A, B = rng.normal(size=(2, SIDE, SIDE))

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from kalmandp.commands.wording import duration
+from kalmandp.commands.wording import duration, plural
 
 #: Seconds between plain lines when the learning curve has no new one.
 PATIENCE = 30.0
@@ -75,8 +75,9 @@ class Progress:
 
 def _errors(record) -> str:
     """Energy and force errors of this record: of validation frames where there are any."""
+    of = f"valid, {plural(record.valid_frames, 'frame')}:"
     for name, energy, force in (
-        ("valid", record.valid_e, record.valid_f),
+        (of, record.valid_e, record.valid_f),
         ("train", record.rmse_e, record.rmse_f),
     ):
         parts = [

@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +18,9 @@ LISTED = 20
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("input", metavar="INPUT.json", help="the input file")
+    parser.add_argument(
+        "input", metavar="INPUT.json", nargs="?", help="the input file; may be left out in a folder with one"
+    )
     parser.add_argument(
         "-o", "--output", metavar="DIR", default=".", help="folder for what the run leaves [.]"
     )
@@ -30,7 +30,7 @@ def add_arguments(parser) -> None:
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         "--restart", metavar="CKPT", nargs="?", const="",
-        help="go on from a checkpoint, by default the one in DIR (then after INPUT.json)",
+        help="go on from a checkpoint, by default the one in DIR",
     )  # fmt: skip
     start.add_argument(
         "-i", "--init-model", metavar="MODEL",
@@ -51,9 +51,11 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
+    from kalmandp.commands.habits import input_file
     from kalmandp.files import one_run_in
     from kalmandp.training.config.inputs import read_input
 
+    args.input, args.restart = input_file(args.input, args.restart)
     settings = read_input(args.input, optimizer=args.optimizer)
     output = Path(args.output)
     with one_run_in(output):
@@ -76,6 +78,7 @@ def _predict(settings, output: Path) -> int:
 
 def _run(args, settings, output: Path) -> int:
     from kalmandp.commands.progress import Progress
+    from kalmandp.commands.stopping import stopping
     from kalmandp.training.loop import train
 
     checkpoint = output / settings.checkpoint_name
@@ -93,7 +96,7 @@ def _run(args, settings, output: Path) -> int:
     with (
         _old_files_kept(settings, output, fresh=restart is None) as started,
         contextlib.closing(Progress(quiet=args.quiet)) as progress,
-        _stop() as stop,
+        stopping() as stop,
     ):
         start = {"restart": restart, "init_model": args.init_model, "finetune": args.finetune}
         options = {"stop": stop, "exclusive": False, "device": args.device}
@@ -207,38 +210,6 @@ def _old_files_kept(settings, output: Path, fresh: bool) -> Iterator:
 # --- during ---------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _stop() -> Iterator:
-    """A function that tells whether to stop: after the first Ctrl-C, or SIGTERM from a queue.
-
-    Before the first step there is nothing to save, and a second Ctrl-C means at once: then the
-    signal does what it always does.
-    """
-    running = wanted = False
-
-    def stop() -> bool:
-        nonlocal running
-        running = True
-        return wanted
-
-    def on_signal(number, frame):
-        nonlocal wanted
-        if wanted or not running:
-            raise KeyboardInterrupt
-        wanted = True
-        print("\nsaving after this step …", file=sys.stderr)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _say_how_to_go_on(args, last, checkpoint: Path) -> None:
     command = ["kalmandp", "train", args.input, "-o", args.output, "--restart"]
     print(f"stopped after step {last.step} of {last.n_steps}; saved in {checkpoint}")
@@ -249,7 +220,7 @@ def _say_how_to_go_on(args, last, checkpoint: Path) -> None:
 
 
 def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
-    """Errors on frames that were not trained on, figures, and where everything lies."""
+    """Errors on the validation frames, figures, and where everything lies."""
 
     from kalmandp.potentials.potential import Potential
     from kalmandp.training.loop import datasets
@@ -261,10 +232,15 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
     left = [("model", model), ("checkpoint", checkpoint), ("learning curve", output / t.disp_file)]
     comparison = None
     training_data, validation = datasets(settings, t.seed)
+    if training_data.ignored:
+        print(f"note: arrays of the data that are not read: {', '.join(training_data.ignored)}", file=sys.stderr)
     if validation is not None:
         with contextlib.closing(training_data), contextlib.closing(validation):
             comparison = compare(Potential.load(model), validation)
-        print(f"\nErrors on {len(validation):,} validation frames, not trained on:\n")
+            known = _known_from_training(training_data, validation)
+        seen = {0: "not trained on", len(validation): "all of which were trained on too"}
+        which = seen.get(known, f"{known:,} of which were trained on too")
+        print(f"\nErrors on {len(validation):,} validation frames, {which}:\n")
         print(error_table(summarize(comparison)))
         prefix = output / "validation"
         write_details(comparison, prefix, ", ".join(t.validation_systems) or "validation")
@@ -281,6 +257,16 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
     width = max(len(name) for name, _ in left)
     for name, path in left:
         print(f"{name:<{width}}  {path}")
+
+
+def _known_from_training(training_data, validation) -> int:
+    """How many validation frames are training frames: the same place in a file, or the same atoms there."""
+    places = {training_data.source(k) for k in range(len(training_data))}
+    left = [k for k in range(len(validation)) if validation.source(k) not in places]
+    key = lambda f: hash((tuple(f.symbols), f.positions.tobytes(), None if f.cell is None else f.cell.tobytes()))
+    sizes = {validation.natoms(k) for k in left}
+    trained = {key(training_data[k]) for k in range(len(training_data)) if training_data.natoms(k) in sizes}
+    return len(validation) - sum(key(validation[k]) not in trained for k in left)
 
 
 def _say_what_was_left_out(settings, output: Path, checkpoint: Path, left: list) -> None:

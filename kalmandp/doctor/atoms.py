@@ -6,18 +6,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kalmandp.doctor.elements import UNBOUND
 from kalmandp.doctor.findings import Finding
 from kalmandp.doctor.pair_basis import CUTOFF
 from kalmandp.doctor.survey import Survey, spacing_of
+from kalmandp.formats.units import BOHR
+from kalmandp.frames.elements import UNBOUND
 
 #: Shortest distance over the sum of the covalent radii: no bond is shorter than 0.7; in liquids
 #: and under compression atoms come to 0.6.
 OVERLAPPING, CLOSE = 0.4, 0.6
 #: Median over a frame's atoms. Bonds and metals have 0.85–1.15; lengths in bohr read as Å 1.9 times that.
 STRETCHED, SQUEEZED = 1.5, 0.62
-#: An ångström in bohr.
-BOHR = 0.529177210903
 #: Volume per atom over the median of the set: a cell so much larger is worth a look.
 EMPTY = 8.0
 #: Å: atoms that vibrate about the same place; a sum of forces (eV/Å) that no rounding explains.
@@ -26,33 +25,63 @@ SAME_PLACE, BROKEN_SUM = 0.6, 0.1
 FEW_FRAMES, FEW_ATOMS = 5, 50
 
 
-def check_atoms(s: Survey) -> Iterator[Finding]:
+#: Share of frames in which atoms that come close are usual.
+OFTEN = 0.15
+#: A force (eV/Å) that two atoms so close feel, and over the largest that is usual: a collision, computed.
+COLLISION, BEYOND = 5.0, 2.0
+
+
+def check_atoms(s: Survey, units_are_off: bool = False) -> Iterator[Finding]:
+    """What positions say; ``units_are_off``: energies and forces do not fit each other either."""
     yield from _overlaps(s)
-    yield from _scale(s)
+    yield from _scale(s, units_are_off)
     yield from _emptiness(s)
     yield from _missing(s)
     yield from _rare(s)
 
 
 def _overlaps(s: Survey) -> Iterator[Finding]:
-    """Pairs much shorter than a bond."""
+    """Pairs much shorter than a bond: an error if the forces know nothing of it, a note if they do."""
+    if not np.nanmedian(s.spacing_f) > SQUEEZED:
+        return
+    near = np.flatnonzero(s.ratio_f < CLOSE)
+    known = np.array([frame.forces is not None for frame in s.frames], dtype=bool)
+    usual = np.median([np.abs(f.forces).max() for f in s.frames if f.forces is not None and f.forces.size] or [0.0])
+    felt = np.array([_force_at(s, f) > max(COLLISION, BEYOND * usual) for f in near.tolist()], dtype=bool)
+    severe = s.ratio_f[near] < OVERLAPPING
+    # under compression and in hot liquids atoms come so close in many frames
+    felt |= ~severe & known[near] & (len(near) > OFTEN * len(s))
     for severity, bad in (
-        ("error", s.ratio_f < OVERLAPPING),
-        ("warning", (s.ratio_f >= OVERLAPPING) & (s.ratio_f < CLOSE)),
+        ("error", near[severe & known[near] & ~felt]),
+        ("warning", near[(severe & ~known[near]) | (~severe & ~felt)]),
+        ("note", near[felt]),
     ):
-        if bad.any() and np.nanmedian(s.spacing_f) > SQUEEZED:
-            f = int(np.where(bad, s.ratio_f, np.inf).argmin())
-            i, j, r = s.closest_f[f]
-            names = s.frames[f].symbols
-            yield s.finding(
-                severity, "overlap",
-                f"atoms {i} ({names[i]}) and {j} ({names[j]}) of frame {s.numbers_f[f]} are {r:.3g} Å apart, "
-                f"{s.ratio_f[f]:.2f} of a bond's length",
-                "Take the frames out, unless such collisions are meant to be learned", np.flatnonzero(bad),
-            )  # fmt: skip
+        if not len(bad):
+            continue
+        f = int(bad[s.ratio_f[bad].argmin()])
+        i, j, r = s.closest_f[f]
+        names = s.frames[f].symbols
+        aside = {
+            "error": ", and the forces on them are none of a collision" if known[f] else "",
+            "warning": "",
+            "note": f"; the forces on them reach {_force_at(s, f):.3g} eV/Å",
+        }[severity]
+        yield s.finding(
+            severity, "overlap",
+            f"atoms {i} ({names[i]}) and {j} ({names[j]}) of frame {s.numbers_f[f]} are {r:.3g} Å apart, "
+            f"{s.ratio_f[f]:.2f} of a bond's length{aside}",
+            "Take the frames out, unless such collisions are meant to be learned", bad,
+        )  # fmt: skip
 
 
-def _scale(s: Survey) -> Iterator[Finding]:
+def _force_at(s: Survey, f: int) -> float:
+    """The largest force on the closest pair of a frame; 0 without forces."""
+    forces = s.frames[f].forces
+    i, j, _ = s.closest_f[f]
+    return 0.0 if forces is None else float(np.abs(forces[[i, j]]).max())
+
+
+def _scale(s: Survey, units_are_off: bool) -> Iterator[Finding]:
     """Nearest neighbours all at a distance that no bond has: lengths in another unit."""
     bound = [t for t in s.types if t not in UNBOUND]
     spacing = _spacing(s)
@@ -60,7 +89,7 @@ def _scale(s: Survey) -> Iterator[Finding]:
         return
     guess = "bohr" if STRETCHED < spacing < 2.4 else "another unit (bohr, nm)"
     yield s.finding(
-        "error", "lengths",
+        "error" if units_are_off else "warning", "lengths",
         f"neighbouring atoms are typically {spacing:.2f} times a bond's length apart (expected 0.8 to 1.2)",
         f"Are positions and cell in {guess}? They must be in Å (1 bohr = {BOHR:.4f} Å)",
     )  # fmt: skip
@@ -83,16 +112,21 @@ def _emptiness(s: Survey) -> Iterator[Finding]:
         usual = np.median(volume_f[solid])
         vast = solid & (volume_f > EMPTY * usual)
         if vast.any():
+            # the same atoms in cells of the usual size: the cell may be wrong; others may be molecules in boxes
+            usual_atoms = {s.counts_ft[f].tobytes() for f in np.flatnonzero(solid & ~vast)}
+            alike = [s.counts_ft[f].tobytes() in usual_atoms for f in np.flatnonzero(vast)]
             yield s.finding(
-                "warning", "empty-cell",
+                "warning" if any(alike) else "note", "empty-cell",
                 f"up to {volume_f[vast].max():.3g} Å³ per atom, where the set has {usual:.3g} Å³",
                 "Are atoms missing, or is the cell of another frame? Isolated molecules may be meant",
                 np.flatnonzero(vast),
             )  # fmt: skip
     lone = (s.lone_f > 0) & (s.n_atoms_f > 1)
     if lone.any() and np.median(s.lone_f / s.n_atoms_f) < 0.5:
+        # a gas or molecules that fall apart have them often, a crystal with a wrong cell now and then
+        meant = lone.mean() > 0.3 or all(s.lone_f[f] == s.n_atoms_f[f] for f in np.flatnonzero(lone))
         yield s.finding(
-            "warning", "lone-atoms",
+            "note" if meant else "warning", "lone-atoms",
             f"up to {s.lone_f[lone].max()} atoms have no neighbour within {CUTOFF} Å",
             "Have atoms flown off, or is the cell wrong? A model with a cut-off learns nothing from them",
             np.flatnonzero(lone),
@@ -111,28 +145,35 @@ def _missing(s: Survey) -> Iterator[Finding]:
     which_f = which_f.reshape(-1)
     usual = int(np.bincount(which_f).argmax())
     whole = np.flatnonzero(which_f == usual).tolist()
-    bad = []
+    bad, maybe = [], []
     for f in np.flatnonzero(which_f != usual).tolist():
         change = s.counts_ft[f] - formulas[usual]
         if np.abs(change).sum() <= max(2, 0.05 * formulas[usual].sum()):
             like = next((g for g in whole if _same_cell(s, f, g) and _same_places(s, f, g)), None)
-            if like is not None and _labels_of_the_whole(s, f, like):
+            signs = [] if like is None else _labels_of_the_whole(s, f, like)
+            if len(signs) == 2 and all(signs):
                 bad.append(f)
-    if bad:
-        f = bad[0]
-        yield s.finding(
-            "error", "missing-atoms",
-            f"{s.formula(f)} with the labels of {s.formula(whole[0])}, which most frames are",
-            "The conversion has lost or doubled atoms: convert the frames anew, or take them out", bad,
-        )  # fmt: skip
+            elif len(signs) == 1 and all(signs):
+                maybe.append(f)
+    for severity, frames in (("error", bad), ("warning", maybe)):
+        if frames:
+            yield s.finding(
+                severity, "missing-atoms",
+                f"{s.formula(frames[0])} with the labels of {s.formula(whole[0])}, which most frames are",
+                "The conversion has lost or doubled atoms: convert the frames anew, or take them out", frames,
+            )  # fmt: skip
 
 
-def _labels_of_the_whole(s: Survey, f: int, g: int) -> bool:
+def _labels_of_the_whole(s: Survey, f: int, g: int) -> list[bool]:
+    """Whether the energy is that of the whole, and whether forces do not add up to zero; what is known of them."""
     forces, energy_f, energy_g = s.frames[f].forces, s.energy_f[f], s.energy_f[g]
+    signs = []
     if np.isfinite(energy_f) and np.isfinite(energy_g):
         per_atom = abs(energy_g) / s.n_atoms_f[g]
-        return bool(abs(energy_f - energy_g) < 0.4 * per_atom * abs(s.n_atoms_f[f] - s.n_atoms_f[g]))
-    return forces is not None and bool(np.abs(forces.sum(0)).max() > BROKEN_SUM)
+        signs.append(bool(abs(energy_f - energy_g) < 0.4 * per_atom * abs(s.n_atoms_f[f] - s.n_atoms_f[g])))
+    if forces is not None:
+        signs.append(bool(np.abs(forces.sum(0)).max() > BROKEN_SUM))
+    return signs
 
 
 def _same_cell(s: Survey, f: int, g: int) -> bool:

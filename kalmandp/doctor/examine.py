@@ -10,13 +10,14 @@ import numpy as np
 from kalmandp.doctor.atoms import check_atoms
 from kalmandp.doctor.duplicates import check_duplicates, check_leakage
 from kalmandp.doctor.findings import SEVERITIES, Finding
+from kalmandp.doctor.judge import Judge
 from kalmandp.doctor.labels import check_labels
 from kalmandp.doctor.outliers import check_outliers
 from kalmandp.doctor.selection import check_selection
-from kalmandp.doctor.survey import Survey, read_set, survey
-from kalmandp.doctor.virials import check_virials
+from kalmandp.doctor.survey import Reading, Survey, read_set, survey
 from kalmandp.doctor.work import check_work, forces_slope, work_between
 from kalmandp.errors import InputError, require
+from kalmandp.frames.frame import Frame
 
 
 def examine(
@@ -79,17 +80,26 @@ def examine(
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
+def look_at_virials(frames: Sequence[Frame]) -> list[Finding]:
+    """Whether the virials of some frames have the sign and the unit that energies and forces say."""
+    reading = Reading("the data", list(frames), list(range(len(frames))), [])
+    s = survey(reading, reading.types)
+    if not len(s):
+        return []
+    judge = Judge(s, np.random.default_rng(0))
+    return [f for f in check_work(s, work_between(s), judge) if f.check in ("virial", "virial-offset")]
+
+
 def _examine_one(s: Survey, rng: np.random.Generator) -> Iterator[Finding]:
-    yield from check_atoms(s)
-    yield from check_labels(s)
+    judge, work = Judge(s, rng), work_between(s)
+    findings = list(check_work(s, work, judge))
+    yield from check_atoms(s, units_are_off=any(f.check == "energy-force" for f in findings))
+    yield from check_labels(s, judge)
     yield from check_duplicates(s)
     yield from check_outliers(s)
-    work = work_between(s)
-    findings = list(check_work(s, work))
     yield from findings
-    if not any(finding.check == "virial" for finding in findings):
-        yield from check_virials(s, rng)
-    if not forces_slope(work).is_known and not findings and np.isfinite(s.energy_f).any():
+    compared = forces_slope(work).is_known or judge.energies.is_known
+    if not compared and not findings and np.isfinite(s.energy_f).any():
         yield s.finding(
             "note", "energy-force",
             f"units and signs of energies and forces were not compared: {len(work.a_s)} small steps between "

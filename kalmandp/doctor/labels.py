@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from kalmandp.doctor.findings import Finding
+from kalmandp.doctor.judge import Judge
 from kalmandp.doctor.pair_basis import CUTOFF, distances
 from kalmandp.doctor.survey import Survey
 from kalmandp.geometry.neighbours import neighbour_pairs
@@ -19,10 +20,14 @@ SHARE = 0.05
 STILL = 0.003
 
 
-def check_labels(s: Survey) -> Iterator[Finding]:
+#: RMS error of the surrogate on a frame's forces, over the usual one: forces that are not these atoms'.
+SURPRISE = 3.0
+
+
+def check_labels(s: Survey, judge: Judge) -> Iterator[Finding]:
     yield from _missing(s)
     yield from _constant(s)
-    yield from _net_force(s)
+    yield from _net_force(s, judge)
 
 
 def _missing(s: Survey) -> Iterator[Finding]:
@@ -45,16 +50,21 @@ def _constant(s: Survey) -> Iterator[Finding]:
         energy = s.energy_f[members]
         differ = np.ptp(s.fingerprint_fk[members], axis=0).max(initial=0.0) > 1e-4
         if len(members) > 2 and differ and np.isfinite(energy).all() and np.ptp(energy) == 0.0:
+            pushed = [f for f in members if s.frames[f].forces is not None and np.abs(s.frames[f].forces).max() > DRIFT]
             yield s.finding(
-                "error", "constant",
+                "error" if len(pushed) > 1 else "warning", "constant",
                 f"{len(members)} frames that differ have the same energy {energy[0]:.6g} eV",
                 "The energy was not read from each step: convert the data anew", members,
             )  # fmt: skip
     still = [f for f, frame in enumerate(s.frames) if frame.forces is not None and not frame.forces.any()]
     unread = [f for f in still if len(s.frames[f]) > 1 and _asymmetry(s.frames[f]) > STILL]
     if unread:
+        # energies that differ between them say that there are forces
+        energies = s.energy_f[unread]
+        others = len(still) < 0.9 * sum(frame.forces is not None for frame in s.frames)
+        differ = others or (np.isfinite(energies).all() and len(unread) > 1 and np.ptp(energies) > 0.0)
         yield s.finding(
-            "error", "constant",
+            "error" if differ else "warning", "constant",
             f"all forces of {len(unread)} frames are exactly zero, where no symmetry asks for it",
             "The forces were not read: convert the data anew", unread,
         )  # fmt: skip
@@ -69,8 +79,11 @@ def _asymmetry(frame) -> float:
     return float(np.abs(sum_ic).max())
 
 
-def _net_force(s: Survey) -> Iterator[Finding]:
-    """|Σ_i F_i| must be 0. Independent errors σ of the components make it σ√(3N)."""
+def _net_force(s: Survey, judge: Judge) -> Iterator[Finding]:
+    """|Σ_i F_i| must be 0. Independent errors σ of the components make it σ√(3N).
+
+    Where a potential fitted to all forces is surprised by those of the frame too, it is an error.
+    """
     known = {f: frame.forces for f, frame in enumerate(s.frames) if frame.forces is not None}
     if not known:
         return
@@ -80,9 +93,15 @@ def _net_force(s: Survey) -> Iterator[Finding]:
     sigma_f = np.sqrt((sums * sums).sum(1) / (3.0 * s.n_atoms_f[having]))
     usual = np.median(rms_f)
     broken = sigma_f > max(BROKEN * usual, DRIFT)
+    rows = np.flatnonzero(broken)
+    surprise = np.array([judge.surprise(having[k]) for k in rows.tolist()])
+    sure = np.zeros_like(broken)
+    sure[rows] = (surprise > SURPRISE) | judge.asks_too_much
+    belong = "Forces and atoms do not belong together (order, missing atoms, a wrong column)"
     drifting = ~broken & (sigma_f > np.maximum(DRIFT, SHARE * usual))
     for severity, bad, advice in (
-        ("error", broken, "Forces and atoms do not belong together (order, missing atoms, a wrong column)"),
+        ("error", broken & sure, belong),
+        ("warning", broken & ~sure, f"{belong}, or atoms are held fixed, or a field acts on them"),
         ("warning", drifting, "Converge the calculations better, or subtract the mean force"),
     ):
         if bad.any():

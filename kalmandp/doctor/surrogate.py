@@ -29,8 +29,9 @@ RIDGES = (1e-8, 1e-6, 1e-4, 1e-2)
 
 
 class Columns(NamedTuple):
-    """A frame seen by the surrogate, one number per coefficient: F_ick (n, 3, K), W_cdk (3, 3, K)."""
+    """A frame seen by the surrogate, one number per coefficient: E_k (K,), F_ick (n, 3, K), W_cdk (3, 3, K)."""
 
+    E_k: np.ndarray
     F_ick: np.ndarray
     W_cdk: np.ndarray
 
@@ -45,13 +46,17 @@ class Fit(NamedTuple):
 
 
 def columns(frame: Frame, n_types: int) -> Columns:
-    """Forces and virial of each term of the surrogate."""
+    """Energy, forces and virial of each term of the surrogate."""
     pairs = neighbour_pairs(frame, CUTOFF)
     r_p = distances(pairs)
     b_kp, db_kp = radial(r_p), radial_derivative(r_p)
     centre_p, other_p = frame.types[pairs.i_p], frame.types[pairs.j_p]
     dE = [  # ∂E/∂r_p of each term, for directed pairs: half of each pair
         0.5 * db_kp * (((centre_p == a) & (other_p == b)) | ((centre_p == b) & (other_p == a)))
+        for a in range(n_types) for b in range(a, n_types)
+    ]  # fmt: skip
+    E = [
+        0.5 * (b_kp * (((centre_p == a) & (other_p == b)) | ((centre_p == b) & (other_p == a)))).sum(1)
         for a in range(n_types) for b in range(a, n_types)
     ]  # fmt: skip
     K = N_PRODUCTS.get(n_types, 0)
@@ -64,13 +69,14 @@ def columns(frame: Frame, n_types: int) -> Columns:
         rho_xp = rho_ix[pairs.i_p].T
         product = drho_xp[x] * rho_xp[y] + drho_xp[y] * rho_xp[x]
         dE += [product * (centre_p == t) for t in range(n_types)]
+        E += [(rho_ix[:, x] * rho_ix[:, y])[frame.types == t].sum(0) for t in range(n_types)]
     dE_kp = np.concatenate(dE)
     unit_pc = pairs.r_pc / r_p[:, None]
     F_cki = np.stack([_forces(dE_kp * unit_pc[:, c], pairs, len(frame)) for c in range(3)])
     # W = −Σ_p dE/dr · r̂ ⊗ r
     dyad_pcd = unit_pc[:, :, None] * pairs.r_pc[:, None, :]
     W_kcd = -(dE_kp @ dyad_pcd.reshape(len(r_p), 9)).reshape(-1, 3, 3)
-    return Columns(F_cki.transpose(2, 0, 1), W_kcd.transpose(1, 2, 0))
+    return Columns(np.concatenate(E), F_cki.transpose(2, 0, 1), W_kcd.transpose(1, 2, 0))
 
 
 def _forces(f_kp: np.ndarray, pairs, n: int) -> np.ndarray:

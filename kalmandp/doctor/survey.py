@@ -9,13 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kalmandp.doctor.elements import covalent_radii
 from kalmandp.doctor.findings import Finding
 from kalmandp.doctor.pair_basis import CUTOFF, densities, distances, pair_sums, radial
 from kalmandp.errors import InputError, require
 from kalmandp.formats.sources import Source, guess_format
+from kalmandp.frames.elements import covalent_radii
 from kalmandp.frames.frame import Frame
 from kalmandp.geometry.neighbours import Pairs, neighbour_counts, neighbour_pairs
+
+#: Arrays that energies depend on beside positions, and that nothing here reads.
+INPUTS = {"fparam", "aparam", "spin", "spins", "force_mag", "magmoms", "efield", "electric_field"}
 
 
 @dataclass
@@ -109,7 +112,8 @@ def read_set(path) -> Reading:
         If the data set cannot be read at all.
     """
     reading = Reading(str(path), [], [], [])
-    for number, make in enumerate(Source(str(path), guess_format(str(path))).makers()):
+    source = Source(str(path), guess_format(str(path)))
+    for number, make in enumerate(source.makers()):
         try:
             frame = make()
             require(len(frame) > 0, f"{frame.source}: the number of atoms", 0, "at least one")
@@ -118,6 +122,14 @@ def read_set(path) -> Reading:
             continue
         reading.frames.append(frame)
         reading.numbers.append(number)
+    inputs = sorted(name for name in source.ignored if name.lower() in INPUTS)
+    if inputs:
+        reading.found.append(
+            Finding(
+                "warning", "unread", reading.name, f"{', '.join(inputs)} of the data set are not read",
+                "Energies and forces depend on them, and no model here knows them",
+            )
+        )  # fmt: skip
     return reading
 
 

@@ -6,12 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-HARTREE, RYDBERG = 27.211386245988, 13.605693122994  # eV
-BOHR = 0.529177210903  # Å
-KCAL, KJ = 1 / 23.060547830619, 1 / 96.485332123310  # eV, per particle of a mole
-#: eV/Å³
-KBAR, GPA = 6.241509074e-4, 6.241509074e-3
-
+from kalmandp.formats.units import BOHR, HARTREE, RYDBERG
+from kalmandp.formats.units import KCAL_MOL as KCAL
+from kalmandp.formats.units import KJ_MOL as KJ
 
 
 class Cause(NamedTuple):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from kalmandp.errors import InputError
 from kalmandp.formats.extxyz import write_extxyz
+from kalmandp.formats.looking import Sample
 from kalmandp.formats.runner import write_runner
 from kalmandp.formats.sources import (
     EXTXYZ_SUFFIXES,
@@ -18,11 +19,19 @@ from kalmandp.formats.sources import (
     check_format,
     guess_format,
 )
+from kalmandp.formats.units import given_units
 from kalmandp.frames.frame import Frame, checked_type_map
 from kalmandp.frames.hdf5.layouts import LABELS
 from kalmandp.frames.hdf5.storage import path_text
 from kalmandp.frames.hdf5.writing import write_hdf5, write_npy
 
+#: Words of a message -> the reason it stands for.
+LEFT_OUT = {
+    "SCF cycle did not converge": "SCF not converged",
+    "the file says": "SCF not converged",
+    "ends within it": "the file ends within them",
+    "and what follows in this file": "a file that cannot be read, or not to its end",
+}
 RUNNER_SUFFIX = ".data"
 #: What an input.data can hold.
 RUNNER_LABELS = ("energy", "forces")
@@ -41,6 +50,9 @@ class Conversion(NamedTuple):
         ``skip_invalid`` numbers that cannot be used
     ignored : names of quantities in the source that were not taken over, or that the format written
         cannot hold
+    names : label -> names in the sources that it was read from, where they differ from its own
+    notes : what was taken for granted or is worth a look: units, convergence, merged kinds of atoms
+    warnings : what the data themselves say against their units or the sign of their virials
     """
 
     path: str
@@ -49,6 +61,31 @@ class Conversion(NamedTuple):
     labels: dict[str, int]
     skipped: tuple[str, ...]
     ignored: tuple[str, ...]
+    names: dict[str, tuple[str, ...]] = {}
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def reasons(self) -> dict[str, int]:
+        """Why frames were left out -> how many."""
+        counts: dict[str, int] = {}
+        for message in self.skipped:
+            reason = message.partition(": ")[2] or message
+            known = next((why for why in LEFT_OUT if why in reason), None)
+            reason = "cannot be used" if known is None else LEFT_OUT[known]
+            counts[reason] = counts.get(reason, 0) + 1
+        return counts
+
+    def fates(self) -> list[tuple[str, str]]:
+        """Each kind of label of the sources, and what became of it."""
+        rows = []
+        for label in LABELS:
+            n, names = self.labels.get(label, 0), [n for n in self.names.get(label, ()) if n != label]
+            if label == "virial" and "stress" in self.names:
+                names += [f"{name} (W = −σV)" for name in self.names["stress"]]
+            if n:
+                of = "all" if n == self.frames else f"{n:,} of {self.frames:,}"
+                rows.append((label, f"taken over, {of} frames" + (f", from {', '.join(names)}" if names else "")))
+        return rows + [(name, "not taken over") for name in self.ignored]
 
 
 def convert(
@@ -57,6 +94,7 @@ def convert(
     attributes: dict[str, str | int | float] | None = None, overwrite: bool = True,
     compression: str | None = None, progress: Callable[[int], None] | None = None,
     keep_unconverged: bool = False, mixed: bool = False, without: Iterable[int] | str = (),
+    units: dict[str, str] | None = None, look: bool = True,
 ) -> Conversion:  # fmt: skip
     """Convert frames, in their order, between file formats.
 
@@ -64,19 +102,20 @@ def convert(
     ----------
     src : path, or list of paths that are read one after the other
         HDF5 and folders in DeePMD-kit's layouts, extended XYZ; outputs of VASP (OUTCAR, vasprun.xml),
-        Quantum ESPRESSO (pw.x; cp.x by dpdata), CP2K and ABINIT; input.data of RuNNer and n2p2; all
-        else that dpdata and ase.io read
+        Quantum ESPRESSO (pw.x; cp.x by dpdata), CP2K, ABINIT, FHI-aims and PWmat (MOVEMENT); text dumps
+        of LAMMPS; .cfg of MLIP; .npz of sGDML; input.data of RuNNer and n2p2; all else that dpdata and
+        ase.io read
     dst : path
         ``.h5`` or ``.hdf5``: deepmd/hdf5, the layout of `Dataset.write`; ``.xyz`` or ``.extxyz``:
         extended XYZ; ``.data``: RuNNer's input.data; a name without suffix, or a folder: deepmd/npy,
         one folder below it per system
     format : of ``src``, where its name does not tell
         "extxyz", "deepmd/hdf5", "deepmd/npy", "deepmd/npy/mixed", "vasp/outcar", "vasp/xml",
-        "espresso/pw", "espresso/cp", "cp2k", "abinit", "runner", "ase", "ase:NAME" with one of ASE's
-        formats, "dpdata:NAME" with one of dpdata's, e.g. "dpdata:pwmat/movement"
+        "espresso/pw", "espresso/cp", "cp2k", "abinit", "aims", "pwmat/movement", "lammps/dump", "mtp", "npz", "runner", "ase", "ase:NAME" with one of ASE's
+        formats, "dpdata:NAME" with one of dpdata's, e.g. "dpdata:gaussian/log"
     type_map : names of the types in the file written; by default in order of appearance
     index : slice, or its text "start:stop:step", of the frames to take
-    keys : for extended XYZ, label -> its name in the file, e.g. ``{"energy": "REF_energy"}``
+    keys : for extended XYZ and what ASE reads, label -> its name in the file, e.g. ``{"energy": "REF_energy"}``
     skip_invalid : leave out frames that cannot be used (labels that are not finite, say) and list
         them in the result, instead of raising
     attributes : dict of texts and numbers for the root of an HDF5 file: where the data come from
@@ -87,6 +126,11 @@ def convert(
     mixed : for a folder, the layout deepmd/npy/mixed: one system per number of atoms
     without : numbers of frames to leave out, or their text "3,7,9-10"; as `kalmandp doctor` numbers them:
         from 0, over all of ``src``, before ``index`` is applied
+    units : what the numbers of ``src`` are in, whatever the file says or is usual: dict from length,
+        energy, force, virial and stress to the name of a unit, e.g. ``{"length": "bohr"}``; "-eV" turns
+        the sign. Units not given follow from length and energy, which are Å and eV by default
+    look : compare some of the frames with themselves (`kalmandp.formats.looking`): the unit of length by
+        distances, sign and unit of virials by energies and forces
 
     Examples
     --------
@@ -114,6 +158,7 @@ def convert(
     write = _writer(dst, type_map, attributes, overwrite, compression, mixed)
     skipped: list[str] = []
     left, numbers = _numbers(without), count()
+    given = given_units(units) if units else None
     sources = [
         Source(
             path,
@@ -125,13 +170,16 @@ def convert(
             keep_unconverged=keep_unconverged,
             without=left,
             numbers=numbers,
+            units=given,
+            alone=len(paths) == 1,
         )
         for path in paths
     ]
     frames = _slice(chain.from_iterable(s.frames() for s in sources), _as_slice(index))
     labels = dict.fromkeys(LABELS, 0)
+    sample = Sample() if look else None
     try:
-        watched = _watched(frames, labels, type_map, progress)
+        watched = _watched(frames, labels, type_map, progress, sample)
         last = _all_left_out(left, numbers) if index is None else ()
         n_frames, systems = write(chain(watched, last, _keys_found(keys, labels, sources)))
     except InputError as error:
@@ -142,7 +190,26 @@ def convert(
     lost = {label for label in present if dst.endswith(RUNNER_SUFFIX) and label not in RUNNER_LABELS}
     ignored = sorted(lost.union(*(s.ignored for s in sources)))
     present = {label: n for label, n in present.items() if label not in lost}
-    return Conversion(dst, n_frames, systems, present, tuple(skipped), tuple(ignored))
+    names: dict[str, set[str]] = {}
+    for s in sources:
+        for label, found in s.told.names.items():
+            names.setdefault(label, set()).update(found)
+    return Conversion(
+        dst, n_frames, systems, present, tuple(skipped), tuple(ignored),
+        {label: tuple(sorted(found)) for label, found in names.items()},
+        tuple(_notes(sources)), () if sample is None else tuple(sample.warnings()),
+    )  # fmt: skip
+
+
+def _notes(sources: list[Source]) -> Iterator[str]:
+    """What readers noted, each once, with the file if there are several."""
+    by_note: dict[str, list[str]] = {}
+    for source in sources:
+        for note in source.told.notes:
+            by_note.setdefault(note, []).append(source.path)
+    for note, paths in by_note.items():
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        yield f"{paths[0]}{more}: {note}"
 
 
 def _writer(dst: str, type_map, attributes, overwrite, compression, mixed):
@@ -179,13 +246,15 @@ def _writer(dst: str, type_map, attributes, overwrite, compression, mixed):
     raise InputError(f"{dst}: ends in {suffix}; expected {known}, or no suffix for a folder")
 
 
-def _watched(frames: Iterable[Frame], labels: dict[str, int], type_map, progress):
+def _watched(frames: Iterable[Frame], labels: dict[str, int], type_map, progress, sample: Sample | None):
     """The frames as they pass, their labels counted; species that are not wanted are refused."""
     for number, frame in enumerate(frames, start=1):
         if type_map is not None:
             frame = frame.with_type_map(type_map)
         for label in labels:
             labels[label] += getattr(frame, label) is not None
+        if sample is not None:
+            sample.take(frame)
         yield frame
         if progress is not None:
             progress(number)

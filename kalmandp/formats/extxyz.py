@@ -10,9 +10,13 @@ A frame is a line with the number of atoms, a line of ``key=value`` pairs and a 
     O 0.0 0.0 0.0   0.1 0.0 0.0
     H 0.0 0.0 0.96 -0.1 0.0 0.0
 
-Å, eV, eV/Å. ``virial`` (9 numbers) is W = −dE/dε in eV; ``stress`` (9 numbers, or 6 in Voigt's
-order; eV/Å³, positive under tension as in ASE) is read as W = −σV. Both are symmetric; the numbers
-are taken column by column, as the format has it for all matrices.
+Å, eV, eV/Å, or the units that ``energy-unit=hartree`` and the like state. ``virial`` (9
+numbers) is W = −dE/dε in eV; ``stress`` (9 or 6 numbers; eV/Å³, positive under tension as in
+ASE) is read as W = −σV. Both are symmetric; the numbers are taken column by column, as the format has
+it for all matrices. If both are there they must agree, and the virial is taken.
+
+Names are looked for as they stand, then without regard to capitals: GPUMD's ``lattice``, ``energy``,
+``properties=…:force:R:3``, ``weight`` and ``energy_weight`` have none.
 
 Source: https://github.com/libAtoms/extxyz (specification), https://ase-lib.org (``ase.io.extxyz``).
 """
@@ -30,6 +34,9 @@ import numpy as np
 
 from kalmandp.errors import FileError, InputError
 from kalmandp.files.replacing import naming, replacing
+from kalmandp.formats.programs.steps import opened
+from kalmandp.formats.told import Told
+from kalmandp.formats.units import Units, stated_units
 from kalmandp.frames.elements import ELEMENTS
 from kalmandp.frames.frame import Frame, full_stress, stress_volume
 from kalmandp.frames.hdf5.storage import path_text, reading
@@ -42,8 +49,8 @@ NAMES = {
     "stress": ("stress",),
     "atomic_energies": ("energies", "atomic_energies"),
 }
-#: What is read beside labels.
-STRUCTURE = {"Lattice", "Properties", "pbc", "species", "pos", "Z"}
+#: eV/atom by which a virial and a stress of one frame may differ, and the share of the larger.
+VIRIAL_STRESS = (1e-3, 1e-3)
 
 # a key, then perhaps "=" and a value: in quotes, in brackets, or a word
 _PAIR = re.compile(
@@ -61,7 +68,9 @@ class Column(NamedTuple):
     width: int
 
 
-def read_extxyz(path, *, keys=None, ignored: set[str] | None = None) -> Iterator[Callable[[], Frame]]:
+def read_extxyz(
+    path, *, keys=None, ignored: set[str] | None = None, units: Units | None = None, told: Told | None = None
+) -> Iterator[Callable[[], Frame]]:
     """Go through the frames of an extended XYZ file.
 
     A frame is handed out as a function that makes it, so that the caller may go on after one whose
@@ -69,10 +78,12 @@ def read_extxyz(path, *, keys=None, ignored: set[str] | None = None) -> Iterator
 
     Parameters
     ----------
-    path : the file
+    path : the file, which may be packed by gzip, bzip2 or xz
     keys : dict from energy, forces, virial, stress, atomic_energies to the name in the file, such
         as ``{"energy": "REF_energy"}``, for files with names of their own
     ignored : a set, to which names that are not read are added
+    units : units of the numbers, instead of those that the file states
+    told : takes what else there is to say
 
     Yields
     ------
@@ -87,13 +98,14 @@ def read_extxyz(path, *, keys=None, ignored: set[str] | None = None) -> Iterator
     """
     path = path_text(path)
     names = _label_names(keys)
-    ignored = set() if ignored is None else ignored
+    told = Told(ignored) if told is None else told
     with reading(path):
-        file = open(path, encoding="utf-8-sig", errors="replace")
+        file = opened(path)
     with file:
         lines = _Lines(path, file)
         for number in range(_FOREVER):
-            count = lines.next_count(number)
+            with reading(f"{path} frame {number}"):
+                count = lines.next_count(number)
             if count is None:
                 if not number:
                     raise FileError(f"{path}: holds no frames; expected at least one")
@@ -101,7 +113,7 @@ def read_extxyz(path, *, keys=None, ignored: set[str] | None = None) -> Iterator
             with reading(f"{path} frame {number}"):
                 comment = lines.take(1, number)[0]
                 atoms = lines.take(count, number)
-            yield partial(_frame, f"{path} frame {number}", comment, atoms, names, ignored)
+            yield partial(_frame, f"{path} frame {number}", comment, atoms, names, units, told)
 
 
 def write_extxyz(path, frames: Iterable[Frame], *, overwrite: bool = True) -> int:
@@ -173,45 +185,134 @@ def _label_names(keys) -> dict[str, tuple[str, ...]]:
     unknown = set(keys or {}) - set(NAMES)
     if unknown:
         raise InputError(f"keys names {sorted(unknown)}; expected some of {list(NAMES)}")
-    return NAMES | {label: (str(name),) for label, name in (keys or {}).items()}
+    given = {label: (str(name),) for label, name in (keys or {}).items()}
+    # who names one of virial and stress does not want the other
+    for one, other in (("virial", "stress"), ("stress", "virial")):
+        if one in given and other not in given:
+            given[other] = ()
+    return NAMES | given
 
 
-def _frame(source: str, comment: str, atoms: list[str], names, ignored: set[str]) -> Frame:
+def _frame(
+    source: str, comment: str, atoms: list[str], names, units: Units | None, told: Told
+) -> Frame:  # fmt: skip
     info = _pairs(source, comment)
-    columns = _columns(source, info.get("Properties", "species:S:1:pos:R:3"))
+    properties = _name(("Properties",), info)
+    columns = _columns(source, "species:S:1:pos:R:3" if properties is None else info[properties])
     table = [line.split() for line in atoms]
     width = max(column.first + column.width for column in columns.values())
     for n, row in enumerate(table):
-        if len(row) < width or (len(row) > width and "Properties" in info):
+        if len(row) < width or (len(row) > width and properties is not None):
             raise FileError(f"{source}: atom {n} has {len(row)} columns; expected {width}")
+    if properties is None:
+        _check_plain(source, comment, info)
+        if any(len(row) > width and _is_number(row[width]) for row in table):
+            told.ignored.add("columns beyond x y z, which no Properties names")
 
-    labels = {label: _found(info, columns, known) for label, known in names.items()}
-    ignored |= (set(info) | set(columns)) - STRUCTURE - set(labels.values())
+    atomic = ("forces", "atomic_energies")
+    labels = {
+        label: _name(known, columns if label in atomic else info) for label, known in names.items()
+    }  # fmt: skip
+    lattice, pbc_name = _name(("Lattice",), info), _name(("pbc",), info)
+    places = {name: _name((name,), columns) for name in ("pos", "species", "Z")}
+    stated, stating = stated_units(info, source) if units is None else (Units(), set())
+    weights = {label: _name((label,), info) for label in ("weight", "energy_weight")}
+    used = {properties, lattice, pbc_name, *places.values(), *labels.values(), *stating, *weights.values()}
+    # another name of a label that is there (ASE writes energy beside free_energy) is nothing lost
+    others = {n for label, known in names.items() if labels[label] is not None for n in known}
+    told.ignored |= (set(info) | set(columns)) - used - others
+    for label, name in labels.items():
+        if name is not None:
+            told.names.setdefault(label, set()).add(name)
 
-    def per_frame(label: str):
-        name = labels[label]
-        return None if name not in info else _numbers(source, name, info[name].split())
+    def per_frame(label: str, name: str | None):
+        return None if name is None else _numbers(source, name, info[name].split())
 
     def per_atom(label: str):
-        return None if labels[label] not in columns else _cut(source, table, columns, labels[label])
+        name = labels[label]
+        return None if name is None else _cut(source, table, columns, name)
 
-    cell, pbc = _cell(source, info)
-    symbols = _symbols(source, table, columns)
+    u = _units_for(source, stated, labels, told) if units is None else units.whole
+    assert u.length and u.energy and u.force and u.virial and u.stress
+    cell, pbc = _cell(source, info, lattice, pbc_name)
+    cell = None if cell is None else cell * u.length
+    symbols = _symbols(source, table, columns, places)
     type_map = tuple(dict.fromkeys(symbols))
     number = {name: t for t, name in enumerate(type_map)}
-    energy, energies = per_frame("energy"), per_atom("atomic_energies")
+    energy, forces, energies = per_frame("energy", labels["energy"]), per_atom("forces"), per_atom("atomic_energies")
+    virial, stress = (per_frame(label, labels[label]) for label in ("virial", "stress"))
+    weight, energy_weight = (_weight(source, label, per_frame(label, name)) for label, name in weights.items())
+    if energy is not None and energy.size == 1:
+        energy = energy.reshape(())
     return Frame(
-        positions=_cut(source, table, columns, "pos").reshape(-1, 3),
+        positions=_cut(source, table, columns, places["pos"]).reshape(-1, 3) * u.length,
         types=np.array([number[s] for s in symbols], dtype=np.int32),
         type_map=type_map,
         cell=cell,
         pbc=pbc,
-        energy=energy.reshape(()) if energy is not None and energy.size == 1 else energy,
-        forces=per_atom("forces"),
-        virial=_virial(source, per_frame("virial"), per_frame("stress"), cell, pbc),
-        atomic_energies=None if energies is None else energies[:, 0],
+        energy=None if energy is None else energy * u.energy,
+        forces=None if forces is None else forces * u.force,
+        virial=_virial(
+            source, None if virial is None else virial * u.virial,
+            None if stress is None else stress * u.stress, cell, pbc, len(table),
+        ),
+        atomic_energies=None if energies is None else energies[:, 0] * u.energy,
+        weight=weight,
+        energy_weight=energy_weight,
         source=source,
-    )
+    )  # fmt: skip
+
+
+def _units_for(source: str, stated: Units, labels, told: Told) -> Units:
+    """The units of each label: stated, or else Å and eV; a label left open beside a foreign unit is refused."""
+    if stated == Units():
+        return stated.whole
+    for kind, label in (("force", "forces"), ("stress", "stress"), ("energy", "energy")):
+        foreign = [k for k, value in stated._asdict().items() if value not in (None, 1.0)]
+        if foreign and getattr(stated, kind) is None and labels[label] is not None and foreign != ["stress"]:
+            raise InputError(
+                f"{source}: states a unit of {foreign[0]}, none of {kind}; expected  --unit {kind}=…  "
+                "(and the others), or the key beside it"
+            )
+    told.note("the units are those that the file states")
+    return Units(*(1.0 if value is None else value for value in stated._replace(virial=stated.virial or stated.energy)))
+
+
+def _check_plain(source: str, comment: str, info: dict[str, str]) -> None:
+    """Refuse comments of other programs that state a cell or units, which would be lost."""
+    if "CELL(" in comment or "CELL{" in comment or "positions{" in comment:
+        raise InputError(
+            f"{source}: is XYZ of i-PI, whose comment states cell and units; expected extended XYZ "
+            '(Lattice="…" Properties=…), with the energies and forces of the other files of i-PI'
+        )
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _weight(source: str, label: str, value) -> float | None:
+    """A weight of the frame, which GPUMD takes between 0 and 100."""
+    if value is None:
+        return None
+    if value.size != 1:
+        raise InputError(f"{source}: {label} has {value.size} numbers; expected one")
+    return float(value[0])
+
+
+def _name(known: tuple[str, ...], there) -> str | None:
+    """The first of the names that is there: as it stands, or else without regard to capitals."""
+    for name in known:
+        if name in there:
+            return name
+    folded = {}
+    for name in there:
+        folded.setdefault(name.lower(), name)
+    return next((folded[name.lower()] for name in known if name.lower() in folded), None)
 
 
 def _pairs(source: str, comment: str) -> dict[str, str]:
@@ -220,7 +321,7 @@ def _pairs(source: str, comment: str) -> dict[str, str]:
     position, text = 0, comment.strip()
     while position < len(text):
         found = _PAIR.match(text, position)
-        if found is None and "Properties" not in text:
+        if found is None and "properties" not in text.lower():
             break  # the comment of a plain XYZ file may be anything
         if found is None:
             raise FileError(f"{source}: cannot make out {text[position : position + 40]!r}")
@@ -240,15 +341,10 @@ def _columns(source: str, text: str) -> dict[str, Column]:
             break
         columns[name] = Column(kind, first, int(count))
         first += int(count)
-    pos = columns.get("pos")
-    if len(fields) % 3 or pos is None or pos.width != 3 or not columns.keys() & {"species", "Z"}:
+    pos, kinds = _name(("pos",), columns), _name(("species", "Z"), columns)
+    if len(fields) % 3 or pos is None or columns[pos].width != 3 or kinds is None:
         raise FileError(f"{source}: Properties is {text[:80]!r}; expected species:S:1:pos:R:3 and more")
     return columns
-
-
-def _found(info, columns, known) -> str:
-    """The first of the names that is there, or the first of all."""
-    return next((name for name in known if name in info or name in columns), known[0])
 
 
 def _numbers(source: str, name: str, words: list[str]) -> np.ndarray:
@@ -270,37 +366,58 @@ def _cut(source: str, table, columns: dict[str, Column], name: str) -> np.ndarra
         raise FileError(f"{source}: the columns {name} are not all numbers") from None
 
 
-def _symbols(source: str, table, columns: dict[str, Column]) -> list[str]:
-    if "species" in columns:
-        return [row[columns["species"].first] for row in table]
-    numbers = _cut(source, table, columns, "Z")[:, 0]
+def _symbols(source: str, table, columns: dict[str, Column], places) -> list[str]:
+    if places["species"] is not None:
+        return [row[columns[places["species"]].first] for row in table]
+    numbers = _cut(source, table, columns, places["Z"])[:, 0]
     if not ((numbers >= 0) & (numbers < len(ELEMENTS))).all():
         raise InputError(f"{source}: Z goes up to {numbers.max():g}; expected atomic numbers")
     return [ELEMENTS[int(z)] for z in numbers]
 
 
-def _cell(source: str, info: dict[str, str]):
+def _cell(source: str, info: dict[str, str], lattice: str | None, pbc_name: str | None):
     """Lattice vectors as rows, or None; and along which of them it is periodic."""
     cell = None
-    if "Lattice" in info:
-        cell = _numbers(source, "Lattice", info["Lattice"].split())
+    if lattice is not None:
+        cell = _numbers(source, "Lattice", info[lattice].split())
         if cell.size != 9:
             raise FileError(f"{source}: Lattice has {cell.size} numbers; expected 9")
         cell = cell.reshape(3, 3)  # column-major in the vectors as columns: vectors as rows
-    words = info.get("pbc", "T T T").replace(",", " ").split()
+    text = "T T T" if pbc_name is None else info[pbc_name]
+    words = text.replace(",", " ").split()
     known = {"t": True, "true": True, "1": True, "f": False, "false": False, "0": False}
     pbc = [known.get(word.lower()) for word in words]
     if None in pbc or len(pbc) not in (1, 3):
-        raise FileError(f"{source}: pbc is {info['pbc'][:40]!r}; expected three of T and F")
+        raise FileError(f"{source}: pbc is {text[:40]!r}; expected three of T and F")
+    if cell is None and pbc_name is not None and any(pbc):
+        others = [name for name in info if name.lower() in ("cell", "box", "unitcell", "unit_cell")]
+        there = f" (there is {others[0]!r})" if others else ""
+        raise InputError(f"{source}: pbc is {text[:40]!r} and there is no Lattice{there}; expected both, or neither")
     return cell, tuple(pbc if len(pbc) == 3 else pbc * 3)
 
 
-def _virial(source: str, virial, stress, cell, pbc):
+def _virial(source: str, virial, stress, cell, pbc, n_atoms: int):
+    """W = −dE/dε; from a stress W = −σV."""
+    W = S = None
     if virial is not None:
-        return virial.reshape(3, 3).T if virial.size == 9 else virial
-    if stress is None or cell is None or not any(pbc):
-        return None
-    return -full_stress(stress, source).T * stress_volume(cell, source)
+        if virial.size != 9:  # six could be in more than one order
+            return virial
+        W = virial.reshape(3, 3).T
+    if stress is not None and cell is not None and any(pbc):
+        if W is not None and stress.size not in (6, 9):
+            return W
+        if W is None or abs(np.linalg.det(cell)) > 0:
+            S = -full_stress(stress, source).T * stress_volume(cell, source)
+    if W is None or S is None:
+        return S if W is None else W
+    per_atom, share = VIRIAL_STRESS
+    apart = np.abs(W - S).max()
+    if not apart <= per_atom * n_atoms + share * np.abs(W).max() and np.isfinite(W).all():
+        raise InputError(
+            f"{source}: its virial is {apart / max(n_atoms, 1):.3g} eV/atom from −V·stress; expected the same of "
+            "both (name the one that is right:  --key virial=virial  or  --key stress=stress)"
+        )
+    return W
 
 
 def _text(frame: Frame) -> str:
@@ -319,6 +436,9 @@ def _text(frame: Frame) -> str:
         info.append(f"energy={frame.energy!r}")
     if frame.virial is not None:
         info.append(f'virial="{join(frame.virial.T)}"')
+    for label in ("weight", "energy_weight"):
+        if getattr(frame, label) is not None:
+            info.append(f"{label}={getattr(frame, label)!r}")
     info.append(f'pbc="{" ".join("T" if p else "F" for p in frame.pbc)}"')
     rows = np.hstack(columns).tolist()
     atoms = [" ".join([symbol, *map(repr, row)]) for symbol, row in zip(frame.symbols, rows, strict=True)]

@@ -1,7 +1,8 @@
 """RuNNer's and n2p2's ``input.data``, read and written.
 
-A frame stands between ``begin`` and ``end``, in bohr, hartree and hartree/bohr; a frame without
-``lattice`` is an open system::
+A frame stands between ``begin`` and ``end``; a frame without ``lattice`` is an open system. The format
+has no units of its own: most files are in bohr, hartree and hartree/bohr, some in Å and eV. A line
+``comment units: bohr hartree`` states them, else the distances of the first frames tell, and it is said::
 
     begin
     comment …
@@ -12,32 +13,53 @@ A frame stands between ``begin`` and ``end``, in bohr, hartree and hartree/bohr;
     end
 
 ASE and dpdata read this format too; dpdata refuses files of mixed compositions, calls open systems
-periodic and writes six decimals, so this small reader and writer are ours. Charges are left out and
-named. Numbers are converted by CODATA 2018 constants: a round trip changes the sixteenth digit.
+periodic and writes six decimals, and both take bohr for granted, so this small reader and writer are
+ours. Charges are left out and named. Numbers are converted by CODATA 2018 constants: a round trip changes the sixteenth digit.
 
 Source: https://compphysvienna.github.io/n2p2/topics/cfg_file.html
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain, islice
 
 import numpy as np
 
 from kalmandp.errors import FileError, InputError
 from kalmandp.files.replacing import naming, replacing
-from kalmandp.formats.programs.constants import BOHR, HARTREE
-from kalmandp.formats.programs.steps import EndOfFile, Lines, Step
+from kalmandp.formats.distances import FRAMES, length_unit
+from kalmandp.formats.programs.steps import TRUNCATED, EndOfFile, Lines, Step
+from kalmandp.formats.units import BOHR, HARTREE, Units, given_units, words_of
 from kalmandp.frames.frame import Frame
 from kalmandp.frames.hdf5.storage import path_text
 
 WHAT = "an input.data of RuNNer or n2p2"
 
 FORCE = HARTREE / BOHR
+_STATED = re.compile(r"\bunits?\s*[:=]\s*(.+)", re.IGNORECASE)
+
+
+@dataclass
+class RawStep(Step):
+    """A frame in the units of the file, with its comments."""
+
+    comments: list[str] = field(default_factory=list)
 
 
 def read_runner(lines: Lines, ignored: set[str]) -> Iterator[Step]:
     """Go through the frames of an input.data; see `programs.steps.frames_in`."""
+    steps = _raw(lines, ignored)
+    first = list(islice(steps, FRAMES))
+    units = _units(lines, first) if first else Units()
+    for step in chain(first, steps):
+        yield _scaled(step, units.whole)
+
+
+def _raw(lines: Lines, ignored: set[str]) -> Iterator[RawStep]:
+    """The frames in the units of the file."""
     for line in lines:
         words = line.split()
         if not words:
@@ -49,12 +71,61 @@ def read_runner(lines: Lines, ignored: set[str]) -> Iterator[Step]:
                 f"{lines.path} line {lines.number}: names columns of its own ({' '.join(words[1:])[:60]}); "
                 "expected 'begin' alone, or  --format ase:runnerdata"
             )
-        yield _frame(lines, ignored)
+        try:
+            step = _frame(lines, ignored)
+        except EndOfFile:
+            yield RawStep(problem=TRUNCATED)
+            return
+        yield step
 
 
-def _frame(lines: Lines, ignored: set[str]) -> Step:
+def _units(lines: Lines, first: list[RawStep]) -> Units:
+    """The units given, or stated in a comment, or those that the distances of the first frames point to."""
+    if lines.units is not None:
+        return lines.units
+    for step in first:
+        for text in step.comments:
+            if (found := _STATED.search(text)) and (meant := words_of(found[1])):
+                lines.told.note(f"units as the comment states them: {found[1].strip()}")
+                return given_units(meant)
+    frames = [frame for step in first if (frame := _bare(step)) is not None]
+    unit, usual = length_unit(frames)
+    if unit is None:
+        seen = "no distances tell" if np.isnan(usual) else f"neighbours are {usual:.2f} bond lengths apart"
+        raise InputError(
+            f"{lines.path}: its units are not stated and {seen} whether they are bohr or Å; expected "
+            "--unit length=bohr --unit energy=hartree  or  --unit length=angstrom --unit energy=eV"
+        )
+    names = ("bohr and hartree", 1 / BOHR) if unit == BOHR else ("Å and eV", 1.0)
+    lines.told.note(
+        f"units are not stated; taken as {names[0]}, in which neighbours are {usual * unit:.2f} bond lengths "
+        "apart  (--unit length=… --unit energy=…  for others)"
+    )
+    return Units(BOHR, HARTREE) if unit == BOHR else Units(1.0, 1.0)
+
+
+def _bare(step: Step) -> Frame | None:
+    """The atoms of a step whose numbers have any unit, or None if they cannot be used."""
+    names = tuple(dict.fromkeys(step.symbols))
+    types = [names.index(symbol) for symbol in step.symbols]
+    try:
+        return Frame(step.positions, types, names, cell=step.cell, pbc=step.pbc) if types else None
+    except InputError:
+        return None
+
+
+def _scaled(step: Step, units: Units) -> Step:
+    assert units.length and units.energy and units.force
+    if step.problem is None:
+        step.positions, step.forces = step.positions * units.length, step.forces * units.force
+        step.cell = None if step.cell is None else step.cell * units.length
+        step.energy = None if step.energy is None else step.energy * units.energy
+    return step
+
+
+def _frame(lines: Lines, ignored: set[str]) -> RawStep:
     rows, cell = [], []
-    step = Step(pbc=(False, False, False))
+    step = RawStep(pbc=(False, False, False))
     while True:
         line = next(lines, None)
         if line is None:
@@ -73,17 +144,19 @@ def _frame(lines: Lines, ignored: set[str]) -> Step:
         elif key == "lattice":
             cell.append([float(word) for word in words[1:4]])
         elif key == "energy":
-            step.energy = float(words[1]) * HARTREE
+            step.energy = float(words[1])
         elif key == "charge":
             _name(ignored, "charge", float(words[1]))
-        elif key != "comment":
+        elif key == "comment":
+            step.comments.append(line)
+        else:
             raise ValueError("expected lattice, atom, energy, charge, comment or end")
     table = np.array(rows, dtype=np.float64).reshape(-1, 8)
     _name(ignored, "atomic charges", table[:, 3])
     _name(ignored, "atom energies", table[:, 4])
-    step.positions, step.forces = table[:, :3] * BOHR, table[:, 5:] * FORCE
+    step.positions, step.forces = table[:, :3], table[:, 5:]
     if cell:
-        step.cell, step.pbc = np.array(cell) * BOHR, (True, True, True)
+        step.cell, step.pbc = np.array(cell), (True, True, True)
     return step
 
 
@@ -121,7 +194,7 @@ def _text(frame: Frame) -> str:
     if any(frame.pbc) != all(frame.pbc):
         raise InputError(f"{frame.source}: pbc is {frame.pbc}; input.data knows all or none")
     join = lambda values: " ".join(repr(float(v)) for v in values)
-    text = ["begin"]
+    text = ["begin", "comment units: bohr hartree"]
     if frame.cell is not None:
         text += [f"lattice {join(row)}" for row in frame.cell / BOHR]
     positions, forces = frame.positions / BOHR, frame.forces / FORCE

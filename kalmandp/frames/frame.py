@@ -32,6 +32,7 @@ class Frame:
     forces : (n, 3) float64, eV/Å, or None
     virial : (3, 3) float64, eV, W = −dE/dε, or None
     atomic_energies : (n,) float64, eV, or None
+    weight, energy_weight : what the frame, and its energy, count beside others in training; or None
     source : where the frame came from ("water.h5#/O64H128 frame 12"); errors begin with it
 
     Raises
@@ -59,6 +60,8 @@ class Frame:
     virial: np.ndarray | None = None
     atomic_energies: np.ndarray | None = None
     source: str = "frame"
+    weight: float | None = None
+    energy_weight: float | None = None
 
     def __post_init__(self):
         put = lambda name, value: object.__setattr__(self, name, value)
@@ -75,6 +78,11 @@ class Frame:
             put("cell", None)
         if self.energy is not None:
             put("energy", float(self._array("energy", self.energy, np.float64, ())))
+        for name in ("weight", "energy_weight"):
+            if getattr(self, name) is not None:
+                put(name, float(self._array(name, getattr(self, name), np.float64, ())))
+                if not getattr(self, name) > 0:
+                    raise InputError(f"{self.source}: {name} is {getattr(self, name):g}; expected more than 0")
         for name, shape in (("forces", (n, 3)), ("virial", (3, 3)), ("atomic_energies", (n,))):
             if getattr(self, name) is not None:
                 put(name, self._array(name, getattr(self, name), np.float64, shape))

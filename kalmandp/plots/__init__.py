@@ -137,7 +137,7 @@ def _columns(history) -> dict[str, np.ndarray]:
     elif hasattr(history, "array"):
         ours = {f"{kind}_{k}": f"rmse_{k}_{which}" for k in "efv"
                 for kind, which in (("valid", "val"), ("rmse", "trn"))}  # fmt: skip
-        ours |= {"step": "step", "epoch": "epoch"}
+        ours |= {"step": "step", "epoch": "epoch", "valid_frames": "frames_val"}
         columns = {title: np.asarray(history[name]) for name, title in ours.items()}
     else:
         columns = {name: np.asarray(values, dtype=float) for name, values in history.items()}
@@ -171,7 +171,7 @@ def _curve(ax, x, columns, kind: str) -> None:
         ax.plot(x, train, "-", color=GREY, lw=0.7, alpha=0.5, zorder=1)
         last = _line(ax, x, _running_median(train), ORANGE, 1.2, "training batch")
     if np.isfinite(valid).any():
-        last = _line(ax, x, valid, BLUE, 1.8, "validation")
+        last = _validation(ax, x, valid, np.asarray(columns.get("frames_val", np.zeros(len(x)))))
     ax.set_yscale("log")
     _log_ticks(ax)
     if last is not None:
@@ -182,6 +182,23 @@ def _curve(ax, x, columns, kind: str) -> None:
             va="center", fontsize=9, color=colour, fontweight="bold", annotation_clip=False,
         )  # fmt: skip
         ax.legend(frameon=False, fontsize=9, loc="upper right", handlelength=1.6, labelcolor=INK)
+
+
+def _validation(ax, x, values, frames):
+    """Errors on validation frames; where lines are of a sample, those of all frames are points of their own.
+    Returns the last point and the colour."""
+    seen = np.isfinite(values)
+    whole = seen & (frames == frames[seen].max())
+    n_frames = int(frames[seen].max())
+    if (whole == seen).all():
+        label = f"validation, {n_frames:,} frames" if n_frames else "validation"
+        return _line(ax, x, values, BLUE, 1.8, label)
+    sample = seen & ~whole
+    label = f"validation, {int(frames[sample].max()):,} of {n_frames:,} frames"
+    _line(ax, x, np.where(sample, values, np.nan), BLUE, 1.8, label)
+    ax.plot(x[whole], values[whole], "o", ms=5, mec=BLUE, mfc="white", label="all of them", zorder=4)
+    last = np.flatnonzero(seen)[-1]
+    return (x[last], values[last]), BLUE
 
 
 def _line(ax, x, values, colour: str, width: float, label: str):

@@ -150,14 +150,31 @@ class WeightLayout:
             gain=form.gain,
         )
 
-    @property
-    def output_biases(self) -> tuple[str, ...]:
-        """Names of the tensors that are added to E_i last, each once, though types may share one."""
-        names = []
+    def shift_energies(self, w, delta: float) -> None:
+        """Add ``delta`` (eV) to every E_i through the last biases, each once, though types may share one."""
+        seen = set()
         for net in self.fitting_nets:
-            bias, last = self.nets[net][-1].bias, len(self.nets[net]) - 1
-            names.append(f"{net}.layer.{last}.b" if bias == "own" else bias)
-        return tuple(name for name in dict.fromkeys(names) if name != "none")
+            form, last = self.nets[net][-1], len(self.nets[net]) - 1
+            name = f"{net}.layer.{last}.b" if form.bias == "own" else form.bias
+            if name != "none" and name not in seen:
+                self.view(w, name)[...] += delta / form.gain
+                seen.add(name)
+
+    def prior(self, p0: float):
+        """P₀ of the weights: p0, or an array (N,) where a net's unit of energy is not eV.
+
+        A last layer whose output is multiplied by ``gain`` has weights in units of 1/gain eV, and the
+        variance p0/gain² then.
+        """
+        gains = {
+            f"{net}.layer.{n}": form.gain for net, forms in self.nets.items() for n, form in enumerate(forms)
+        }
+        if all(gain == 1.0 for gain in gains.values()):
+            return p0
+        P0_w = np.full(self.size, p0)
+        for t in self.tensors:
+            P0_w[t.start : t.stop] /= gains.get(t.layer, 1.0) ** 2
+        return P0_w
 
     def fitting(self, w, t: int) -> list[Layer]:
         """Layers of the net of centre type ``t``."""

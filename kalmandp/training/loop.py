@@ -39,8 +39,8 @@ from kalmandp.training.trainers.choose import make_trainer
 from kalmandp.training.trainers.uninterrupted import uninterrupted
 
 NAN = float("nan")
-#: Validation frames looked at for a line of the learning curve (all of them at the end).
-VALIDATION_FRAMES = 32
+#: A line of the learning curve is of all validation frames, or of so many of a larger set, evenly spaced.
+VALIDATION_FRAMES = 128
 
 
 class Run:
@@ -56,6 +56,7 @@ class Run:
         t = settings.training
         self.device = open_device(device or t.device)
         self.settings, self.output = settings, Path(output)
+        self._folder = str(settings.folder.resolve())  # paths in the input are relative to it
         for name in (t.save_ckpt, t.model_file, t.disp_file):
             make_folder((self.output / name).parent)
         if restart is None and finetune is None and init_model is None:
@@ -177,7 +178,7 @@ class Run:
         return averaged(self.potential, average.weights, frames, self.device.device)
 
     def validate(self, everything: bool = False) -> Metrics | None:
-        """Errors of `result` on validation frames: all of them, or an evenly spaced part for the curve."""
+        """Errors of `result` on all validation frames; for the curve on evenly spaced ones of a large set."""
         if self.validation is None:
             return None
         n = len(self.validation)
@@ -204,6 +205,7 @@ class Run:
             lr=self.trainer.learning_rate,
             diagnostics=diagnostics or {},
             event=event,
+            valid_frames=valid.n_frames if valid is not None else 0,
         )
 
     def checkpoint(self) -> Path:
@@ -229,7 +231,7 @@ class Run:
         save_checkpoint(
             path,
             potential=self.potential,
-            source={**self.settings.source, "seed_used": self.seed},
+            source={**self.settings.source, "seed_used": self.seed, "folder_used": self._folder},
             rng=self.rng,
             states={
                 "optimizer": self.trainer.state(),

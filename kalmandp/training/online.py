@@ -117,7 +117,7 @@ class OnlineTrainer:
         require(isinstance(rng, np.random.Generator), "rng", rng, "a numpy.random.Generator")
         whole = isinstance(threads, (int, np.integer)) and not isinstance(threads, bool) and threads >= 1
         require(threads is None or whole, "threads", threads, "an integer ≥ 1, or None")
-        self.settings = read_optimizer(optimizer)
+        self.settings = read_optimizer(optimizer, potential.form.kind)
         self.threads = threads
         self.trainer = KalmanTrainer(potential, resolve(self.settings), rng, device_of(potential))
         self.steps = 0

@@ -144,6 +144,7 @@ def test_a_wide_prior_for_a_trained_model_is_noted(trained, place, tmp_path, cap
     assert "optimizer/p0" not in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_saves_and_says_how_to_go_on(place, tmp_path):
     path = changed(place, "endless.json", numb_steps=1_000_000, disp_freq=1)
     out = tmp_path / "run"
@@ -269,6 +270,6 @@ def test_a_reader_that_goes_away_is_no_error(place):
 
 def test_the_command_line_is_read_without_heavy_imports():
     heavy = "{'numpy', 'numba', 'h5py', 'vesin', 'matplotlib', 'ase', 'dpdata'}"
-    code = f"import sys, kalmandp.cli as c; c._parser(); print({heavy} & set(sys.modules))"
+    code = f"import sys, kalmandp.cli as c; c.make_parser(); print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "set()"

@@ -12,12 +12,12 @@ from defects import BOHR, DEFECTS, moved
 
 from kalmandp.cli import main
 from kalmandp.doctor import Finding, examine, ranges
-from kalmandp.doctor.elements import covalent_radii
 from kalmandp.doctor.surrogate import columns
 from kalmandp.doctor.units import slope
 from kalmandp.errors import FileError, InputError
 from kalmandp.formats.extxyz import write_extxyz
 from kalmandp.frames.dataset import Dataset
+from kalmandp.frames.elements import covalent_radii
 from kalmandp.frames.frame import Frame
 
 DATA = Path(__file__).parents[2] / "data"

@@ -29,7 +29,10 @@ def close(got, wanted, name=""):
 
 
 def build(seed, n_types=2, **choices):
-    """A random model and four frames side by side: tilted, open, a lonely atom, a slab."""
+    """A random model and five frames side by side: tilted, open, a lonely atom, a slab, a thin cell.
+
+    In the last one atoms see their own images, and one another several times.
+    """
     rng = np.random.default_rng(seed)
     form = random_form(rng, n_types, **choices)
     frames = [
@@ -37,6 +40,9 @@ def build(seed, n_types=2, **choices):
         random_frame(rng, form.type_map, 5, "open"),
         Frame(np.zeros((1, 3)), [0], form.type_map),
         random_frame(rng, form.type_map, 6, "slab"),
+        Frame(
+            [[0.0, 0.1, 0.0], [1.1, 1.2, 1.9]], [0, n_types - 1], form.type_map, cell=np.diag([1.9, 2.3, 4.0])
+        ),
     ]
     return Case(rng, form, frames), rng
 
@@ -65,7 +71,7 @@ def test_engine_equals_the_reference(seed, n_types, choices):
     close(engine.forces(fused, got_f), forces_from_pairs(env.geometry, f_pc), "forces")
     close(engine.virial(fused, got_f), virial_from_pairs(env.geometry, f_pc), "virial")
     n = env.geometry.n_atoms
-    c, C, E_bar = rng.normal(size=(n, 3)), rng.normal(size=(4, 3, 3)), rng.normal(size=n)
+    c, C, E_bar = rng.normal(size=(n, 3)), rng.normal(size=(5, 3, 3)), rng.normal(size=n)
     c[n // 2 :] = 0.0  # pairs that do not move
     v_F, v_W = force_direction(env.geometry, c), virial_direction(env.geometry, C)
     wanted = atomic.energy_gradient(par, env, forward, E_bar)
@@ -78,8 +84,9 @@ def test_engine_equals_the_reference(seed, n_types, choices):
 def numbers_of(rng, n_atoms):
     """Some of each kind; an atom with all axes, with one; a component asked for twice; W_xy and W_yx."""
     force = [(3, 0), (3, 1), (3, 2), (n_atoms - 1, 1), (20, 2), (20, 0), (3, 1)]
+    force += [(n_atoms - 2, 0), (n_atoms - 2, 2)]  # an atom that sees its own images
     force += [(int(rng.integers(n_atoms)), int(rng.integers(3))) for _ in range(6)]
-    virial = [(0, d, c) for d in range(3) for c in range(3)] + [(3, 1, 2), (1, 0, 0)]
+    virial = [(0, d, c) for d in range(3) for c in range(3)] + [(3, 1, 2), (1, 0, 0), (4, 2, 1)]
     return atomic.Numbers(np.array([0, 3, 1]), np.array(force), np.array([4, 0, 25]), np.array(virial))
 
 

@@ -260,10 +260,10 @@ def test_a_missing_package_is_named_with_its_install_line(tmp_path, monkeypatch,
     monkeypatch.setitem(sys.modules, name, None)  # how Python itself marks a module as not there
     monkeypatch.setitem(sys.modules, f"{name}.io", None)
     monkeypatch.setitem(sys.modules, f"{name}.system", None)
-    (tmp_path / "MOVEMENT").write_text("x")
-    format = "ase" if name == "ase" else None
+    (tmp_path / "h2.log").write_text("x")
+    format = "ase" if name == "ase" else "dpdata:gaussian/log"
     with pytest.raises(MissingPackage, match=rf'pip install "kalmandp\[{extra}\]"'):
-        convert(tmp_path / "MOVEMENT", tmp_path / "a.h5", format=format)
+        convert(tmp_path / "h2.log", tmp_path / "a.h5", format=format)
 
 
 def test_frames_are_left_out_by_their_numbers(tmp_path):

@@ -138,8 +138,16 @@ def test_stress_becomes_the_virial(tmp_path):
     wanted = [[-24, -144, -120], [-144, -48, -96], [-120, -96, -72]]
     # the volume comes from a determinant, to rounding
     np.testing.assert_allclose([six.virial, nine.virial], [wanted] * 2, rtol=1e-14)
-    [both] = read_text(tmp_path, f'1\n{head} stress="1 2 3 4 5 6" virial="9 0 0 0 9 0 0 0 9"\nH 0 0 0\n')
-    assert both.virial.tolist() == [[9, 0, 0], [0, 9, 0], [0, 0, 9]]
+    agreeing = f'1\n{head} stress="1 2 3 4 5 6" virial="-24.001 -144 -120 -144 -48 -96 -120 -96 -72"\nH 0 0 0\n'
+    [both] = read_text(tmp_path, agreeing)
+    assert both.virial[0, 0] == -24.001
+    apart = agreeing.replace("-24.001", "24")
+    with pytest.raises(InputError, match=r"frame 0: its virial is 48 eV/atom from −V·stress"):
+        read_text(tmp_path, apart)
+    [chosen] = read_text(tmp_path, apart, keys={"virial": "virial"})
+    assert chosen.virial[0, 0] == 24
+    [chosen] = read_text(tmp_path, apart, keys={"stress": "stress"})
+    np.testing.assert_allclose(chosen.virial, wanted, rtol=1e-14)
     slab = head.replace("0 0 4", "0 0 0") + ' pbc="T T F"'
     with pytest.raises(InputError, match="frame 0: there is a stress but the cell has no volume"):
         read_text(tmp_path, f'1\n{slab} stress="1 2 3 4 5 6"\nH 0 0 0\n')

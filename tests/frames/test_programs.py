@@ -19,11 +19,11 @@ from frame_makers import random_frame
 
 from kalmandp.errors import FileError, InputError
 from kalmandp.formats.convert import convert
-from kalmandp.formats.programs.constants import BOHR, HARTREE, KILOBAR, RYDBERG
 from kalmandp.formats.programs.registry import recognise
 from kalmandp.formats.programs.steps import element
 from kalmandp.formats.runner import write_runner
 from kalmandp.formats.sources import Source, guess_format
+from kalmandp.formats.units import BOHR, HARTREE, KILOBAR, RYDBERG
 from kalmandp.frames.dataset import Dataset
 
 OUTPUTS = Path(__file__).parent / "outputs"
@@ -457,7 +457,10 @@ def test_input_data_both_ways(tmp_path):
 def test_charges_of_input_data_are_left_out_by_name(tmp_path):
     text = "begin\natom 0 0 0 H 0.1 0.2 0 0 0\nenergy -1\ncharge 1\nend"  # no end of the last line
     (tmp_path / "input.data").write_text(text)
-    done = convert(tmp_path / "input.data", tmp_path / "a.h5")
+    # a lone atom: no distance tells the unit
+    with pytest.raises(InputError, match="its units are not stated and no distances tell"):
+        convert(tmp_path / "input.data", tmp_path / "a.h5")
+    done = convert(tmp_path / "input.data", tmp_path / "a.h5", units={"length": "bohr", "energy": "hartree"})
     assert done.ignored == ("atom energies", "atomic charges", "charge")
 
 

@@ -48,7 +48,7 @@ def command(*arguments: str) -> Callable[[Path], None]:
     def call(path: Path) -> None:
         from kalmandp import cli
 
-        args = cli._parser().parse_args([*arguments, str(path)])
+        args = cli.make_parser().parse_args([*arguments, str(path)])
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             args.run(args)
 

@@ -15,11 +15,13 @@ from systems import frames, settings
 import kalmandp
 from kalmandp.errors import FileError, FilterError, InputError
 from kalmandp.kalman.blocks import Part, partition
+from kalmandp.plots import read_lcurve
 from kalmandp.training.config.presets import PRESETS, resolve
 from kalmandp.training.config.settings import OptimizerSettings
-from kalmandp.training.loop import Run, train
+from kalmandp.training.loop import VALIDATION_FRAMES, Run, train
 from kalmandp.training.measurements.drawing import draw_groups
 from kalmandp.training.measurements.measurement import Sample, make_sample
+from kalmandp.training.report.history import OLD_COLUMNS, History
 
 
 @pytest.fixture(scope="module")
@@ -282,3 +284,30 @@ def test_a_training_frame_that_cannot_be_used_does_not_cost_the_run(data, tmp_pa
     with pytest.raises(InputError, match=r"frame 7: atoms 0 and 1 are 0 Å .*; saved as before"):
         run_all(tree, tmp_path / "run", **start)
     assert (tmp_path / "run" / "model.ckpt.stopped.h5").exists()
+
+
+def test_the_curve_of_a_small_validation_set_is_of_all_its_frames(tmp_path):
+    """Its last line is what the end says; of a large set the frames are counted in every line."""
+    kalmandp.Dataset.write(tmp_path / "train.h5", frames(6))
+    kalmandp.Dataset.write(tmp_path / "valid.h5", frames(VALIDATION_FRAMES + 8, seed=1))
+    shown = {}
+    for n in (VALIDATION_FRAMES, VALIDATION_FRAMES + 8):
+        data = kalmandp.Dataset(tmp_path / "valid.h5")[:n]
+        kalmandp.Dataset.write(tmp_path / f"{n}.h5", data)
+        tree = settings(tmp_path / "train.h5", training={"numb_steps": 2, "disp_freq": 1})
+        tree["training"]["validation_data"] = {"systems": [str(tmp_path / f"{n}.h5")]}
+        shown[n] = [r for r in kalmandp.train(tree, output=tmp_path / f"run{n}") if r.valid_frames]
+        lines = read_lcurve(tmp_path / f"run{n}" / "lcurve.out")
+        assert lines["frames_val"].tolist() == [VALIDATION_FRAMES, n]
+        assert_allclose(lines["rmse_f_val"][-1], shown[n][-1].valid_f, rtol=1e-6)  # seven digits are written
+    small, large = shown.values()
+    assert [r.valid_frames for r in small] == [VALIDATION_FRAMES] * 3
+    assert small[-1].valid_f == small[-2].valid_f  # the same weights, the same frames
+    assert [r.valid_frames for r in large] == [VALIDATION_FRAMES] * 2 + [VALIDATION_FRAMES + 8]
+    assert large[-1].valid_f != large[-2].valid_f
+
+
+def test_a_curve_of_an_earlier_version_goes_on():
+    rows = np.arange(2.0 * len(OLD_COLUMNS)).reshape(2, -1)
+    read = History(rows)
+    assert (read.array[:, :-1] == rows).all() and (read["valid_frames"] == 0).all()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from itertools import islice
 
 import numpy as np
@@ -20,6 +21,11 @@ from kalmandp.training.loop import Run
 from kalmandp.training.measurements.measurement import make_sample
 from kalmandp.training.state.checkpoint import load_checkpoint
 from kalmandp.training.trainers.uninterrupted import uninterrupted
+
+pytestmark = pytest.mark.usefixtures("ctrl_c")
+
+#: Seconds in which a thread must have come to its end, on a busy machine.
+PATIENCE = 60.0
 
 
 class Interrupted(np.ndarray):
@@ -112,12 +118,13 @@ def test_interrupts_at_many_moments(covariance):
         timer = threading.Timer(next(delays), lambda: os.kill(os.getpid(), signal.SIGINT))
         try:
             timer.start()
-            while True:
+            until = time.monotonic() + PATIENCE
+            while time.monotonic() < until:
                 with uninterrupted():
                     kalman.update(H, error, 2.0)
         except KeyboardInterrupt:
             n_interrupts += 1
-        timer.join()
+        timer.join(PATIENCE)
         for _ in range(kalman.updates - before):
             again.update(H, error, 2.0)
         a, b = kalman.state(), again.state()
@@ -146,7 +153,7 @@ def test_outside_of_the_main_thread_nothing_is_touched():
 
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join()
+    thread.join(PATIENCE)
     assert seen == [signal.default_int_handler]
 
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from kalmandp.bridges.translated import Translated
 from kalmandp.errors import FileError, InputError
 
 #: Files beside nep.in that GPUMD reads.
@@ -27,26 +28,11 @@ LAMBDA = {"lambda_e": 1.0, "lambda_f": 1.0, "lambda_v": 0.1}
 SIGMA = {"lambda_e": ("sigma_e", 1e-4), "lambda_f": ("sigma_f", 1e-2), "lambda_v": ("sigma_w", 5e-4)}
 #: Updates that a run is long enough for, and the fewest and most passes over the frames.
 UPDATES, PASSES = 3000, (10, 60)
-#: Pages of GPUMD's manual are kept short: what these keywords mean, for those who do not have it here.
+#: Keywords of other kinds of model, and what they ask for.
 OTHER_KINDS = {
     "charge_mode": "a model with charges", "vdw": "a model with dispersion", "atomic_v": "atomic virials",
     "lambda_q": "charges", "lambda_z": "Born effective charges",
 }  # fmt: skip
-
-
-class Translated(NamedTuple):
-    """An input of another program: our tree, what a user should know, where to begin, what to do.
-
-    tree : as `training.config.inputs.read_input` takes it
-    notices : sentences
-    start : path of a model to go on from, "" for none
-    task : "train" or "predict"
-    """
-
-    tree: dict
-    notices: tuple[str, ...]
-    start: str = ""
-    task: str = "train"
 
 
 def _numbers(least: int, most: int | None = None, kind: Callable = float) -> Callable:

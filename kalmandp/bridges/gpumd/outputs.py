@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kalmandp.constants import GIGAPASCAL
 from kalmandp.files import naming, replacing
 from kalmandp.potentials.batches import batches
 
@@ -22,8 +23,6 @@ from kalmandp.potentials.batches import batches
 VOIGT = ((0, 0), (1, 1), (2, 2), (0, 1), (1, 2), (2, 0))
 #: What stands for a reference that a frame does not have.
 MISSING = -1e6
-#: GPa of one eV/Å³.
-GPA = 160.21766208
 
 
 def write_loss(path, history, sizes) -> None:
@@ -65,7 +64,7 @@ def write_predictions(folder, potential, frames, name: str) -> None:
             W = _voigt(result.virial) / n
             R = np.full(6, MISSING) if frame.virial is None else _voigt(frame.virial) / n
             virial.append(_line([*W, *R]))
-            to_stress = GPA * n / abs(np.linalg.det(frame.cell)) if frame.cell is not None else np.nan
+            to_stress = n / GIGAPASCAL / abs(np.linalg.det(frame.cell)) if frame.cell is not None else np.nan
             known = R if frame.virial is None else to_stress * R
             stress.append(_line([*(to_stress * W), *known]))
     for kind, lines in (("energy", energy), ("force", force), ("virial", virial), ("stress", stress)):

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import math
 
-from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
 
+from kalmandp.engines.cpu.private import intrinsic, ir
 from kalmandp.engines.cpu.threads import PART
 from kalmandp.engines.cpu.vectors import (
     clip,

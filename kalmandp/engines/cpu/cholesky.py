@@ -35,7 +35,7 @@ def _factor(S_qq, C, flat, panel, flat_panel, z_q, smallest_q):
                 panel[k, j] = C[q + j, k]
         # C_iq ← S_iq − Σ_{k<q} C_ik C_qk
         for i in range(q, n, ROWS):
-            multiply_block(flat, i * n + q, n, 1.0, -1.0, flat, i * n, n, 1, q, 0, 0, 1, flat_panel, 0)
+            multiply_block(flat, i * n + q, n, 1.0, -1.0, flat, i * n, n, 1, q, flat_panel, 0)
         for p in range(q, q + COLUMNS):
             pivot = C[p, p]
             if p < m and not smallest_q[p] < pivot < np.inf:

@@ -4,7 +4,9 @@
 
 Every number of A B is one chain of fused multiply-adds in the order of K: the bits do not depend on the
 registers that a machine has. A and C may be float32; they are extended to float64 as they are read, and C is
-rounded once.
+rounded once. Arrays are flat. ::
+
+    C[i, j] = C[c0 + i c_row + j],    A[i, k] = A[a0 + i a_row + k a_k],    B[k, j] = B[b0 + 16 k + j]
 """
 
 from __future__ import annotations
@@ -17,94 +19,157 @@ from numba.extending import intrinsic
 #: Rows and columns of C; a row is two vectors of 64 bytes.
 ROWS, COLUMNS = 8, 16
 
+_LANES = COLUMNS // 2
+_REAL, _WHOLE, _BYTE, _FLAG = ir.DoubleType(), ir.IntType(64), ir.IntType(8), ir.IntType(32)
+_VECTOR = ir.VectorType(_REAL, _LANES)
+
+
+@intrinsic
+def multiply_block(typingctx, C, c0, c_row, alpha, beta, A, a0, a_row, a_k, n_k, B, b0):
+    """C ← α C + β A B, K = n_k."""
+
+    def codegen(context, builder, signature, args):
+        kinds = signature.args
+        _Product(context, builder, (kinds[0], kinds[5], kinds[10]), args)
+
+    n, x = types.int64, types.float64
+    return types.void(C, n, n, x, x, A, n, n, n, n, B, n), _without_result(codegen)
+
+
+@intrinsic
+def multiply_strip(
+    typingctx,
+    C,
+    c0,
+    c_row,
+    alpha,
+    beta,
+    A,
+    a0,
+    a_row,
+    a_k,
+    n_k,
+    B,
+    b0,
+    step,
+    growth,
+    n_pieces,
+    ahead,
+    ahead_k,
+):
+    """C ← α C + β A B for a long A that comes from memory, in pieces of n_k columns.
+
+    The second piece of A begins ``step`` after the first, the third step + growth after the second, and so
+    on; B goes on. With step k of a piece is asked for what the next product will read: ahead + k ahead_k
+    behind the piece's beginning.
+    """
+
+    def codegen(context, builder, signature, args):
+        kinds = signature.args
+        _Product(context, builder, (kinds[0], kinds[5], kinds[10]), args[:12], args[12:])
+
+    n, x = types.int64, types.float64
+    return types.void(C, n, n, x, x, A, n, n, n, n, B, n, n, n, n, n, n), _without_result(codegen)
+
+
+def _without_result(emit):
+    def codegen(context, builder, signature, args):
+        emit(context, builder, signature, args)
+        return context.get_dummy_value()
+
+    return codegen
+
 
 def _rows_in_registers() -> int:
     """Rows of C at once: 8 rows need 16 registers of 64 bytes; elsewhere a vector takes several."""
     return ROWS if binding.get_host_cpu_features().get("avx512f", False) else 2
 
 
-@intrinsic
-def multiply_block(
-    typingctx, C, c0, c_row, alpha, beta, A, a0, a_row, a_k, n_k, a_step, a_growth, n_steps, B, b0
-):
-    """C ← α C + β A B for flat arrays.
+class _Product:
+    """The code of one product; ``kinds`` are the array types of C, A and B."""
 
-    C[i, j] is C[c0 + i c_row + j]. B[k, j] is B[b0 + 16 k + j], float64. A is n_steps pieces of n_k columns,
-    one after the other as B's rows are: A[i, k] of the first is A[a0 + i a_row + k a_k]; the second begins
-    a_step after the first, the third a_step + a_growth after the second, and so on.
-    """
-    lanes, wide = COLUMNS // 2, ir.DoubleType()
-    vector, whole = ir.VectorType(wide, lanes), ir.IntType(64)
-    at_once = _rows_in_registers()
-
-    def codegen(context, builder, signature, args):
-        C, c0, c_row, alpha, beta, A, a0, a_row, a_k, n_k, a_step, a_growth, n_steps, B, b0 = args
-        kind_C, kind_A = signature.args[0], signature.args[5]
-        data_C = context.make_array(kind_C)(context, builder, C).data
-        data_A = context.make_array(kind_A)(context, builder, A).data
-        data_B = context.make_array(signature.args[13])(context, builder, B).data
-        stored = context.get_value_type(kind_C.dtype)
-        stored_vector, align = ir.VectorType(stored, lanes), kind_C.dtype.bitwidth // 8
-
-        def splat(number):
-            one = builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.IntType(32)(0))
-            return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), lanes), None))
-
-        def address(data, start, offset, kind):
-            return builder.bitcast(builder.gep(data, [builder.add(start, whole(offset))]), kind.as_pointer())
-
-        fma = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f64"
+    def __init__(self, context, builder, kinds, args, pieces=None):
+        C, c0, c_row, alpha, beta, A, a0, a_row, self.a_k, self.n_k, B, self.b0 = args
+        self.builder, self.pieces, self.a0 = builder, pieces, a0
+        self.C, self.A, self.B = (
+            context.make_array(kind)(context, builder, array).data
+            for kind, array in zip(kinds, (C, A, B), strict=True)
         )
-        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
-        prefetch = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag]), "llvm.prefetch.p0i8"
+        self.fma = self._function(f"llvm.fma.v{_LANES}f64", _VECTOR, [_VECTOR] * 3)
+        self.prefetch = self._function(
+            "llvm.prefetch.p0i8", ir.VoidType(), [_BYTE.as_pointer(), *[_FLAG] * 3]
         )
+        at_once = _rows_in_registers()
         for first in range(0, ROWS, at_once):
-            rows = range(at_once)
-            starts_A = [builder.mul(whole(first + i), a_row) for i in rows]
-            starts_C = [builder.add(c0, builder.mul(whole(first + i), c_row)) for i in rows]
-            for start in starts_C:
-                for j in (0, lanes):  # C is needed at the end
-                    line = address(data_C, start, j, ir.IntType(8))
-                    builder.call(prefetch, [line, flag(1), flag(3), flag(1)])
-            sums = [[cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in "ab"] for _ in rows]
-            place_A, step = (cgutils.alloca_once_value(builder, x) for x in (a0, a_step))
-            place_B = cgutils.alloca_once_value(builder, b0)
-            with cgutils.for_range(builder, n_steps):
-                start_A, start_B = builder.load(place_A), builder.load(place_B)
-                bases = [builder.gep(data_A, [builder.add(start_A, start)]) for start in starts_A]
-                with cgutils.for_range(builder, n_k) as loop:
-                    b = builder.add(start_B, builder.mul(loop.index, whole(COLUMNS)))
-                    b0_, b1 = (
-                        builder.load(address(data_B, b, j, vector), align=8) for j in (0, lanes)
-                    )
-                    k = builder.mul(loop.index, a_k)
-                    for base, (s0, s1) in zip(bases, sums, strict=True):
-                        number = builder.load(builder.gep(base, [k]))
-                        if number.type != wide:
-                            number = builder.fpext(number, wide)
-                        a = splat(number)
-                        builder.store(builder.call(fma, [a, b0_, builder.load(s0)]), s0)
-                        builder.store(builder.call(fma, [a, b1, builder.load(s1)]), s1)
-                builder.store(builder.add(start_A, builder.load(step)), place_A)
-                builder.store(builder.add(builder.load(step), a_growth), step)
-                builder.store(builder.add(start_B, builder.mul(n_k, whole(COLUMNS))), place_B)
-            alphas, betas = splat(alpha), splat(beta)
-            for start, pair in zip(starts_C, sums, strict=True):
-                for j, total in zip((0, lanes), pair, strict=True):
-                    to = address(data_C, start, j, stored_vector)
-                    old = builder.load(to, align=align)
-                    old = old if stored == wide else builder.fpext(old, vector)
-                    new = builder.call(fma, [betas, builder.load(total), builder.fmul(alphas, old)])
-                    new = new if stored == wide else builder.fptrunc(new, stored_vector)
-                    builder.store(new, to, align=align)
-        return context.get_dummy_value()
+            rows = range(first, first + at_once)
+            starts = [builder.add(c0, builder.mul(_WHOLE(i), c_row)) for i in rows]
+            for start in starts:  # the next 8 rows of C
+                line = builder.add(start, builder.mul(c_row, _WHOLE(ROWS)))
+                self._ask_for(self.C, line, to_write=1)
+            sums = self._sums([builder.mul(_WHOLE(i), a_row) for i in rows], first == 0)
+            self._add(starts, self._splat(alpha), self._splat(beta), sums)
 
-    whole_, real = types.int64, types.float64
-    return (
-        types.void(
-            C, whole_, whole_, real, real, A, whole_, whole_, whole_, whole_, whole_, whole_, whole_, B, whole_
-        ),
-        codegen,
-    )
+    def _sums(self, offsets, ask):
+        """A B, two vectors for each row of A."""
+        builder = self.builder
+        sums = [
+            [cgutils.alloca_once_value(builder, ir.Constant(_VECTOR, None)) for _ in "ab"] for _ in offsets
+        ]
+        if self.pieces is None:
+            self._piece(offsets, sums, self.a0, self.b0, None)
+            return sums
+        step, growth, n_pieces, ahead, ahead_k = self.pieces
+        a, b, length = (cgutils.alloca_once_value(builder, x) for x in (self.a0, self.b0, step))
+        with cgutils.for_range(builder, n_pieces):
+            start, now = builder.load(a), builder.load(length)
+            asked = (builder.add(start, ahead), ahead_k) if ask else None
+            self._piece(offsets, sums, start, builder.load(b), asked)
+            builder.store(builder.add(start, now), a)
+            builder.store(builder.add(now, growth), length)
+            builder.store(builder.add(builder.load(b), builder.mul(self.n_k, _WHOLE(COLUMNS))), b)
+        return sums
+
+    def _piece(self, offsets, sums, a, b, asked):
+        builder = self.builder
+        rows = [builder.gep(self.A, [builder.add(a, offset)]) for offset in offsets]
+        with cgutils.for_range(builder, self.n_k) as loop:
+            if asked:
+                self._ask_for(self.A, builder.add(asked[0], builder.mul(loop.index, asked[1])))
+            start = builder.add(b, builder.mul(loop.index, _WHOLE(COLUMNS)))
+            vectors = [builder.load(p, align=8) for p in self._pair(self.B, start, _VECTOR)]
+            k = builder.mul(loop.index, self.a_k)
+            for row, pair in zip(rows, sums, strict=True):
+                number = self._splat(builder.load(builder.gep(row, [k])))
+                for total, vector in zip(pair, vectors, strict=True):
+                    builder.store(builder.call(self.fma, [number, vector, builder.load(total)]), total)
+
+    def _add(self, starts, alpha, beta, sums):
+        """C ← α C + β sums."""
+        builder, stored = self.builder, self.C.type.pointee
+        kind, align = ir.VectorType(stored, _LANES), 8 if stored == _REAL else 4
+        for start, pair in zip(starts, sums, strict=True):
+            for to, total in zip(self._pair(self.C, start, kind), pair, strict=True):
+                old = builder.load(to, align=align)
+                old = old if stored == _REAL else builder.fpext(old, _VECTOR)
+                new = builder.call(self.fma, [beta, builder.load(total), builder.fmul(alpha, old)])
+                builder.store(new if stored == _REAL else builder.fptrunc(new, kind), to, align=align)
+
+    def _pair(self, data, start, kind):
+        """Where the two vectors of a row begin."""
+        for place in (start, self.builder.add(start, _WHOLE(_LANES))):
+            yield self.builder.bitcast(self.builder.gep(data, [place]), kind.as_pointer())
+
+    def _ask_for(self, data, place, to_write=0):
+        """Ask for a line of cache, into the first cache."""
+        line = self.builder.bitcast(self.builder.gep(data, [place]), _BYTE.as_pointer())
+        self.builder.call(self.prefetch, [line, _FLAG(to_write), _FLAG(3), _FLAG(1)])
+
+    def _splat(self, number):
+        """A number, as float64, in every place of a vector."""
+        if number.type != _REAL:
+            number = self.builder.fpext(number, _REAL)
+        one = self.builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), number, _FLAG(0))
+        return self.builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_FLAG, _LANES), None))
+
+    def _function(self, name, result, arguments):
+        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, arguments), name)

@@ -28,9 +28,9 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
+from kalmandp.engines.cpu.compiling import KernelCompiler, PartCompiler
+from kalmandp.engines.cpu.private import cgutils, intrinsic
 from kalmandp.errors import require
 
 #: Multiplications (about 0.1 ms of them) below which waking another thread is not worth while.
@@ -48,18 +48,23 @@ SPINS = 100
 KERNEL: dict[str, Any] = {
     "cache": True,
     "nogil": True,
+    "pipeline_class": KernelCompiler,
+    "no_cfunc_wrapper": True,
     "_nrt": False,
     "fastmath": {"contract", "reassoc", "nsz", "arcp"},
     "error_model": "numpy",
 }
-#: The same for what kernels are made of. Inlined always: a function that stood alone could be compiled
-#: twice, once by itself and once for its caller, with sums in another order, and the loader would choose.
+#: The same for what kernels are made of: inlined always, and no code of their own.
 PART: dict[str, Any] = {
     **KERNEL,
+    "cache": False,
+    "pipeline_class": PartCompiler,
     "forceinline": True,
     "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
 }
+#: A part that is optimised by itself first, as Numba does. Sums may be reordered in either step: the sums of
+#: version 0.6.0 were, and keep their bits.
+PART_TWICE: dict[str, Any] = {**{k: v for k, v in PART.items() if k != "pipeline_class"}, "cache": True}
 
 
 @intrinsic

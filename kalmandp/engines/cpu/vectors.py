@@ -12,11 +12,9 @@ narrower registers a vector is two or four of them. ::
 
 from __future__ import annotations
 
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.core.datamodel import models
-from numba.extending import intrinsic, register_model
+
+from kalmandp.engines.cpu.private import cgutils, intrinsic, ir, models, register_model
 
 #: Bytes of a vector.
 WIDTH = 64

@@ -27,8 +27,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from kalmandp.errors import FileError
-from kalmandp.formats.programs.constants import BOHR, HARTREE
 from kalmandp.formats.programs.steps import TRUNCATED, Lines, Step, volume
+from kalmandp.formats.units import BOHR, GIGAPASCAL, HARTREE
 from kalmandp.frames.elements import ELEMENTS
 
 WHAT = "an output of ABINIT"
@@ -58,6 +58,8 @@ def read_abinit(lines: Lines, ignored: set[str]) -> Iterator[Step]:
             step.converged = False
         elif "Cartesian components of stress tensor (hartree/bohr^3)" in line:
             stress = _stress(lines)
+        elif "[Pressure=" in line:
+            step.pressure = float(line.split("[Pressure=")[1].split()[0].replace("D", "E")) * GIGAPASCAL
         elif "Cartesian coordinates (xcart) [bohr]" in line:
             step.positions = lines.table(n, 0, 3) * BOHR
         elif "Cartesian forces (fcart) [Ha/bohr]" in line:

@@ -3,7 +3,7 @@
 A single point has everything in its output, at PRINT_LEVEL MEDIUM and with ``&FORCES`` printed. In
 dynamics and relaxations the coordinates are in ``PROJECT-pos-1.xyz`` (Å), the forces there or in
 ``PROJECT-frc-1.xyz`` (Ha/bohr), the cell in ``PROJECT-1.cell``; they are found beside the output by the
-project's name, and each of their frames is matched with the energy in the output that it states.
+project's name, and each of their frames is matched with the energy in the output that it states, to 2e-9 Ha.
 
 The stress of the output is read (GPa or bar, sign of a pressure). ``PROJECT-1.stress`` is not: it
 contains the ions' kinetic part, which is no derivative of the energy. "SCF run NOT converged", or an
@@ -20,14 +20,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from kalmandp.errors import FileError
-from kalmandp.formats.programs.constants import BAR, BOHR, GIGAPASCAL, HARTREE
-from kalmandp.formats.programs.steps import TRUNCATED, Lines, Step, beside, element, volume
+from kalmandp.formats.programs.steps import TRUNCATED, Lines, Step, beside, volume
+from kalmandp.formats.units import BAR, BOHR, GIGAPASCAL, HARTREE
 from kalmandp.frames.hdf5.storage import reading
 
 WHAT = "an output of CP2K"
 
-#: Energies of output and trajectory are the same if they agree to so many decimals of a Ha.
-DIGITS = 8
+#: Ha: the trajectory prints energies with ten decimals, the output with more or as many.
+SAME_ENERGY = 2e-9
 
 
 def read_cp2k(lines: Lines, ignored: set[str]) -> Iterator[Step]:
@@ -44,8 +44,8 @@ def read_cp2k(lines: Lines, ignored: set[str]) -> Iterator[Step]:
     positions = beside(lines.path, f"{run.project}-pos-1.xyz")
     if not os.path.isfile(positions):
         raise FileError(f"{lines.path}: is a run of type {run.kind}; expected its coordinates in {positions}")
-    by_energy = {round(step.energy / HARTREE, DIGITS): step for step in (first, *steps) if step.energy}
-    yield from _trajectory(positions, run, by_energy)
+    evaluated = [step for step in (first, *steps) if step.energy is not None]
+    yield from _trajectory(positions, run, evaluated, lines)
 
 
 class _Run:
@@ -133,7 +133,7 @@ def _coordinates(lines: Lines) -> tuple[list[str], np.ndarray]:
     while True:
         words = lines.take().split()
         if len(words) >= 7 and words[0].isdigit():
-            symbols.append(element(words[2]))
+            symbols.append(lines.element(words[2], kind=words[1]))
             positions.append([float(word) for word in words[4:7]])
         elif symbols:
             return symbols, np.array(positions)
@@ -175,17 +175,21 @@ def _stress(line: str, lines: Lines) -> np.ndarray:
     return np.array(rows) * unit
 
 
-def _trajectory(path: str, run: _Run, by_energy: dict[float, Step]) -> Iterator[Step]:
+def _trajectory(path: str, run: _Run, evaluated: list[Step], lines: Lines) -> Iterator[Step]:
     """The frames of ``PROJECT-pos-1.xyz`` with labels from the output and the files beside it."""
+    energies = np.array([step.energy for step in evaluated]) / HARTREE
     forces = beside(path, f"{run.project}-frc-1.xyz")
     cells = _cells(beside(path, f"{run.project}-1.cell"), run)
-    frames = _xyz(path)
-    pushes = _xyz(forces) if os.path.isfile(forces) else None
+    frames, last = _xyz(path, lines), -1
+    pushes = _xyz(forces, lines) if os.path.isfile(forces) else None
     for number, energy, symbols, positions in frames:
-        found = by_energy.get(round(energy, DIGITS))
-        if found is None:
+        same = np.flatnonzero(np.abs(energies - energy) <= SAME_ENERGY)
+        if not len(same):
             yield Step(problem=f"no energy of the output is the {energy} Ha that {path} states")
             continue
+        # of several that are equal, the next one
+        last = int(next((k for k in same if k > last), same[-1]))
+        found = evaluated[last]
         step = Step(symbols, positions, cells.get(number, run.cell), found.energy, found.forces)
         step.converged, step.pbc = found.converged, run.pbc
         if found.virial is not None and found.cell is not None:
@@ -199,7 +203,7 @@ def _trajectory(path: str, run: _Run, by_energy: dict[float, Step]) -> Iterator[
         yield step
 
 
-def _xyz(path: str) -> Iterator[tuple[int, float, list[str], np.ndarray]]:
+def _xyz(path: str, run_lines: Lines) -> Iterator[tuple[int, float, list[str], np.ndarray]]:
     """Number, energy (Ha), elements and columns of each frame: ``i = 0, time = 0.000, E = -34.15``."""
     with reading(path):
         file = open(path, encoding="utf-8", errors="replace")
@@ -211,7 +215,7 @@ def _xyz(path: str) -> Iterator[tuple[int, float, list[str], np.ndarray]]:
             words = dict(part.split("=") for part in parts if "=" in part)
             rows = [lines.take().split() for _ in range(count)]
             columns = np.array([row[1:4] for row in rows], dtype=np.float64)
-            yield int(words["i"]), float(words["E"]), [element(row[0]) for row in rows], columns
+            yield int(words["i"]), float(words["E"]), [run_lines.element(row[0]) for row in rows], columns
 
 
 def _cells(path: str, run: _Run) -> dict[int, np.ndarray]:

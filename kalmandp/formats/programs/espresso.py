@@ -25,8 +25,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kalmandp.formats.programs.constants import BOHR, RYDBERG
-from kalmandp.formats.programs.steps import TRUNCATED, Lines, Step, element, volume
+from kalmandp.formats.programs.steps import TRUNCATED, Lines, Step, volume
+from kalmandp.formats.units import BOHR, KILOBAR, RYDBERG
 
 WHAT = "an output of pw.x"
 
@@ -77,6 +77,8 @@ def read_pw(lines: Lines, ignored: set[str]) -> Iterator[Step]:
             # printed with the sign of a pressure:  W = −σV
             stress = lines.table(3, 0, 3) * RYDBERG / BOHR**3
             step.virial = stress * volume(step.cell)
+            if printed := re.search(r"P=\s*([-+\d.]+)", line):
+                step.pressure = float(printed[1]) * KILOBAR
         elif "Magnetic moment per site" in line or "total magnetization" in line:
             ignored.add("magnetic moments")
         elif "This run was terminated on" in line or "JOB DONE" in line or line.startswith("     PWSCF  "):
@@ -152,14 +154,14 @@ class _Configuration:
             self.cell = lines.table(3, 0, 3) * self._unit(line)
         elif line.startswith("ATOMIC_POSITIONS"):
             rows = [lines.take().split() for _ in range(self.n_atoms)]
-            self.symbols = [element(row[0]) for row in rows]
+            self.symbols = [lines.element(row[0]) for row in rows]
             numbers = np.array([row[1:4] for row in rows], dtype=np.float64)
             self.positions = numbers @ self.cell if "crystal" in line.lower() else numbers * self._unit(line)
 
     def _sites(self, lines: Lines) -> None:
         #      1           Si  tau(   1) = (   0.0020000  0.0300000 -0.0100000  )
         rows = [lines.take() for _ in range(self.n_atoms)]
-        self.symbols = [element(row.split()[1]) for row in rows]
+        self.symbols = [lines.element(row.split()[1]) for row in rows]
         self.positions = np.array([self._vector(row) for row in rows]) * self.alat
 
     @staticmethod

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from kalmandp.errors import FileError, InputError, KalmanDPError
+from kalmandp.formats.told import Told
+from kalmandp.formats.units import GIGAPASCAL, KILOBAR, Units
 from kalmandp.frames.elements import NUMBER
 from kalmandp.frames.frame import Frame
 from kalmandp.frames.hdf5.storage import path_text, reading
@@ -22,10 +24,16 @@ from kalmandp.frames.hdf5.storage import path_text, reading
 UNCONVERGED = "its SCF cycle did not converge"
 TRUNCATED = "the file ends within it"
 
+#: eV/Å³: a pressure is printed with two decimals of a kB, or fewer digits than the stress.
+PRESSURE_ROUNDING = 0.02 * KILOBAR
+
 #: What the readers of compressed files raise for damage, beside OSError.
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError)
 
-OPENERS: dict[str, Callable] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+#: First bytes of a file -> how it is opened.
+OPENERS: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+#: First bytes of packed files that are not unpacked here.
+PACKED = {b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "a zip archive", b"7z\xbc\xaf": "a 7z archive"}
 
 
 class LeftOut(InputError):
@@ -45,6 +53,7 @@ class Step:
     symbols, positions, cell, energy, forces, virial : as in a Frame: Å, eV, eV/Å, W = −dE/dε
     converged : False if the program says that the SCF cycle ended without convergence
     problem : why the step cannot be used, or None
+    pressure : that the file prints beside the stress, eV/Å³; tr W/3V must agree with it
     pbc : along which lattice vectors it is periodic
     """
 
@@ -56,6 +65,7 @@ class Step:
     virial: Any = None
     converged: bool = True
     problem: str | None = None
+    pressure: float | None = None
     pbc: tuple[bool, bool, bool] = (True, True, True)
 
 
@@ -64,10 +74,29 @@ class Lines:
 
     A last line without its end is kept in ``tail`` and not handed out: in the output of a program that
     was killed it is a part of a line, and half a number reads like a number.
+
+    ``told`` takes what there is to say; ``units`` and ``type_map`` are what the user gives, or None.
     """
 
-    def __init__(self, path: str, file):
+    def __init__(
+        self, path: str, file, told: Told | None = None, units: Units | None = None,
+        type_map: tuple[str, ...] | None = None,
+    ):  # fmt: skip
         self.path, self.file, self.number, self.last, self.tail = path, file, 0, "", ""
+        self.told = Told() if told is None else told
+        self.units, self.type_map = units, type_map
+        self._labels: dict[str, set[str]] = {}
+
+    def element(self, label: str, kind: str | None = None) -> str:
+        """`element` of an atom's label; that several labels (or kinds) become one element is noted."""
+        symbol = element(label)
+        labels = self._labels.setdefault(symbol, set())
+        labels.add(label if kind is None else f"{label} (kind {kind})")
+        if len(labels) > 1:
+            for text in [t for t in self.told.notes if t.startswith(f"{symbol} is one type")]:
+                del self.told.notes[text]
+            self.told.note(f"{symbol} is one type here; the file tells apart {', '.join(sorted(labels))}")
+        return symbol
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -106,7 +135,8 @@ Reader = Callable[[Lines, set[str]], Iterator[Step]]
 
 
 def frames_in(
-    path, read: Reader, what: str, *, keep_unconverged: bool = False, ignored: set[str] | None = None
+    path, read: Reader, what: str, *, keep_unconverged: bool = False, ignored: set[str] | None = None,
+    told: Told | None = None, units: Units | None = None, type_map: tuple[str, ...] | None = None,
 ) -> Iterator[Callable[[], Frame]]:
     """Go through the steps of a text file; each is handed out as a function that makes its frame.
 
@@ -116,6 +146,7 @@ def frames_in(
     read : takes the lines and a set for names of what is not taken over, yields steps
     what : what the file is to be, for messages: "an OUTCAR of VASP"
     keep_unconverged : make frames of unconverged steps too
+    told, units, type_map : for `Lines`
 
     Raises
     ------
@@ -125,12 +156,12 @@ def frames_in(
         By the functions handed out: unconverged or incomplete steps, numbers that cannot be used.
     """
     path = path_text(path)
-    ignored = set() if ignored is None else ignored
+    told = Told(ignored) if told is None else told
     with reading(path):
         file = opened(path)
     with file:
-        lines = Lines(path, file)
-        steps = read(lines, ignored)
+        lines = Lines(path, file, told, units, type_map)
+        steps = read(lines, told.ignored)
         yield from step_makers(path, steps, what, keep_unconverged, lambda: _place(lines))
 
 
@@ -157,9 +188,22 @@ def step_makers(path: str, steps: Iterator[Step], what: str, keep: bool, place: 
 
 
 def opened(path: str, binary: bool = False):
-    """A file to read, unpacked on the way if its name ends in .gz, .bz2 or .xz."""
-    opener = OPENERS.get(os.path.splitext(path)[1].lower(), open)
-    return opener(path, "rb") if binary else opener(path, "rt", encoding="utf-8", errors="replace")
+    """A file to read, unpacked on the way; its first bytes tell how, whatever its name is.
+
+    Text is UTF-8, or UTF-16 if it begins with that byte order mark; all line ends become ``\\n``.
+    """
+    head = b""
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            head = file.read(8)
+    for mark, what in PACKED.items():
+        if head.startswith(mark):
+            raise FileError(f"{path}: is {what}; expected it unpacked, or packed by gzip, bzip2 or xz")
+    opener = next((opener for mark, opener in OPENERS.items() if head.startswith(mark)), open)
+    if binary:
+        return opener(path, "rb")
+    encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    return opener(path, "rt", encoding=encoding, errors="replace")
 
 
 def _place(lines: Lines) -> str:
@@ -173,7 +217,7 @@ def _frame(step: Step, source: str, keep_unconverged: bool) -> Frame:
         raise LeftOut(f"{source}: {step.problem}")
     type_map = tuple(dict.fromkeys(step.symbols))
     number = {name: t for t, name in enumerate(type_map)}
-    return Frame(
+    frame = Frame(
         positions=step.positions,
         types=np.array([number[s] for s in step.symbols], dtype=np.int32),
         type_map=type_map,
@@ -184,6 +228,20 @@ def _frame(step: Step, source: str, keep_unconverged: bool) -> Frame:
         virial=step.virial,
         source=source,
     )
+    if step.pressure is not None and frame.virial is not None:
+        _check_pressure(step.pressure, frame)
+    return frame
+
+
+def _check_pressure(printed: float, frame: Frame) -> None:
+    """P = tr W / 3V: the file's own line says whether sign and unit of its stress are what we take them for."""
+    assert frame.virial is not None
+    found = float(np.trace(frame.virial)) / (3.0 * frame.volume)
+    if not abs(found - printed) <= PRESSURE_ROUNDING + 2e-3 * abs(printed):
+        raise LeftOut(
+            f"{frame.source}: its stress is a pressure of {found / GIGAPASCAL:.4g} GPa, where the file says "
+            f"{printed / GIGAPASCAL:.4g} GPa"
+        )
 
 
 def volume(cell) -> float:

@@ -26,13 +26,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from kalmandp.errors import FileError
-from kalmandp.formats.programs.constants import KILOBAR
 from kalmandp.formats.programs.steps import TRUNCATED, Lines, Step, element, volume
+from kalmandp.formats.programs.vasp_poscar import compare_species
+from kalmandp.formats.units import KILOBAR
 
 WHAT = "an OUTCAR of VASP"
 
 _ITERATION = re.compile(r"Iteration\s+\d+\(\s*(\d+)\)")
 _NELM = re.compile(r"\bNELM\s*=\s*(\d+)")
+#   external pressure =      149.24 kB  Pullay stress =        0.00 kB
+_PRESSURE = re.compile(r"external pressure =\s*([-\d.]+) kB(?:\s+Pullay stress =\s*([-\d.]+) kB)?")
 _ISPIN = re.compile(r"\bISPIN\s*=\s*2")
 
 
@@ -46,16 +49,19 @@ def read_outcar(lines: Lines, ignored: set[str]) -> Iterator[Step]:
             continue
         if "Iteration" in line and (found := _ITERATION.search(line)):
             begun = True
-            step.converged &= header.nelm is None or int(found[1]) < header.nelm
-        elif "EDIFF was not reached" in line:
+            if step.positions is None:  # iterations after the forces are those of linear response
+                step.converged &= header.nelm is None or int(found[1]) < header.nelm
+        elif "EDIFF was not reached" in line and step.positions is None:
             step.converged = False
         elif line.startswith("  in kB"):
             kilobar = _numbers(line.split()[2:8], 6)
+        elif "external pressure =" in line and (printed := _PRESSURE.search(line)):
+            step.pressure = (float(printed[1]) + float(printed[2] or 0.0)) * KILOBAR
         elif "VOLUME and BASIS-vectors are now" in line:
             lines.skip(4)
             cell = np.array([_columns(lines.take()) for _ in range(3)])
         elif "TOTAL-FORCE (eV/Angst)" in line and "(ML)" not in line:
-            step.symbols = header.symbols()
+            step.symbols = header.symbols(lines)
             lines.skip(1)
             table = lines.table(len(step.symbols), 0, 6)
             step.positions, step.forces = table[:, :3], table[:, 3:]
@@ -93,6 +99,7 @@ class _Header:
         self.counts: list[int] = []
         self.nelm: int | None = None
         self.spin = False
+        self.compared = False
 
     def read(self, line: str) -> bool:
         """Take what the line tells; True if it was for us."""
@@ -115,7 +122,7 @@ class _Header:
             return False
         return True
 
-    def symbols(self) -> list[str]:
+    def symbols(self, lines: Lines) -> list[str]:
         # every POTCAR is named twice
         titles = self.titles or self.potcars[: len(self.potcars) // 2]
         if not titles or len(titles) != len(self.counts):
@@ -123,7 +130,11 @@ class _Header:
                 f"{self.path}: names {len(titles)} species (TITEL) and {len(self.counts)} numbers of "
                 "ions per type; expected one number for each (vasprun.xml may have them)"
             )
-        return [element(t) for t, n in zip(titles, self.counts, strict=True) for _ in range(n)]
+        symbols = [element(t) for t, n in zip(titles, self.counts, strict=True) for _ in range(n)]
+        if not self.compared:
+            compare_species(self.path, symbols, lines.told)
+            self.compared = True
+        return symbols
 
 
 def _columns(line: str) -> list[float]:

@@ -3,7 +3,8 @@
 ``<calculation>`` holds the electronic steps, the structure, forces (eV/Å), stress (kB, positive under
 compression) and energies (eV). ``e_fr_energy`` is the free energy, whose derivatives the forces are;
 ``e_wo_entrp`` and ``e_0_energy`` are not. With PSTRESS VASP writes the enthalpy there, E + pV, and pV is
-taken off. The step did not converge if it has NELM electronic steps.
+taken off. The step did not converge if it has NELM electronic steps before its structure; those after it
+are of linear response (LEPSILON).
 
 Source: https://www.vasp.at/wiki/index.php/Vasprun.xml and the files of eight versions, 4.6 to 6.4.
 """
@@ -16,25 +17,28 @@ from xml.etree import ElementTree
 import numpy as np
 
 from kalmandp.errors import FileError
-from kalmandp.formats.programs.constants import KILOBAR
 from kalmandp.formats.programs.steps import TRUNCATED, Step, element, opened, step_makers, volume
+from kalmandp.formats.programs.vasp_poscar import compare_species
+from kalmandp.formats.told import Told
+from kalmandp.formats.units import KILOBAR
 from kalmandp.frames.frame import Frame
 from kalmandp.frames.hdf5.storage import path_text, reading
 
 WHAT = "a vasprun.xml of VASP"
 
 
-def read_vasprun(path, *, keep_unconverged=False, ignored=None) -> Iterator[Callable[[], Frame]]:
+def read_vasprun(path, *, keep_unconverged=False, ignored=None, told: Told | None = None) -> Iterator[Callable[[], Frame]]:
     """Go through the ionic steps of a vasprun.xml; parameters and errors as `steps.frames_in`."""
     path = path_text(path)
+    told = Told(ignored) if told is None else told
     with reading(path):
         file = opened(path, binary=True)
     with file:
-        steps = _steps(path, file, set() if ignored is None else ignored)
+        steps = _steps(path, file, told)
         yield from step_makers(path, steps, WHAT, keep_unconverged, lambda: path)
 
 
-def _steps(path: str, file, ignored: set[str]) -> Iterator[Step]:
+def _steps(path: str, file, told: Told) -> Iterator[Step]:
     symbols: list[str] = []
     parameters: dict[str, float] = {}
     begun = False
@@ -47,6 +51,7 @@ def _steps(path: str, file, ignored: set[str]) -> Iterator[Step]:
             if node.tag == "atominfo":
                 rows = node.findall("array[@name='atoms']/set/rc")
                 symbols = [element((row[0].text or "").strip()) for row in rows]
+                compare_species(path, symbols, told)
             elif node.tag == "i" and node.get("name") in ("NELM", "ISPIN", "PSTRESS"):
                 # the first is the ground state's; a second NELM is that of linear response
                 parameters.setdefault(node.get("name", ""), float(node.text or 0))
@@ -60,11 +65,12 @@ def _steps(path: str, file, ignored: set[str]) -> Iterator[Step]:
         if begun:
             yield Step(problem=TRUNCATED)
     if parameters.get("ISPIN") == 2:
-        ignored.add("magnetic moments")
+        told.ignored.add("magnetic moments")
 
 
 def _step(node: ElementTree.Element, symbols: list[str], parameters: dict[str, float]) -> Step:
-    iterations = len(node.findall("scstep"))
+    tags = [child.tag for child in node]
+    iterations = tags[: tags.index("structure") if "structure" in tags else None].count("scstep")
     positions, basis = (
         _array(node, f"structure/{name}")
         for name in ("varray[@name='positions']", "crystal/varray[@name='basis']")

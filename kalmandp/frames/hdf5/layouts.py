@@ -9,6 +9,7 @@ A system is a list of atoms and any number of frames of them::
     set.000/coord.npy     (n, 3N) Å               set.000/box.npy       (n, 9) Å, vectors as rows
     set.000/energy.npy    (n,) or (n, 1) eV       set.000/force.npy     (n, 3N) eV/Å
     set.000/virial.npy    (n, 9) eV, W = −dE/dε   set.000/atom_ener.npy (n, N) eV
+    set.000/weight.npy, energy_weight.npy    our extension: (n,) what frames count in training
     set.000/frame_index.npy       our extension: (n,) place of each frame in its source
     set.000/real_atom_types.npy   the "mixed" layout: (n, N) type of each atom in each frame, −1 for
                                   none; type.raw then only gives N
@@ -36,6 +37,9 @@ LABELS = {
     "atomic_energies": "atom_ener",
 }
 
+#: What a frame counts in training: field of a Frame and name of its array.
+WEIGHTS = ("weight", "energy_weight")
+
 #: Numbers per frame of each array: (fixed, per atom).
 WIDTHS = {
     "coord": (0, 3),
@@ -46,6 +50,8 @@ WIDTHS = {
     "atom_ener": (0, 1),
     "real_atom_types": (0, 1),
     "frame_index": (1, 0),
+    "weight": (1, 0),
+    "energy_weight": (1, 0),
 }
 
 LENGTH, ENERGY, FORCE = "angstrom", "eV", "eV/angstrom"
@@ -203,7 +209,7 @@ class System:
         source = f"{self.address} frame {k}"
         values = {
             name: self._row(part, name, row)
-            for name in ("coord", "box", *LABELS.values())
+            for name in ("coord", "box", *LABELS.values(), *WEIGHTS)
             if name in part.arrays and (name != "box" or any(self.pbc))
         }
         types, real = self.types_i, slice(None)
@@ -211,6 +217,7 @@ class System:
             types, real = self._real_types(part, row, source)
             _refuse_unknown(source, [self.type_map[t] for t in np.unique(types)], type_map)
         cut = lambda name, *shape: values[name].reshape(shape)[real] if name in values else None
+        number = lambda name: float(values[name].reshape(())) if name in values else None
         matrix = lambda name: values[name].reshape(3, 3) if name in values else None
         return Frame(
             positions=values["coord"].reshape(-1, 3)[real],
@@ -218,11 +225,13 @@ class System:
             type_map=type_map,
             cell=matrix("box"),
             pbc=self.pbc,
-            energy=float(values["energy"].reshape(())) if "energy" in values else None,
+            energy=number("energy"),
             forces=cut("force", -1, 3),
             virial=matrix("virial"),
             atomic_energies=cut("atom_ener", -1),
             source=source,
+            weight=number("weight"),
+            energy_weight=number("energy_weight"),
         )
 
     def frame_index(self) -> np.ndarray | None:

@@ -20,7 +20,7 @@ from kalmandp.errors import InputError
 from kalmandp.files.hdf5_writing import Hdf5Writer, writing_hdf5
 from kalmandp.files.replacing import naming, replacing
 from kalmandp.frames.frame import Frame, checked_type_map
-from kalmandp.frames.hdf5.layouts import LABELS, UNIT_ATTRIBUTES, SystemInfo, formula
+from kalmandp.frames.hdf5.layouts import LABELS, UNIT_ATTRIBUTES, WEIGHTS, SystemInfo, formula
 from kalmandp.frames.hdf5.storage import path_text
 
 #: Bytes of rows that wait to be written, over all systems.
@@ -93,6 +93,7 @@ class Group:
 
     def __init__(self, name: str, frame: Frame, types_i, labels):
         self.name, self.types_i, self.labels = name, types_i, labels
+        self.weights = [weight for weight in WEIGHTS if getattr(frame, weight) is not None]
         self.pbc = frame.pbc
         self.formula = ""
         self.waiting: dict[str, list[np.ndarray]] = {}
@@ -106,6 +107,7 @@ class Group:
         if any(self.pbc):
             rows["box"] = frame.cell
         rows |= {LABELS[label]: getattr(frame, label) for label in self.labels}
+        rows |= {weight: getattr(frame, weight) for weight in self.weights}
         for name, value in rows.items():
             self.waiting.setdefault(name, []).append(np.array(value, dtype=np.float64).ravel())
         if real_types is not None:
@@ -117,10 +119,11 @@ class Group:
         return added
 
     def take(self) -> dict[str, np.ndarray]:
-        """The block of rows that wait, (n, width) each, and (n,) for the energy."""
+        """The block of rows that wait, (n, width) each, and (n,) for energy and weights."""
         block = {name: np.stack(rows) for name, rows in self.waiting.items()}
-        if "energy" in block:
-            block["energy"] = block["energy"][:, 0]
+        for name in ("energy", *WEIGHTS):
+            if name in block:
+                block[name] = block[name][:, 0]
         self.waiting, self.bytes = {}, 0
         self.n_written += len(block["coord"])
         return block
@@ -142,7 +145,8 @@ def _collect(frames: Iterable[Frame], type_map, sink, mixed: bool = False) -> li
             raise InputError(f"{frame.source}: has no atoms; expected at least one")
         types_i = numbers(frame)
         labels = tuple(label for label in LABELS if getattr(frame, label) is not None)
-        key = (len(types_i) if mixed else types_i.tobytes(), frame.pbc, labels)
+        weights = tuple(getattr(frame, weight) is None for weight in WEIGHTS)
+        key = (len(types_i) if mixed else types_i.tobytes(), frame.pbc, labels, weights)
         if key not in groups:
             name = str(len(types_i)) if mixed else _group_name(types_i, numbers.names)
             of_group = np.zeros_like(types_i) if mixed else types_i

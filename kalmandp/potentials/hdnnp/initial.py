@@ -33,6 +33,8 @@ def initial_weights(form: HDNNPForm, rng: np.random.Generator) -> np.ndarray:
             spread = 1.0 / np.sqrt(tensor.shape[0])
             if form.normalize_nodes:
                 spread *= tensor.shape[0]
+            if is_last:  # energies of the spread 1 eV, whatever the net's unit is
+                spread /= layout.nets[tensor.net][-1].gain
         else:
             spread = 0.0 if is_last else 0.5
         w[tensor.start : tensor.stop] = rng.normal(0.0, 1.0, tensor.size) * spread

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from kalmandp.constants import BOHR, HARTREE
 from kalmandp.errors import require
-from kalmandp.formats.programs.constants import BOHR, HARTREE
 from kalmandp.potentials.hdnnp.form import HDNNPForm
 
 #: Å and eV per unit of the files: RuNNer's habit, and LAMMPS's name for Å and eV.

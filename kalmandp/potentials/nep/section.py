@@ -1,6 +1,6 @@
 """The section ``model`` of an input for a NEP: the keywords of ``nep.in``, and what all models have.
 
-    "model": {"type": "nep", "type_map": ["Te", "Pb"], "cutoff": [8, 4], "n_max": [6, 6], "neuron": 30}
+"model": {"type": "nep", "type_map": ["Te", "Pb"], "cutoff": [8, 4], "n_max": [6, 6], "neuron": 30}
 """
 
 from __future__ import annotations

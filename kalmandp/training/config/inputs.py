@@ -92,12 +92,13 @@ def _translated(path: Path, folder: Path, found, companion: str) -> Settings:
     )
 
 
-def read_optimizer(section: Mapping[str, Any]) -> OptimizerSettings:
+def read_optimizer(section: Mapping[str, Any], kind: str = DEEPMD) -> OptimizerSettings:
     """Check the section ``optimizer`` of an input file by itself, for a code that has no such file.
 
     Parameters
     ----------
     section : its keys and values; without ``type`` it is RLEKF, or what ``preset`` is a preset of
+    kind : of potential, which decides the preset where none is named
 
     Raises
     ------
@@ -113,7 +114,7 @@ def read_optimizer(section: Mapping[str, Any]) -> OptimizerSettings:
     if (optimizer.get("candidates") or {}).get("energy"):
         wanted = "no threshold of energies: which frames come is the caller's choice"
         raise read.error("optimizer/candidates", optimizer.get("candidates"), wanted)
-    return optimizer
+    return optimizer.with_preset(KINDS[kind].preset) if optimizer.preset == "default" else optimizer
 
 
 def _settings(read: SectionReader, tree: dict, folder: Path) -> Settings:
@@ -130,6 +131,8 @@ def _settings(read: SectionReader, tree: dict, folder: Path) -> Settings:
     else:  # a filter has neither; DeePMD-kit's LKF files state both all the same
         read.ignored += [name for name in ("loss", "learning_rate") if root.get(name)]
     model = _model(read, root["model"])
+    if optimizer.is_kalman and optimizer.preset == "default":
+        optimizer = optimizer.with_preset(KINDS[model.kind].preset)
     return Settings(
         model=model,
         optimizer=optimizer,

@@ -41,6 +41,10 @@ class OptimizerSettings:
         """Whether it is a partition of the Kalman filter."""
         return self.type in KALMAN_TYPES
 
+    def with_preset(self, preset: str) -> OptimizerSettings:
+        """The same, of another preset."""
+        return OptimizerSettings(self.type, preset, **self.stated)
+
     def get(self, name: str) -> Any:
         """What is stated of an option, None if nothing is."""
         return self.stated.get(name)

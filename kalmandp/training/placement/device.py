@@ -36,7 +36,7 @@ class Host:
     def filter(self, potential: Potential, blocks: Blocks, choices) -> RLEKF:
         """The filter that begins with the potential's weights."""
         return RLEKF(
-            potential.weights, blocks, P0=choices.p0, lam=choices.lam, nu=choices.nu,
+            potential.weights, blocks, P0=potential.layout.prior(choices.p0), lam=choices.lam, nu=choices.nu,
             covariance=choices.covariance + (" coupled" if choices.coupled else ""),
             dtype=choices.covariance_dtype,
         )  # fmt: skip
@@ -94,7 +94,8 @@ class Gpu:
                 "'cuda' leave it out"
             )
         kalman = CudaRLEKF(
-            potential.parameters.weights, blocks, P0=choices.p0, lam=choices.lam, nu=choices.nu,
+            potential.parameters.weights, blocks, P0=potential.layout.prior(choices.p0), lam=choices.lam,
+            nu=choices.nu,
             dtype=choices.covariance_dtype, coupled=choices.coupled, device=self.device,
         )  # fmt: skip
         potential.share_weights(kalman.weights)

@@ -22,6 +22,8 @@ class Record(NamedTuple):
     lam : λ of the filter;  lr : learning rate of Adam
     diagnostics : dict of the last updates: innovation, normalised innovation squared, …
     event : "step", "display" (a line of the learning curve), "checkpoint", or "end"
+    valid_frames : validation frames that valid_e, valid_f and valid_v are of: all of a small set; of a large
+        one a sample on the way and all at the end
     """
 
     step: int
@@ -39,20 +41,26 @@ class Record(NamedTuple):
     lr: float
     diagnostics: dict
     event: str
+    valid_frames: int = 0
 
 
 #: Columns of a line of the history, in this order.
 COLUMNS = (
     "step", "epoch", "updates", "seconds", "valid_e", "rmse_e", "valid_f", "rmse_f",
-    "valid_v", "rmse_v", "lam", "lr",
+    "valid_v", "rmse_v", "lam", "lr", "valid_frames",
 )  # fmt: skip
+#: Columns of checkpoints before 0.7.0, which do not tell the frames.
+OLD_COLUMNS = COLUMNS[:-1]
 
 
 class History:
     """Lines of the learning curve, as an array that a checkpoint can carry."""
 
     def __init__(self, rows=None):
-        table = np.asarray([] if rows is None else rows, dtype=float).reshape(-1, len(COLUMNS))
+        table = np.asarray([] if rows is None else rows, dtype=float)
+        if table.ndim == 2 and table.shape[1] == len(OLD_COLUMNS):
+            table = np.column_stack([table, np.zeros(len(table))])
+        table = table.reshape(-1, len(COLUMNS))
         counts = table[:, [COLUMNS.index(name) for name in ("step", "updates")]]
         finite = bool(np.isfinite(counts).all())
         require(finite, "the history's list of steps and updates", "not all finite", "counts")
@@ -75,17 +83,18 @@ class History:
 
     def write(self, path) -> None:
         """Write ``lcurve.out``: DeePMD-kit's columns first, then ours; written beside and renamed."""
+        whole = ("step", "updates", "valid_frames")
         names = {
             "step": "step", "valid_e": "rmse_e_val", "rmse_e": "rmse_e_trn",
             "valid_f": "rmse_f_val", "rmse_f": "rmse_f_trn", "valid_v": "rmse_v_val",
             "rmse_v": "rmse_v_trn", "lr": "lr", "lam": "lambda", "epoch": "epoch",
-            "updates": "updates", "seconds": "seconds",
+            "updates": "updates", "seconds": "seconds", "valid_frames": "frames_val",
         }  # fmt: skip
         lines = ["#" + " ".join(f"{title:>13}" for title in names.values())[1:]]
         for row in self.rows:
             values = dict(zip(COLUMNS, row, strict=True))
             cells = [
-                f"{int(values[n]):>13d}" if n in ("step", "updates") else f"{values[n]:>13.6e}"
+                f"{int(values[n]):>13d}" if n in whole else f"{values[n]:>13.6e}"
                 for n in names
             ]
             lines.append(" ".join(cells))

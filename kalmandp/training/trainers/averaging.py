@@ -111,8 +111,6 @@ def averaged(potential: Potential, weights, frames, device: Any = "cpu") -> Pote
         off.append((frame.energy - E) / len(frame))
     if off:
         shifted_w = np.array(weights)
-        for name in new.layout.output_biases:
-            # b ← b + δ
-            new.layout.view(shifted_w, name)[...] += np.mean(off)
+        new.layout.shift_energies(shifted_w, float(np.mean(off)))  # b ← b + δ
         new.weights = shifted_w
     return new

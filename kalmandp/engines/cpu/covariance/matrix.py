@@ -19,8 +19,8 @@ from kalmandp.engines.cpu.products import COLUMNS
 from kalmandp.engines.cpu.threads import LINE, Team
 from kalmandp.kalman.covariance import Gain
 
-#: Ranges of weights over which H Kᵀ is summed apart, at most, and the least weights of one: constants, as sums
-#: depend on them.
+#: Ranges of weights over which H Kᵀ is summed apart, at most, and the least weights of one: constants, as
+#: sums depend on them.
 RANGES, LEAST = 16, 128
 
 

@@ -12,7 +12,7 @@ from numba import njit
 
 from kalmandp.engines.cpu.covariance.plan import FIRST, TILE, W0, W1
 from kalmandp.engines.cpu.covariance.rounds import BEFORE_I, BEFORE_J, T0, T1, I, J
-from kalmandp.engines.cpu.products import COLUMNS, ROWS, multiply_block
+from kalmandp.engines.cpu.products import COLUMNS, ROWS, multiply_block, multiply_strip
 from kalmandp.engines.cpu.threads import (
     KERNEL,
     PART,
@@ -39,8 +39,8 @@ REACH = 128
 
 @njit(**KERNEL)
 def project(
-    counters, me, steps, tiles, T, rows, squares, pairs, segments, z_of_tile, ranges, pending, n_k, scale, H_qw,
-    X, Y, Z, K_qw, parts, HPH_qq
+    counters, me, steps, tiles, T, rows, squares, pairs, segments, z_of_tile, ranges, pending, n_k, scale,
+    H_qw, X, Y, Z, K_qw, parts, HPH_qq
 ):  # fmt: skip
     """K = scale·(A Hᵀ − Uᵀ(U Hᵀ)) as rows, and H Kᵀ.
 
@@ -71,7 +71,7 @@ def project(
             for k in range(0, n_k, ROWS):
                 multiply_block(
                     Z, task * z_size + k * COLUMNS, COLUMNS, 1.0, 1.0,
-                    pending, (k * n_t + t0) * T, n_t * T, 1, (t1 - t0) * T, 0, 0, 1,
+                    pending, (k * n_t + t0) * T, n_t * T, 1, (t1 - t0) * T,
                     X, panel * panel_size + t0 * T * COLUMNS,
                 )  # fmt: skip
             done(counters, 1)
@@ -118,7 +118,7 @@ def project(
                     for w in range(t * T, t * T + T, ROWS):
                         multiply_block(
                             Y, panel * panel_size + w * COLUMNS, COLUMNS, scale, -scale,
-                            pending, w, 1, n_t * T, n_k, 0, 0, 1, Z, z0,
+                            pending, w, 1, n_t * T, n_k, Z, z0,
                         )  # fmt: skip
             _turn_out(Y, K_qw, rows[t], t * T, n_panels, panel_size)
         _add_gram(X, Y, parts, g, ranges[g, T0] * T, ranges[g, T1] * T, n_panels, panel_size)
@@ -172,9 +172,10 @@ def _multiply_square(tiles, T, rows, square_I, square_J, X, Y, first_panel, last
             n = r + 1 - c if alone else square_J[T1] - c
             tile = rows[r, TILE] + c - first
             for i in range(0, T, ROWS):
-                multiply_block(
+                multiply_strip(
                     Y, base + (r * T + i) * COLUMNS, COLUMNS, 1.0, 1.0,
-                    tiles, tile * T * T + i * T, T, 1, T, T * T, 0, n, X, base + c * T * COLUMNS,
+                    tiles, tile * T * T + i * T, T, 1, T, X, base + c * T * COLUMNS,
+                    T * T, 0, n, ROWS * T, ROWS,
                 )  # fmt: skip
         for c in range(square_J[T0], square_J[T1]):
             r = c + 1 if alone else square_I[T0]
@@ -182,10 +183,10 @@ def _multiply_square(tiles, T, rows, square_I, square_J, X, Y, first_panel, last
             if n > 0:
                 tile = rows[r, TILE] + c - first
                 for j in range(0, T, ROWS):
-                    multiply_block(
+                    multiply_strip(
                         Y, base + (c * T + j) * COLUMNS, COLUMNS, 1.0, 1.0,
-                        tiles, tile * T * T + j, 1, T, T, (r - first + 1) * T * T, T * T, n,
-                        X, base + r * T * COLUMNS,
+                        tiles, tile * T * T + j, 1, T, T, X, base + r * T * COLUMNS,
+                        (r - first + 1) * T * T, T * T, n, ROWS, T,
                     )  # fmt: skip
 
 
@@ -199,7 +200,7 @@ def _add_gram(X, Y, parts, g, w0, w1, n_panels, panel_size):
             for q in range(p * COLUMNS, m, ROWS):
                 multiply_block(
                     parts, (g * m + q) * m + p * COLUMNS, m, 1.0, 1.0,
-                    X, q // COLUMNS * panel_size + w * COLUMNS + q % COLUMNS, 1, COLUMNS, n, 0, 0, 1,
+                    X, q // COLUMNS * panel_size + w * COLUMNS + q % COLUMNS, 1, COLUMNS, n,
                     Y, p * panel_size + w * COLUMNS,
                 )  # fmt: skip
 
@@ -235,7 +236,7 @@ def gain(counters, me, K_qw, C, flat_C, z_q, weights, new, scratch, flat, parts)
                 # G_q = C_qq⁻¹(K_q − Σ_{p<q} C_qp G_p)
                 multiply_block(
                     flat, base + q * COLUMNS, COLUMNS, 1.0, -1.0,
-                    flat_C, q * n_q, n_q, 1, q, 0, 0, 1, flat, base,
+                    flat_C, q * n_q, n_q, 1, q, flat, base,
                 )  # fmt: skip
                 for i in range(q, q + ROWS):
                     a, b = load(G[i], 0), load(G[i], LANES)
@@ -321,5 +322,5 @@ def downdate(counters, me, tiles, T, rows, squares, pairs, pending, n_k, G_qw, f
                             a0 = ((r * n_panels + i // COLUMNS) * n_rows + k) * COLUMNS + i % COLUMNS
                             multiply_block(
                                 tiles, c0 + i * T, T, keep, -scale,
-                                flat_U, a0, 1, COLUMNS, depth, 0, 0, 1, flat_U, b0,
+                                flat_U, a0, 1, COLUMNS, depth, flat_U, b0,
                             )  # fmt: skip

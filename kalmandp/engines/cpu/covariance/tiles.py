@@ -13,7 +13,7 @@ from __future__ import annotations
 from numba import njit
 
 from kalmandp.engines.cpu.covariance.plan import ALONE, FIRST, LOW, PLACE, R0, R1, ROW_BYTES, TILE, W0, W1
-from kalmandp.engines.cpu.threads import KERNEL, PART, take
+from kalmandp.engines.cpu.threads import KERNEL, PART, PART_TWICE, take
 from kalmandp.engines.cpu.vectors import add_to, fetch, load, multiply_add, splat, totals, zeros
 
 #: Rows of a tile, or of U in as many tiles, that are asked for before they are read. Where P is larger
@@ -39,7 +39,7 @@ def pack_row(to, M_w, factor, row):
         to[j] = 0
 
 
-@njit(**PART)
+@njit(**PART_TWICE)
 def _chunk_product(tiles, X, sums, rows, chunk):
     """Multiply the tile rows of one chunk with X, as they stand and transposed, into its ``sums``."""
     m = X.shape[1]
@@ -77,7 +77,7 @@ def _tile_alone(a, x, y):
     _add_row(y, V, y0, y1, y2, y3)
 
 
-@njit(**PART)
+@njit(**PART_TWICE)
 def _tile_one(a, xI, xJ, yI, yJ):
     """y_I += a x_J and y_J += aᵀ x_I for one x: the tile is read once, two rows at a time."""
     T = ROW_BYTES // a.itemsize

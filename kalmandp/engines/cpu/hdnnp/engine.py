@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kalmandp.engines.cpu import network as network_kernels
-from kalmandp.engines.cpu import pair_sums as of_pairs
+from kalmandp.engines.cpu import pair_sums
 from kalmandp.engines.cpu.buffers import Store
 from kalmandp.engines.cpu.hdnnp import function_kernels, kernels
 from kalmandp.engines.cpu.hdnnp.nets import net_stack
@@ -241,14 +241,14 @@ class NumbaEngine:
         F_ic = np.empty((env.n_atoms, 3))
         parts = self._store.empty((CHUNKS, env.n_atoms, 3))
         first_i, j_p = env.functions.first_i, env.geometry.j_p
-        self._team.run(of_pairs.forces, 10 * len(f_pc), first_i, j_p, f_pc, parts, F_ic)
+        self._team.run(pair_sums.forces, 10 * len(f_pc), first_i, j_p, f_pc, parts, F_ic)
         return F_ic
 
     def virial(self, env: FusedEnvironment, f_pc):
         """Twin of `pairs.virial_from_pairs`."""
         W_icc = self._store.empty((env.n_atoms, 3, 3))
         self._team.run(
-            of_pairs.virials, 10 * len(f_pc), env.functions.first_i, env.geometry.r_pc, f_pc, W_icc
+            pair_sums.virials, 10 * len(f_pc), env.functions.first_i, env.geometry.r_pc, f_pc, W_icc
         )
         W_fcc = np.zeros((env.geometry.n_frames, 3, 3))
         np.add.at(W_fcc, env.geometry.frame_i, W_icc)

@@ -16,6 +16,7 @@ import math
 
 from numba import njit
 
+from kalmandp.engines.cpu.activation import tanh
 from kalmandp.engines.cpu.hdnnp.tables import (
     ASYMMETRIC,
     CURVE,
@@ -50,7 +51,7 @@ def _curve(code, coefficients, x):
     if code == 1:
         return 0.5 * (math.cos(math.pi * x) + 1.0), -0.5 * math.pi * math.sin(math.pi * x)
     if code == 2:
-        t = math.tanh(1.0 - x)
+        t = tanh(1.0 - x)
         return t * t * t, -3.0 * t * t * (1.0 - t * t)
     if code == 3:
         y = 1.0 / (1.0 - x * x)
@@ -76,24 +77,36 @@ def _window(code, coefficients, x, low, high, asymmetric):
 
 
 @njit(**PART)
+def _cutoff(tables, r, rc):
+    """f_c and f_c′."""
+    inner = tables.alpha * rc
+    if r >= rc:
+        return 0.0, 0.0
+    if r < inner:
+        return 1.0, 0.0
+    width = rc - inner
+    fc, dfc = _curve(CURVE_OF_KIND[tables.cutoff_kind], tables.coefficients, (r - inner) / width)
+    factor = TANH3_AT_0 if tables.cutoff_kind == 3 else 1.0
+    return factor * fc, factor * dfc / width
+
+
+@njit(**PART)
+def _gaussian(row, r, fc, dfc):
+    """R = exp(−η (r − r_s)²) f_c and R′."""
+    d = r - row[RS]
+    gauss = math.exp(-row[ETA] * d * d)
+    return gauss * fc, gauss * (dfc - 2.0 * row[ETA] * d * fc)
+
+
+@njit(**PART)
 def _radial(tables, t, g, r):
     """R and R′ of group g."""
     row = tables.radial[t, g]
     if row[WINDOW] != 0.0:
         curve, asymmetric = int(row[CURVE]), row[ASYMMETRIC] != 0.0
         return _window(curve, tables.coefficients, r, row[RL], row[RC], asymmetric)
-    rc = row[RC]
-    if r >= rc:
-        return 0.0, 0.0
-    inner, fc, dfc = tables.alpha * rc, 1.0, 0.0
-    if r >= inner:
-        width = rc - inner
-        fc, dfc = _curve(CURVE_OF_KIND[tables.cutoff_kind], tables.coefficients, (r - inner) / width)
-        factor = TANH3_AT_0 if tables.cutoff_kind == 3 else 1.0
-        fc, dfc = factor * fc, factor * dfc / width
-    d = r - row[RS]
-    gauss = math.exp(-row[ETA] * d * d)
-    return gauss * fc, gauss * (dfc - 2.0 * row[ETA] * d * fc)
+    fc, dfc = _cutoff(tables, r, row[RC])
+    return _gaussian(row, r, fc, dfc)
 
 
 @njit(**PART)
@@ -164,13 +177,20 @@ def _triple(tables, t, a, b1, b2, vector, R, angle, factor, acc, G):
     cos = (v1[0] * v2[0] + v1[1] * v2[1] + v1[2] * v2[2]) * inverse
     dx, dy, dz = v2[0] - v1[0], v2[1] - v1[1], v2[2] - v1[2]
     r12 = math.sqrt(dx * dx + dy * dy + dz * dz)
-    alive = False
+    alive, rc, fc, dfc = False, -1.0, 0.0, 0.0
     for h in range(tables.n_factors_a[a]):
         g = tables.g_ah[a, h]
         R1, R2 = R[b1, g, 0], R[b2, g, 0]
         product, d1, d2, slope = R1 * R2, R[b1, g, 1] * R2, R1 * R[b2, g, 1], 0.0
         if product != 0.0 and tables.closed_ah[a, h]:
-            value, dvalue = _radial(tables, t, g, r12)
+            row = tables.radial[t, g]
+            if row[WINDOW] != 0.0:
+                value, dvalue = _radial(tables, t, g, r12)
+            else:
+                if row[RC] != rc:  # functions of one cutoff follow each other
+                    rc = row[RC]
+                    fc, dfc = _cutoff(tables, r12, rc)
+                value, dvalue = (0.0, 0.0) if fc == 0.0 else _gaussian(row, r12, fc, dfc)
             slope = product * dvalue / r12
             product, d1, d2 = product * value, d1 * value, d2 * value
         alive = alive or product != 0.0

@@ -98,7 +98,8 @@ def _add_motion(p, t, vx, vy, vz, pairs, q_dot):
 
 @njit(**KERNEL)
 def weight_gradient(
-    counters, me, space, nets, blocks, first_t, atoms, source, w, cache, pairs, v_pc, E_bar_i, layers, gradient
+    counters, me, space, nets, blocks, first_t, atoms, source, w, cache, pairs, v_pc, E_bar_i, layers,
+    gradient,
 ):  # fmt: skip
     """Twin of `atomic.weight_gradient`, for atoms that move or have an Ē; of `energy_gradient` without v."""
     bar, new, dot, new_dot = space.rows[me, 0], space.rows[me, 1], space.rows[me, 2], space.rows[me, 3]

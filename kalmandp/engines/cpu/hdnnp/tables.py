@@ -24,7 +24,7 @@ from kalmandp.potentials.hdnnp.symmetry_functions import CLOSED, COMPACT, RADIAL
 CURVE_CODES = {"hard": 0, "cos": 1, "tanh3": 2, "exp": 3, "p1": 4, "p2": 5, "p3": 6, "p4": 7}
 #: Columns of ``radial``; a window (1) or a Gaussian with a cutoff function (0), and its numbers.
 WINDOW, ETA, RS, RC, RL, CURVE, ASYMMETRIC = range(7)
-#: Columns of ``angles``; a window (1) or (1 + λ cos θ)^ζ (0), and its numbers. WHOLE is ζ if it is whole, else 0.
+#: Columns of ``angles``; a window (1) or (1 + λ cos θ)^ζ (0), and its numbers; WHOLE is ζ if whole, else 0.
 IS_WINDOW, LAM, ZETA, FACTOR, LEFT, RIGHT, CURVE_A, WHOLE = range(8)
 
 

@@ -1,19 +1,20 @@
 """Numba twin of NEP's descriptor and of `potentials.atomic`: fused loops over atoms and their pairs.
 
-All that is geometric is computed once for a frame (`FusedEnvironment`) and needs no search and no cosine again; the
-pairs alone are kept between visits, 32 bytes each, and the rest is made anew, which takes less than a tenth of the
-time of a frame's rows of H. See `row_kernels` for how these are shared.
+All that is geometric is computed once for a frame (`FusedEnvironment`) and needs no search and no cosine
+again. Between visits of a frame only its pairs are kept, 32 bytes each; making the rest anew takes about a
+tenth of the time of a frame's rows of H. See `row_parts` and `force_kernels` for what these have in common.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kalmandp.engines.cpu import pair_sums
 from kalmandp.engines.cpu.buffers import Store
-from kalmandp.engines.cpu.nep import environment_kernels, prediction_kernels, row_kernels
+from kalmandp.engines.cpu.nep import environment_kernels, force_kernels, prediction_kernels, row_kernels
 from kalmandp.engines.cpu.nep.tables import (
     Weights,
     constants_of,
@@ -37,24 +38,20 @@ ATOMS_PER_CHUNK = 16
 STRAINS = tuple((d, c) for d in range(3) for c in range(d, 3))
 
 
-class FusedEnvironment(NamedTuple):
-    """Twin of `nep.environment.Environment`; flat arrays, rows padded as in `tables`.
+class Arrays(NamedTuple):
+    """What kernels take of a frame: flat arrays, rows padded as in `tables`.
 
     first_i : (i + 1,) pairs of atom i are first_i[i] … first_i[i+1]−1;  first_a : the same for angular pairs
-    n_pc, r_p, df_pk : r̂, r and f′ of the radial part
-    pairs_a, f_ak, df_ak, b_am, db_acm : angular pairs
+    n_pc, df_pk : r̂ and f′ of the radial part
+    pairs_a, f_ak, df_ak, b_am, db_acm : angular pairs: their numbers, f, f′, b, ∂b/∂r
     phi : (i, kt);  S : (i, kt, m)
-    fixed : None, or E_i and (pairs, f_pc) of the repulsion of nuclei
-    chunks : (c, 3) first atom, one past the last, and frame of pieces of frames
     """
 
-    geometry: Geometry
-    atoms_t: tuple
-    scaler: Any
+    types_i: Any
+    j_p: Any
     first_i: Any
     first_a: Any
     n_pc: Any
-    r_p: Any
     df_pk: Any
     pairs_a: Any
     f_ak: Any
@@ -63,6 +60,19 @@ class FusedEnvironment(NamedTuple):
     db_acm: Any
     phi: Any
     S: Any
+
+
+class FusedEnvironment(NamedTuple):
+    """Twin of `nep.environment.Environment`.
+
+    fixed : None, or E_i and (pairs, f_pc) of the repulsion of nuclei
+    chunks : (c, 3) first atom, one past the last, and frame of pieces of frames
+    """
+
+    geometry: Geometry
+    atoms_t: tuple
+    scaler: Any
+    arrays: Arrays
     fixed: Any
     chunks: Any
 
@@ -73,8 +83,8 @@ class FusedEnvironment(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Bytes that it holds."""
-        arrays = [*self.geometry, *self, *(self.fixed or ())]
-        return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
+        arrays = {id(a): a for a in (*self.geometry, *self.arrays, *(self.fixed or ()))}
+        return sum(a.nbytes for a in arrays.values() if isinstance(a, np.ndarray))
 
 
 class Sums(NamedTuple):
@@ -128,30 +138,28 @@ class NEPNumbaEngine:
 
     def environment(self, statistics, frames, pairs=None) -> FusedEnvironment:
         """Twin of `NEPDescriptor.environment`."""
-        geometry = gather(frames, self.form.type_map, self.form.cutoff, pairs)
-        z, k, g = self._z, self._k, geometry
+        z, g = self._z, gather(frames, self.form.type_map, self.form.cutoff, pairs)
         n, n_p = g.n_atoms, len(g.i_p)
         first_i = np.searchsorted(g.i_p, np.arange(n + 1))
-        n_pc, r_p, df_pk = np.empty((n_p, 3)), np.empty(n_p), np.empty(n_p * z.kR)
-        phi, count_i = np.empty(n * z.Rp), np.empty(n, np.int64)
+        e = self._arrays(g, first_i, np.zeros(n + 1, np.int64), np.empty((n_p, 3)), np.empty(n_p * z.kR))
+        r_p, count_i = np.empty(n_p), np.empty(n, np.int64)
         f = np.empty(self._team.size * z.kR)
-        self._team.run(
-            environment_kernels.radial, 60 * n_p, z, k, first_i, g.types_i, g.j_p, g.r_pc, f, n_pc, r_p, df_pk, phi,
-            count_i,
-        )  # fmt: skip
-        first_a = np.concatenate([[0], np.cumsum(count_i)])
-        n_a = int(first_a[-1])
-        pairs_a = np.empty(n_a, np.int64)
-        f_ak, df_ak = np.empty(n_a * z.kA), np.empty(n_a * z.kA)
-        b, db, S = np.empty(n_a * z.Mp), np.empty(3 * n_a * z.Mp), np.empty(n * z.kA * z.T * z.Mp)
-        self._team.run(
-            environment_kernels.angular, (10 + z.kA) * z.Mp * n_a, z, k, first_i, first_a, g.types_i, g.j_p, n_pc,
-            r_p, pairs_a, f_ak, df_ak, b, db, S,
-        )  # fmt: skip
-        return FusedEnvironment(
-            g, atoms_by_type(g, z.T), np.ascontiguousarray(statistics["q_scaler"], dtype=float), first_i, first_a,
-            n_pc, r_p, df_pk, pairs_a, f_ak, df_ak, b, db, phi, S,
-            self._fixed(g, pairs_a, r_p, n_pc), chunks_of(g),
+        self._team.run(environment_kernels.radial, 60 * n_p, z, self._k, e, g.r_pc, f, r_p, count_i)
+        e = self._arrays(g, first_i, np.concatenate([[0], np.cumsum(count_i)]), e.n_pc, e.df_pk, e.phi)
+        work = (10 + z.kA) * z.Mp * len(e.pairs_a)
+        self._team.run(environment_kernels.angular, work, z, self._k, e, r_p)
+        scaler = np.ascontiguousarray(statistics["q_scaler"], dtype=float)
+        fixed = self._fixed(g, e.pairs_a, r_p, e.n_pc)
+        return FusedEnvironment(g, atoms_by_type(g, z.T), scaler, e, fixed, chunks_of(g))
+
+    def _arrays(self, g: Geometry, first_i, first_a, n_pc, df_pk, phi=None) -> Arrays:
+        """`Arrays` that a kernel will fill."""
+        z, n, n_a = self._z, g.n_atoms, int(first_a[-1])
+        phi = np.empty(n * z.Rp) if phi is None else phi
+        return Arrays(
+            g.types_i, g.j_p, first_i, first_a, n_pc, df_pk, np.empty(n_a, np.int64),
+            np.empty(n_a * z.kA), np.empty(n_a * z.kA), np.empty(n_a * z.Mp), np.empty(3 * n_a * z.Mp), phi,
+            np.empty(n * z.kA * z.T * z.Mp),
         )  # fmt: skip
 
     def _fixed(self, g: Geometry, pairs_a, r_p, n_pc):
@@ -172,8 +180,8 @@ class NEPNumbaEngine:
         E_i = np.empty(n)
         work = n * (2 * z.dimp * z.neup + z.nA * z.kA * z.T * z.Mp)
         self._team.run(
-            prediction_kernels.energies, work, z, self._k, weights, env.geometry.types_i,
-            np.ascontiguousarray(par.bias_t, dtype=float), env.phi, env.S, sums, E_i,
+            prediction_kernels.energies, work, z, self._k, weights,
+            np.ascontiguousarray(par.bias_t, dtype=float), env.arrays, sums, E_i,
         )  # fmt: skip
         if env.fixed is not None:
             E_i += env.fixed[0]
@@ -184,11 +192,10 @@ class NEPNumbaEngine:
         z, g = self._z, env.geometry
         f_pc = self._store.empty((len(g.i_p), 3))
         space = self._store.empty((self._team.size, z.Rp + 2 * z.nAp + 2 * z.Mp))
-        work = len(f_pc) * (z.kR + 5) + len(env.pairs_a) * (2 * z.nA + 10) * z.Mp
+        work = len(f_pc) * (z.kR + 5) + len(env.arrays.pairs_a) * (2 * z.nA + 10) * z.Mp
         self._team.run(
-            prediction_kernels.pair_gradient, work, z, fwd.weights, g.types_i, env.first_i, env.first_a, g.j_p,
-            env.n_pc, env.df_pk, env.pairs_a, env.f_ak, env.df_ak, env.b_am, env.db_acm, fwd.sums, space, f_pc,
-        )  # fmt: skip
+            prediction_kernels.pair_gradient, work, z, fwd.weights, env.arrays, fwd.sums, space, f_pc
+        )
         if env.fixed is not None:
             _, near, f_near = env.fixed
             f_pc[near] += f_near
@@ -198,13 +205,13 @@ class NEPNumbaEngine:
         """Twin of `pairs.forces_from_pairs`."""
         F_ic = np.empty((env.n_atoms, 3))
         parts = self._store.empty((CHUNKS, env.n_atoms, 3))
-        self._team.run(pair_sums.forces, 10 * len(f_pc), env.first_i, env.geometry.j_p, f_pc, parts, F_ic)
+        self._team.run(pair_sums.forces, 10 * len(f_pc), env.arrays.first_i, env.geometry.j_p, f_pc, parts, F_ic)
         return F_ic
 
     def virial(self, env: FusedEnvironment, f_pc):
         """Twin of `pairs.virial_from_pairs`."""
         W_icc = self._store.empty((env.n_atoms, 3, 3))
-        self._team.run(pair_sums.virials, 10 * len(f_pc), env.first_i, env.geometry.r_pc, f_pc, W_icc)
+        self._team.run(pair_sums.virials, 10 * len(f_pc), env.arrays.first_i, env.geometry.r_pc, f_pc, W_icc)
         W_fcc = np.zeros((env.geometry.n_frames, 3, 3))
         np.add.at(W_fcc, env.geometry.frame_i, W_icc)
         return W_fcc
@@ -243,22 +250,20 @@ class NEPNumbaEngine:
         space = self._store.zeros((self._team.size, z.T * z.G))
         work = env.n_atoms * (z.G + len(D) // max(env.n_atoms, 1))
         self._team.run(
-            row_kernels.energy_rows, work, z, self._places, chunks, np.ascontiguousarray(E_bar_i, dtype=float),
-            env.geometry.types_i, env.phi, fwd.sums, D, space, H,
+            row_kernels.energy_rows, work, z, self._places, chunks,
+            np.ascontiguousarray(E_bar_i, dtype=float), env.arrays, fwd.sums, D, space, H,
         )  # fmt: skip
         return H
 
     def _motion_rows(self, env: FusedEnvironment, fwd: FusedForward, chunks, v_dpc):
         """∂(Σ f_p·v_p)/∂w of each chunk of atoms and each motion, (chunk, motion, N)."""
-        z, g, n = self._z, env.geometry, len(v_dpc)
+        z, n = self._z, len(v_dpc)
         St, D = self._jacobians(env, fwd)
         H = self._store.zeros((len(chunks) * n, self.layout.size))
         space = self._store.zeros((self._team.size, n * z.T * z.G))
         self._team.run(
             row_kernels.motion_rows, 4 * n * env.n_atoms * z.G, z, self._k, fwd.weights, self._places, chunks,
-            np.ascontiguousarray(v_dpc, dtype=float), env.first_i, env.first_a, g.types_i, g.j_p, env.n_pc,
-            env.df_pk, env.pairs_a, env.f_ak, env.df_ak, env.b_am, env.db_acm, env.phi, fwd.sums, St, D, space,
-            self._work(n), H,
+            np.ascontiguousarray(v_dpc, dtype=float), env.arrays, fwd.sums, St, D, space, self._work(n), H,
         )  # fmt: skip
         return H.reshape(len(chunks), n, -1)
 
@@ -270,9 +275,8 @@ class NEPNumbaEngine:
         space = self._store.zeros((self._team.size, 3 * z.T * z.G))
         neighbours = len(g.i_p) // max(env.n_atoms, 1) + 1
         self._team.run(
-            row_kernels.force_rows, 5 * len(tasks) * neighbours * z.G, z, self._k, fwd.weights, self._places, tasks,
-            env.first_i, env.first_a, g.types_i, g.j_p, env.n_pc, env.df_pk, env.pairs_a, env.f_ak, env.df_ak,
-            env.b_am, env.db_acm, env.phi, fwd.sums, St, D, space, self._work(3), H,
+            force_kernels.force_rows, 5 * len(tasks) * neighbours * z.G, z, self._k, fwd.weights,
+            self._places, tasks, env.arrays, fwd.sums, St, D, space, self._work(3), H,
         )  # fmt: skip
         for row, like in twice:
             H[row] = H[like]
@@ -300,9 +304,7 @@ class NEPNumbaEngine:
             z, n = self._z, env.n_atoms
             St, D = self._store.several((n * z.M * z.Ap,), (n * z.nl * z.nA * z.Ap,))
             work = n * z.nA * (z.M + 3 * len(self._k.c_z)) * z.Ap
-            self._team.run(
-                prediction_kernels.jacobians, work, z, self._k, env.geometry.types_i, env.S, fwd.sums, St, D
-            )  # fmt: skip
+            self._team.run(prediction_kernels.jacobians, work, z, self._k, env.arrays, fwd.sums, St, D)
             fwd.rows.extend((St, D))
         return fwd.rows
 
@@ -321,7 +323,7 @@ def chunks_of(g: Geometry) -> np.ndarray:
     for f, size in enumerate(sizes):
         count = max(1, min(CHUNKS, size // ATOMS_PER_CHUNK))
         edges = [first + size * c // count for c in range(count + 1)]
-        rows += [(a, b, f) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        rows += [(a, b, f) for a, b in pairwise(edges)]
         first += size
     return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
@@ -339,7 +341,7 @@ def add_up(H, frame_m, frame_c, rows) -> None:
 
 
 def tasks_of(force_k):
-    """Tasks of `row_kernels.force_rows`, one per atom, and (row, row) of components that are asked for twice."""
+    """Tasks of `row_kernels.force_rows`, one per atom, and (row, row) of what is asked for twice."""
     axes: dict[int, dict[int, int]] = {}
     twice = []
     for row, (i, c) in enumerate(force_k.tolist()):

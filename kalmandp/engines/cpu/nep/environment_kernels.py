@@ -1,7 +1,7 @@
 """Numba kernels of the environment: twins of `nep.environment.build_environment`.
 
-Tasks are groups of atoms. ``first_i``: the pairs of atom i are first_i[i] … first_i[i+1]−1; ``first_a`` the same for
-pairs within the angular cut-off.
+Tasks are groups of atoms. ``first_i``: the pairs of atom i are first_i[i] … first_i[i+1]−1; ``first_a`` the
+same for pairs within the angular cut-off.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ ATOMS = 16
 
 
 @njit(**KERNEL)
-def radial(counters, me, z, k, first_i, types_i, j_p, r_pc, f, n_pc, r_p, df_pk, phi, count_i):
+def radial(counters, me, z, k, e, r_pc, f, r_p, count_i):
     """r̂, r, f′ of every pair, φ (kt, padded) and the number of angular pairs of every atom."""
+    first_i, types_i, j_p, n_pc, df_pk, phi = e.first_i, e.types_i, e.j_p, e.n_pc, e.df_pk, e.phi
     n, T, kR = len(types_i), z.T, z.kR
     tasks = (n + ATOMS - 1) // ATOMS
     while True:
@@ -44,8 +45,10 @@ def radial(counters, me, z, k, first_i, types_i, j_p, r_pc, f, n_pc, r_p, df_pk,
 
 
 @njit(**KERNEL)
-def angular(counters, me, z, k, first_i, first_a, types_i, j_p, n_pc, r_p, pairs_a, f_ak, df_ak, b, db, S):
+def angular(counters, me, z, k, e, r_p):
     """Pairs within the angular cut-off: f, f′, b (Mp), ∂b/∂r (3, Mp); and S (kt, Mp) of every atom."""
+    first_i, first_a, types_i, j_p, n_pc = e.first_i, e.first_a, e.types_i, e.j_p, e.n_pc
+    pairs_a, f_ak, df_ak, b, db, S = e.pairs_a, e.f_ak, e.df_ak, e.b_am, e.db_acm, e.S
     n, T, kA, Mp = len(types_i), z.T, z.kA, z.Mp
     tasks = (n + ATOMS - 1) // ATOMS
     while True:

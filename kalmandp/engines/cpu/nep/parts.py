@@ -129,7 +129,8 @@ def directions(k, L, x, y, z, inverse_r, b, b0, d, d0, step):
             )
             if m > 0:
                 _place(
-                    b, b0, d, d0, step, at + 1, Z * im, m * Z * low_im, m * Z * low_re, dZ * im, x, y, z, inverse_r
+                    b, b0, d, d0, step, at + 1, Z * im, m * Z * low_im, m * Z * low_re, dZ * im, x, y, z,
+                    inverse_r,
                 )  # fmt: skip
         re, im, low_re, low_im = x * re - y * im, x * im + y * re, re, im
 

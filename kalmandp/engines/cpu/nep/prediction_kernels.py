@@ -10,16 +10,24 @@ from numba import njit
 
 from kalmandp.engines.cpu.activation import apply
 from kalmandp.engines.cpu.nep.environment_kernels import ATOMS
-from kalmandp.engines.cpu.nep.parts import add_scaled, clear, dot, dots, invariants, invariants_gradient, mix
+from kalmandp.engines.cpu.nep.parts import (
+    LANES,
+    add_scaled,
+    clear,
+    dot,
+    dots,
+    invariants,
+    invariants_gradient,
+    mix,
+)
 from kalmandp.engines.cpu.threads import KERNEL, take
 from kalmandp.engines.cpu.vectors import load, multiply_add, splat, store, zeros
 
-LANES = 8
-
 
 @njit(**KERNEL)
-def energies(counters, me, z, k, w, types_i, bias_t, phi, S, fwd, E_i):
+def energies(counters, me, z, k, w, bias_t, e, fwd, E_i):
     """E_i, and all that the other kernels need of the weights, atom by atom (`engine.Forward`)."""
+    types_i, phi, S = e.types_i, e.phi, e.S
     n = len(types_i)
     tasks = (n + ATOMS - 1) // ATOMS
     while True:
@@ -61,9 +69,10 @@ def energies(counters, me, z, k, w, types_i, bias_t, phi, S, fwd, E_i):
 
 
 @njit(**KERNEL)
-def pair_gradient(counters, me, z, w, types_i, first_i, first_a, j_p, n_pc, df_pk, pairs_a, f_ak, df_ak, b, db,
-                  fwd, space, f_pc):  # fmt: skip
+def pair_gradient(counters, me, z, w, e, fwd, space, f_pc):
     """f_p of every pair; ``space`` (threads, …) is work space of an atom."""
+    first_i, first_a, types_i, j_p, n_pc, df_pk = e.first_i, e.first_a, e.types_i, e.j_p, e.n_pc, e.df_pk
+    pairs_a, f_ak, df_ak, b, db = e.pairs_a, e.f_ak, e.df_ak, e.b_am, e.db_acm
     n, T, kR, kA, Mp = len(types_i), z.T, z.kR, z.kA, z.Mp
     tasks = (n + ATOMS - 1) // ATOMS
     G0, flat = 0, space[me]
@@ -101,9 +110,9 @@ def pair_gradient(counters, me, z, w, types_i, first_i, first_a, j_p, n_pc, df_p
 
 
 @njit(**KERNEL)
-def jacobians(counters, me, z, k, types_i, S, fwd, St, D):
+def jacobians(counters, me, z, k, e, fwd, St, D):
     """∂Q_λn/∂c^A_nkt = Σ_m ∂Q_λ/∂s_nm S_ktm as D (i, λ, n, Ap), and S with m before kt as St (i, M, Ap)."""
-    n, A, Mp, Ap = len(types_i), z.kA * z.T, z.Mp, z.Ap
+    n, A, Mp, Ap = len(e.types_i), z.kA * z.T, z.Mp, z.Ap
     tasks = (n + ATOMS - 1) // ATOMS
     while True:
         task = take(counters, me, 0, tasks)
@@ -113,7 +122,7 @@ def jacobians(counters, me, z, k, types_i, S, fwd, St, D):
             o = i * z.M * Ap
             for m in range(z.M):
                 for h in range(A):
-                    St[o + m * Ap + h] = S[(i * A + h) * Mp + m]
+                    St[o + m * Ap + h] = e.S[(i * A + h) * Mp + m]
                 for h in range(A, Ap):
                     St[o + m * Ap + h] = 0.0
             for j in range(z.nA):
@@ -133,9 +142,9 @@ def jacobians(counters, me, z, k, types_i, S, fwd, St, D):
                 for x in range(len(k.lambda_x)):
                     at = ((i * z.nl + k.lambda_x[x]) * z.nA + j) * Ap
                     clear(D, at, Ap)
-                    for e in range(k.first_x[x], k.first_x[x + 1]):
-                        m0, m1, m2 = k.cubic_zx[e, 0], k.cubic_zx[e, 1], k.cubic_zx[e, 2]
+                    for x3 in range(k.first_x[x], k.first_x[x + 1]):
+                        m0, m1, m2 = k.cubic_zx[x3, 0], k.cubic_zx[x3, 1], k.cubic_zx[x3, 2]
                         a, b, c = fwd.s[s0 + m0], fwd.s[s0 + m1], fwd.s[s0 + m2]
-                        add_scaled(D, at, k.c_z[e] * b * c, St, o + m0 * Ap, Ap)
-                        add_scaled(D, at, k.c_z[e] * a * c, St, o + m1 * Ap, Ap)
-                        add_scaled(D, at, k.c_z[e] * a * b, St, o + m2 * Ap, Ap)
+                        add_scaled(D, at, k.c_z[x3] * b * c, St, o + m0 * Ap, Ap)
+                        add_scaled(D, at, k.c_z[x3] * a * c, St, o + m1 * Ap, Ap)
+                        add_scaled(D, at, k.c_z[x3] * a * b, St, o + m2 * Ap, Ap)

@@ -1,7 +1,7 @@
 """A NEP's form and weights as compiled kernels take them: flat arrays whose rows are whole vectors.
 
-Rows are padded with zeros to multiples of eight float64 numbers (suffix p). Letters as in `nep.environment`; kt
-stands for k and t together, number k·T + t, as c (n, k, t) lies in w.
+Rows are padded with zeros to multiples of eight float64 numbers (suffix p). Letters as in `nep.environment`;
+kt stands for k and t together, number k·T + t, as c (n, k, t) lies in w.
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ class Weights(NamedTuple):
 def sizes_of(form: NEPForm) -> Sizes:
     """All sizes of a form, and where the pieces of an accumulator begin.
 
-    An accumulator holds, for each type: c̄^R (n, Rp), c̄^A (n, Ap), both again as (u, k, np), W̄0 (neu, dimp), b̄, w̄1.
+    An accumulator holds, for each type: c̄^R (n, Rp), c̄^A (n, Ap), both again as (u, k, np), W̄0 (neu, dimp),
+    b̄, w̄1.
     """
     T, (nR, kR), (nA, kA) = form.n_types, *form.basis
     M, nl, dim, neu = form.invariants.n_components, form.invariants.size, form.size, form.neuron

@@ -1,0 +1,20 @@
+"""An input of another program, said in the words of ours."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Translated(NamedTuple):
+    """What `training.config.inputs.read_input` makes settings of.
+
+    tree : the input as a file of ours would state it
+    notices : sentences on what has no meaning here
+    start : path of a model to go on from, "" for none
+    task : "train" or "predict"
+    """
+
+    tree: dict
+    notices: tuple[str, ...]
+    start: str = ""
+    task: str = "train"

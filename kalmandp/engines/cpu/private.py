@@ -1,0 +1,27 @@
+"""The parts of Numba that are not promised to users, in one place: vectors and counters are made of them.
+
+A release of Numba may change them. `pyproject.toml` admits the releases that the tests have passed with, and
+here a release without one of them is named, before a kernel fails in a way that nobody understands. Besides
+these, `threads.KERNEL` and `threads.PART` use private options of ``njit`` (``_nrt``, ``forceinline``).
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+from kalmandp.errors import InputError
+
+try:
+    from llvmlite import ir
+    from numba.core import cgutils
+    from numba.core.datamodel import models
+    from numba.extending import intrinsic, register_model
+
+    _needed = (cgutils.get_or_insert_function, models.PrimitiveModel, ir.VectorType, ir.IRBuilder.atomic_rmw)
+except (ImportError, AttributeError) as error:
+    raise InputError(
+        f"numba is {metadata.version('numba')}, which lacks what the engine needs ({error}); expected one "
+        "that `pip install kalmandp` admits"
+    ) from error
+
+__all__ = ["cgutils", "intrinsic", "ir", "models", "register_model"]

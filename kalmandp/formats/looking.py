@@ -1,0 +1,57 @@
+"""A look at some frames as they are converted: do lengths, energies, forces and virials fit each other?
+
+The unit of length is judged by distances, sign and unit of the virials by `kalmandp.doctor`: from the
+work between frames of different cells, and from a potential fitted to the forces. Only the first frames
+are looked at, up to `ATOMS` atoms: a second, whatever the size of the data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from kalmandp.formats.distances import ANGSTROM, IN_BOHR, spacing
+from kalmandp.formats.distances import FRAMES as FRAMES_FOR_LENGTHS
+from kalmandp.frames.frame import Frame
+
+#: Atoms and frames that are looked at, and atoms of the largest frame.
+ATOMS, FRAMES, LARGEST = 2000, 60, 1000
+
+
+class Sample:
+    """The first frames of a conversion."""
+
+    def __init__(self):
+        self.frames: list[Frame] = []
+        self.atoms = 0
+
+    def take(self, frame: Frame) -> None:
+        """Keep a frame, if there is room."""
+        if self.atoms < ATOMS and len(self.frames) < FRAMES and 1 < len(frame) <= LARGEST:
+            self.frames.append(frame)
+            self.atoms += len(frame)
+
+    def warnings(self) -> Iterator[str]:
+        """What the data say against their labels."""
+        yield from _lengths(self.frames[:FRAMES_FOR_LENGTHS])
+        if any(f.virial is not None for f in self.frames):
+            yield from _virials(self.frames)
+
+
+def _lengths(frames: list[Frame]) -> Iterator[str]:
+    found = [s for s in map(spacing, frames) if np.isfinite(s)]
+    usual = float(np.median(found)) if len(found) else 1.0
+    if not ANGSTROM[0] <= usual <= IN_BOHR[0]:
+        seems = "bohr" if IN_BOHR[0] < usual < IN_BOHR[1] else "another unit"
+        yield (
+            f"neighbouring atoms are {usual:.2f} bond lengths apart (expected 0.8 to 1.2): are lengths in {seems}? "
+            "--unit length=… says so"
+        )
+
+
+def _virials(frames: list[Frame]) -> Iterator[str]:
+    from kalmandp.doctor.examine import look_at_virials
+
+    for finding in look_at_virials(frames):
+        yield f"{finding.seen}. {finding.advice}"
