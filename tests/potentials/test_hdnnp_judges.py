@@ -7,7 +7,7 @@ import pytest
 from hdnnp_cases import Case, frame_of, judges, unpack
 from numpy.testing import assert_allclose
 
-from kalmandp.formats.programs.constants import BOHR, HARTREE
+from kalmandp.constants import BOHR, HARTREE
 from kalmandp.potentials.hdnnp.environment import symmetry_functions
 from kalmandp.potentials.hdnnp.files import read_folder
 
