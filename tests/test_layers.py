@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,33 @@ def test_an_import_that_points_upwards_and_a_circle_are_seen():
     assert {"kalmandp.geometry.pairs", "kalmandp.training.loop"} <= set(circle)
     beside = {"kalmandp.kalman.filter": {"kalmandp.geometry.pairs"}}
     assert upward(beside) == ["kalmandp.kalman.filter imports kalmandp.geometry.pairs"]
+
+
+# --- what is imported is there -------------------------------------------------------------------------
+
+
+def missing(text: str) -> list[str]:
+    """Names that a source imports from the package, and that are not there."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.ImportFrom) or (node.module or "").partition(".")[0] != "kalmandp":
+            continue
+        for name in (alias.name for alias in node.names):
+            if f"{node.module}.{name}" not in modules() and not hasattr(import_module(node.module), name):
+                found.append(f"{node.module}: {name}")
+    return found
+
+
+@pytest.mark.parametrize("folder", ["examples", "data", "tests"])
+def test_examples_and_scripts_import_what_there_is(folder):
+    """Also those that need more than the tests have: a GPU, another program, days."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        assert missing(path.read_text(encoding="utf-8")) == [], path
+
+
+def test_a_name_that_is_not_there_is_seen():
+    text = "def f():\n    from kalmandp.training.loop import Run, Walk\n    from kalmandp.engines import gpu\n"
+    assert missing(text) == ["kalmandp.training.loop: Walk", "kalmandp.engines: gpu"]
 
 
 # --- models and devices stay apart ------------------------------------------------------------------
