@@ -181,7 +181,7 @@ def test_examples_and_scripts_import_what_there_is(folder):
 
 
 def test_a_name_that_is_not_there_is_seen():
-    text = "def f():\n    from kalmandp.training.loop import Run, Walk\n    from kalmandp.engines import gpu\n"
+    text = "def f():\n  from kalmandp.training.loop import Run, Walk\n  from kalmandp.engines import gpu\n"
     assert missing(text) == ["kalmandp.training.loop: Walk", "kalmandp.engines: gpu"]
 
 
