@@ -12,16 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
-
-REFERENCE = Path(__file__).parents[1] / "reference"
 from deepmd_models import load_reference
+from numpy.testing import assert_allclose, assert_array_equal
 
 import kalmandp
 from kalmandp.bridges.deepmd.codec import load_tree
 from kalmandp.bridges.deepmd.files import from_tree
 from kalmandp.cli import main
 
+REFERENCE = Path(__file__).parents[1] / "reference"
 ANSWERS = json.loads((REFERENCE / "commands" / "answers.json").read_text())
 MODELS = ("fitting_idt_only.dp", "embedding_idt_only.dp")
 #: The systems in the order in which DeePMD-kit came upon them.

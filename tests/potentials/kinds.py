@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import hdnnp_cases
 import nep_support
 import numpy as np
 
@@ -73,4 +74,15 @@ NEP = Fixture(
     lambda rng, form: 0.7 * rng.normal(size=form.layout().size),
 )
 
-FIXTURES = {"se_e2_a": SE_E2_A, "nep": NEP}
+
+def random_ranges(rng, form, wide=False) -> dict:
+    """Of symmetry functions, about those of a frame."""
+    frame = hdnnp_cases.random_frame(rng, form, 8)
+    return hdnnp_cases.random_case(rng, form, [frame]).statistics
+
+
+HDNNP = Fixture(
+    hdnnp_cases.random_form, random_ranges, lambda rng, form: 0.5 * rng.normal(size=form.layout().size)
+)
+
+FIXTURES = {"se_e2_a": SE_E2_A, "nep": NEP, "hdnnp": HDNNP}

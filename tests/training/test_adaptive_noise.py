@@ -80,7 +80,11 @@ def test_an_error_that_p_does_not_account_for_is_noise():
         assert_allclose(noise.noise(KINDS, FLOOR, error), growth * FLOOR, rtol=1e-9)
 
 
+#: Presets that are not of another code.
+OURS = ("default", "matrix")
+
+
 @pytest.mark.parametrize("name", PRESETS)
-def test_only_our_own_preset_adapts(name):
-    assert (resolve(OptimizerSettings(type="RLEKF", preset=name)).adapt > 0) == (name == "default")
+def test_only_our_own_presets_adapt(name):
+    assert (resolve(OptimizerSettings(type="RLEKF", preset=name)).adapt > 0) == (name in OURS)
     assert resolve(OptimizerSettings(type="RLEKF", preset=name, adapt=0.0)).adapt == 0.0

@@ -102,6 +102,14 @@ def test_absent_keys_have_the_defaults_of_deepmd_kit():
     assert s.training.systems == ("data",)
 
 
+def test_the_kinds_of_potential_that_can_be_stated_are_named(water):
+    """DeePMD-kit calls its own "standard", and knows no other name for it."""
+    assert read_input(change(water, "model/type", "standard")).model.kind == "se_e2_a"
+    for stated in ("se_e2_a", "deep"):
+        said = message(change(water, "model/type", stated))
+        assert f'model/type is "{stated}"; expected "standard" or "nep" or "hdnnp"' in said
+
+
 @pytest.mark.parametrize("version", ["3.0", "3.2"])
 def test_deepmd_kits_own_normalised_file_is_read_unchanged(version):
     """``out.json``, in which DeePMD-kit writes out every default; its LKF in old and new syntax."""

@@ -30,7 +30,8 @@ from kalmandp.training.measurements.measurement import make_sample
 from kalmandp.training.placement.device import Gpu
 from kalmandp.training.placement.memory import parts_of
 from kalmandp.training.report.metrics import evaluate
-from kalmandp.training.trainers.kalman import AdamTrainer, KalmanTrainer
+from kalmandp.training.trainers.adam import AdamTrainer
+from kalmandp.training.trainers.kalman import KalmanTrainer
 
 from . import water
 from .gpu_clock import GpuClock, HostClock, TimedDevice, host_and_device, seconds_of

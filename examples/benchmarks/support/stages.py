@@ -20,7 +20,8 @@ from kalmandp.training.config.settings import (
     TrainingSettings,
 )
 from kalmandp.training.measurements.measurement import make_sample
-from kalmandp.training.trainers.kalman import AdamTrainer, KalmanTrainer
+from kalmandp.training.trainers.adam import AdamTrainer
+from kalmandp.training.trainers.kalman import KalmanTrainer
 
 from .bars import OURS
 from .turns import Clock, clock

@@ -193,7 +193,9 @@ def build_environment(form: HDNNPForm, statistics: dict, geometry: Geometry) -> 
     shift_td, factor_td = (xp.asarray(x) for x in scaling_numbers(form, statistics))
     q_id = shift_td[geometry.types_i] + factor_td[geometry.types_i] * G_id
     atoms_t = atoms_by_type(geometry, form.n_types)
-    scaled = (
-        c._replace(dq_bnc=c.dq_bnc * factor_td[c.centre][xp.asarray(c.functions_n)][:, None]) for c in classes
-    )
+    scaled = []
+    for c in classes:
+        functions_n = xp.asarray(c.functions_n)  # where the passes index with it
+        dq_bnc = c.dq_bnc * factor_td[c.centre][functions_n][:, None]
+        scaled.append(c._replace(functions_n=functions_n, dq_bnc=dq_bnc))
     return HDNNPEnvironment(geometry, atoms_t, q_id, tuple(scaled))

@@ -153,7 +153,7 @@ def _model(read: SectionReader, value) -> ModelSettings:
     section = read.mapping("model", value)
     stated = section.get("type", "standard")
     name = DEEPMD if stated == "standard" else stated
-    read.value("model/type", name, choice(*KINDS))
+    read.value("model/type", stated, choice(*("standard" if kind == DEEPMD else kind for kind in KINDS)))
     return load(KINDS[name].section)(read, section)
 
 
