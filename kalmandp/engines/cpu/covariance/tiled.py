@@ -244,7 +244,8 @@ class TiledCovariance:
     @property
     def nbytes(self) -> int:
         """Bytes held: tiles, pending columns and work space."""
-        return self._tiles.nbytes + self._pending.nbytes + self._work.nbytes
+        matrix = self.__dict__.get("_matrix")  # made by the first update by many numbers
+        return sum(x.nbytes for x in (self._tiles, self._pending, self._work, matrix) if x is not None)
 
     @property
     def _columns(self) -> np.ndarray:
