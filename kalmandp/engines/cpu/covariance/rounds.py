@@ -13,9 +13,9 @@ import numpy as np
 
 from kalmandp.engines.cpu.covariance.plan import FIRST
 
-#: Weights of a side of a square, at least and at most, in steps of the largest tile. The largest squares, 512 KB
-#: of float64, stay in the second cache while they are used twice; smaller ones read more of H and K. A block has
-#: about eight squares in a row at least: half as many may be worked on at once.
+#: Weights of a side of a square, at least and at most, in steps of the largest tile. The largest squares,
+#: 512 KB of float64, stay in the second cache while they are used twice; smaller ones read more of H and K.
+#: A block has about eight squares in a row at least: half as many may be worked on at once.
 SMALLEST, LARGEST, STEP, IN_A_ROW = 128, 256, 64, 8
 
 # columns of ``pairs``: places I ≥ J in ``squares``, tasks on I and on J that come before
