@@ -8,6 +8,9 @@ An update (P − GᵀG)/λ touches neither A nor the old columns: the rows G/√
 When U is full it is folded in, A ← s(A − UᵀU), s ← 1, as one matrix product per tile. The projection
 P Hᵀ reads every tile once and uses it twice, as it stands and transposed.
 
+Updates by more than `PANEL` numbers are matrix products (`matrix`); beyond `WAITING` numbers they go
+straight into A, with what was pending.
+
 Letters: t tile of w (T weights, the last of a block padded with zeros); T, k, q, w as elsewhere.
 """
 
