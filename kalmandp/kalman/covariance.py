@@ -42,7 +42,8 @@ class Covariance(Protocol):
     """What the filter needs of a covariance. `DenseCovariance` says what each method computes.
 
     A class that offers this is made by ``cls(blocks, P0, dtype)`` and again, from its ``state()``, by
-    ``cls.from_state(blocks, state)``. Nothing here validates: the filter does, once.
+    ``cls.from_state(blocks, state)``. Nothing here validates: the filter does, once. It may also offer
+    ``cholesky(S, error)``, a faster twin of `kalman.cholesky.cholesky`.
     """
 
     blocks: Blocks

@@ -42,6 +42,7 @@ class MatrixUpdates:
         n_ranges = max(1, min(RANGES, len(plan.rows) * T // LEAST))
         bounds = np.arange(n_ranges + 1) * len(plan.rows) // n_ranges
         self._ranges = np.stack([bounds[:-1], bounds[1:]], axis=1)
+        self._spaces: dict[str, np.ndarray] = {}
 
     def project(
         self, team: Team, tiles: np.ndarray, pending: np.ndarray, n_k: int, scale: float, H_qw: np.ndarray,
@@ -50,7 +51,7 @@ class MatrixUpdates:
         """K ← P Hᵀ as rows, for P = scale·(A − UᵀU) with n_k rows of U; return H P Hᵀ."""
         m, n_g, empty = len(H_qw), len(self._ranges), self._store.empty
         n_panels = -(-m // COLUMNS)
-        X, Y = (empty((n_panels * len(self._rows) * self._T * COLUMNS,)) for _ in "XY")
+        X, Y = (self._space(name, n_panels * len(self._rows) * self._T * COLUMNS) for name in ("in", "out"))
         Z = self._store.zeros((len(self._segments) * n_panels * len(pending) * COLUMNS if n_k else 1,))
         parts = self._store.zeros((n_g * (n_panels * COLUMNS) ** 2,))
         steps = np.zeros((-(-n_panels // kernels.PANELS_AT_ONCE), len(self._squares), LINE), dtype=np.int64)
@@ -85,9 +86,21 @@ class MatrixUpdates:
     ) -> None:  # fmt: skip
         """P = scale·(A − UᵀU) with n_k rows of U becomes A ← (P − GᵀG)/λ."""
         k = n_k + len(G_qw)
-        U = self._store.empty((len(self._rows) * self._T // COLUMNS, k, COLUMNS))
+        U = self._space("in", len(self._rows) * self._T * k).reshape(-1, k, COLUMNS)
         # s(A − UᵀU) − GᵀG = s(A − UᵀU − GᵀG/s)
         team.run(
             kernels.downdate, k * tiles.size, tiles.reshape(-1), self._T, self._rows, self._squares,
             self._pairs, pending.reshape(-1), n_k, G_qw, 1 / sqrt(scale), scale / lam, U, U.reshape(-1),
         )  # fmt: skip
+
+    def _space(self, name: str, n: int) -> np.ndarray:
+        """The first n numbers of a work space, which is kept: it may be larger than what a `Store` keeps."""
+        if len(self._spaces.get(name, ())) < n:
+            self._spaces.pop(name, None)
+            self._spaces[name] = self._store.empty((n,))
+        return self._spaces[name][:n]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the work space that is kept."""
+        return sum(space.nbytes for space in self._spaces.values())

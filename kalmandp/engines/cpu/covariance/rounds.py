@@ -1,6 +1,6 @@
 """The tasks of a product with a symmetric matrix of which one triangle is stored, and their order.
 
-P is cut into squares of ``TILES`` × ``TILES`` tiles. Square (I, J), I > J, is read once and used twice:
+P is cut into squares of tiles. Square (I, J), I > J, is read once and used twice:
 K_I += P_IJ H_J and K_J += P_IJᵀ H_I. Two squares that share neither I nor J may be worked on at once. So the
 squares are listed in rounds, as the games of a tournament in which everybody meets everybody, and each task
 waits until those before it in the list that share its I or J are finished: a sum has one order, whatever the
@@ -13,8 +13,10 @@ import numpy as np
 
 from kalmandp.engines.cpu.covariance.plan import FIRST
 
-#: Weights of a side of a square: 128 KB of float64, which stay in the second cache while they are used twice.
-SIDE = 128
+#: Weights of a side of a square, at least and at most, in steps of the largest tile. The largest squares,
+#: 512 KB of float64, stay in the second cache while they are used twice; smaller ones read more of H and K.
+#: A block has about eight squares in a row at least: half as many may be worked on at once.
+SMALLEST, LARGEST, STEP, IN_A_ROW = 128, 256, 64, 8
 
 # columns of ``pairs``: places I ≥ J in ``squares``, tasks on I and on J that come before
 I, J, BEFORE_I, BEFORE_J = range(4)
@@ -24,12 +26,11 @@ T0, T1 = range(2)
 
 def make_rounds(rows: np.ndarray, T: int) -> tuple[np.ndarray, np.ndarray]:
     """``squares`` (S, 2) and ``pairs`` (tasks, 4) for the tile rows of a `Plan`, int64."""
-    tiles = SIDE // T
     firsts = np.unique(rows[:, FIRST]).tolist()
     squares: list[tuple[int, int]] = []
     games: list[list[tuple[int, int]]] = []  # by rounds, of all blocks
     for first, stop in zip(firsts, [*firsts[1:], len(rows)], strict=True):
-        begin = len(squares)
+        begin, tiles = len(squares), _side((stop - first) * T) // T
         squares += [(t, min(t + tiles, stop)) for t in range(first, stop, tiles)]
         for number, players in enumerate(_tournament(len(squares) - begin)):
             if number == len(games):
@@ -42,6 +43,11 @@ def make_rounds(rows: np.ndarray, T: int) -> tuple[np.ndarray, np.ndarray]:
         played[i] += 1
         played[j] += i != j
     return np.array(squares, dtype=np.int64), np.array(pairs, dtype=np.int64)
+
+
+def _side(n: int) -> int:
+    """The side of the squares of a block of n weights."""
+    return min(max(-(-n // (STEP * IN_A_ROW)) * STEP, SMALLEST), LARGEST)
 
 
 def _tournament(n: int) -> list[list[tuple[int, int]]]:

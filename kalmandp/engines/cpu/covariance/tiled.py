@@ -8,6 +8,9 @@ An update (P − GᵀG)/λ touches neither A nor the old columns: the rows G/√
 When U is full it is folded in, A ← s(A − UᵀU), s ← 1, as one matrix product per tile. The projection
 P Hᵀ reads every tile once and uses it twice, as it stands and transposed.
 
+Updates by more than `PANEL` numbers are matrix products (`matrix`); beyond `WAITING` numbers they go
+straight into A, with what was pending.
+
 Letters: t tile of w (T weights, the last of a block padded with zeros); T, k, q, w as elsewhere.
 """
 
@@ -244,7 +247,8 @@ class TiledCovariance:
     @property
     def nbytes(self) -> int:
         """Bytes held: tiles, pending columns and work space."""
-        return self._tiles.nbytes + self._pending.nbytes + self._work.nbytes
+        matrix = self.__dict__.get("_matrix")  # made by the first update by many numbers
+        return sum(x.nbytes for x in (self._tiles, self._pending, self._work, matrix) if x is not None)
 
     @property
     def _columns(self) -> np.ndarray:
