@@ -66,7 +66,7 @@ class Run:
         with contextlib.ExitStack() as stack:  # P is read from the open file
             saved = stack.enter_context(open_checkpoint(restart)) if restart is not None else None
             self._make(saved, init_model, finetune, engine)
-            if saved is None and (init_model is not None or finetune is not None):
+            if saved is None and self._trained(init_model, finetune):
                 self._learn_prior()
             if saved is not None:
                 try:
@@ -96,19 +96,18 @@ class Run:
         self.n_steps = t.n_steps if t.n_steps is not None else max(1, round(epochs * per_epoch))
         self.trainer = make_trainer(
             settings, self.potential, self.rng, self.device, n_steps=self.n_steps,
-            steps_per_epoch=per_epoch, guard=uninterrupted,
+            steps_per_epoch=per_epoch, guard=uninterrupted, trained=self._trained(init_model, finetune),
         )  # fmt: skip
         self.frames = self.device.frames(self.data, self.potential)  # in the room that P has left
         self.history, self.diagnostics = History(), Diagnostics()
         self.step_number, self.seconds = 0, 0.0
 
-    def _learn_prior(self) -> None:
-        """A model's weights are not random: its P₀ is that of a filter which has seen some of the data.
+    def _trained(self, init_model, finetune) -> bool:
+        """Whether the run begins with a model, and the input does not state a prior for its weights."""
+        return (init_model is not None or finetune is not None) and self.settings.optimizer.get("p0") is None
 
-        A p0 that the input states stands for itself.
-        """
-        if self.settings.optimizer.get("p0") is not None:
-            return
+    def _learn_prior(self) -> None:
+        """A model's weights are not random: its P₀ is that of a filter which has seen some of the data."""
         n = len(self.data)
         some = np.unique(np.linspace(0, n - 1, min(n, PRIOR_FRAMES)).astype(int))
         self.trainer.learn_prior(

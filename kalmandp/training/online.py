@@ -123,7 +123,10 @@ class OnlineTrainer:
         require(threads is None or whole, "threads", threads, "an integer ≥ 1, or None")
         self.settings = read_optimizer(optimizer, potential.form.kind)
         self.threads = threads
-        self.trainer = KalmanTrainer(potential, resolve(self.settings), rng, device_of(potential))
+        choices, trained_on = resolve(self.settings), list(trained_on)
+        if trained_on and self.settings.get("p0") is None:
+            choices = choices.of_trained()
+        self.trainer = KalmanTrainer(potential, choices, rng, device_of(potential))
         self.steps = 0
         with self._limited():
             self.trainer.learn_prior(make_sample(potential, [frame]) for frame in trained_on)

@@ -7,6 +7,7 @@ zero of energy do not have to be learnt by the nets.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from pathlib import Path
 
@@ -84,9 +85,13 @@ def differences(potential: Potential, settings: Settings) -> list[str]:
         if not hasattr(form, name):
             continue
         wanted, has = model.choices[name], getattr(form, name)
-        counted_anew = isinstance(wanted, str) and not isinstance(has, str)  # sel "auto"
+        if isinstance(wanted, str) and not isinstance(has, str):  # sel "auto": counted anew
+            continue
+        # the form writes a choice as it writes its own: one cut-off becomes one for each type
+        with contextlib.suppress(InputError):
+            wanted = getattr(type(form)(**{**form.to_dict(), name: wanted}), name)
         # the model of an input in another order of types has been reordered
-        if wanted != has and not counted_anew:
+        if wanted != has:
             found.append(f"{path} {show(wanted)} (model: {show(has)})")
     return found
 

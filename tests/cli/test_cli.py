@@ -133,17 +133,6 @@ def test_init_model_starts_from_its_weights(trained, place, tmp_path):
     assert 0 < np.linalg.norm(a.weights - b.weights) < 0.1 * fresh
 
 
-def test_a_wide_prior_for_a_trained_model_is_noted(trained, place, tmp_path, capsys):
-    arguments = ["--init-model", str(trained / "model.dp"), "--smoke", "--skip-plots"]
-    assert main(["train", str(place / "input.json"), "-o", str(tmp_path / "a"), *arguments]) == 0
-    assert "with optimizer/p0 0.01" in capsys.readouterr().err
-    tree = json.loads((place / "input.json").read_text())
-    tree["optimizer"]["p0"] = 0.01
-    (place / "narrow.json").write_text(json.dumps(tree))
-    assert main(["train", str(place / "narrow.json"), "-o", str(tmp_path / "b"), *arguments]) == 0
-    assert "optimizer/p0" not in capsys.readouterr().err
-
-
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_saves_and_says_how_to_go_on(place, tmp_path):
     path = changed(place, "endless.json", numb_steps=1_000_000, disp_freq=1)

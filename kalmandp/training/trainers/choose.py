@@ -19,7 +19,7 @@ from kalmandp.training.trainers.snes import SNESTrainer
 
 def make_trainer(
     settings: Settings, potential: Potential, rng: np.random.Generator, device: Host | Gpu, *, n_steps: int,
-    steps_per_epoch: int, guard: Guard = contextlib.nullcontext,
+    steps_per_epoch: int, guard: Guard = contextlib.nullcontext, trained: bool = False,
 ) -> Trainer:  # fmt: skip
     """The trainer of an input's optimizer.
 
@@ -31,6 +31,7 @@ def make_trainer(
     device : where P is
     n_steps, steps_per_epoch : of the run, for what is scheduled
     guard : called for a context that each update is made in
+    trained : whether the weights are those of a model, and no p0 is stated for them
 
     Raises
     ------
@@ -45,7 +46,7 @@ def make_trainer(
         members = resolve_snes(o)
         check_generation(potential.layout.size, members.population)
         return SNESTrainer(potential, members, rng, guard=guard)
-    choices = resolve(o)
+    choices = resolve(o).of_trained() if trained else resolve(o)
     check_memory(parts_of(potential.layout), choices, device)
     per_epoch = steps_per_epoch * choices.updates_per_step
     return KalmanTrainer(potential, choices, rng, device, guard=guard, per_epoch=per_epoch)
