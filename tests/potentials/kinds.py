@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import hdnnp_cases
 import nep_support
 import numpy as np
 
@@ -73,4 +74,24 @@ NEP = Fixture(
     lambda rng, form: 0.7 * rng.normal(size=form.layout().size),
 )
 
-FIXTURES = {"se_e2_a": SE_E2_A, "nep": NEP}
+
+def random_hdnnp(rng, n_types=2, **choices):
+    """Without activations that grow without bound: sums would be of very different sizes."""
+    tame = [a for a in hdnnp_cases.SMOOTH if a not in ("harmonic", "exponential")]
+    hidden = [(4, 3), (5,), (3, 4, 3), ()][rng.integers(4)]
+    activations = tuple(str(rng.choice(tame)) for _ in range(len(hidden) + 1))
+    return hdnnp_cases.random_form(rng, n_types, **{"hidden": hidden, "activations": activations, **choices})
+
+
+def random_scaling(rng, form, wide=False) -> dict:
+    """Numbers of scaling.data for functions of about one; wide: also of some that vary little."""
+    shape = form.statistics_shapes()["min"]
+    width = rng.uniform(0.3 if wide else 1.0, 3.0, shape)
+    low = rng.uniform(-1.0, 0.0, shape)
+    mean = low + 0.5 * width
+    return {"min": low, "max": low + width, "mean": mean, "sigma": 0.5 * width}
+
+
+HDNNP = Fixture(random_hdnnp, random_scaling, lambda rng, form: 0.5 * rng.normal(size=form.layout().size))
+
+FIXTURES = {"se_e2_a": SE_E2_A, "nep": NEP, "hdnnp": HDNNP}

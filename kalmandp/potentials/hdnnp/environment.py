@@ -31,7 +31,7 @@ class PairClass(NamedTuple):
 
     centre: int
     pair_b: Any
-    functions_n: np.ndarray
+    functions_n: Any
     dq_bnc: Any
 
 
@@ -79,10 +79,9 @@ def scaling_numbers(form: HDNNPForm, statistics: dict):
     return xp.where(own, shift, 0.0), xp.where(own, factor, 0.0)
 
 
-def functions_of(form: HDNNPForm, t: int, s: int) -> np.ndarray:
+def functions_of(form: HDNNPForm, t: int, s: int) -> list[int]:
     """Numbers of the functions of a centre of type ``t`` that look at neighbours of type ``s``."""
-    seen = [d for d, f in enumerate(form.functions[t]) if form.type_map[s] in f.neighbours]
-    return np.array(seen, dtype=np.int64)
+    return [d for d, f in enumerate(form.functions[t]) if form.type_map[s] in f.neighbours]
 
 
 def symmetry_functions(form: HDNNPForm, geometry: Geometry, derivatives: bool = True):
@@ -107,11 +106,11 @@ def symmetry_functions(form: HDNNPForm, geometry: Geometry, derivatives: bool = 
     for t in range(form.n_types):
         for s in range(form.n_types):
             pair_b, seen = xp.nonzero((centre_p == t) & (types_p == s))[0], functions_of(form, t, s)
-            if not len(seen) or not len(pair_b):
+            if not seen or not len(pair_b):
                 continue
             row_p[pair_b] = xp.arange(len(pair_b))
             shape = (len(pair_b), len(seen), 3) if derivatives else (0, len(seen), 3)
-            classes[t, s] = PairClass(t, pair_b, seen, xp.zeros(shape, dtype=r_pc.dtype))
+            classes[t, s] = PairClass(t, pair_b, xp.asarray(seen), xp.zeros(shape, dtype=r_pc.dtype))
             for n, d in enumerate(seen):
                 f = form.functions[t][d]
                 if f.kind in RADIAL:
@@ -181,7 +180,7 @@ def _add_triples(form, g, vectors, triples, row_p, classes, G_id, derivatives) -
                     # ∂G/∂r_ij = G_a û_ij − G_c û_jk,   ∂G/∂r_ik = G_b û_ik + G_c û_jk
                     one, other = classes[t, s1], classes[t, s2]
                     along = G_c[:, None] * u_c
-                    n1, n2 = (int(np.searchsorted(x.functions_n, d)) for x in (one, other))
+                    n1, n2 = (functions_of(form, t, s).index(d) for s in (s1, s2))
                     xp.add.at(one.dq_bnc[:, n1], row_p[a], G_a[:, None] * u_a - along)
                     xp.add.at(other.dq_bnc[:, n2], row_p[b], G_b[:, None] * u_b + along)
 
@@ -193,7 +192,5 @@ def build_environment(form: HDNNPForm, statistics: dict, geometry: Geometry) -> 
     shift_td, factor_td = (xp.asarray(x) for x in scaling_numbers(form, statistics))
     q_id = shift_td[geometry.types_i] + factor_td[geometry.types_i] * G_id
     atoms_t = atoms_by_type(geometry, form.n_types)
-    scaled = (
-        c._replace(dq_bnc=c.dq_bnc * factor_td[c.centre][xp.asarray(c.functions_n)][:, None]) for c in classes
-    )
+    scaled = (c._replace(dq_bnc=c.dq_bnc * factor_td[c.centre][c.functions_n][:, None]) for c in classes)
     return HDNNPEnvironment(geometry, atoms_t, q_id, tuple(scaled))
