@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from kalmandp.errors import FileError, InputError, KalmanDPError
+from kalmandp.potentials.hdnnp.environment import symmetry_functions
 from kalmandp.potentials.hdnnp.files import read_folder, write_folder
 from kalmandp.potentials.hdnnp.form import HDNNPForm
 from kalmandp.potentials.hdnnp.input_nn import parse_input_nn
@@ -59,10 +60,6 @@ MISTAKES = {
     "too few numbers": (TEXT + "symfunction_short Cu 2 Cu 0.1 5\n", "expected eta rs rc"),
     "no number": (TEXT + "symfunction_short Cu 2 Cu 0.1 x 5\n", "not all of 0.1 x 5 are numbers"),
     "bare": (TEXT + "symfunction_short\n", "expected symfunction_short, an element"),
-    "a function twice": (
-        TEXT + "symfunction_short Cu 2 Cu 0.33 0 5\n" * 2,
-        "twice; expected functions that differ",
-    ),
     "eta below zero": (TEXT + "symfunction_short Cu 2 Cu -0.33 0 5\n", "eta is -0.33; expected a number ≥ 0"),
     "window upside down": (TEXT + "symfunction_short Cu 20 Cu 6 5 p2\n", "rl is 6.0; expected"),
     "subtype": (TEXT + "symfunction_short Cu 20 Cu 0 5 p7\n", "subtype is p7; expected one of"),
@@ -219,3 +216,18 @@ def test_forms_that_cannot_be():
     ):
         with pytest.raises(KalmanDPError, match=wanted):
             HDNNPForm(**{"type_map": ("Si",), "functions": [[f]], **choices})
+
+
+def test_a_function_that_is_listed_twice_is_two_inputs(tmp_path):
+    """n2p2 takes such files: a model must be readable with all its weights."""
+    rng = np.random.default_rng(1)
+    form = random_form(rng, 2, length_unit=1.0, energy_unit=1.0, conv_energy=1.0)
+    twice = [[*rows, rows[0]] for rows in form.functions]
+    form = type(form)(**{**form.to_dict(), "functions": twice})
+    case = random_case(rng, form, random_frame(rng, form, 5))
+    write_folder(tmp_path, form, case.par.weights, case.statistics, case.par.bias_t)
+    assert read_folder(tmp_path, "metal").form == form
+    G_id, _ = symmetry_functions(form, case.geometry)
+    for atoms, functions, rows in zip(case.env.atoms_t, form.functions, twice, strict=True):
+        k = functions.index(rows[0])
+        assert functions[k + 1] == functions[k] and (G_id[atoms, k] == G_id[atoms, k + 1]).all()

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hdnnp_cases import judges, unpack
 from numpy.testing import assert_allclose
 from test_hdnnp_new import read_frames
 
-from kalmandp.engines.cpu.hdnnp.engine import NumbaEngine
-from kalmandp.engines.reference import ReferenceEngine
 from kalmandp.errors import InputError
-from kalmandp.potentials.atomic import Numbers
-from kalmandp.potentials.hdnnp.descriptor import HDNNPDescriptor
 from kalmandp.potentials.hdnnp.files import file_order, read_folder
 from kalmandp.potentials.hdnnp.units import energy_factor, force_factor
-from kalmandp.potentials.protocol import Parameters
+from kalmandp.potentials.potential import Potential
 from kalmandp.training.trainers.n2p2 import N2P2Filter, N2P2Settings, epoch_schedule, select
+from kalmandp.training.trainers.n2p2_epochs import Factors, N2P2Training, Row
 
 NAMES = sorted(judges("filter"))
 #: Weights are of order one; the judge's own error is 1e-13.
@@ -24,48 +23,36 @@ TOLERANCE = 1e-12
 
 
 class Run:
-    """A trajectory: its model, its structures, and what a row of it is."""
+    """A trajectory: its model, its structures, and n2p2's training of them."""
 
-    def __init__(self, name, folder):
+    def __init__(self, name, folder, covariance="tiled", engine=None):
         judge = judges("filter")[name]
         self.trajectory = judge["trajectory"]
-        self.model = read_folder(unpack(judge["files"], folder), "metal")
-        self.form, self.layout = self.model.form, self.model.form.layout()
-        self.settings = N2P2Settings.read(self.model.training)
+        self.model = model = read_folder(unpack(judge["files"], folder), "metal")
+        self.form = model.form
+        self.settings = N2P2Settings.read(model.training)
         self.frames = read_frames(judge["files"]["input.data"], self.form.type_map)
-        self.weights = self.model.weights.copy()
         self.order = file_order(self.form)
-        self.engine = NumbaEngine(self.form, self.layout)
-        self.envs = [self.engine.environment(self.model.statistics, f) for f in self.frames]
+        self.potential = Potential(
+            self.form, model.weights, bias_atom_e=model.bias_t, engine=engine, **model.statistics
+        )
+        factors = Factors(energy_factor(self.form), force_factor(self.form) * self.settings.force_weight)
+        self.training = N2P2Training(
+            self.potential, self.frames, self.settings, np.random.default_rng(1), factors, covariance
+        )
+        self.filter = self.training.filter
 
     @property
-    def element_w(self):
-        return [slice(int(o.min()), int(o.max()) + 1) for o in self.order]
+    def weights(self):
+        return self.potential.weights
 
     def rows(self, rows):
-        """H, ξ and the shares of the elements, of rows of one update."""
-        par = Parameters(HDNNPDescriptor(self.form), self.layout, self.weights, self.model.bias_t)
-        H, xi, shares = [], [], []
-        for row in rows:
-            frame, env = self.frames[row["structure"]], self.envs[row["structure"]]
-            E_i, cache = self.engine.energies(par, env)
-            g, no = env.geometry, np.zeros(0, int)
-            if row["kind"] == "energy":
-                factor = energy_factor(self.form)
-                numbers = Numbers(np.array([0]), no.reshape(0, 2), no, no.reshape(0, 3))
-                error = frame.energy - E_i.sum()
-                count = np.bincount(g.types_i, minlength=self.form.n_types)
-            else:
-                atom, axis = row["atom"], "xyz".index(row["component"])
-                factor = force_factor(self.form) * self.settings.force_weight
-                numbers = Numbers(no, np.array([[atom, axis]]), no, no.reshape(0, 3))
-                F_ic = self.engine.forces(env, self.engine.pair_gradient(par, env, cache))
-                error = frame.forces[atom, axis] - F_ic[atom, axis]
-                count = np.bincount(g.types_i[g.j_p[g.i_p == atom]], minlength=self.form.n_types)
-            H.append(factor * self.engine.rows(par, env, cache, numbers)[0])
-            xi.append(factor * error)
-            shares.append(count / count.sum())
-        return np.array(H), np.array(xi), np.array(shares)
+        """H, ξ and the shares of the elements, of rows of one update as the judge names them."""
+        return self.training.measure([
+            Row(r["structure"]) if r["kind"] == "energy"
+            else Row(r["structure"], r["atom"], "xyz".index(r["component"]))
+            for r in rows
+        ])  # fmt: skip
 
     def expected(self, epoch):
         w = np.empty(len(self.weights))
@@ -80,10 +67,10 @@ class Run:
 @pytest.mark.parametrize("covariance", ["tiled", "dense"])
 @pytest.mark.parametrize("name", NAMES)
 def test_ten_updates(name, covariance, tmp_path):
-    run = Run(name, tmp_path)
-    u = run.trajectory["updates_per_epoch"]
+    run = Run(name, tmp_path, covariance)
+    assert run.filter.u == run.trajectory["updates_per_epoch"]
     assert_allclose(run.weights, run.expected(0), rtol=0, atol=1e-15)
-    kalman = N2P2Filter(run.weights, run.settings, u, run.element_w, covariance)
+    kalman = run.filter
     by_epoch = {}
     for update in run.trajectory["updates"]:
         by_epoch.setdefault(update["epoch"], []).append(update["rows"])
@@ -132,7 +119,7 @@ def test_the_state_goes_on_with_the_same_bits(tmp_path):
     for name in ("k01_one_standard_E", "k07_two_fading_F_per_element"):
         run = Run(name, tmp_path / name)
         updates = [u["rows"] for u in run.trajectory["updates"]]
-        kalman = N2P2Filter(run.weights, run.settings, 1, run.element_w)
+        kalman = run.filter
         for rows in updates[:5]:
             kalman.update(*run.rows(rows))
         state = kalman.state()
@@ -140,7 +127,7 @@ def test_the_state_goes_on_with_the_same_bits(tmp_path):
             kalman.update(*run.rows(rows))
         first = run.weights.copy()
         run.weights[...] = 0.0
-        again = N2P2Filter(run.weights, run.settings, 1, run.element_w)
+        again = N2P2Filter(run.weights, run.settings, 1, run.filter.parts)
         again.restore(state)
         for rows in updates[5:]:
             again.update(*run.rows(rows))
@@ -148,13 +135,42 @@ def test_the_state_goes_on_with_the_same_bits(tmp_path):
 
 
 def test_both_engines_give_the_row(tmp_path):
-    run = Run("k04_two_fading_EF_normalised", tmp_path)
-    fused = run.rows(run.trajectory["updates"][1]["rows"])
-    run.engine = ReferenceEngine.__new__(ReferenceEngine)
-    run.engine.form, run.engine.descriptor = run.form, HDNNPDescriptor(run.form)
-    run.envs = [run.engine.environment(run.model.statistics, f) for f in run.frames]
-    for got, wanted in zip(run.rows(run.trajectory["updates"][1]["rows"]), fused, strict=True):
+    rows = Run("k04_two_fading_EF_normalised", tmp_path).trajectory["updates"][1]["rows"]
+    runs = [Run("k04_two_fading_EF_normalised", tmp_path, engine=e) for e in ("numba", "numpy")]
+    for got, wanted in zip(*(run.rows(rows) for run in runs), strict=True):
         assert_allclose(got, wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2])
+def test_epochs_lower_the_errors(mode, tmp_path):
+    """Five structures are learnt; the same seed gives the same bits."""
+    finals = []
+    for n in range(2):
+        run = Run("k05_two_standard_E", tmp_path / str(n))
+        settings = run.settings._replace(
+            selection_mode=mode, short_energy_fraction=1.0, short_force_fraction=0.2, force_weight=1.0
+        )
+        training = N2P2Training(run.potential, run.frames, settings, np.random.default_rng(3))
+        size = lambda t=training: [np.sqrt((t._sizes(rows) ** 2).mean()) for rows in (t.energies, t.forces)]
+        before = size()
+        for _ in range(8):
+            made = training.epoch()
+            assert made == {"energy": 5, "force": int(0.2 * len(training.forces))}
+        after = size()
+        assert after[0] < 0.3 * before[0] and after[1] < 0.9 * before[1], (before, after)
+        finals.append(run.potential.weights.tobytes())
+    assert finals[0] == finals[1]
+
+
+def test_data_that_cannot_be_learnt(tmp_path):
+    run = Run("k05_two_standard_E", tmp_path)
+    bare = [dataclasses.replace(run.frames[0], forces=None)]
+    forces = run.settings._replace(short_force_fraction=1.0)
+    with pytest.raises(InputError, match="no energy or no forces"):
+        N2P2Training(run.potential, bare, forces, np.random.default_rng(1))
+    with pytest.raises(InputError, match="updates of an epoch is 0"):
+        few = run.settings._replace(short_energy_fraction=0.1)
+        N2P2Training(run.potential, bare, few, np.random.default_rng(1))
 
 
 def test_selection():

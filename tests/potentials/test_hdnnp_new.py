@@ -37,13 +37,14 @@ def read_frames(text: str, type_map) -> list[Frame]:
     return frames
 
 
+@pytest.mark.parametrize("engine", ["numba", "numpy"])
 @pytest.mark.parametrize("name", sorted(judges("data")["scaling"]))
-def test_scaling_data_of_nnp_scaling(name, tmp_path):
+def test_scaling_data_of_nnp_scaling(name, engine, tmp_path):
     files = judges("data")["scaling"][name]
     folder = unpack(files, tmp_path)
     form = read_input_nn(folder / "input.nn", "metal").form
     wanted = read_scaling(folder / "scaling.data", form)
-    seen = function_statistics(form, read_frames(files["input.data"], form.type_map))
+    seen = function_statistics(form, read_frames(files["input.data"], form.type_map), engine=engine)
     for key, value in wanted.items():
         assert_allclose(seen.by_name[key], value, rtol=0, atol=1e-13 * np.abs(value).max())
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from itertools import pairwise
 
-from kalmandp.errors import InputError, require
+from kalmandp.errors import require
 from kalmandp.frames.elements import NUMBER
 from kalmandp.potentials.activations import activation
 from kalmandp.potentials.hdnnp.cutoffs import Cutoff, checked_cutoff
 from kalmandp.potentials.hdnnp.symmetry_functions import (
     SymmetryFunction,
     checked_function,
-    describe,
     sort_key,
 )
 from kalmandp.potentials.layout import LayerForm, Net, WeightLayout
@@ -99,10 +98,6 @@ class HDNNPForm:
         rows = [checked_function(f, self.type_map) for f in self.functions[t]]
         require(len(rows) > 0, f"functions of {self.type_map[t]}", "an empty list", "at least one function")
         rows.sort(key=lambda f: sort_key(f, self.type_map))
-        for one, next_one in pairwise(rows):
-            if one == next_one:
-                name = self.type_map[t]
-                raise InputError(f"{name} has {describe(one)} twice; expected functions that differ")
         return tuple(rows)
 
     @property

@@ -9,6 +9,7 @@ import numpy as np
 from kalmandp.geometry.pairs import gather
 from kalmandp.potentials.hdnnp.environment import symmetry_functions
 from kalmandp.potentials.hdnnp.form import HDNNPForm
+from kalmandp.registry import make_engine
 
 
 class Statistics(NamedTuple):
@@ -18,7 +19,7 @@ class Statistics(NamedTuple):
     closest: float
 
 
-def function_statistics(form: HDNNPForm, frames, pairs=None) -> Statistics:
+def function_statistics(form: HDNNPForm, frames, pairs=None, engine: str = "numba") -> Statistics:
     """min, max, mean and sigma of each symmetry function over all atoms of its element.
 
     sigma is the standard deviation of a sample, √(Σ(G − mean)²/(n − 1)), as nnp-scaling writes it; 0 for
@@ -29,16 +30,17 @@ def function_statistics(form: HDNNPForm, frames, pairs=None) -> Statistics:
     form : HDNNPForm
     frames : iterable of Frame, gone through once
     pairs : iterable of Pairs, if the neighbours are known
+    engine : "numba", or "numpy" for the reference, which takes some hundred times as long
     """
     shape = form.statistics_shapes()["min"]
     low, high = np.full(shape, np.inf), np.full(shape, -np.inf)
     n_t, mean, square, closest = np.zeros(form.n_types), np.zeros(shape), np.zeros(shape), np.inf
     pairs = iter(pairs) if pairs is not None else None
+    values = _values(form, engine)
     for frame in frames:
-        geometry = gather(frame, form.type_map, form.cutoff, None if pairs is None else [next(pairs)])
+        geometry, G_id = values(frame, None if pairs is None else [next(pairs)])
         if len(geometry.r_pc):
             closest = min(closest, float(np.sqrt((geometry.r_pc**2).sum(-1).min())))
-        G_id, _ = symmetry_functions(form, geometry, derivatives=False)
         for t in np.unique(geometry.types_i):
             G = G_id[geometry.types_i == t]
             low[t], high[t] = np.minimum(low[t], G.min(0)), np.maximum(high[t], G.max(0))
@@ -51,5 +53,28 @@ def function_statistics(form: HDNNPForm, frames, pairs=None) -> Statistics:
             n_t[t] += n_new
     seen = (n_t > 0)[:, None]
     sigma = np.sqrt(square / np.maximum(n_t - 1, 1)[:, None])
-    values = {"min": np.where(seen, low, 0.0), "max": np.where(seen, high, 0.0), "mean": mean, "sigma": sigma}
-    return Statistics(values, closest)
+    by_name = {
+        "min": np.where(seen, low, 0.0),
+        "max": np.where(seen, high, 0.0),
+        "mean": mean,
+        "sigma": sigma,
+    }
+    return Statistics(by_name, closest)
+
+
+def _values(form: HDNNPForm, engine: str):
+    """A function of a frame and its pairs: its geometry and G."""
+    if engine != "numpy":
+        fused = make_engine(engine, form, form.layout())
+
+        def of_engine(frame, pairs):
+            made = fused.functions(frame, pairs, derivatives=False)
+            return made.geometry, made.G_id
+
+        return of_engine
+
+    def reference(frame, pairs):
+        geometry = gather(frame, form.type_map, form.cutoff, pairs)
+        return geometry, symmetry_functions(form, geometry, derivatives=False)[0]
+
+    return reference
