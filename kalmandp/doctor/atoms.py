@@ -46,7 +46,9 @@ def _overlaps(s: Survey) -> Iterator[Finding]:
         return
     near = np.flatnonzero(s.ratio_f < CLOSE)
     known = np.array([frame.forces is not None for frame in s.frames], dtype=bool)
-    usual = np.median([np.abs(f.forces).max() for f in s.frames if f.forces is not None and f.forces.size] or [0.0])
+    usual = np.median(
+        [np.abs(f.forces).max() for f in s.frames if f.forces is not None and f.forces.size] or [0.0]
+    )
     felt = np.array([_force_at(s, f) > max(COLLISION, BEYOND * usual) for f in near.tolist()], dtype=bool)
     severe = s.ratio_f[near] < OVERLAPPING
     # under compression and in hot liquids atoms come so close in many frames
@@ -112,7 +114,7 @@ def _emptiness(s: Survey) -> Iterator[Finding]:
         usual = np.median(volume_f[solid])
         vast = solid & (volume_f > EMPTY * usual)
         if vast.any():
-            # the same atoms in cells of the usual size: the cell may be wrong; others may be molecules in boxes
+            # where the same atoms also come in usual cells, the cell may be wrong; else they may be molecules
             usual_atoms = {s.counts_ft[f].tobytes() for f in np.flatnonzero(solid & ~vast)}
             alike = [s.counts_ft[f].tobytes() in usual_atoms for f in np.flatnonzero(vast)]
             yield s.finding(
@@ -165,7 +167,7 @@ def _missing(s: Survey) -> Iterator[Finding]:
 
 
 def _labels_of_the_whole(s: Survey, f: int, g: int) -> list[bool]:
-    """Whether the energy is that of the whole, and whether forces do not add up to zero; what is known of them."""
+    """Whether the energy is the whole's, and whether forces fail to add up to zero: what is known."""
     forces, energy_f, energy_g = s.frames[f].forces, s.energy_f[f], s.energy_f[g]
     signs = []
     if np.isfinite(energy_f) and np.isfinite(energy_g):

@@ -71,7 +71,10 @@ class Judge:
         if fit is None or fit.residual > POOR:
             return UNKNOWN
         known = [k for k, f in enumerate(fit.members) if np.isfinite(s.energy_f[f])]
-        true, label, weight, free = [], [], [], 0
+        true: list[float] = []
+        label: list[float] = []
+        weight: list[float] = []
+        free = 0
         for members in self._groups(known):
             frames = fit.members[members]
             Q, _ = np.linalg.qr(self._shapes(frames))
@@ -89,7 +92,7 @@ class Judge:
 
     @cached_property
     def deviators(self) -> Deviators | None:
-        """Fluctuations of the deviatoric virials of frames with the same atoms, the surrogate's and the label's.
+        """Fluctuations of deviatoric virials of frames with the same atoms: the surrogate's and the label's.
 
         Their mean is the stress of the cell as it is, on which forces say nothing.
         """
@@ -130,7 +133,7 @@ class Judge:
         return found if found.is_known and abs(found.correlation) > SURE else UNKNOWN
 
     def surprise(self, f: int) -> float:
-        """RMS error of the surrogate on the forces of frame ``f``, over the usual one; NaN if it does not know."""
+        """RMS error of the surrogate on the forces of frame ``f``, over the usual one; NaN if unknown."""
         fit, frame = self.fit, self.s.frames[f]
         if fit is None or fit.residual > POOR or frame.forces is None:
             return float("nan")

@@ -17,7 +17,6 @@ from kalmandp.frames.elements import covalent_radii
 from kalmandp.frames.frame import Frame
 from kalmandp.geometry.neighbours import Pairs, neighbour_counts, neighbour_pairs
 
-
 #: Arrays that energies depend on beside positions, and that nothing here reads.
 INPUTS = {"fparam", "aparam", "spin", "spins", "force_mag", "magmoms", "efield", "electric_field"}
 

@@ -106,7 +106,8 @@ def _work_of(s: Survey, step: Step) -> tuple | None:
     return (
         step.a, step.b, len(A), 0.5 * (A.volume + B.volume), step.rms, B.energy - A.energy,
         -0.5 * ((F_a + F_b) * d).sum(), virials, 0.5 * abs(change), abs(virials_curve),
-        change / max((d * d).sum(), STILL**2), float(np.trace(e)), strained, W_a is not None and W_b is not None,
+        change / max((d * d).sum(), STILL**2), float(np.trace(e)), strained,
+        W_a is not None and W_b is not None,
     )  # fmt: skip
 
 
@@ -199,7 +200,9 @@ def _offset(w: Work, forces: Slope, virials: Slope) -> tuple[float, float] | Non
         robust = weight / (1.0 + ((y - c * x) / (3.0 * scale)) ** 2)
         c = (robust * x * y).sum() / (robust * x * x).sum()
     rest = y - c * x
-    error = np.sqrt((robust * rest**2).sum() / robust.sum() / (len(x) - 1) / ((robust * x * x).sum() / robust.sum()))
+    error = np.sqrt(
+        (robust * rest**2).sum() / robust.sum() / (len(x) - 1) / ((robust * x * x).sum() / robust.sum())
+    )
     explained = 1.0 - (robust * rest**2).sum() / (robust * y**2).sum()
     if abs(c) < max(OFFSET, OFFSET_SURE * error) or explained < 0.8:
         return None
@@ -212,8 +215,8 @@ def _constant_between(s: Survey, w: Work, c: float, error: float) -> Finding:
         "warning", "virial-offset",
         f"virials and energies disagree by a constant {c:.2g} ± {error:.1g} eV/atom on the diagonal "
         f"({c * density / GIGAPASCAL:.2g} GPa)",
-        "An incomplete basis (Pulay stress) does that: the virials are those of a fixed basis, the energies not. "
-        "Raise the cut-off, correct the virials by the constant, or do not train on them",
+        "An incomplete basis (Pulay stress) does that: the virials are those of a fixed basis, the energies "
+        "not. Raise the cut-off, correct the virials by the constant, or do not train on them",
     )  # fmt: skip
 
 
@@ -226,8 +229,7 @@ def forces_slope(w: Work) -> Slope:
     both = w.has_virial_s
     weight_s = w.weights(w.forces_curve_s, w.virials_curve_s)[both]
     slopes = [
-        slope(w.forces_s[both], (w.energy_s - sign * w.virials_s)[both], weight_s)
-        for sign in (1.0, -1.0)
+        slope(w.forces_s[both], (w.energy_s - sign * w.virials_s)[both], weight_s) for sign in (1.0, -1.0)
     ]
     return max(slopes, key=lambda one: abs(one.correlation))
 
@@ -274,8 +276,8 @@ def _wrong_slope(s: Survey, w: Work, forces: Slope, virials: Slope, severity: st
         agreeing = [n for n, c in causes.items() if virials.agrees_with(1.0 / c.energy, TOLERANCE)]
         names = agreeing or names
     seen = (
-        f"ΔE = {forces.value:.3g} × the work of the forces (expected 1), over {forces.n} steps between frames or "
-        f"differences to a fit, correlation {abs(forces.correlation):.3f}"
+        f"ΔE = {forces.value:.3g} × the work of the forces (expected 1), over {forces.n} steps between "
+        f"frames or differences to a fit, correlation {abs(forces.correlation):.3f}"
     )
     advice = "Labels must be in eV and eV/Å, F = −∂E/∂r"
     if names:

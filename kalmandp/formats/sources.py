@@ -39,6 +39,7 @@ NUMBERED = ("lammps/dump", "mtp")
 #: Formats that may have any unit; in the others the program says what it is.
 FREE_UNITS = ("extxyz", "runner", "lammps/dump", "npz")
 
+
 @dataclass
 class Source:
     """One file to take frames from.
@@ -115,7 +116,9 @@ class Source:
             return read_npz(self.path, self.told, self.units)
         if self.format in PROGRAMS or self.format in INSTEAD:
             if self.units is not None and self.format not in FREE_UNITS and self.format != "mtp":
-                raise InputError(f"units are given; {self.path} is of {self.format}, which has units of its own")
+                raise InputError(
+                    f"units are given; {self.path} is of {self.format}, which has units of its own"
+                )
             return self._in_units(
                 read_program(
                     self.format, self.path, keep_unconverged=self.keep_unconverged, told=self.told,
@@ -188,9 +191,7 @@ def _guess_folder(path: str) -> str:
         )
     if "INPUT" in names and any(name.startswith("OUT.") for name in names):
         return f"dpdata:abacus/{_abacus_calculation(os.path.join(path, 'INPUT'))}"
-    if os.path.isfile(os.path.join(path, "coord.raw")) and not any(
-        name.startswith("set.") for name in names
-    ):
+    if os.path.isfile(os.path.join(path, "coord.raw")) and not any(name.startswith("set.") for name in names):
         return "dpdata:deepmd/raw"
     return "deepmd"
 
@@ -213,7 +214,9 @@ def refuse_by_content(path: str) -> None:
     """
     name = os.path.basename(path)
     if name.lower() == "vaspout.h5":
-        raise FileError(f"{path}: is VASP's vaspout.h5, which is not read; expected the vasprun.xml or OUTCAR beside it")
+        raise FileError(
+            f"{path}: is VASP's vaspout.h5, which is not read; expected the vasprun.xml or OUTCAR beside it"
+        )
     if name.lower().endswith((".mdb", ".lmdb")):
         raise FileError(
             f"{path}: is a data set in LMDB, which is not read; expected its systems as deepmd/npy or HDF5 "
