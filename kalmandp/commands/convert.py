@@ -106,7 +106,7 @@ def run(args) -> int:
         say(f"left out: {len(done.skipped) - SHOWN} more")
     if done.skipped:
         reasons = ", ".join(f"{why} ({n:,})" for why, n in done.reasons().items())
-        say(f"warning: {plural(len(done.skipped), 'frame')} left out of {done.path}: {reasons}")
+        say(f"warning: left out of {done.path}: {reasons}")
     for note in done.notes:
         say(f"note: {note}")
     for label, name in _taken_for(done):

@@ -15,7 +15,7 @@ from kalmandp.formats.foreign.checks import STORES, checked
 from kalmandp.formats.foreign.dpdata import CP_SUFFIXES, read_dpdata
 from kalmandp.formats.npz import read_npz
 from kalmandp.formats.programs.registry import INSTEAD, PROGRAMS, read_program, recognise
-from kalmandp.formats.programs.steps import LeftOut
+from kalmandp.formats.programs.steps import LeftOut, opened
 from kalmandp.formats.told import Told
 from kalmandp.formats.units import Units, in_our_units
 from kalmandp.frames.dataset import Dataset
@@ -210,9 +210,12 @@ def refuse_by_content(path: str) -> None:
     Raises
     ------
     FileError
-        For vaspout.h5 and LMDB.
+        For vaspout.h5, LMDB, and files that are packed otherwise than by gzip, bzip2 and xz.
     """
     name = os.path.basename(path)
+    if os.path.isfile(path) and not name.lower().endswith(".npz"):
+        with reading(path):
+            opened(path).close()
     if name.lower() == "vaspout.h5":
         raise FileError(
             f"{path}: is VASP's vaspout.h5, which is not read; expected the vasprun.xml or OUTCAR beside it"
