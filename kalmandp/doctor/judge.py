@@ -19,6 +19,8 @@ from kalmandp.doctor.units import Slope, slope
 #: RMS force error over RMS force beyond which the surrogate is not asked, and says itself that forces do
 #: not follow from positions.
 POOR, HOPELESS = 0.6, 0.85
+#: The same where nothing is told at all: never reached on healthy sets; RMS force (eV/Å) it takes.
+BLIND, SOME_FORCE = 0.97, 0.05
 #: Correlation from which its energies and virials judge a slope; on healthy sets they are then within a
 #: factor 1.3 (energies) and 3.2 (virials).
 SURE = 0.85
@@ -59,6 +61,14 @@ class Judge:
     def asks_too_much(self) -> bool:
         """Whether forces do not follow from positions at all."""
         return self.fit is not None and self.fit.residual > HOPELESS
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether forces of some size are no better told from positions than by saying zero."""
+        known = [f.forces for f in self.s.frames if f.forces is not None]
+        if self.fit is None or self.fit.residual < BLIND or len(self.fit.members) < 10:
+            return False
+        return float(np.median([np.sqrt((F * F).mean()) for F in known])) > SOME_FORCE
 
     @cached_property
     def energies(self) -> Slope:
