@@ -42,7 +42,10 @@ def outputs(folder: Path) -> list[Path]:
     return [
         path
         for path, format in found.items()
-        if format in PROGRAMS and not (format == "vasp/outcar" and path.parent in with_xml)
+        # dumps of LAMMPS and .cfg of MLIP do not name their elements: by hand, with --type-map
+        if format in PROGRAMS
+        and format not in ("lammps/dump", "mtp")
+        and not (format == "vasp/outcar" and path.parent in with_xml)
     ]
 
 

@@ -26,7 +26,9 @@ def add_arguments(parser) -> None:
     parser.add_argument("--type-map", nargs="+", metavar="EL", help="names of the types, in this order")
     parser.add_argument("--index", metavar="A:B:C", help="only these frames, as in Python: ::10")
     parser.add_argument(
-        "--without", metavar="N,N-N", default="",
+        "--without",
+        metavar="N,N-N",
+        default="",
         help="leave out these frames, numbered from 0 as by `kalmandp doctor`: 3,7,9-10",
     )
     parser.add_argument(
@@ -35,10 +37,12 @@ def add_arguments(parser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--unit", action="append", default=[], metavar="LABEL=UNIT",
-        help="unit of SRC's length, energy, force, virial or stress, whatever the file says, e.g. energy=hartree; "
-        "-eV turns the sign; may be repeated",
+        help="unit of SRC's length, energy, force, virial or stress, whatever the file says, e.g. "
+        "energy=hartree; -eV turns the sign; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--skip-invalid", action="store_true", help="leave out frames and files that cannot be used")
+    parser.add_argument(
+        "--skip-invalid", action="store_true", help="leave out frames and files that cannot be used"
+    )
     parser.add_argument(
         "--keep-unconverged", action="store_true", help="take steps whose SCF cycle did not converge"
     )
@@ -48,7 +52,7 @@ def add_arguments(parser) -> None:
 
 
 def arranged(words: list[str]) -> list[str]:
-    """Words as argparse takes them: ``--index -5:`` and ``--type-map Na Cl SRC DST`` mean what they seem to."""
+    """Words as argparse takes them, also of ``--index -5:`` and ``--type-map Na Cl SRC DST``."""
     front: list[str] = []
     names: list[str] = []
     k = 0
@@ -102,7 +106,7 @@ def run(args) -> int:
         say(f"left out: {len(done.skipped) - SHOWN} more")
     if done.skipped:
         reasons = ", ".join(f"{why} ({n:,})" for why, n in done.reasons().items())
-        say(f"warning: {plural(len(done.skipped), 'frame')} left out of {done.path}: {reasons}")
+        say(f"warning: left out of {done.path}: {reasons}")
     for note in done.notes:
         say(f"note: {note}")
     for label, name in _taken_for(done):

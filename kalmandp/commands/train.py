@@ -221,7 +221,9 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
     comparison = None
     training_data, validation = datasets(settings, t.seed)
     if training_data.ignored:
-        print(f"note: arrays of the data that are not read: {', '.join(training_data.ignored)}", file=sys.stderr)
+        print(
+            f"note: arrays of the data that are not read: {', '.join(training_data.ignored)}", file=sys.stderr
+        )
     if validation is not None:
         with contextlib.closing(training_data), contextlib.closing(validation):
             comparison = compare(Potential.load(model), validation)
@@ -251,7 +253,9 @@ def _known_from_training(training_data, validation) -> int:
     """How many validation frames are training frames: the same place in a file, or the same atoms there."""
     places = {training_data.source(k) for k in range(len(training_data))}
     left = [k for k in range(len(validation)) if validation.source(k) not in places]
-    key = lambda f: hash((tuple(f.symbols), f.positions.tobytes(), None if f.cell is None else f.cell.tobytes()))
+    key = lambda f: hash(
+        (tuple(f.symbols), f.positions.tobytes(), None if f.cell is None else f.cell.tobytes())
+    )
     sizes = {validation.natoms(k) for k in left}
     trained = {key(training_data[k]) for k in range(len(training_data)) if training_data.natoms(k) in sizes}
     return len(validation) - sum(key(validation[k]) not in trained for k in left)

@@ -46,7 +46,9 @@ def _overlaps(s: Survey) -> Iterator[Finding]:
         return
     near = np.flatnonzero(s.ratio_f < CLOSE)
     known = np.array([frame.forces is not None for frame in s.frames], dtype=bool)
-    usual = np.median([np.abs(f.forces).max() for f in s.frames if f.forces is not None and f.forces.size] or [0.0])
+    usual = np.median(
+        [np.abs(f.forces).max() for f in s.frames if f.forces is not None and f.forces.size] or [0.0]
+    )
     felt = np.array([_force_at(s, f) > max(COLLISION, BEYOND * usual) for f in near.tolist()], dtype=bool)
     severe = s.ratio_f[near] < OVERLAPPING
     # under compression and in hot liquids atoms come so close in many frames
@@ -112,7 +114,7 @@ def _emptiness(s: Survey) -> Iterator[Finding]:
         usual = np.median(volume_f[solid])
         vast = solid & (volume_f > EMPTY * usual)
         if vast.any():
-            # the same atoms in cells of the usual size: the cell may be wrong; others may be molecules in boxes
+            # where the same atoms also come in usual cells, the cell may be wrong; else they may be molecules
             usual_atoms = {s.counts_ft[f].tobytes() for f in np.flatnonzero(solid & ~vast)}
             alike = [s.counts_ft[f].tobytes() in usual_atoms for f in np.flatnonzero(vast)]
             yield s.finding(
@@ -137,7 +139,8 @@ def _missing(s: Survey) -> Iterator[Finding]:
     """Frames that lack atoms, or have too many, and labels that do not know of it.
 
     A vacancy that was computed as one has an energy higher by the energy of an atom, and forces that
-    add up to zero. If an atom was lost on the way, the labels are those of the whole configuration.
+    add up to zero. If an atom was lost on the way, the labels are those of the whole configuration: the
+    hole and a sum of forces are two signs and an error; the hole and the energy alone are a warning.
     """
     if len(s) < 3:
         return
@@ -150,10 +153,10 @@ def _missing(s: Survey) -> Iterator[Finding]:
         change = s.counts_ft[f] - formulas[usual]
         if np.abs(change).sum() <= max(2, 0.05 * formulas[usual].sum()):
             like = next((g for g in whole if _same_cell(s, f, g) and _same_places(s, f, g)), None)
-            signs = [] if like is None else _labels_of_the_whole(s, f, like)
-            if len(signs) == 2 and all(signs):
+            broken = None if like is None else _sum_is_broken(s, f, whole)
+            if broken:
                 bad.append(f)
-            elif len(signs) == 1 and all(signs):
+            elif like is not None and broken is None and _energy_of_the_whole(s, f, whole):
                 maybe.append(f)
     for severity, frames in (("error", bad), ("warning", maybe)):
         if frames:
@@ -164,16 +167,22 @@ def _missing(s: Survey) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _labels_of_the_whole(s: Survey, f: int, g: int) -> list[bool]:
-    """Whether the energy is that of the whole, and whether forces do not add up to zero; what is known of them."""
-    forces, energy_f, energy_g = s.frames[f].forces, s.energy_f[f], s.energy_f[g]
-    signs = []
-    if np.isfinite(energy_f) and np.isfinite(energy_g):
-        per_atom = abs(energy_g) / s.n_atoms_f[g]
-        signs.append(bool(abs(energy_f - energy_g) < 0.4 * per_atom * abs(s.n_atoms_f[f] - s.n_atoms_f[g])))
-    if forces is not None:
-        signs.append(bool(np.abs(forces.sum(0)).max() > BROKEN_SUM))
-    return signs
+def _sum_is_broken(s: Survey, f: int, whole: list[int]) -> bool | None:
+    """Whether forces do not add up to zero where those of whole frames do; None without forces."""
+    largest = lambda k: float(np.abs(np.asarray(s.frames[k].forces).sum(0)).max())
+    if s.frames[f].forces is None:
+        return None
+    others = [largest(g) for g in whole[:50] if s.frames[g].forces is not None]
+    return largest(f) > BROKEN_SUM and bool(others) and float(np.median(others)) < 0.2 * BROKEN_SUM
+
+
+def _energy_of_the_whole(s: Survey, f: int, whole: list[int]) -> bool:
+    """Whether the energy is one of whole frames, whose scatter is less than the energy of an atom."""
+    known = s.energy_f[whole][np.isfinite(s.energy_f[whole])]
+    if not len(known) or not np.isfinite(s.energy_f[f]):
+        return False
+    lost = abs(np.median(known)) / s.n_atoms_f[whole[0]] * abs(s.n_atoms_f[f] - s.n_atoms_f[whole[0]])
+    return bool(np.std(known) < 0.2 * lost and abs(s.energy_f[f] - np.median(known)) < 0.4 * lost)
 
 
 def _same_cell(s: Survey, f: int, g: int) -> bool:

@@ -121,9 +121,7 @@ def _same(s: Survey, t: Survey) -> Iterator[tuple[int, int]]:
     """Pairs of frames that are the same up to translation, rotation and the order of the atoms."""
     if not len(s) or not len(t):
         return
-    x_sk, x_tk = (
-        np.hstack([u.fingerprint_fk / u.n_atoms_f[:, None], 10.0 * u.counts_ft]) for u in (s, t)
-    )
+    x_sk, x_tk = (np.hstack([u.fingerprint_fk / u.n_atoms_f[:, None], 10.0 * u.counts_ft]) for u in (s, t))
     # along one direction: same frames have the same place
     direction = np.cos(1.0 + np.arange(x_sk.shape[1]) ** 2)
     direction = direction / np.linalg.norm(direction)

@@ -19,6 +19,8 @@ from kalmandp.doctor.units import Slope, slope
 #: RMS force error over RMS force beyond which the surrogate is not asked, and says itself that forces do
 #: not follow from positions.
 POOR, HOPELESS = 0.6, 0.85
+#: The same where nothing is told at all: never reached on healthy sets; RMS force (eV/Å) it takes.
+BLIND, SOME_FORCE = 0.97, 0.05
 #: Correlation from which its energies and virials judge a slope; on healthy sets they are then within a
 #: factor 1.3 (energies) and 3.2 (virials).
 SURE = 0.85
@@ -60,6 +62,14 @@ class Judge:
         """Whether forces do not follow from positions at all."""
         return self.fit is not None and self.fit.residual > HOPELESS
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether forces of some size are no better told from positions than by saying zero."""
+        known = [f.forces for f in self.s.frames if f.forces is not None]
+        if self.fit is None or self.fit.residual < BLIND or len(self.fit.members) < 10:
+            return False
+        return float(np.median([np.sqrt((F * F).mean()) for F in known])) > SOME_FORCE
+
     @cached_property
     def energies(self) -> Slope:
         """Energies against those of the surrogate; 1 is right.
@@ -71,7 +81,10 @@ class Judge:
         if fit is None or fit.residual > POOR:
             return UNKNOWN
         known = [k for k, f in enumerate(fit.members) if np.isfinite(s.energy_f[f])]
-        true, label, weight, free = [], [], [], 0
+        true: list[float] = []
+        label: list[float] = []
+        weight: list[float] = []
+        free = 0
         for members in self._groups(known):
             frames = fit.members[members]
             Q, _ = np.linalg.qr(self._shapes(frames))
@@ -89,7 +102,7 @@ class Judge:
 
     @cached_property
     def deviators(self) -> Deviators | None:
-        """Fluctuations of the deviatoric virials of frames with the same atoms, the surrogate's and the label's.
+        """Fluctuations of deviatoric virials of frames with the same atoms: the surrogate's and the label's.
 
         Their mean is the stress of the cell as it is, on which forces say nothing.
         """
@@ -130,7 +143,7 @@ class Judge:
         return found if found.is_known and abs(found.correlation) > SURE else UNKNOWN
 
     def surprise(self, f: int) -> float:
-        """RMS error of the surrogate on the forces of frame ``f``, over the usual one; NaN if it does not know."""
+        """RMS error of the surrogate on the forces of frame ``f``, over the usual one; NaN if unknown."""
         fit, frame = self.fit, self.s.frames[f]
         if fit is None or fit.residual > POOR or frame.forces is None:
             return float("nan")

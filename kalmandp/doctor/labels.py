@@ -50,7 +50,11 @@ def _constant(s: Survey) -> Iterator[Finding]:
         energy = s.energy_f[members]
         differ = np.ptp(s.fingerprint_fk[members], axis=0).max(initial=0.0) > 1e-4
         if len(members) > 2 and differ and np.isfinite(energy).all() and np.ptp(energy) == 0.0:
-            pushed = [f for f in members if s.frames[f].forces is not None and np.abs(s.frames[f].forces).max() > DRIFT]
+            pushed = [
+                f
+                for f in members
+                if s.frames[f].forces is not None and np.abs(s.frames[f].forces).max() > DRIFT
+            ]
             yield s.finding(
                 "error" if len(pushed) > 1 else "warning", "constant",
                 f"{len(members)} frames that differ have the same energy {energy[0]:.6g} eV",

@@ -29,7 +29,7 @@ RIDGES = (1e-8, 1e-6, 1e-4, 1e-2)
 
 
 class Columns(NamedTuple):
-    """A frame seen by the surrogate, one number per coefficient: E_k (K,), F_ick (n, 3, K), W_cdk (3, 3, K)."""
+    """A frame seen by the surrogate, per coefficient: E_k (K,), F_ick (n, 3, K), W_cdk (3, 3, K)."""
 
     E_k: np.ndarray
     F_ick: np.ndarray

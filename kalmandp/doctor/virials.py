@@ -97,7 +97,7 @@ def judge_virials(
         assert d is not None and fit is not None
         causes, measured = virial_causes(d.true, d.label, 1.0 / d.n_atoms**2, d.volume, d.n_atoms, FITTED)
         seen = (
-            f"the virials vary by {measured:.3g} × what a potential fitted to the forces says (expected 1; its "
-            f"forces are off by {100 * fit.residual:.0f} %), correlation {abs(fitted.correlation):.3f}"
+            f"the virials vary by {measured:.3g} × what a potential fitted to the forces says (expected 1; "
+            f"its forces are off by {100 * fit.residual:.0f} %), correlation {abs(fitted.correlation):.3f}"
         )
     yield s.finding(severity, "virial", seen, advice_for(causes))

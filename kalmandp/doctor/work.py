@@ -106,7 +106,8 @@ def _work_of(s: Survey, step: Step) -> tuple | None:
     return (
         step.a, step.b, len(A), 0.5 * (A.volume + B.volume), step.rms, B.energy - A.energy,
         -0.5 * ((F_a + F_b) * d).sum(), virials, 0.5 * abs(change), abs(virials_curve),
-        change / max((d * d).sum(), STILL**2), float(np.trace(e)), strained, W_a is not None and W_b is not None,
+        change / max((d * d).sum(), STILL**2), float(np.trace(e)), strained,
+        W_a is not None and W_b is not None,
     )  # fmt: skip
 
 
@@ -125,10 +126,21 @@ def check_work(s: Survey, w: Work, judge: Judge) -> Iterator[Finding]:
             "Energies, forces and positions do not belong together: convert the data anew",
         )  # fmt: skip
         return
+    if judge.is_blind and not (forces.is_known and forces.agrees_with(1.0, TOLERANCE)):
+        assert judge.fit is not None
+        yield s.finding(
+            "warning", "energy-force",
+            f"forces do not follow from positions: a potential fitted to them errs by "
+            f"{100 * judge.fit.residual:.0f} % of them on frames left out",
+            "Energies, forces and positions do not belong together? Convert the data anew",
+        )  # fmt: skip
+        return
     virials = virials_slope(w, forces)
     severity = _fault(forces, second)
     if severity:
-        yield _wrong_slope(s, w, forces if _wrong(forces, TOLERANCE) else second, virials, severity)
+        # the one that knows better tells the units apart better
+        better = second if abs(second.correlation) > abs(forces.correlation) else forces
+        yield _wrong_slope(s, w, better if _wrong(better, 0.0) else forces, virials, severity)
     elif forces.is_known:
         yield from _stiffness(s, w)
     shown = list(_virials(s, w, forces, virials, judge, bool(severity)))
@@ -151,7 +163,8 @@ def _fault(forces: Slope, second: Slope) -> str | None:
     if by_steps and by_fit:
         return "error" if second.agrees_with(forces.value, SAME_FAULT) else "warning"
     if by_steps:
-        return None if second.is_known else "warning"
+        knows_better = second.is_known and abs(second.correlation) >= abs(forces.correlation)
+        return None if knows_better else "warning"
     # a few unlike structures mislead the fit: alone it must be sure
     alone = by_fit and not forces.is_known and not (1 / 4 < second.value < 4)
     return "warning" if alone else None
@@ -199,7 +212,9 @@ def _offset(w: Work, forces: Slope, virials: Slope) -> tuple[float, float] | Non
         robust = weight / (1.0 + ((y - c * x) / (3.0 * scale)) ** 2)
         c = (robust * x * y).sum() / (robust * x * x).sum()
     rest = y - c * x
-    error = np.sqrt((robust * rest**2).sum() / robust.sum() / (len(x) - 1) / ((robust * x * x).sum() / robust.sum()))
+    error = np.sqrt(
+        (robust * rest**2).sum() / robust.sum() / (len(x) - 1) / ((robust * x * x).sum() / robust.sum())
+    )
     explained = 1.0 - (robust * rest**2).sum() / (robust * y**2).sum()
     if abs(c) < max(OFFSET, OFFSET_SURE * error) or explained < 0.8:
         return None
@@ -212,8 +227,8 @@ def _constant_between(s: Survey, w: Work, c: float, error: float) -> Finding:
         "warning", "virial-offset",
         f"virials and energies disagree by a constant {c:.2g} ± {error:.1g} eV/atom on the diagonal "
         f"({c * density / GIGAPASCAL:.2g} GPa)",
-        "An incomplete basis (Pulay stress) does that: the virials are those of a fixed basis, the energies not. "
-        "Raise the cut-off, correct the virials by the constant, or do not train on them",
+        "An incomplete basis (Pulay stress) does that: the virials are those of a fixed basis, the energies "
+        "not. Raise the cut-off, correct the virials by the constant, or do not train on them",
     )  # fmt: skip
 
 
@@ -222,12 +237,15 @@ def forces_slope(w: Work) -> Slope:
     same = ~w.strained_s
     if same.sum() >= 5:
         return slope(w.forces_s[same], w.energy_s[same], w.weights(w.forces_curve_s)[same])
-    # all cells differ: the work of the virial goes with it, whatever its sign
+    # all cells differ: the work of the virial goes with it, whatever its sign, and has the unit of the
+    # forces or that of the energies
     both = w.has_virial_s
     weight_s = w.weights(w.forces_curve_s, w.virials_curve_s)[both]
+    forces_s, virials_s, energy_s = w.forces_s[both], w.virials_s[both], w.energy_s[both]
     slopes = [
-        slope(w.forces_s[both], (w.energy_s - sign * w.virials_s)[both], weight_s)
-        for sign in (1.0, -1.0)
+        slope(*pair, weight_s)
+        for W in (virials_s, -virials_s)
+        for pair in ((forces_s, energy_s - W), (forces_s + W, energy_s))
     ]
     return max(slopes, key=lambda one: abs(one.correlation))
 
@@ -274,8 +292,8 @@ def _wrong_slope(s: Survey, w: Work, forces: Slope, virials: Slope, severity: st
         agreeing = [n for n, c in causes.items() if virials.agrees_with(1.0 / c.energy, TOLERANCE)]
         names = agreeing or names
     seen = (
-        f"ΔE = {forces.value:.3g} × the work of the forces (expected 1), over {forces.n} steps between frames or "
-        f"differences to a fit, correlation {abs(forces.correlation):.3f}"
+        f"ΔE = {forces.value:.3g} × the work of the forces (expected 1), over {forces.n} steps between "
+        f"frames or differences to a fit, correlation {abs(forces.correlation):.3f}"
     )
     advice = "Labels must be in eV and eV/Å, F = −∂E/∂r"
     if names:

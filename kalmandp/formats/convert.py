@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, count, islice
 from typing import NamedTuple
 
@@ -61,9 +61,9 @@ class Conversion(NamedTuple):
     labels: dict[str, int]
     skipped: tuple[str, ...]
     ignored: tuple[str, ...]
-    names: dict[str, tuple[str, ...]] = {}
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    names: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     def reasons(self) -> dict[str, int]:
         """Why frames were left out -> how many."""
@@ -84,7 +84,9 @@ class Conversion(NamedTuple):
                 names += [f"{name} (W = −σV)" for name in self.names["stress"]]
             if n:
                 of = "all" if n == self.frames else f"{n:,} of {self.frames:,}"
-                rows.append((label, f"taken over, {of} frames" + (f", from {', '.join(names)}" if names else "")))
+                rows.append(
+                    (label, f"taken over, {of} frames" + (f", from {', '.join(names)}" if names else ""))
+                )
         return rows + [(name, "not taken over") for name in self.ignored]
 
 
@@ -111,11 +113,13 @@ def convert(
         one folder below it per system
     format : of ``src``, where its name does not tell
         "extxyz", "deepmd/hdf5", "deepmd/npy", "deepmd/npy/mixed", "vasp/outcar", "vasp/xml",
-        "espresso/pw", "espresso/cp", "cp2k", "abinit", "aims", "pwmat/movement", "lammps/dump", "mtp", "npz", "runner", "ase", "ase:NAME" with one of ASE's
-        formats, "dpdata:NAME" with one of dpdata's, e.g. "dpdata:gaussian/log"
+        "espresso/pw", "espresso/cp", "cp2k", "abinit", "aims", "pwmat/movement", "lammps/dump", "mtp",
+        "npz", "runner", "ase", "ase:NAME" with one of ASE's formats, "dpdata:NAME" with one of dpdata's,
+        e.g. "dpdata:gaussian/log"
     type_map : names of the types in the file written; by default in order of appearance
     index : slice, or its text "start:stop:step", of the frames to take
-    keys : for extended XYZ and what ASE reads, label -> its name in the file, e.g. ``{"energy": "REF_energy"}``
+    keys : for extended XYZ and what ASE reads, label -> its name in the file, e.g.
+        ``{"energy": "REF_energy"}``
     skip_invalid : leave out frames that cannot be used (labels that are not finite, say) and list
         them in the result, instead of raising
     attributes : dict of texts and numbers for the root of an HDF5 file: where the data come from

@@ -24,16 +24,23 @@ Source: https://github.com/libAtoms/extxyz (specification), https://ase-lib.org 
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
-from typing import NamedTuple
 
 import numpy as np
 
 from kalmandp.errors import FileError, InputError
 from kalmandp.files.replacing import naming, replacing
+from kalmandp.formats.extxyz_parts import (
+    Column,
+    columns_of,
+    cut_columns,
+    is_number,
+    name_in,
+    numbers_of,
+    pairs_of,
+)
 from kalmandp.formats.programs.steps import opened
 from kalmandp.formats.told import Told
 from kalmandp.formats.units import Units, stated_units
@@ -51,21 +58,6 @@ NAMES = {
 }
 #: eV/atom by which a virial and a stress of one frame may differ, and the share of the larger.
 VIRIAL_STRESS = (1e-3, 1e-3)
-
-# a key, then perhaps "=" and a value: in quotes, in brackets, or a word
-_PAIR = re.compile(
-    r"""\s*(?P<key>"(?:\\.|[^"\\])*"|[^\s="]+)"""
-    r"""(?:\s*=\s*(?:"(?P<quoted>(?:\\.|[^"\\])*)"|'(?P<single>[^']*)'"""
-    r"""|\{(?P<braces>[^{}]*)\}|\[(?P<brackets>[^\[\]]*)\]|(?P<word>\S+)))?"""
-)
-
-
-class Column(NamedTuple):
-    """A property of the atoms: its type (S, R, I, L) and its columns."""
-
-    kind: str
-    first: int
-    width: int
 
 
 def read_extxyz(
@@ -185,7 +177,7 @@ def _label_names(keys) -> dict[str, tuple[str, ...]]:
     unknown = set(keys or {}) - set(NAMES)
     if unknown:
         raise InputError(f"keys names {sorted(unknown)}; expected some of {list(NAMES)}")
-    given = {label: (str(name),) for label, name in (keys or {}).items()}
+    given: dict[str, tuple[str, ...]] = {label: (str(name),) for label, name in (keys or {}).items()}
     # who names one of virial and stress does not want the other
     for one, other in (("virial", "stress"), ("stress", "virial")):
         if one in given and other not in given:
@@ -196,9 +188,9 @@ def _label_names(keys) -> dict[str, tuple[str, ...]]:
 def _frame(
     source: str, comment: str, atoms: list[str], names, units: Units | None, told: Told
 ) -> Frame:  # fmt: skip
-    info = _pairs(source, comment)
-    properties = _name(("Properties",), info)
-    columns = _columns(source, "species:S:1:pos:R:3" if properties is None else info[properties])
+    info = pairs_of(source, comment)
+    properties = name_in(("Properties",), info)
+    columns = columns_of(source, "species:S:1:pos:R:3" if properties is None else info[properties])
     table = [line.split() for line in atoms]
     width = max(column.first + column.width for column in columns.values())
     for n, row in enumerate(table):
@@ -206,17 +198,17 @@ def _frame(
             raise FileError(f"{source}: atom {n} has {len(row)} columns; expected {width}")
     if properties is None:
         _check_plain(source, comment, info)
-        if any(len(row) > width and _is_number(row[width]) for row in table):
+        if any(len(row) > width and is_number(row[width]) for row in table):
             told.ignored.add("columns beyond x y z, which no Properties names")
 
     atomic = ("forces", "atomic_energies")
     labels = {
-        label: _name(known, columns if label in atomic else info) for label, known in names.items()
+        label: name_in(known, columns if label in atomic else info) for label, known in names.items()
     }  # fmt: skip
-    lattice, pbc_name = _name(("Lattice",), info), _name(("pbc",), info)
-    places = {name: _name((name,), columns) for name in ("pos", "species", "Z")}
+    lattice, pbc_name = name_in(("Lattice",), info), name_in(("pbc",), info)
+    places = {name: name_in((name,), columns) for name in ("pos", "species", "Z")}
     stated, stating = stated_units(info, source) if units is None else (Units(), set())
-    weights = {label: _name((label,), info) for label in ("weight", "energy_weight")}
+    weights = {label: name_in((label,), info) for label in ("weight", "energy_weight")}
     used = {properties, lattice, pbc_name, *places.values(), *labels.values(), *stating, *weights.values()}
     # another name of a label that is there (ASE writes energy beside free_energy) is nothing lost
     others = {n for label, known in names.items() if labels[label] is not None for n in known}
@@ -226,11 +218,11 @@ def _frame(
             told.names.setdefault(label, set()).add(name)
 
     def per_frame(label: str, name: str | None):
-        return None if name is None else _numbers(source, name, info[name].split())
+        return None if name is None else numbers_of(source, name, info[name].split())
 
     def per_atom(label: str):
         name = labels[label]
-        return None if name is None else _cut(source, table, columns, name)
+        return None if name is None else cut_columns(source, table, columns, name)
 
     u = _units_for(source, stated, labels, told) if units is None else units.whole
     assert u.length and u.energy and u.force and u.virial and u.stress
@@ -239,13 +231,19 @@ def _frame(
     symbols = _symbols(source, table, columns, places)
     type_map = tuple(dict.fromkeys(symbols))
     number = {name: t for t, name in enumerate(type_map)}
-    energy, forces, energies = per_frame("energy", labels["energy"]), per_atom("forces"), per_atom("atomic_energies")
+    energy, forces, energies = (
+        per_frame("energy", labels["energy"]),
+        per_atom("forces"),
+        per_atom("atomic_energies"),
+    )
     virial, stress = (per_frame(label, labels[label]) for label in ("virial", "stress"))
-    weight, energy_weight = (_weight(source, label, per_frame(label, name)) for label, name in weights.items())
+    weight, energy_weight = (
+        _weight(source, label, per_frame(label, name)) for label, name in weights.items()
+    )
     if energy is not None and energy.size == 1:
         energy = energy.reshape(())
     return Frame(
-        positions=_cut(source, table, columns, places["pos"]).reshape(-1, 3) * u.length,
+        positions=cut_columns(source, table, columns, places["pos"] or "pos").reshape(-1, 3) * u.length,
         types=np.array([number[s] for s in symbols], dtype=np.int32),
         type_map=type_map,
         cell=cell,
@@ -264,7 +262,7 @@ def _frame(
 
 
 def _units_for(source: str, stated: Units, labels, told: Told) -> Units:
-    """The units of each label: stated, or else Å and eV; a label left open beside a foreign unit is refused."""
+    """The units of each label: stated, or else Å and eV; one left open beside a foreign unit is refused."""
     if stated == Units():
         return stated.whole
     for kind, label in (("force", "forces"), ("stress", "stress"), ("energy", "energy")):
@@ -275,7 +273,9 @@ def _units_for(source: str, stated: Units, labels, told: Told) -> Units:
                 "(and the others), or the key beside it"
             )
     told.note("the units are those that the file states")
-    return Units(*(1.0 if value is None else value for value in stated._replace(virial=stated.virial or stated.energy)))
+    return Units(
+        *(1.0 if value is None else value for value in stated._replace(virial=stated.virial or stated.energy))
+    )
 
 
 def _check_plain(source: str, comment: str, info: dict[str, str]) -> None:
@@ -287,14 +287,6 @@ def _check_plain(source: str, comment: str, info: dict[str, str]) -> None:
         )
 
 
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
-
-
 def _weight(source: str, label: str, value) -> float | None:
     """A weight of the frame, which GPUMD takes between 0 and 100."""
     if value is None:
@@ -304,72 +296,10 @@ def _weight(source: str, label: str, value) -> float | None:
     return float(value[0])
 
 
-def _name(known: tuple[str, ...], there) -> str | None:
-    """The first of the names that is there: as it stands, or else without regard to capitals."""
-    for name in known:
-        if name in there:
-            return name
-    folded = {}
-    for name in there:
-        folded.setdefault(name.lower(), name)
-    return next((folded[name.lower()] for name in known if name.lower() in folded), None)
-
-
-def _pairs(source: str, comment: str) -> dict[str, str]:
-    """The ``key=value`` pairs; a key without a value is true, ``T``."""
-    pairs: dict[str, str] = {}
-    position, text = 0, comment.strip()
-    while position < len(text):
-        found = _PAIR.match(text, position)
-        if found is None and "properties" not in text.lower():
-            break  # the comment of a plain XYZ file may be anything
-        if found is None:
-            raise FileError(f"{source}: cannot make out {text[position : position + 40]!r}")
-        values = [v for name, v in found.groupdict().items() if name != "key" and v is not None]
-        pairs[found["key"].strip('"')] = values[0] if values else "T"
-        position = found.end()
-    return pairs
-
-
-def _columns(source: str, text: str) -> dict[str, Column]:
-    fields = text.split(":")
-    columns: dict[str, Column] = {}
-    first = 0
-    for name, kind, count in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
-        if kind not in ("S", "R", "I", "L") or not count.isdecimal() or not 0 < int(count[:7]) < 10**6:
-            columns = {}
-            break
-        columns[name] = Column(kind, first, int(count))
-        first += int(count)
-    pos, kinds = _name(("pos",), columns), _name(("species", "Z"), columns)
-    if len(fields) % 3 or pos is None or columns[pos].width != 3 or kinds is None:
-        raise FileError(f"{source}: Properties is {text[:80]!r}; expected species:S:1:pos:R:3 and more")
-    return columns
-
-
-def _numbers(source: str, name: str, words: list[str]) -> np.ndarray:
-    try:
-        return np.array([word.rstrip(",") for word in words], dtype=np.float64)
-    except ValueError:
-        raise FileError(f"{source}: {name} is {' '.join(words)[:60]!r}; expected numbers") from None
-
-
-def _cut(source: str, table, columns: dict[str, Column], name: str) -> np.ndarray:
-    """The columns of one property, (n_atoms, count)."""
-    kind, first, count = columns[name]
-    words = [row[first : first + count] for row in table]
-    try:
-        if kind not in "RI":
-            raise ValueError
-        return np.array(words, dtype=np.float64).reshape(len(table), count)
-    except ValueError:
-        raise FileError(f"{source}: the columns {name} are not all numbers") from None
-
-
 def _symbols(source: str, table, columns: dict[str, Column], places) -> list[str]:
     if places["species"] is not None:
         return [row[columns[places["species"]].first] for row in table]
-    numbers = _cut(source, table, columns, places["Z"])[:, 0]
+    numbers = cut_columns(source, table, columns, places["Z"])[:, 0]
     if not ((numbers >= 0) & (numbers < len(ELEMENTS))).all():
         raise InputError(f"{source}: Z goes up to {numbers.max():g}; expected atomic numbers")
     return [ELEMENTS[int(z)] for z in numbers]
@@ -379,7 +309,7 @@ def _cell(source: str, info: dict[str, str], lattice: str | None, pbc_name: str 
     """Lattice vectors as rows, or None; and along which of them it is periodic."""
     cell = None
     if lattice is not None:
-        cell = _numbers(source, "Lattice", info[lattice].split())
+        cell = numbers_of(source, "Lattice", info[lattice].split())
         if cell.size != 9:
             raise FileError(f"{source}: Lattice has {cell.size} numbers; expected 9")
         cell = cell.reshape(3, 3)  # column-major in the vectors as columns: vectors as rows
@@ -392,7 +322,9 @@ def _cell(source: str, info: dict[str, str], lattice: str | None, pbc_name: str 
     if cell is None and pbc_name is not None and any(pbc):
         others = [name for name in info if name.lower() in ("cell", "box", "unitcell", "unit_cell")]
         there = f" (there is {others[0]!r})" if others else ""
-        raise InputError(f"{source}: pbc is {text[:40]!r} and there is no Lattice{there}; expected both, or neither")
+        raise InputError(
+            f"{source}: pbc is {text[:40]!r} and there is no Lattice{there}; expected both, or neither"
+        )
     return cell, tuple(pbc if len(pbc) == 3 else pbc * 3)
 
 
@@ -414,8 +346,8 @@ def _virial(source: str, virial, stress, cell, pbc, n_atoms: int):
     apart = np.abs(W - S).max()
     if not apart <= per_atom * n_atoms + share * np.abs(W).max() and np.isfinite(W).all():
         raise InputError(
-            f"{source}: its virial is {apart / max(n_atoms, 1):.3g} eV/atom from −V·stress; expected the same of "
-            "both (name the one that is right:  --key virial=virial  or  --key stress=stress)"
+            f"{source}: its virial is {apart / max(n_atoms, 1):.3g} eV/atom from −V·stress; expected the "
+            "same of both (name the one that is right:  --key virial=virial  or  --key stress=stress)"
         )
     return W
 

@@ -15,6 +15,8 @@ from kalmandp.formats.distances import ANGSTROM, IN_BOHR, spacing
 from kalmandp.formats.distances import FRAMES as FRAMES_FOR_LENGTHS
 from kalmandp.frames.frame import Frame
 
+#: Å: the nearest neighbours of most crystals, also where lengths are in bohr.
+NEAR = 6.5
 #: Atoms and frames that are looked at, and atoms of the largest frame.
 ATOMS, FRAMES, LARGEST = 2000, 60, 1000
 
@@ -40,13 +42,13 @@ class Sample:
 
 
 def _lengths(frames: list[Frame]) -> Iterator[str]:
-    found = [s for s in map(spacing, frames) if np.isfinite(s)]
+    found = [s for f in frames if np.isfinite(s := spacing(f, NEAR))]
     usual = float(np.median(found)) if len(found) else 1.0
     if not ANGSTROM[0] <= usual <= IN_BOHR[0]:
         seems = "bohr" if IN_BOHR[0] < usual < IN_BOHR[1] else "another unit"
         yield (
-            f"neighbouring atoms are {usual:.2f} bond lengths apart (expected 0.8 to 1.2): are lengths in {seems}? "
-            "--unit length=… says so"
+            f"neighbouring atoms are {usual:.2f} bond lengths apart (expected 0.8 to 1.2): are lengths in "
+            f"{seems}? --unit length=… says so"
         )
 
 

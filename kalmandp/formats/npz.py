@@ -39,8 +39,8 @@ def read_npz(path: str, told: Told, units: Units | None = None) -> Iterator[Call
     R, z = found["positions"], found["numbers"]
     if R is None or z is None or data[R].ndim != 3 or data[z].ndim != 1:
         raise FileError(
-            f"{path}: holds {', '.join(sorted(data)) or 'no arrays'}; expected the arrays R (frames, atoms, 3) and "
-            "z (atoms,) of sGDML, or coords and nuclear_charges"
+            f"{path}: holds {', '.join(sorted(data)) or 'no arrays'}; expected arrays R (frames, atoms, 3) "
+            "and z (atoms,) of sGDML, or coords and nuclear_charges"
         )
     numbers = data[z]
     if not ((numbers > 0) & (numbers < len(ELEMENTS))).all():
@@ -68,9 +68,11 @@ def read_npz(path: str, told: Told, units: Units | None = None) -> Iterator[Call
 
 def _units(path: str, data: dict, found: dict) -> Units:
     """What the archive states."""
-    stated = {kind: str(data[name]) for kind, name in (("length", "r_unit"), ("energy", "e_unit")) if name in data}
+    stated = {
+        kind: str(data[name]) for kind, name in (("length", "r_unit"), ("energy", "e_unit")) if name in data
+    }
     if "energy" not in stated and (found["energy"] or found["forces"]):
         raise InputError(
-            f"{path}: does not state the unit of its energies; expected  --unit energy=kcal/mol  or eV or hartree"
+            f"{path}: does not state the unit of its energies; expected  --unit energy=kcal/mol  or eV, …"
         )
     return Units(**{kind: factor(kind, text, path) for kind, text in stated.items()})

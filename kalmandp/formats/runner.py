@@ -14,7 +14,8 @@ has no units of its own: most files are in bohr, hartree and hartree/bohr, some 
 
 ASE and dpdata read this format too; dpdata refuses files of mixed compositions, calls open systems
 periodic and writes six decimals, and both take bohr for granted, so this small reader and writer are
-ours. Charges are left out and named. Numbers are converted by CODATA 2018 constants: a round trip changes the sixteenth digit.
+ours. Charges are left out and named. Numbers are converted by CODATA 2018 constants: a round trip
+changes the sixteenth digit.
 
 Source: https://compphysvienna.github.io/n2p2/topics/cfg_file.html
 """
@@ -109,7 +110,7 @@ def _bare(step: Step) -> Frame | None:
     names = tuple(dict.fromkeys(step.symbols))
     types = [names.index(symbol) for symbol in step.symbols]
     try:
-        return Frame(step.positions, types, names, cell=step.cell, pbc=step.pbc) if types else None
+        return Frame(step.positions, np.array(types), names, cell=step.cell, pbc=step.pbc) if types else None
     except InputError:
         return None
 

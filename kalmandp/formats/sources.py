@@ -15,7 +15,7 @@ from kalmandp.formats.foreign.checks import STORES, checked
 from kalmandp.formats.foreign.dpdata import CP_SUFFIXES, read_dpdata
 from kalmandp.formats.npz import read_npz
 from kalmandp.formats.programs.registry import INSTEAD, PROGRAMS, read_program, recognise
-from kalmandp.formats.programs.steps import LeftOut
+from kalmandp.formats.programs.steps import LeftOut, opened
 from kalmandp.formats.told import Told
 from kalmandp.formats.units import Units, in_our_units
 from kalmandp.frames.dataset import Dataset
@@ -38,6 +38,7 @@ KNOWN_NAMES = {
 NUMBERED = ("lammps/dump", "mtp")
 #: Formats that may have any unit; in the others the program says what it is.
 FREE_UNITS = ("extxyz", "runner", "lammps/dump", "npz")
+
 
 @dataclass
 class Source:
@@ -115,7 +116,9 @@ class Source:
             return read_npz(self.path, self.told, self.units)
         if self.format in PROGRAMS or self.format in INSTEAD:
             if self.units is not None and self.format not in FREE_UNITS and self.format != "mtp":
-                raise InputError(f"units are given; {self.path} is of {self.format}, which has units of its own")
+                raise InputError(
+                    f"units are given; {self.path} is of {self.format}, which has units of its own"
+                )
             return self._in_units(
                 read_program(
                     self.format, self.path, keep_unconverged=self.keep_unconverged, told=self.told,
@@ -188,9 +191,7 @@ def _guess_folder(path: str) -> str:
         )
     if "INPUT" in names and any(name.startswith("OUT.") for name in names):
         return f"dpdata:abacus/{_abacus_calculation(os.path.join(path, 'INPUT'))}"
-    if os.path.isfile(os.path.join(path, "coord.raw")) and not any(
-        name.startswith("set.") for name in names
-    ):
+    if os.path.isfile(os.path.join(path, "coord.raw")) and not any(name.startswith("set.") for name in names):
         return "dpdata:deepmd/raw"
     return "deepmd"
 
@@ -209,11 +210,16 @@ def refuse_by_content(path: str) -> None:
     Raises
     ------
     FileError
-        For vaspout.h5 and LMDB.
+        For vaspout.h5, LMDB, and files that are packed otherwise than by gzip, bzip2 and xz.
     """
     name = os.path.basename(path)
+    if os.path.isfile(path) and not name.lower().endswith(".npz"):
+        with reading(path):
+            opened(path).close()
     if name.lower() == "vaspout.h5":
-        raise FileError(f"{path}: is VASP's vaspout.h5, which is not read; expected the vasprun.xml or OUTCAR beside it")
+        raise FileError(
+            f"{path}: is VASP's vaspout.h5, which is not read; expected the vasprun.xml or OUTCAR beside it"
+        )
     if name.lower().endswith((".mdb", ".lmdb")):
         raise FileError(
             f"{path}: is a data set in LMDB, which is not read; expected its systems as deepmd/npy or HDF5 "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -103,7 +104,7 @@ def given_units(units: dict[str, str] | None) -> Units:
 
 
 def in_our_units(frame: Frame, units: Units) -> Frame:
-    """A frame whose numbers have other units, in Å and eV; its virial was made as −σV if ``stress`` is given."""
+    """A frame whose numbers have other units, in Å and eV; with ``stress`` its virial is −σV of that unit."""
     u = units.whole
     assert u.length and u.energy and u.force and u.virial and u.stress
     times = lambda values, by: None if values is None else values * by
@@ -155,17 +156,19 @@ _WHAT = "energy|energies|free_energy|forces?|stress|virials?|lengths?|distances?
 _STATES = re.compile(rf"(?:({_WHAT})[-_. ]?units?|units?(?:[-_. ]({_WHAT}))?)")
 _ABOUT = {
     "energies": "energy", "free_energy": "energy", "forces": "force", "virials": "virial",
-    **dict.fromkeys(("lengths", "distance", "distances", "pos", "position", "positions", "lattice", "cell"), "length"),
+    **dict.fromkeys(
+        ("lengths", "distance", "distances", "pos", "position", "positions", "lattice", "cell"), "length"
+    ),
+}  # fmt: skip
+_ATOMIC = {
+    "length": "bohr", "energy": "hartree", "force": "hartree/bohr", "virial": "hartree", "stress": "au",
 }  # fmt: skip
 #: Systems of units by one name.
 _SYSTEMS = {
     "metal": {"length": "angstrom", "energy": "ev"},
     "real": {"length": "angstrom", "energy": "kcal/mol", "force": "kcal/mol/angstrom"},
     "electron": {"length": "bohr", "energy": "hartree", "force": "hartree/bohr"},
-    **dict.fromkeys(
-        ("atomic", "atomicunits", "au", "a.u."),
-        {"length": "bohr", "energy": "hartree", "force": "hartree/bohr", "virial": "hartree", "stress": "au"},
-    ),
+    "atomic": _ATOMIC, "atomicunits": _ATOMIC, "au": _ATOMIC, "a.u.": _ATOMIC,
 }  # fmt: skip
 
 
@@ -205,6 +208,6 @@ def _stress(name: str) -> float | None:
     return PRESSURES.get(name)
 
 
-_FACTORS = {
+_FACTORS: dict[str, Callable[[str], float | None]] = {
     "length": LENGTHS.get, "energy": ENERGIES.get, "virial": ENERGIES.get, "force": _force, "stress": _stress,
 }  # fmt: skip

@@ -82,7 +82,9 @@ class Frame:
             if getattr(self, name) is not None:
                 put(name, float(self._array(name, getattr(self, name), np.float64, ())))
                 if not getattr(self, name) > 0:
-                    raise InputError(f"{self.source}: {name} is {getattr(self, name):g}; expected more than 0")
+                    raise InputError(
+                        f"{self.source}: {name} is {getattr(self, name):g}; expected more than 0"
+                    )
         for name, shape in (("forces", (n, 3)), ("virial", (3, 3)), ("atomic_energies", (n,))):
             if getattr(self, name) is not None:
                 put(name, self._array(name, getattr(self, name), np.float64, shape))

@@ -22,6 +22,7 @@ from kalmandp.cli import main
 from kalmandp.commands.info import read_checkpoint_header
 from kalmandp.commands.train import _with_seed
 from kalmandp.engines.cpu.covariance.tiled import TiledCovariance
+from kalmandp.frames.dataset import Dataset
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.training.config.inputs import read_input
 from kalmandp.training.report.metrics import evaluate
@@ -65,6 +66,25 @@ def changed(place: Path, name: str, **training) -> str:
 
 
 # --- train ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        (range(30), "30 validation frames, all of which were trained on too:"),
+        ([0, 7], "4 validation frames, 2 of which were trained on too:"),
+        ([], "2 validation frames, not trained on:"),
+    ],
+)
+def test_frames_that_were_trained_on_are_no_validation(place, tmp_path, capsys, chosen, said):
+    """Copies in another file, and the file itself, are the same frames."""
+    kept, new = frames(30), frames(32)[30:] if len(list(chosen)) < 30 else []
+    kalmandp.Dataset.write(tmp_path / "copies.h5", [*(kept[k] for k in chosen), *new])
+    tree = settings(str(place / "morse.h5"), training={"numb_steps": 2, "save_freq": 2})
+    tree["training"]["validation_data"] = {"systems": [str(tmp_path / "copies.h5")]}
+    (tmp_path / "input.json").write_text(json.dumps(tree))
+    assert main(["train", str(tmp_path / "input.json"), "-o", str(tmp_path / "o"), "--skip-plots"]) == 0
+    assert f"Errors on {said}" in capsys.readouterr().out
 
 
 def test_train_leaves_everything_it_names(finished):
@@ -262,3 +282,44 @@ def test_the_command_line_is_read_without_heavy_imports():
     code = f"import sys, kalmandp.cli as c; c.make_parser(); print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "set()"
+
+
+def test_convert_says_what_became_of_each_label(tmp_path, capsys):
+    frame = '2\nLattice="4 0 0 0 4 0 0 0 4" {}=-3.5 Virial="1 0 0 0 1 0 0 0 1" Dipole="0 0 1" config_type=a '
+    frame += "Properties=species:S:1:pos:R:3:force:R:3\nNa 0 0 0 1 0 0\nCl 2 2 2 -1 0 0\n"
+    (tmp_path / "a.xyz").write_text(frame.format("Energy") + frame.format("REF_energy"))
+    (tmp_path / "vasprun.xml").write_text("")
+    target = str(tmp_path / "a.h5")
+    sources = [str(tmp_path / "a.xyz"), str(tmp_path / "vasprun.xml")]
+    assert main(["convert", "--skip-invalid", *sources, target]) == 0
+    said = capsys.readouterr()
+    for line in (
+        "energy: taken over, 1 of 2 frames, from Energy",
+        "forces: taken over, all frames, from force",
+        "virial: taken over, all frames, from Virial",
+        "Dipole: not taken over",
+        "REF_energy: not taken over",
+        f"warning: left out of {target}: a file that cannot be read, or not to its end (1)",
+    ):
+        assert line in said.err.splitlines()
+    assert said.out == f"{target}: 2 frames in 2 systems; energy (1), forces (2), virial (2)\n"
+    # a label that no frame has, and a name that looks like it
+    (tmp_path / "b.xyz").write_text(frame.format("REF_energy").replace("Virial", "REF_virial"))
+    assert main(["convert", str(tmp_path / "b.xyz"), target]) == 0
+    said = capsys.readouterr().err
+    assert "note: no frame has energy; if REF_energy is it, add --key energy=REF_energy" in said
+    assert "note: no frame has virial; if REF_virial is it, add --key virial=REF_virial" in said
+
+
+def test_options_of_convert_may_stand_before_the_files(tmp_path, capsys):
+    (tmp_path / "a.xyz").write_text("".join(f"1\nenergy={e}\nH 0 0 0\n" for e in range(8)))
+    source, target = str(tmp_path / "a.xyz"), str(tmp_path / "b.h5")
+    assert main(["convert", "--index", "-5:", source, target]) == 0
+    assert "5 frames" in capsys.readouterr().out
+    assert main(["convert", "--type-map", "O", "H", source, target, "--unit", "energy=hartree"]) == 0
+    with Dataset(target) as data:
+        assert data.type_map == ("H",) and data[1].energy == 27.211386245988
+    assert main(["convert", source, target, "--unit", "energy=cubits"]) == 1
+    assert "the unit of energy is 'cubits'; expected eV, hartree" in capsys.readouterr().err
+    assert main(["convert", source, target, "--unit", "energy"]) == 1
+    assert "--unit is 'energy'; expected LABEL=UNIT" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Healthy sets of many kinds, made by calculators: crystals, alloys, clusters, surfaces, liquids, mixed cells.
+"""Healthy sets of many kinds, made by calculators: crystals, alloys, clusters, surfaces, liquids, mixtures.
 
 Each is a list of Frames whose energies, forces and virials are right by construction. They are what the
 doctor must have nothing to say against; `measure.py` counts what it says, also of planted faults.
@@ -11,6 +11,7 @@ term after Wolf) and springs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from ase import Atoms, units
@@ -88,8 +89,12 @@ def ionic(spacing: float, charges: dict[int, float], cutoff: float = 7.0, alpha:
     k = 14.399645
     table = np.array([charges.get(z, 0.0) for z in range(120)])
     shifted = lambda r: k * (np.vectorize(erfc)(alpha * r) / r)
-    slope = lambda r: -k * (
-        np.vectorize(erfc)(alpha * r) / r**2 + 2 * alpha / np.sqrt(np.pi) * np.exp(-((alpha * r) ** 2)) / r
+    slope = lambda r: (
+        -k
+        * (
+            np.vectorize(erfc)(alpha * r) / r**2
+            + 2 * alpha / np.sqrt(np.pi) * np.exp(-((alpha * r) ** 2)) / r
+        )
     )
     q2 = max(abs(q) for q in charges.values()) ** 2
 
@@ -119,7 +124,7 @@ def springs(spacing: float, k: float = 4.0) -> Pairs:
 
 
 class StillingerWeber(Pairs):
-    """Silicon after Stillinger and Weber, Phys. Rev. B 31, 5262 (1985); ``scale`` stretches it (germanium)."""
+    """Silicon after Stillinger and Weber, Phys. Rev. B 31, 5262 (1985); ``scale`` stretches it (Ge)."""
 
     def __init__(self, scale: float = 1.0):
         Calculator.__init__(self)
@@ -140,7 +145,7 @@ class StillingerWeber(Pairs):
         dg = -gam / (x - a) ** 2 / self.sigma * g
         start = np.searchsorted(i, np.arange(len(atoms) + 1))
         p, q = [], []
-        for lo, hi in zip(start[:-1], start[1:], strict=True):
+        for lo, hi in pairwise(start):
             u, v = np.triu_indices(hi - lo, 1)
             p.append(lo + u)
             q.append(lo + v)
@@ -171,7 +176,8 @@ def labelled(atoms: Atoms, calc, shift: float = 0.0) -> Frame:
     symbols = atoms.get_chemical_symbols()
     names = tuple(dict.fromkeys(symbols))
     return Frame(
-        atoms.positions, [names.index(s) for s in symbols], names, cell=np.array(atoms.cell), pbc=tuple(atoms.pbc),
+        atoms.positions, [names.index(s) for s in symbols], names, cell=np.array(atoms.cell),
+        pbc=tuple(atoms.pbc),
         energy=energy + shift * len(atoms), forces=forces, virial=virial,
     )  # fmt: skip
 
@@ -303,19 +309,29 @@ SETS: dict[str, Callable[[], list[Frame]]] = {
     "Ar gas (LJ)": lambda: rattled(lambda: ar(2, 9.0), lj(), amplitude=0.7, strain=0.02),
     "Ne13 cluster (LJ)": lambda: rattled(
         lambda: Atoms(Icosahedron("Ne", 2, latticeconstant=4.4)),
-        LennardJones(sigma=2.75, epsilon=0.003, rc=8.0, smooth=True), 40, 0.1, 0.0,
+        LennardJones(sigma=2.75, epsilon=0.003, rc=8.0, smooth=True),
+        40,
+        0.1,
+        0.0,
     ),
     "Fe crystal (Morse)": lambda: rattled(fe, morse(), amplitude=0.06),
     "Fe 1200 K (Morse)": lambda: dynamics(fe, morse(), 30, kelvin=1200, stride=2, start=10),
-    "Fe surface (Morse)": lambda: rattled(lambda: bcc100("Fe", (3, 3, 4), vacuum=7.0), morse(), 40, 0.05, 0.0),
+    "Fe surface (Morse)": lambda: rattled(
+        lambda: bcc100("Fe", (3, 3, 4), vacuum=7.0), morse(), 40, 0.05, 0.0
+    ),
     "wire, periodic along z (Morse)": lambda: rattled(
         lambda: Atoms("Cu8", [[0.1 * (k % 2), 0, 2.5 * k] for k in range(8)], cell=[0, 0, 20], pbc=[0, 0, 1]),
-        morse(), 40, 0.06, 0.0,
+        morse(),
+        40,
+        0.06,
+        0.0,
     ),
     "Si crystal (SW)": lambda: rattled(lambda: si(1), StillingerWeber(), 60, 0.08, 0.02),
     "Si 300 K, 64 atoms (SW)": lambda: dynamics(si, StillingerWeber(), kelvin=300),
     "Si 300 K, ten near frames (SW)": lambda: dynamics(si, StillingerWeber(), 10, 300, 1, 1.0),
-    "Si liquid 3000 K (SW)": lambda: dynamics(si, StillingerWeber(), kelvin=3000, stride=10, start=200, dt=1.0),
+    "Si liquid 3000 K (SW)": lambda: dynamics(
+        si, StillingerWeber(), kelvin=3000, stride=10, start=200, dt=1.0
+    ),
     "Si vacancy (SW)": lambda: rattled(lambda: _without(si(), 0), StillingerWeber(), 40, 0.05, 0.01),
     "Si surface (SW)": lambda: rattled(
         lambda: diamond100("Si", (2, 2, 6), vacuum=7.0), StillingerWeber(), 40, 0.05, 0.0
@@ -334,20 +350,34 @@ SETS: dict[str, Callable[[], list[Frame]]] = {
         lambda: bulk("Li", cubic=True) * (2, 2, 2), finnis_sinclair(3.02, 0.25), amplitude=0.15
     ),
     "W liquid 6000 K (FS)": lambda: dynamics(
-        lambda: bulk("W", cubic=True) * (2, 2, 2), finnis_sinclair(2.74, 1.5), kelvin=6000, stride=10, start=150
+        lambda: bulk("W", cubic=True) * (2, 2, 2),
+        finnis_sinclair(2.74, 1.5),
+        kelvin=6000,
+        stride=10,
+        start=150,
     ),
     "NaCl (ions)": lambda: rattled(
         lambda: bulk("NaCl", "rocksalt", a=5.64, cubic=True), ionic(2.82, {11: 1, 17: -1}), 60, 0.08, 0.015
     ),
     "MgO 1000 K (ions)": lambda: dynamics(
-        lambda: bulk("MgO", "rocksalt", a=4.21, cubic=True), ionic(2.105, {12: 2, 8: -2}, 5.5), kelvin=1000, dt=1.0
+        lambda: bulk("MgO", "rocksalt", a=4.21, cubic=True),
+        ionic(2.105, {12: 2, 8: -2}, 5.5),
+        kelvin=1000,
+        dt=1.0,
     ),
     "ZnS (ions)": lambda: rattled(
-        lambda: bulk("ZnS", "zincblende", a=5.41, cubic=True), ionic(2.34, {30: 1, 16: -1}, 6.0), 60, 0.06, 0.015
+        lambda: bulk("ZnS", "zincblende", a=5.41, cubic=True),
+        ionic(2.34, {30: 1, 16: -1}, 6.0),
+        60,
+        0.06,
+        0.015,
     ),
     "CsCl supercell (ions)": lambda: rattled(
-        lambda: bulk("CsCl", "cesiumchloride", a=4.12, cubic=True) * (2, 2, 2), ionic(3.57, {55: 1, 17: -1}),
-        40, 0.1, 0.01,
+        lambda: bulk("CsCl", "cesiumchloride", a=4.12, cubic=True) * (2, 2, 2),
+        ionic(3.57, {55: 1, 17: -1}),
+        40,
+        0.1,
+        0.01,
     ),
     "graphene sheet (springs)": lambda: rattled(
         lambda: graphene(size=(3, 3, 1), vacuum=6.0), springs(1.42, 30.0), 40, 0.04, 0.0

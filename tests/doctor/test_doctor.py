@@ -147,7 +147,7 @@ def test_the_command(silicon, tmp_path, capsys):
 def test_columns_of_the_surrogate_are_derivatives(silicon):
     """F = −∂E/∂r and W = −∂E/∂ε of each column agree with each other: Σ F·d is what a strain does."""
     f = silicon[0]
-    F_ick, W_cdk = columns(f, 1)
+    E_k, F_ick, W_cdk = columns(f, 1)
     # without a net force, and without a torque: a symmetric virial
     np.testing.assert_allclose(F_ick.sum(0), 0.0, atol=1e-9)  # sums of 10³ numbers of order 1
     np.testing.assert_allclose(W_cdk, W_cdk.transpose(1, 0, 2), atol=1e-9)
@@ -168,6 +168,11 @@ def test_columns_of_the_surrogate_are_derivatives(silicon):
     wide = energies(replace(f, positions=f.positions @ stretch, cell=f.cell @ stretch))
     # of first order in h, over sums of 10³ pairs
     np.testing.assert_allclose(W_cdk[0, 0, :10], -(wide - energies(f)) / h, rtol=5e-3, atol=2e-1)
+    # all terms, products too: energies of the columns themselves
+    np.testing.assert_allclose(E_k[:10], energies(f), rtol=1e-12)
+    up, down = (columns(replace(f, positions=f.positions + s * step), 1).E_k for s in (1, -1))
+    scale = np.abs(F_ick).max((0, 1)) + 1e-9
+    np.testing.assert_allclose(F_ick[11, 1] / scale, -(up - down) / (2 * h) / scale, atol=1e-5)
 
 
 def test_slopes():

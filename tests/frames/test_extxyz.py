@@ -138,7 +138,9 @@ def test_stress_becomes_the_virial(tmp_path):
     wanted = [[-24, -144, -120], [-144, -48, -96], [-120, -96, -72]]
     # the volume comes from a determinant, to rounding
     np.testing.assert_allclose([six.virial, nine.virial], [wanted] * 2, rtol=1e-14)
-    agreeing = f'1\n{head} stress="1 2 3 4 5 6" virial="-24.001 -144 -120 -144 -48 -96 -120 -96 -72"\nH 0 0 0\n'
+    agreeing = (
+        f'1\n{head} stress="1 2 3 4 5 6" virial="-24.001 -144 -120 -144 -48 -96 -120 -96 -72"\nH 0 0 0\n'
+    )
     [both] = read_text(tmp_path, agreeing)
     assert both.virial[0, 0] == -24.001
     apart = agreeing.replace("-24.001", "24")

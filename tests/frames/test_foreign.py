@@ -100,7 +100,9 @@ def test_an_energy_of_exactly_zero_is_no_label():
 
 @pytest.mark.parametrize("symbols", [("H", "He"), ("He", "H"), ("H", "He")])
 def test_elements_that_are_numbers_of_types(symbols):
-    with pytest.raises(InputError, match=r"its elements are H, He, which ASE's reader makes of types numbered 1 to 2"):
+    with pytest.raises(
+        InputError, match=r"its elements are H, He, which ASE's reader makes of types numbered 1 to 2"
+    ):
         look([h2(symbols=symbols)])
     assert look([h2(symbols=("H", "O"))])[0]
     assert look([h2(symbols=("H", "H"))])[0]
@@ -144,7 +146,7 @@ def test_names_of_labels_for_what_ase_reads(tmp_path):
     [f] = Source(str(tmp_path / "a.extxyz"), "extxyz").frames()
     assert f.energy == -7.0
     np.testing.assert_allclose(f.virial, -216 * np.array([[1, 6, 5], [6, 2, 4], [5, 4, 3.0]]))
-    with pytest.raises(InputError, match="no frame of .* has 'gone'"):
+    with pytest.raises(InputError, match=r"no frame of .* has 'gone'"):
         convert(tmp_path / "a.xyz", tmp_path / "b.h5", keys={"energy": "gone"}, format="ase:extxyz")
 
 

@@ -40,7 +40,10 @@ def movement(steps=2, *, pressure=True, sign=1.0, scf=9, per_atom=False):
     row = lambda numbers: "".join(f"{x:20.10E}" for x in numbers)
     text = []
     for k in range(steps):
-        text += [f"  2 atoms,Iteration (fs) = {row([k])}, Etot,Ep,Ek (eV) = {row([-7.5 + k, -8.0 + k, 0.5])}, SCF = {scf}"]
+        text += [
+            f"  2 atoms,Iteration (fs) = {row([k])}, "
+            f"Etot,Ep,Ek (eV) = {row([-7.5 + k, -8.0 + k, 0.5])}, SCF = {scf}"
+        ]
         text += [" MD_INFO: METHOD(1-VV,2-NH) TIME(fs) TEMP(K)", "   1 0.5 300.0"]
         stress = sign * STRESS / (2 if per_atom else 1)
         text += [" Lattice vector (Angstrom)" + (", stress(eV/natom)" if per_atom else "")]
@@ -205,7 +208,9 @@ def test_units_and_elements_of_a_dump(tmp_path):
 
 
 def test_tilted_boxes_and_fractions_of_a_dump(tmp_path):
-    text = DUMP.replace("BOX BOUNDS pp", "BOX BOUNDS xy xz yz pp").replace("1 5\n0 4\n0 4", "0 5 1\n0 4 0\n0 4 0")
+    text = DUMP.replace("BOX BOUNDS pp", "BOX BOUNDS xy xz yz pp").replace(
+        "1 5\n0 4\n0 4", "0 5 1\n0 4 0\n0 4 0"
+    )
     text = text.replace("x y z fx", "xs ys zs fx").replace("3 2 2 -0.1", "0.5 0.5 0 -0.1")
     [f], _ = read(written(tmp_path / "d.dump", text), type_map=("Na", "Cl"))
     assert f.cell.tolist() == [[4, 0, 0], [1, 4, 0], [0, 0, 4]]
@@ -251,12 +256,14 @@ def test_npz_of_sgdml_states_its_units_and_md17_does_not(tmp_path):
     np.testing.assert_allclose(frames[0].forces[0], KCAL_MOL)
     assert not source.ignored and frames[0].pbc == (False,) * 3
     np.savez(tmp_path / "b.npz", coords=R, nuclear_charges=[1, 1], energies=both["E"], forces=F, charge=1)
-    with pytest.raises(InputError, match=r"does not state the unit of its energies; expected  --unit energy="):
+    with pytest.raises(
+        InputError, match=r"does not state the unit of its energies; expected  --unit energy="
+    ):
         read(tmp_path / "b.npz")
     frames, source = read(tmp_path / "b.npz", units=given_units({"energy": "eV"}))
     assert frames[1].energy == -601.0 and source.ignored == {"charge"}
     np.savez(tmp_path / "c.npz", x=R)
-    with pytest.raises(FileError, match=r"holds x; expected the arrays R"):
+    with pytest.raises(FileError, match=r"holds x; expected arrays R"):
         read(tmp_path / "c.npz")
 
 
@@ -267,9 +274,11 @@ def test_iterations_of_linear_response_are_no_scf_steps(tmp_path):
     scf = lambda n: "<scstep></scstep>" * n
     text = (
         "<modeling><parameters><i name='NELM'>6</i></parameters><atominfo><array name='atoms'><set>"
-        "<rc><c>Si</c></rc></set></array></atominfo><calculation>" + scf(3)
+        "<rc><c>Si</c></rc></set></array></atominfo><calculation>"
+        + scf(3)
         + "<structure><crystal><varray name='basis'><v>3 0 0</v><v>0 3 0</v><v>0 0 3</v></varray></crystal>"
-        "<varray name='positions'><v>0 0 0</v></varray></structure>" + scf(5)
+        "<varray name='positions'><v>0 0 0</v></varray></structure>"
+        + scf(5)
         + "<energy><i name='e_fr_energy'>-5.4</i></energy></calculation></modeling>"
     )
     frames, _ = read(written(tmp_path / "vasprun.xml", text))
@@ -327,17 +336,24 @@ def test_poscar_and_potcar_in_another_order(tmp_path):
 
 def cp2k_run(folder, energies, stated):
     """An MD of H2 whose trajectory states energies of its own."""
-    out = [" CP2K| version string:    CP2K version 2023.1", " GLOBAL| Project name   T", " GLOBAL| Run type   MD"]
+    out = [
+        " CP2K| version string:    CP2K version 2023.1",
+        " GLOBAL| Project name   T",
+        " GLOBAL| Run type   MD",
+    ]
     out += [
-        f" CELL| Vector {n} [angstrom]: {8.0 * (k == 0):.3f} {8.0 * (k == 1):.3f} {8.0 * (k == 2):.3f} |{n}| = 8.000000"
+        f" CELL| Vector {n} [angstrom]: {' '.join(f'{x:.3f}' for x in 8 * np.eye(3)[k])} |{n}| = 8.000000"
         for k, n in enumerate("abc")
     ]
-    out += [f" CELL| Angle ({x}), {y} [degree]:   90.0" for x, y in (("b,c", "a"), ("a,c", "b"), ("a,b", "g"))]
+    out += [
+        f" CELL| Angle ({x}), {y} [degree]:   90.0" for x, y in (("b,c", "a"), ("a,c", "b"), ("a,b", "g"))
+    ]
     out += [" CELL| Periodicity  XYZ"]
     out += [f" ENERGY| Total FORCE_EVAL ( QS ) energy [a.u.]: {e:25.15f}" for e in energies]
     written(folder / "md.out", "\n".join([*out, " PROGRAM ENDED AT", ""]))
     text = "".join(
-        f" 2\n i = {k}, time = 0.0, E = {e}\n H1 0 0 0\n H2 {0.7 + k / 10:.1f} 0 0\n" for k, e in enumerate(stated)
+        f" 2\n i = {k}, time = 0.0, E = {e}\n H1 0 0 0\n H2 {0.7 + k / 10:.1f} 0 0\n"
+        for k, e in enumerate(stated)
     )
     written(folder / "T-pos-1.xyz", text)
     return folder / "md.out"
@@ -382,7 +398,9 @@ def test_formats_that_are_not_read_are_named(tmp_path, name, message):
         convert(tmp_path / "folder", tmp_path / "b.h5")
 
 
-@pytest.mark.parametrize(("line", "kind"), [("calculation md", "md"), ("calculation cell-relax", "relax"), ("", "scf")])
+@pytest.mark.parametrize(
+    ("line", "kind"), [("calculation md", "md"), ("calculation cell-relax", "relax"), ("", "scf")]
+)
 def test_abacus_folders_are_recognised(tmp_path, line, kind):
     (tmp_path / "OUT.ABACUS").mkdir()
     written(tmp_path / "INPUT", f"INPUT_PARAMETERS\n{line} # a comment\n")

@@ -1,4 +1,4 @@
-"""Extended XYZ whatever its capitals, packing, name and line ends; units stated, given, or told by distances."""
+"""Extended XYZ whatever its capitals, packing, name and line ends; units stated, given, or inferred."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from kalmandp.formats.units import BOHR, GIGAPASCAL, HARTREE, KCAL_MOL, factor, 
 from kalmandp.frames.dataset import Dataset
 
 SALT = """2
-Lattice="4 0 0 0 4 0 0 0 4" energy=-3.5 virial="0.1 0 0 0 0.2 0 0 0 0.3" Properties=species:S:1:pos:R:3:force:R:3
+Lattice="4 0 0 0 4 0 0 0 4" energy=-3.5 virial="0.1 0 0 0 0.2 0 0 0 0.3" \
+Properties=species:S:1:pos:R:3:force:R:3
 Na 0 0 0 0.01 0.02 0.03
 Cl 2 2 2 -0.01 -0.02 -0.03
 """
@@ -225,7 +226,9 @@ def test_distances_tell_the_units_of_input_data(tmp_path):
     np.testing.assert_allclose(frames[0].energy, -10.8 * HARTREE)
     np.testing.assert_allclose(frames[0].positions[1, 0], 4.44 * BOHR)
     assert "taken as bohr and hartree" in next(iter(told.notes))
-    with pytest.raises(InputError, match=r"neighbours are 1\.42 bond lengths apart whether they are bohr or Å"):
+    with pytest.raises(
+        InputError, match=r"neighbours are 1\.42 bond lengths apart whether they are bohr or Å"
+    ):
         read_text(tmp_path, SILICON.replace("2.35", "3.15"), "input.data")
     given = given_units({"length": "angstrom", "energy": "kcal/mol"})
     frames, _ = read_text(tmp_path, SILICON.replace("2.35", "3.15"), "input.data", units=given)

@@ -58,7 +58,9 @@ def ase_format(path: str, name: str) -> str:
 def _frame(atoms, source: str, keys: dict[str, str], told: Told) -> Frame:
     frame = Frame.from_ase(atoms, source=source)
     if atoms.cell.rank == 3 and not any(atoms.pbc):
-        told.note("there is a cell, and ASE's reader calls the system open; it is taken as open, without the cell")
+        told.note(
+            "there is a cell, and ASE's reader calls the system open; it is taken as open, without the cell"
+        )
     for label, name in keys.items():
         results = getattr(atoms.calc, "results", None) or {}
         value = next((d[name] for d in (results, atoms.info, atoms.arrays) if name in d), None)
@@ -69,12 +71,12 @@ def _frame(atoms, source: str, keys: dict[str, str], told: Told) -> Frame:
             label, value = "virial", -full_stress(value, source) * stress_volume(np.array(atoms.cell), source)
         elif label == "virial" and np.size(value) == 9:
             value = np.reshape(value, (3, 3))
-        frame = replace(frame, **{label: value})
+        frame = replace(frame, **{label: value})  # type: ignore[arg-type]
     return frame
 
 
 def _unread(atoms) -> set[str]:
-    """Names of what an Atoms carries and a Frame does not: magnetic moments, charges, other names of labels."""
+    """Names of what an Atoms carries and a Frame does not: moments, charges, other names of labels."""
     results = getattr(atoms.calc, "results", None) or {}
     names = {name for name, value in results.items() if value is not None and name not in READ}
     names |= {name for name in atoms.info if name not in ("energy", "virial")}

@@ -18,8 +18,8 @@ from kalmandp.frames.hdf5.storage import reading
 
 #: Formats of ASE's that store what a user has put together: nothing in them is a program's to converge.
 STORES = {
-    "traj", "db", "json", "bundletrajectory", "extxyz", "netcdftrajectory", "mysql", "postgresql", "xyz", "cfg",
-    "lammps-data", "vasp", "cif", "espresso-in", "gen", "res", "xsf", "runnerdata", "gpumd",
+    "traj", "db", "json", "bundletrajectory", "extxyz", "netcdftrajectory", "mysql", "postgresql", "xyz",
+    "cfg", "lammps-data", "vasp", "cif", "espresso-in", "gen", "res", "xsf", "runnerdata", "gpumd",
 }  # fmt: skip
 #: What programs print where an SCF cycle ended without convergence.
 UNCONVERGED = re.compile(
@@ -108,11 +108,11 @@ class _Seen:
         self.periodic = periodic
         key = np.round(frame.positions / SAME_PLACE).tobytes()
         key += b"" if frame.cell is None else np.round(frame.cell / SAME_PLACE).tobytes()
-        before = self.first.setdefault(key, (number, frame.energy))
-        if None not in (before[1], frame.energy) and abs(before[1] - frame.energy) > OTHER_ENERGY:  # type: ignore[operator]
+        first, energy = self.first.setdefault(key, (number, frame.energy))
+        if energy is not None and frame.energy is not None and abs(energy - frame.energy) > OTHER_ENERGY:
             raise FileError(
-                f"{self.path} frame {number}: {self.whose} gives it the positions of frame {before[0]} and another "
-                "energy; expected the geometry that belongs to the labels"
+                f"{self.path} frame {number}: {self.whose} gives it the positions of frame {first} and "
+                "another energy; expected the geometry that belongs to the labels"
             )
 
 
@@ -121,8 +121,8 @@ def _named_elements(frame: Frame, whose: str, path: str) -> None:
     names = sorted(set(frame.symbols), key=lambda s: ELEMENTS.index(s) if s in ELEMENTS else 999)
     if len(names) > 1 and names == ELEMENTS[1 : 1 + len(names)]:
         raise InputError(
-            f"{frame.source}: its elements are {', '.join(names)}, which {whose} makes of types numbered 1 to "
-            f"{len(names)}; expected names of elements in the file (another --format, or a file that has them)"
+            f"{frame.source}: its elements are {', '.join(names)}, which {whose} makes of types numbered 1 "
+            f"to {len(names)}; expected names of elements in the file (another --format, or another file)"
         )
 
 
@@ -141,7 +141,9 @@ def _without_zero_energy(frame: Frame, told: Told, whose: str) -> Frame:
 def _mentioned(frame: Frame, text: str, told: Told, whose: str) -> None:
     for label, pattern in MENTIONS.items():
         if getattr(frame, label) is None and pattern.search(text):
-            told.note(f"the file speaks of {label if label == 'forces' else 'a stress'}, and {whose} gives none")
+            told.note(
+                f"the file speaks of {label if label == 'forces' else 'a stress'}, and {whose} gives none"
+            )
 
 
 def _text(path: str) -> str:

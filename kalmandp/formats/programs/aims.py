@@ -33,7 +33,8 @@ _STRESS = re.compile(r"(Analytical|Numerical) stress tensor")
 
 def read_aims(lines: Lines, ignored: set[str]) -> Iterator[Step]:
     """Go through the cycles of an output of FHI-aims; see `steps.frames_in`."""
-    cell, symbols, positions = None, [], None
+    cell = positions = None
+    symbols: list[str] = []
     step: Step | None = None
     running, had_forces = False, False
     for line in lines:
@@ -89,7 +90,8 @@ def _finish(step: Step) -> Step:
 
 def _header(lines: Lines) -> tuple[list[str], np.ndarray]:
     #   |    1: Species N              1.000000            1.000000            1.000000
-    symbols, rows = [], []
+    symbols: list[str] = []
+    rows: list[list[float]] = []
     while True:
         words = lines.take().split()
         if len(words) >= 7 and words[2] == "Species":
@@ -101,7 +103,10 @@ def _header(lines: Lines) -> tuple[list[str], np.ndarray]:
 
 def _geometry(lines: Lines, n: int, cell):
     """Elements, positions and cell of a block of ``lattice_vector``, ``atom`` and ``velocity``."""
-    symbols, rows, vectors, fractional = [], [], [], False
+    symbols: list[str] = []
+    rows: list[list[float]] = []
+    vectors: list[list[float]] = []
+    fractional = False
     while len(rows) < n:
         words = lines.take().split()
         if words[:1] == ["lattice_vector"]:

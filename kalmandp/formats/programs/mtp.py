@@ -63,8 +63,8 @@ def _frame(lines: Lines, ignored: set[str]) -> Step:
     if lines.type_map is None or types.max(initial=0) >= len(lines.type_map):
         wanted = " ".join(f"EL{k}" for k in range(types.max(initial=0) + 1))
         raise InputError(
-            f"{lines.path}: numbers its types from 0 to {types.max(initial=0)} and names no elements; expected "
-            f"their names in this order:  --type-map {wanted}"
+            f"{lines.path}: numbers its types from 0 to {types.max(initial=0)} and names no elements; "
+            f"expected their names in this order:  --type-map {wanted}"
         )
     step.symbols = [lines.type_map[t] for t in types]
     return step
@@ -81,6 +81,18 @@ def _atoms(step: Step, lines: Lines, names: list[str], n: int, ignored: set[str]
             raise ValueError("expected columns cartes_x, cartes_y, cartes_z")
         step.positions = fractions @ step.cell
     step.forces = columns("fx", "fy", "fz")
-    known = ("id", "type", "cartes_x", "cartes_y", "cartes_z", "direct_x", "direct_y", "direct_z", "fx", "fy", "fz")
+    known = (
+        "id",
+        "type",
+        "cartes_x",
+        "cartes_y",
+        "cartes_z",
+        "direct_x",
+        "direct_y",
+        "direct_z",
+        "fx",
+        "fy",
+        "fz",
+    )
     ignored |= set(names) - set(known)
     return table[:, at["type"]].astype(int)

@@ -62,7 +62,12 @@ def recognise(path: str) -> str | None:
     """The format of a file by what it holds: "extxyz", one of `PROGRAMS` or of `INSTEAD`; or None."""
     if not os.path.isfile(path):
         return None
-    with reading(path), opened(path) as file:
+    try:
+        with reading(path):
+            file = opened(path)
+    except FileError:
+        return None  # packed in a way that is not read
+    with reading(path), file:
         head = [line[:2000] for line in islice(file, HEAD)]
     first = next((line for line in head if line.split()), "")
     if first.lower().split()[:1] == ["begin"] and (len(first.split()) == 1 or "position(" in first):

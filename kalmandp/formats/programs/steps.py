@@ -135,8 +135,15 @@ Reader = Callable[[Lines, set[str]], Iterator[Step]]
 
 
 def frames_in(
-    path, read: Reader, what: str, *, keep_unconverged: bool = False, ignored: set[str] | None = None,
-    told: Told | None = None, units: Units | None = None, type_map: tuple[str, ...] | None = None,
+    path,
+    read: Reader,
+    what: str,
+    *,
+    keep_unconverged: bool = False,
+    ignored: set[str] | None = None,
+    told: Told | None = None,
+    units: Units | None = None,
+    type_map: tuple[str, ...] | None = None,
 ) -> Iterator[Callable[[], Frame]]:
     """Go through the steps of a text file; each is handed out as a function that makes its frame.
 
@@ -234,7 +241,7 @@ def _frame(step: Step, source: str, keep_unconverged: bool) -> Frame:
 
 
 def _check_pressure(printed: float, frame: Frame) -> None:
-    """P = tr W / 3V: the file's own line says whether sign and unit of its stress are what we take them for."""
+    """P = tr W / 3V: the file's own line says whether sign and unit of its stress are as we take them."""
     assert frame.virial is not None
     found = float(np.trace(frame.virial)) / (3.0 * frame.volume)
     if not abs(found - printed) <= PRESSURE_ROUNDING + 2e-3 * abs(printed):

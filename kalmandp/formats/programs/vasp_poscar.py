@@ -1,4 +1,4 @@
-"""The POSCAR beside an output of VASP: its names of species are a comment, those of POTCAR are what was computed."""
+"""The POSCAR beside an output of VASP: its species are a comment, those of POTCAR were computed."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def compare_species(path: str, symbols: Sequence[str], told: Told) -> None:
     if listed != list(symbols):
         order = lambda atoms: " ".join(dict.fromkeys(atoms))
         told.note(
-            f"the POSCAR beside it names {order(listed)}, the POTCAR was of {order(symbols)}: VASP computed, and "
-            "the frames are, what POTCAR says; were they in one order?"
+            f"the POSCAR beside it names {order(listed)}, the POTCAR was of {order(symbols)}: VASP computed, "
+            "and the frames are, what POTCAR says; were they in one order?"
         )

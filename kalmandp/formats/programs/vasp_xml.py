@@ -27,7 +27,9 @@ from kalmandp.frames.hdf5.storage import path_text, reading
 WHAT = "a vasprun.xml of VASP"
 
 
-def read_vasprun(path, *, keep_unconverged=False, ignored=None, told: Told | None = None) -> Iterator[Callable[[], Frame]]:
+def read_vasprun(
+    path, *, keep_unconverged=False, ignored=None, told: Told | None = None
+) -> Iterator[Callable[[], Frame]]:
     """Go through the ionic steps of a vasprun.xml; parameters and errors as `steps.frames_in`."""
     path = path_text(path)
     told = Told(ignored) if told is None else told
