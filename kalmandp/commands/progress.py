@@ -24,8 +24,7 @@ class Progress:
         self.first: Any = None
         self.shown, self.shown_step = time.monotonic(), -1
         if not quiet:
-            text = "reading the data; a first run compiles, too (half a minute) …"
-            print(text, file=self.stream, flush=True)
+            print("reading the data …", file=self.stream, flush=True)
 
     def __call__(self, record) -> None:
         if self.quiet:

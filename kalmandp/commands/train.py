@@ -96,9 +96,10 @@ def _run(args, settings, output: Path) -> int:
         _old_files_kept(settings, output, fresh=restart is None) as started,
         contextlib.closing(Progress(quiet=args.quiet)) as progress,
         stopping() as stop,
+        _compiling(args, settings) as compiled,
     ):
         start = {"restart": restart, "init_model": args.init_model, "finetune": args.finetune}
-        options = {"stop": stop, "exclusive": False, "device": args.device}
+        options = {"stop": stop, "exclusive": False, "device": args.device, "ready": compiled}
         for last in train(settings, output=output, **start, **options):
             started()
             progress(last)
@@ -146,6 +147,29 @@ def _notices(settings) -> None:
             '"optimizer": {"type": "RLEKF"} trains with the Kalman filter',
             file=sys.stderr,
         )
+
+
+@contextlib.contextmanager
+def _compiling(args, settings) -> Iterator:
+    """Have the kernels of a first step compiled while the data are read; yields what waits for them."""
+    o, device = settings.optimizer, args.device or settings.training.device
+    if device != "cpu" or settings.model.kind != "se_e2_a":
+        yield None
+        return
+    from kalmandp.engines.cpu.ahead import Compilation
+
+    tiled = o.is_kalman and o.get("covariance") in (None, "tiled")
+    compilation = Compilation((o.get("covariance_dtype") or "float64") if tiled else None)
+
+    def wait() -> None:
+        if compilation.running and not args.quiet:
+            print("compiling for this machine; once, unless kalmandp changes …", file=sys.stderr, flush=True)
+        compilation.wait()
+
+    try:
+        yield wait
+    finally:
+        compilation.stop()
 
 
 def _make_folders(settings, output: Path) -> None:

@@ -300,6 +300,7 @@ class Run:
 def train(
     settings, *, output=".", restart=None, init_model=None, finetune=None,
     stop: Callable[[], bool] | None = None, exclusive: bool = True, device=None,
+    ready: Callable[[], None] | None = None,
 ) -> Iterator[Record]:  # fmt: skip
     """Train a potential: Algorithm 2, l. 1 to 6; the caller owns the loop.
 
@@ -313,6 +314,7 @@ def train(
     stop : called after each step; when it returns True the run is saved and ends
     exclusive : hold ``output`` for this run alone (`files.one_run_in`); False if the caller does
     device : "cpu" or "cuda", in place of the input's training/device
+    ready : called once, when everything has been read and before the first step
 
     Yields
     ------
@@ -352,6 +354,8 @@ def train(
         settings = read_input(settings)
     with one_run_in(output) if exclusive else contextlib.nullcontext():
         run = Run(settings, output, restart, init_model, finetune=finetune, device=device)
+        if ready is not None:
+            ready()
         yield from _records(run, stop)
 
 

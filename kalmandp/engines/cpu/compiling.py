@@ -1,10 +1,10 @@
 """How kernels and their parts are compiled: every part once, and only as far as its kernels need it.
 
-Numba makes each function ready to be called by itself: it optimises the function and writes machine code for
-it, and does both again within every function that calls it. Parts (`threads.PART`) are called by compiled code
-only. `PartCompiler` therefore stops at the intermediate code of a part; optimisation and machine code
-are made once, of the whole kernel. `KernelCompiler` keeps the parts of a kernel private to it, so that
-no other kernel's copy of a part, optimised in another context, can take their place.
+Numba makes each function ready to be called by itself: it optimises the function and writes machine code
+for it, and does both again within every function that calls it. Parts (`threads.PART`) are called by
+compiled code only. `PartCompiler` therefore stops at the intermediate code of a part; optimisation and
+machine code are made once, of the whole kernel. `KernelCompiler` keeps the parts of a kernel private to it,
+so that no other kernel's copy of a part, optimised in another context, can take their place.
 """
 
 from __future__ import annotations

@@ -40,6 +40,9 @@ NET, R0, R1 = range(3)
 ROWS = 16
 #: Columns of a task that sums gradients.
 COLUMNS = 4
+#: The first place of a row. A NumPy number, because a part is compiled once for every type of its
+#: arguments, and for Numba every literal number is a type of its own.
+START = np.int64(0)
 #: Multiplications of one tanh, about.
 COST_OF_TANH = 30
 
@@ -140,9 +143,9 @@ def _add_skip(skip, n_in, x, xo, y, yo):
 @njit(**PART)
 def _add_skip_adjoint(skip, n_in, y_bar, x_bar):
     if skip >= 1:
-        add_row(x_bar, 0, y_bar, 0, n_in)
+        add_row(x_bar, START, y_bar, START, n_in)
     if skip == 2:
-        add_row(x_bar, 0, y_bar, n_in, n_in)
+        add_row(x_bar, START, y_bar, n_in, n_in)
 
 
 @njit(**PART)
@@ -204,7 +207,7 @@ def backward_rows(nets, net, w, r0, r1, source, cache, bar, new, a_bar, a0, idt_
                     idt_bar[r - a0, ao + j] = y_bar[j] * value[ao + j]
                     to[ao + j] = y_bar[j] * w[ds + j] * slope[ao + j]
             else:
-                multiply_rows(to, ao, y_bar, 0, slope, ao, n_out)
+                multiply_rows(to, ao, y_bar, START, slope, ao, n_out)
         if n == 0 and not wants_input:
             continue
         add_product(new, a_bar, r0 - a0, ao, w, ws, n_in, n_out, r1 - r0)

@@ -114,7 +114,7 @@ def take(counters, me, phase, n_tasks):
         who = (me + k) % team
         first, last = who * n_tasks // team, (who + 1) * n_tasks // team
         if first < last:
-            task = first + _count(counters, phase, who, 1)
+            task = first + _count(counters, np.int64(phase), who, np.int64(1))
             if task < last:
                 return task
     return n_tasks
@@ -146,14 +146,14 @@ def wait_for_steps(steps, place, n):
 @njit(**PART)
 def done(counters, phase):
     """Say that a task of the phase is finished."""
-    _count(counters, phase, counters.shape[1] - 1, 1)
+    _count(counters, np.int64(phase), counters.shape[1] - 1, np.int64(1))
 
 
 @njit(**PART)
 def wait(counters, phase, n_tasks):
     """Return when all tasks of the phase are finished: those still running are others' last ones."""
     spins = 0
-    while _count(counters, phase, counters.shape[1] - 1, 0) < n_tasks:
+    while _count(counters, np.int64(phase), counters.shape[1] - 1, np.int64(0)) < n_tasks:
         spins = _be_patient(spins)
 
 

@@ -11,6 +11,7 @@ atoms; sums of the fitting nets' gradients and of the chunks; the embedding nets
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
 from kalmandp.engines.cpu.deep_potential.frame_kernels import (
@@ -27,12 +28,17 @@ from kalmandp.engines.cpu.network import (
     R0,
     R1,
     ROWS,
+    START,
     add_columns,
     backward_rows,
     tangent_backward_rows,
     tangent_rows,
 )
 from kalmandp.engines.cpu.threads import KERNEL, PART, done, take, wait
+
+#: The phases of `weight_gradient`. EMBEDDING is two. Not literals: see `network.START`.
+ATOMS, NODES, FITTING, CHUNKS, EMBEDDING = (np.int64(phase) for phase in range(5))
+NO, YES = np.bool_(False), np.bool_(True)
 
 
 @njit(**PART)
@@ -75,7 +81,7 @@ def _energy_adjoint(
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
         for r in range(r0, r1):
             bar[r - r0, 0] = E_bar_i[atoms[r]]
-        backward_rows(nets, net, w, r0, r1, source, cache, bar, new, layers.a_bar, 0, layers.idt_bar, True)
+        backward_rows(nets, net, w, r0, r1, source, cache, bar, new, layers.a_bar, START, layers.idt_bar, YES)
         for r in range(r0, r1):
             T_bar = T_bar_ikm[atoms[r]]
             T_bar[:] = 0.0
@@ -203,7 +209,7 @@ def _embedding_gradient(
             for m in range(n_out):
                 bar[r - r0, m] = collected[0, r, m]
         backward_rows(
-            nets, net, w, r0, r1, each, table_cache, bar, new, layers.a_bar, 0, layers.idt_bar, False
+            nets, net, w, r0, r1, each, table_cache, bar, new, layers.a_bar, START, layers.idt_bar, NO
         )
         done(counters, phase)
     wait(counters, phase, len(blocks))
@@ -222,17 +228,28 @@ def weight_gradient(
     """
     if len(S_dot_tk) > 0:
         _tangent_adjoint(
-            counters, me, 0, space, fitting, blocks, atoms, source, w, cache, pairs, sums, v_pc, M, axis,
-            scale, E_bar_i, T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
+            counters, me, ATOMS, space, fitting, blocks, atoms, source, w, cache, pairs, sums, v_pc, M,
+            axis, scale, E_bar_i, T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
         )  # fmt: skip
     else:
         _energy_adjoint(
-            counters, me, 0, space, fitting, blocks, atoms, source, w, cache, M, axis, E_bar_i, T_ikm, layers,
-            T_bar_ikm,
+            counters, me, ATOMS, space, fitting, blocks, atoms, source, w, cache, M, axis, E_bar_i, T_ikm,
+            layers, T_bar_ikm,
         )  # fmt: skip
-    _node_adjoint(counters, me, 1, atoms, sums, S_dot_tk, T_bar_ikm, T_dot_bar_ikm, collected)
-    _sum_columns(counters, me, 2, fitting, first_t, source, cache, layers, gradient)
-    _sum_chunks(counters, me, 3, collected)
+    _node_adjoint(counters, me, NODES, atoms, sums, S_dot_tk, T_bar_ikm, T_dot_bar_ikm, collected)
+    _sum_columns(counters, me, FITTING, fitting, first_t, source, cache, layers, gradient)
+    _sum_chunks(counters, me, CHUNKS, collected)
     _embedding_gradient(
-        counters, me, 4, space, embedding, rows, each, w, table_cache, collected, table_layers, gradient
+        counters,
+        me,
+        EMBEDDING,
+        space,
+        embedding,
+        rows,
+        each,
+        w,
+        table_cache,
+        collected,
+        table_layers,
+        gradient,
     )

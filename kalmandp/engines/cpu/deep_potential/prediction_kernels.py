@@ -9,6 +9,7 @@ padded with zeros from M to a multiple of eight, so that rows are whole vectors.
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
 from kalmandp.engines.cpu.deep_potential.frame_kernels import DS, HALF, S_R, node_slopes, node_weights
@@ -24,6 +25,8 @@ from kalmandp.engines.cpu.vectors import load, multiply_add, splat, totals, zero
 
 #: float64 numbers in a vector.
 LANES = 8
+#: Not a literal: see `network.START`.
+YES = np.bool_(True)
 #: Numbers of a task that goes through the atoms' lists.
 PIECE = 1024
 
@@ -172,7 +175,7 @@ def pair_gradient(
             break
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
         bar[:, 0] = scale
-        backward_rows(nets, net, w, r0, r1, each, cache, bar, new, a_bar, r0, idt_bar, True)
+        backward_rows(nets, net, w, r0, r1, each, cache, bar, new, a_bar, r0, idt_bar, YES)
         for r in range(r0, r1):
             i = order[r]
             T_bar[:] = 0.0
