@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from kalmandp.errors import FileError, InputError, KalmanDPError
+from kalmandp.registry import INPUTS, load
 
 #: Words of other programs and what they are called here.
 OTHER_WORDS = {
@@ -111,7 +112,8 @@ def _only_input(folder: Path) -> str:
     """The input file of a folder, if there is exactly one."""
     found = sorted(
         path.name for path in folder.iterdir()
-        if path.suffix.lower() in INPUT_SUFFIXES and path.is_file() and _is_input(path)
+        if (path.suffix.lower() in INPUT_SUFFIXES or path.name in INPUTS)
+        and path.is_file() and _is_input(path)
     )  # fmt: skip
     if len(found) == 1:
         return found[0]
@@ -150,6 +152,8 @@ def _is_input(path: Path) -> bool:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
+    if any(load(module).recognises(path) for module, _ in INPUTS.values()):
+        return True
     if path.suffix.lower() in (".yaml", ".yml"):
         heads = {line.partition(":")[0].strip() for line in text.splitlines() if line[:1].isalpha()}
         return {"model", "training"} <= heads

@@ -23,9 +23,12 @@ def run(args) -> int:
 def kind_of(path: str) -> str:
     """ "model", "checkpoint" or "data", from the suffix and what an HDF5 file has at its root."""
     from kalmandp.errors import FileError
+    from kalmandp.registry import KINDS, load
     from kalmandp.training.state.checkpoint import FORMAT
 
     file, mark, _ = path.partition("#")
+    if any(load(kind.files).recognises(path) for kind in KINDS.values() if not _is_hdf5(path)):
+        return "model"
     if mark or Path(path).is_dir():
         return "data"
     if Path(path).suffix.lower() in (".yaml", ".yml"):
@@ -44,6 +47,12 @@ def kind_of(path: str) -> str:
             f"{path}: is not an HDF5 file that can be read ({_first_line(error)}); expected a data "
             "set, a model or a checkpoint (`kalmandp convert` makes a data set of other formats)"
         ) from error
+
+
+def _is_hdf5(path: str) -> bool:
+    import h5py
+
+    return Path(path).is_file() and h5py.is_hdf5(path)
 
 
 def _first_line(error: Exception) -> str:

@@ -84,7 +84,7 @@ IDLE = (
 
 
 def recognises(path) -> bool:
-    """Whether a file is a nep.in: every line is a keyword of GPUMD's, one of them ``type``."""
+    """Whether a file is a nep.in: most lines begin with a keyword of GPUMD's, one of them with ``type``."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(1 << 16)
@@ -92,7 +92,7 @@ def recognises(path) -> bool:
         return False
     words = [line.split("#")[0].split() for line in text.splitlines()]
     first = [line[0].lower() for line in words if line]
-    return "type" in first and all(word in KEYWORDS for word in first[:3])
+    return "type" in first and 2 * sum(word in KEYWORDS for word in first) >= len(first)
 
 
 def read(path, optimizer: str | None = None) -> Translated:

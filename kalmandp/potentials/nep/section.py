@@ -20,6 +20,7 @@ from kalmandp.checks import (
     sequence,
     text,
 )
+from kalmandp.errors import InputError
 from kalmandp.potentials.nep.form import NEPForm
 from kalmandp.potentials.nep.initial import SCALINGS
 from kalmandp.potentials.settings import ModelSettings
@@ -104,10 +105,20 @@ def read_section(read: SectionReader, value: dict) -> ModelSettings:
         raise read.error("model/cutoff", list(cutoff), f"2 or {2 * len(type_map)} numbers (Å)")
     choices["radial_cutoff"], choices["angular_cutoff"] = cutoff[::2], cutoff[1::2]
     choices["zbl"] = _zbl(read, stated)
+    if type_map is not None:
+        _check_form(read, type_map, {k: v for k, v in (choices | stated).items() if k != "scaling"})
     return ModelSettings(
         "nep", type_map, max(cutoff[::2]), choices | stated, paths, atom_ener, rcond,
         () if seed is None else (seed,),
     )  # fmt: skip
+
+
+def _check_form(read: SectionReader, type_map, choices: dict) -> None:
+    """What contradicts itself is said before data are read."""
+    try:
+        NEPForm(type_map, **choices)
+    except InputError as error:
+        raise InputError(f"{read.source}: model: {error}") from None
 
 
 def _zbl(read: SectionReader, stated: dict) -> dict | None:
