@@ -141,26 +141,24 @@ class NEPNumbaEngine:
         z, g = self._z, gather(frames, self.form.type_map, self.form.cutoff, pairs)
         n, n_p = g.n_atoms, len(g.i_p)
         first_i = np.searchsorted(g.i_p, np.arange(n + 1))
-        e = self._arrays(g, first_i, np.zeros(n + 1, np.int64), np.empty((n_p, 3)), np.empty(n_p * z.kR))
-        r_p, count_i = np.empty(n_p), np.empty(n, np.int64)
-        f = np.empty(self._team.size * z.kR)
+        n_pc, r_p, df_pk, phi = self._store.several((n_p, 3), (n_p,), (n_p * z.kR,), (n * z.Rp,))
+        e = self._arrays(g, first_i, np.zeros(n + 1, np.int64), n_pc, df_pk, phi)
+        count_i, f = np.empty(n, np.int64), np.empty(self._team.size * z.kR)
         self._team.run(environment_kernels.radial, 60 * n_p, z, self._k, e, g.r_pc, f, r_p, count_i)
-        e = self._arrays(g, first_i, np.concatenate([[0], np.cumsum(count_i)]), e.n_pc, e.df_pk, e.phi)
+        e = self._arrays(g, first_i, np.concatenate([[0], np.cumsum(count_i)]), n_pc, df_pk, phi)
         work = (10 + z.kA) * z.Mp * len(e.pairs_a)
         self._team.run(environment_kernels.angular, work, z, self._k, e, r_p)
         scaler = np.ascontiguousarray(statistics["q_scaler"], dtype=float)
-        fixed = self._fixed(g, e.pairs_a, r_p, e.n_pc)
+        fixed = self._fixed(g, e.pairs_a, r_p, n_pc)
         return FusedEnvironment(g, atoms_by_type(g, z.T), scaler, e, fixed, chunks_of(g))
 
-    def _arrays(self, g: Geometry, first_i, first_a, n_pc, df_pk, phi=None) -> Arrays:
-        """`Arrays` that a kernel will fill."""
+    def _arrays(self, g: Geometry, first_i, first_a, n_pc, df_pk, phi) -> Arrays:
+        """`Arrays` with room for the angular pairs, which a kernel will fill."""
         z, n, n_a = self._z, g.n_atoms, int(first_a[-1])
-        phi = np.empty(n * z.Rp) if phi is None else phi
-        return Arrays(
-            g.types_i, g.j_p, first_i, first_a, n_pc, df_pk, np.empty(n_a, np.int64),
-            np.empty(n_a * z.kA), np.empty(n_a * z.kA), np.empty(n_a * z.Mp), np.empty(3 * n_a * z.Mp), phi,
-            np.empty(n * z.kA * z.T * z.Mp),
-        )  # fmt: skip
+        k, m = (n_a * z.kA,), n_a * z.Mp
+        f_ak, df_ak, b, db, S = self._store.several(k, k, (m,), (3 * m,), (n * z.kA * z.T * z.Mp,))
+        pairs_a = self._store.empty((n_a,), np.int64)
+        return Arrays(g.types_i, g.j_p, first_i, first_a, n_pc, df_pk, pairs_a, f_ak, df_ak, b, db, phi, S)
 
     def _fixed(self, g: Geometry, pairs_a, r_p, n_pc):
         """E_i, and f_pc of the pairs that are near enough to repel each other."""
@@ -175,7 +173,7 @@ class NEPNumbaEngine:
         """Twin of `atomic.energies`."""
         z, n = self._z, env.n_atoms
         weights = weights_of(z, self._places, par.weights, env.scaler)
-        q, s, h = (n * z.dimp,), (n * z.nA * z.Mp,), (n * z.neup,)
+        q, s, h = (n * z.dimp,), (n * z.Mp * z.nAp,), (n * z.neup,)
         sums = Sums(*self._store.several(q, s, h, h, h, h, q, s))
         E_i = np.empty(n)
         work = n * (2 * z.dimp * z.neup + z.nA * z.kA * z.T * z.Mp)
@@ -191,7 +189,7 @@ class NEPNumbaEngine:
         """Twin of `atomic.pair_gradient`: f_pc = ∂E/∂r_pc."""
         z, g = self._z, env.geometry
         f_pc = self._store.empty((len(g.i_p), 3))
-        space = self._store.empty((self._team.size, z.Rp + 2 * z.nAp + 2 * z.Mp))
+        space = self._store.empty((self._team.size, z.Rp + 6 * z.nAp))
         work = len(f_pc) * (z.kR + 5) + len(env.arrays.pairs_a) * (2 * z.nA + 10) * z.Mp
         self._team.run(
             prediction_kernels.pair_gradient, work, z, fwd.weights, env.arrays, fwd.sums, space, f_pc
@@ -311,8 +309,8 @@ class NEPNumbaEngine:
     def _work(self, n: int):
         """Work space of `row_kernels` for n motions."""
         z = self._z
-        moving = n * (max(z.Rp, z.nRp) + z.nA * z.Mp) + 6 * z.nAp
-        one = 3 * z.dimp + z.neup + (z.nA + 4) * z.Mp
+        moving = n * (max(z.Rp, z.nRp) + z.Mp * z.nAp) + 6 * z.nAp
+        one = 3 * z.dimp + z.neup + (z.nAp + 6) * z.Mp
         return self._store.empty((self._team.size, padded(moving + one)))
 
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 from numba import njit
 
 from kalmandp.engines.cpu.nep.parts import LANES, add_scaled, clear, mix
+from kalmandp.engines.cpu.nep.prediction_kernels import pair_adjoints, pair_functions
 from kalmandp.engines.cpu.nep.row_parts import (
     add_motion,
     add_moving_s,
     add_pair,
     flush,
-    pair_adjoints,
-    pair_functions,
 )
 from kalmandp.engines.cpu.threads import KERNEL, PART, take
 from kalmandp.engines.cpu.vectors import load, multiply_add, splat, store, zeros
@@ -30,14 +29,12 @@ def add_radial_pair(z, w, fwd, j, t, u, p, axes, n_axes, n_pc, df_pk, phi, D, B,
     scaled, a0, pi = q_dot + z.dimp, q_dot + 2 * z.dimp, q_dot + 2 * z.dimp + z.neup
     q0, h0 = j * z.dimp, j * z.neup
     none = zeros(B)
-    mix(B, q_dot, z.nRp, df_pk, p * z.kR, z.kR, w.cRt, (t * T + u) * z.kR * z.nRp, z.nRp)
+    mix(B, q_dot, z.nRp, df_pk, p * z.kR, 1, z.kR, w.cRt, (t * T + u) * z.kR * z.nRp, z.nRp, False)
     for v in range(0, z.nRp, LANES):
         store(B, scaled + v, multiply_add(load(B, q_dot + v), load(w.scaler, v), none))
+    mix(B, a0, z.neup, B, q_dot, 1, z.nRp, w.Wt, t * z.dimp * z.neup, z.neup, False)
     for v in range(0, z.neup, LANES):
-        z_dot = none
-        for d in range(z.nR):
-            row = load(w.Wt, (t * z.dim + d) * z.neup + v)
-            z_dot = multiply_add(splat(B, B[q_dot + d]), row, z_dot)
+        z_dot = load(B, a0 + v)
         a = multiply_add(load(fwd.a2, h0 + v), z_dot, none)
         e = multiply_add(load(fwd.d1, h0 + v), z_dot, none)
         store(B, a0 + v, a)
@@ -45,7 +42,7 @@ def add_radial_pair(z, w, fwd, j, t, u, p, axes, n_axes, n_pc, df_pk, phi, D, B,
             g0, n = acc + (x * T + t) * z.G, splat(G, n_pc[p, axes[x]])
             store(G, g0 + z.gb + v, multiply_add(n, a, load(G, g0 + z.gb + v)))
             store(G, g0 + z.gw + v, multiply_add(n, e, load(G, g0 + z.gw + v)))
-    mix(B, pi, z.dimp, B, a0, z.neu, w.W, t * z.neu * z.dimp, z.dimp)
+    mix(B, pi, z.dimp, B, a0, 1, z.neu, w.W, t * z.neu * z.dimp, z.dimp, False)
     n0 = splat(G, n_pc[p, axes[0]])
     n1 = splat(G, n_pc[p, axes[1]]) if n_axes > 1 else none
     n2 = splat(G, n_pc[p, axes[2]]) if n_axes > 2 else none
@@ -75,7 +72,7 @@ def add_radial_pair(z, w, fwd, j, t, u, p, axes, n_axes, n_pc, df_pk, phi, D, B,
             for x in range(z.nl):
                 at = x * z.nA + i
                 row = load(D, (j * z.nl * z.nA + at) * z.Ap + v)
-                unit = multiply_add(splat(G, B[pi + z.nR + at]), row, unit)
+                unit = multiply_add(splat(G, B[pi + z.nRp + x * z.nAp + i]), row, unit)
             for x in range(n_axes):
                 o = x0 + x * step + z.gA + i * z.Ap + v
                 store(G, o, multiply_add(splat(G, n_pc[p, axes[x]]), unit, load(G, o)))
@@ -101,10 +98,10 @@ def force_rows(counters, me, z, k, w, places, tasks, e, fwd, St, D, space, work,
     T, Mp = z.T, z.Mp
     acc, base = 0, 0
     sdot = base + 3 * z.nRp
-    g0 = sdot + 3 * z.nA * Mp
+    g0 = sdot + 3 * Mp * z.nAp
     h0, o = g0 + z.nAp, g0 + 2 * z.nAp
     q_dot = o + 4 * z.nAp
-    turned = q_dot + 3 * z.dimp + z.neup + z.nA * Mp  # b and ∂b/∂r of the pair turned round
+    turned = q_dot + 3 * z.dimp + z.neup + Mp * z.nAp  # b and ∂b/∂r of the pair turned round
     while True:
         task = take(counters, me, 0, len(tasks))
         if task >= len(tasks):
@@ -137,14 +134,16 @@ def force_rows(counters, me, z, k, w, places, tasks, e, fwd, St, D, space, work,
                 continue
             # q̇^R of each axis, in place of φ̇
             clear(B, base, 3 * z.nRp)
-            clear(B, sdot, 3 * z.nA * Mp)
+            clear(B, sdot, 3 * Mp * z.nAp)
             p0, p1 = (first, first_i[atom + 1]) if own else (at, at + 1)
             for p in range(p0, p1):
                 other = j_p[p] if own else atom
                 if other == i:
                     continue
                 u = types_i[other]
-                mix(B, q_dot, z.nRp, df_pk, p * z.kR, z.kR, w.cRt, (t * T + u) * z.kR * z.nRp, z.nRp)
+                mix(
+                    B, q_dot, z.nRp, df_pk, p * z.kR, 1, z.kR, w.cRt, (t * T + u) * z.kR * z.nRp, z.nRp, False
+                )
                 for x in range(n_axes):
                     add_scaled(B, base + x * z.nRp, n_pc[p, axes[x]], B, q_dot, z.nRp)
                     add_radial_moments(
@@ -166,20 +165,21 @@ def force_rows(counters, me, z, k, w, places, tasks, e, fwd, St, D, space, work,
                             row = multiply_add(row, load(k.parity_m, v), zeros(B))
                         store(B, turned + c * Mp + v, row)
                 pair_functions(z, w, t, u, a, f_ak, df_ak, B, g0, h0)
-                pair_adjoints(z, fwd.y, i * z.nA * Mp, B, turned, B, turned + Mp, Mp, B, o)
+                pair_adjoints(z, fwd.y, i * Mp * z.nAp, B, turned, B, turned + Mp, B, o)
                 for x in range(n_axes):
                     c = axes[x]
                     vx, vy, vz = 1.0 * (c == 0), 1.0 * (c == 1), 1.0 * (c == 2)
                     along = n_pc[p, c]
                     add_moving_s(
-                        z, B, g0, h0, along, vx, vy, vz, B, turned, B, turned + Mp, Mp, sdot + x * z.nA * Mp
+                        z, B, g0, h0, along, vx, vy, vz, B, turned, B, turned + Mp, turned + 4 * Mp,
+                        sdot + x * Mp * z.nAp,
                     )  # fmt: skip
                     add_pair(z, a, u, f_ak, df_ak, along, vx, vy, vz, B, o, G, acc + (x * T + t) * z.G)
             for x in range(n_axes):
-                for n in range(z.nR):
-                    B[q_dot + n] = B[base + x * z.nRp + n]
+                for v in range(0, z.nRp, LANES):
+                    store(B, q_dot + v, load(B, base + x * z.nRp + v))
                 add_motion(
-                    z, k, w, fwd, i, t, angular, phi, St, D, B, q_dot, sdot + x * z.nA * Mp, G,
+                    z, k, w, fwd, i, t, angular, phi, St, D, B, q_dot, sdot + x * Mp * z.nAp, G,
                     acc + (x * T + t) * z.G,
                 )  # fmt: skip
         for x in range(n_axes):

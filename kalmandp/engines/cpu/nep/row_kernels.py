@@ -5,13 +5,12 @@ from __future__ import annotations
 from numba import njit
 
 from kalmandp.engines.cpu.nep.parts import add_scaled, clear, dot
+from kalmandp.engines.cpu.nep.prediction_kernels import pair_adjoints, pair_functions
 from kalmandp.engines.cpu.nep.row_parts import (
     add_motion,
     add_moving_s,
     add_pair,
     flush,
-    pair_adjoints,
-    pair_functions,
 )
 from kalmandp.engines.cpu.threads import KERNEL, take
 
@@ -35,7 +34,7 @@ def energy_rows(counters, me, z, places, chunks, E_bar_i, e, fwd, D, space, H):
             for n in range(z.nA):
                 for x in range(z.nl):
                     at = x * z.nA + n
-                    f, d0 = E_bar * fwd.gamma[q0 + z.nR + at], (i * z.nl * z.nA + at) * z.Ap
+                    f, d0 = E_bar * fwd.gamma[q0 + z.nRp + x * z.nAp + n], (i * z.nl * z.nA + at) * z.Ap
                     add_scaled(G, g0 + z.gA + n * z.Ap, f, D, d0, z.Ap)
             for j in range(z.neu):
                 add_scaled(G, g0 + z.gW + j * z.dimp, E_bar * fwd.a1[h0 + j], fwd.q, q0, z.dimp)
@@ -56,9 +55,10 @@ def motion_rows(counters, me, z, k, w, places, chunks, V, e, fwd, St, D, space, 
     # φ̇ (direction, Rp), ṡ (direction, nA, Mp), g, g′ (nAp), four rows (nAp), and what `add_motion` takes
     acc, dphi = 0, 0
     sdot = dphi + n_dir * z.Rp
-    g0 = sdot + n_dir * z.nA * Mp
+    g0 = sdot + n_dir * Mp * z.nAp
     h0, o = g0 + z.nAp, g0 + 2 * z.nAp
     q_dot = o + 4 * z.nAp
+    rates = q_dot + 3 * z.dimp + z.neup + Mp * z.nAp
     while True:
         task = take(counters, me, 0, len(chunks))
         if task >= len(chunks):
@@ -78,26 +78,28 @@ def motion_rows(counters, me, z, k, w, places, chunks, V, e, fwd, St, D, space, 
                 continue
             angular = first_a[i + 1] > first_a[i]
             if angular:
-                clear(B, sdot, n_dir * z.nA * Mp)
+                clear(B, sdot, n_dir * Mp * z.nAp)
             for a in range(first_a[i], first_a[i + 1]):
                 p = pairs_a[a]
                 u = types_i[j_p[p]]
                 pair_functions(z, w, t, u, a, f_ak, df_ak, B, g0, h0)
-                pair_adjoints(z, fwd.y, i * z.nA * Mp, b, a * Mp, db, 3 * a * Mp, Mp, B, o)
+                pair_adjoints(z, fwd.y, i * Mp * z.nAp, b, a * Mp, db, 3 * a * Mp, B, o)
                 for d in range(n_dir):
                     vx, vy, vz = V[d, p, 0], V[d, p, 1], V[d, p, 2]
                     along = n_pc[p, 0] * vx + n_pc[p, 1] * vy + n_pc[p, 2] * vz
                     add_moving_s(
-                        z, B, g0, h0, along, vx, vy, vz, b, a * Mp, db, 3 * a * Mp, Mp, sdot + d * z.nA * Mp
+                        z, B, g0, h0, along, vx, vy, vz, b, a * Mp, db, 3 * a * Mp, rates,
+                        sdot + d * Mp * z.nAp,
                     )  # fmt: skip
                     add_pair(z, a, u, f_ak, df_ak, along, vx, vy, vz, B, o, G, acc + (d * T + t) * z.G)
             for d in range(n_dir):
                 at = acc + (d * T + t) * z.G
+                clear(B, q_dot, z.nRp)
                 for n in range(z.nR):
                     B[q_dot + n] = dot(w.cR, (t * z.nR + n) * z.Rp, B, dphi + d * z.Rp, z.Rp)
                     add_scaled(G, at + n * z.Rp, fwd.gamma[i * z.dimp + n], B, dphi + d * z.Rp, z.Rp)
                 add_motion(
-                    z, k, w, fwd, i, t, angular, phi, St, D, B, q_dot, sdot + d * z.nA * Mp, G, at
+                    z, k, w, fwd, i, t, angular, phi, St, D, B, q_dot, sdot + d * Mp * z.nAp, G, at
                 )  # fmt: skip
         for d in range(n_dir):
             for t in range(T):

@@ -15,15 +15,8 @@ from __future__ import annotations
 
 from numba import njit
 
-from kalmandp.engines.cpu.nep.parts import (
-    LANES,
-    add_scaled,
-    clear,
-    dots,
-    invariants_gradient_tangent,
-    invariants_tangent,
-    mix,
-)
+from kalmandp.engines.cpu.nep.invariant_parts import invariants_gradient_tangent, invariants_tangent
+from kalmandp.engines.cpu.nep.parts import LANES, add_scaled, clear, mix
 from kalmandp.engines.cpu.threads import PART
 from kalmandp.engines.cpu.vectors import load, multiply_add, splat, store, zeros
 
@@ -47,7 +40,7 @@ def flush(z, places, G, g0, t, H, m):
     at = places.W_t[t]
     for j in range(z.neu):
         for d in range(z.dim):
-            H[m, at + j * z.dim + d] += G[g0 + z.gW + j * z.dimp + d]
+            H[m, at + j * z.dim + d] += G[g0 + z.gW + j * z.dimp + places.place_d[d]]
     for j in range(z.neu):
         H[m, places.b_t[t] + j] += G[g0 + z.gb + j]
         H[m, places.w_t[t] + j] += G[g0 + z.gw + j]
@@ -70,7 +63,9 @@ def add_angular_rows(z, G, g0, pi, p0, D, d0):
             total = load(G, o + v)
             for x in range(z.nl):
                 at = x * z.nA + n
-                total = multiply_add(splat(G, pi[p0 + z.nR + at]), load(D, d0 + at * z.Ap + v), total)
+                total = multiply_add(
+                    splat(G, pi[p0 + z.nRp + x * z.nAp + n]), load(D, d0 + at * z.Ap + v), total
+                )
             store(G, o + v, total)
 
 
@@ -78,27 +73,22 @@ def add_angular_rows(z, G, g0, pi, p0, D, d0):
 def add_motion(z, k, w, fwd, i, t, angular, phi, St, D, B, q_dot, s_dot, G, g0):
     """Add to an accumulator what a motion with q̇ (radial part) and ṡ of atom i gives, pairwise terms aside.
 
-    ``B`` is work space: q̇ (dimp), σ q̇ (dimp), a (neup), π (dimp), u (nA, Mp) from q_dot on.
+    ``B`` is work space: q̇ (dimp), σ q̇ (dimp), a (neup), π (dimp), u (Mp, nAp) from q_dot on.
     """
     scaled, a0, pi = q_dot + z.dimp, q_dot + 2 * z.dimp, q_dot + 2 * z.dimp + z.neup
     u0 = pi + z.dimp
     q0, h0 = i * z.dimp, i * z.neup
-    size = z.nR
+    s0, wide = i * z.Mp * z.nAp, z.nRp
     if angular:
-        invariants_tangent(z, k, fwd.s, i * z.nA * z.Mp, B, s_dot, B, q_dot + z.nR)
-        size = z.dim
-    wide = LANES * ((size + LANES - 1) // LANES)
-    for d in range(size, wide):
-        B[q_dot + d] = 0.0
+        invariants_tangent(z, k, fwd.s, s0, B, s_dot, B, q_dot + z.nRp)
+        wide = z.dimp
     none = zeros(B)
     for v in range(0, wide, LANES):
         store(B, scaled + v, multiply_add(load(B, q_dot + v), load(w.scaler, v), none))
     # ż = W0 σ q̇;   a = w1 h″ ż;   b̄ += a;   w̄1 += h′ ż
+    mix(B, a0, z.neup, B, q_dot, 1, wide, w.Wt, t * z.dimp * z.neup, z.neup, False)
     for v in range(0, z.neup, LANES):
-        z_dot = none
-        for d in range(size):
-            row = load(w.Wt, (t * z.dim + d) * z.neup + v)
-            z_dot = multiply_add(splat(B, B[q_dot + d]), row, z_dot)
+        z_dot = load(B, a0 + v)
         a = multiply_add(load(fwd.a2, h0 + v), z_dot, none)
         store(B, a0 + v, a)
         store(G, g0 + z.gb + v, multiply_add(a, splat(G, 1.0), load(G, g0 + z.gb + v)))
@@ -112,39 +102,14 @@ def add_motion(z, k, w, fwd, i, t, angular, phi, St, D, B, q_dot, s_dot, G, g0):
         for v in range(wide, z.dimp, LANES):
             store(G, o + v, multiply_add(f, load(fwd.q, q0 + v), load(G, o + v)))
     # π = σ W0ᵀ a
-    mix(B, pi, z.dimp, B, a0, z.neu, w.W, t * z.neu * z.dimp, z.dimp)
+    mix(B, pi, z.dimp, B, a0, 1, z.neu, w.W, t * z.neu * z.dimp, z.dimp, False)
     add_radial_rows(z, G, g0, B, pi, phi, i * z.Rp)
     add_angular_rows(z, G, g0, B, pi, D, i * z.nl * z.nA * z.Ap)
     if angular:
-        invariants_gradient_tangent(
-            z, k, fwd.s, i * z.nA * z.Mp, B, s_dot, fwd.gamma, q0 + z.nR, B, u0
-        )  # fmt: skip
+        invariants_gradient_tangent(z, k, fwd.s, s0, B, s_dot, fwd.gamma, q0 + z.nRp, B, u0)
         # c̄^A_n += Σ_m u_nm S_m
         for n in range(z.nA):
-            o = g0 + z.gA + n * z.Ap
-            for v in range(0, z.Ap, LANES):
-                total = load(G, o + v)
-                for m in range(z.M):
-                    row = load(St, (i * z.M + m) * z.Ap + v)
-                    total = multiply_add(splat(G, B[u0 + n * z.Mp + m]), row, total)
-                store(G, o + v, total)
-
-
-@njit(**PART)
-def pair_functions(z, w, t, u, a, f_ak, df_ak, B, g0, h0):
-    """g_n and g′_n (nAp) of an angular pair with centre type t and neighbour type u."""
-    c0 = (t * z.T + u) * z.kA * z.nAp
-    mix(B, g0, z.nAp, f_ak, a * z.kA, z.kA, w.cAt, c0, z.nAp)
-    mix(B, h0, z.nAp, df_ak, a * z.kA, z.kA, w.cAt, c0, z.nAp)
-
-
-@njit(**PART)
-def pair_adjoints(z, y, y0, b, b0, d, d0, step, B, o):
-    """Σ_m y_nm b_m and Σ_m y_nm ∂b_m/∂r_c: four rows over n (nAp)."""
-    for n in range(z.nA):
-        B[o + n], B[o + z.nAp + n], B[o + 2 * z.nAp + n], B[o + 3 * z.nAp + n] = dots(
-            y, y0 + n * z.Mp, b, b0, d, d0, step, z.Mp
-        )
+            mix(G, g0 + z.gA + n * z.Ap, z.Ap, B, u0 + n, z.nAp, z.M, St, i * z.M * z.Ap, z.Ap, True)
 
 
 @njit(**PART)
@@ -164,15 +129,17 @@ def add_pair(z, a, u, f_ak, df_ak, along, vx, vy, vz, B, o, G, g0):
 
 
 @njit(**PART)
-def add_moving_s(z, B, g0, h0, along, vx, vy, vz, b, b0, d, d0, step, s_dot):
-    """ṡ_nm += g′_n (r̂·v) b_m + g_n Σ_c v_c ∂b_m/∂r_c of one pair."""
-    none = zeros(B)
+def add_moving_s(z, B, g0, h0, along, vx, vy, vz, b, b0, d, d0, one, s_dot):
+    """ṡ_nm += g′_n (r̂·v) b_m + g_n Σ_c v_c ∂b_m/∂r_c of one pair; work space: two rows (Mp) from ``one`` on."""
+    none, two = zeros(B), one + z.Mp
     for v in range(0, z.Mp, LANES):
-        one = multiply_add(splat(B, along), load(b, b0 + v), none)
-        two = multiply_add(splat(B, vx), load(d, d0 + v), none)
-        two = multiply_add(splat(B, vy), load(d, d0 + step + v), two)
-        two = multiply_add(splat(B, vz), load(d, d0 + 2 * step + v), two)
-        for n in range(z.nA):
-            o = s_dot + n * z.Mp + v
-            total = multiply_add(splat(B, B[h0 + n]), one, load(B, o))
-            store(B, o, multiply_add(splat(B, B[g0 + n]), two, total))
+        store(B, one + v, multiply_add(splat(B, along), load(b, b0 + v), none))
+        rate = multiply_add(splat(B, vx), load(d, d0 + v), none)
+        rate = multiply_add(splat(B, vy), load(d, d0 + z.Mp + v), rate)
+        store(B, two + v, multiply_add(splat(B, vz), load(d, d0 + 2 * z.Mp + v), rate))
+    for v in range(0, z.nAp, LANES):
+        g, slope = load(B, g0 + v), load(B, h0 + v)
+        for m in range(z.M):
+            o = s_dot + m * z.nAp + v
+            total = multiply_add(splat(B, B[one + m]), slope, load(B, o))
+            store(B, o, multiply_add(splat(B, B[two + m]), g, total))

@@ -81,7 +81,10 @@ class Constants(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Where the pieces of each type begin in w: c^R, c^A, W0, b, w1 and the last bias."""
+    """Where the pieces of each type begin in w: c^R, c^A, W0, b, w1 and the last bias.
+
+    place_d : where number d of q is in a padded row: radial functions (nRp), then invariants (λ, nAp)
+    """
 
     radial_t: Any
     angular_t: Any
@@ -89,13 +92,14 @@ class Places(NamedTuple):
     b_t: Any
     w_t: Any
     bias_t: Any
+    place_d: Any
 
 
 class Weights(NamedTuple):
     """w of one model, by type, flat and padded; σ is q_scaler.
 
     cR (t, n, Rp), cA (t, n, Ap);  cRt (t, u, k, nRp), cAt (t, u, k, nAp): the same with n last
-    W (t, neu, dimp): W0 σ;  Wt (t, dim, neup): its transpose;  b, w1 (t, neup);  bias (t,)
+    W (t, neu, dimp): W0 σ;  Wt (t, dimp, neup): its transpose;  b, w1 (t, neup);  bias (t,)
     scaler (dimp,)
     """
 
@@ -119,7 +123,8 @@ def sizes_of(form: NEPForm) -> Sizes:
     """
     T, (nR, kR), (nA, kA) = form.n_types, *form.basis
     M, nl, dim, neu = form.invariants.n_components, form.invariants.size, form.size, form.neuron
-    Rp, Ap, nRp, nAp, dimp, neup = (padded(x) for x in (kR * T, kA * T, nR, nA, dim, neu))
+    Rp, Ap, nRp, nAp, neup = (padded(x) for x in (kR * T, kA * T, nR, nA, neu))
+    dimp = nRp + nl * nAp
     pieces = (nR * Rp, nA * Ap, T * kR * nRp, T * kA * nAp, neu * dimp, neup, neup)
     ends = np.cumsum(pieces).tolist()
     return Sizes(
@@ -168,7 +173,14 @@ def places_of(form: NEPForm, layout) -> Places:
         np.array([start(f"{net}.layer.0.b") for net in nets]),
         np.array([start(f"{net}.layer.1.W") for net in nets]),
         np.array([start(BIAS if form.version < 5 else f"{net}.layer.1.b") for net in nets]),
+        places_of_q(sizes_of(form)),
     )
+
+
+def places_of_q(z: Sizes) -> np.ndarray:
+    """Where each number of q is in a padded row."""
+    angular = z.nRp + z.nAp * np.arange(z.nl)[:, None] + np.arange(z.nA)
+    return np.concatenate([np.arange(z.nR), angular.ravel()])
 
 
 def weights_of(s: Sizes, places: Places, w, scaler) -> Weights:
@@ -176,7 +188,7 @@ def weights_of(s: Sizes, places: Places, w, scaler) -> Weights:
     T = s.T
     cR, cA = np.zeros((T, s.nR, s.Rp)), np.zeros((T, s.nA, s.Ap))
     cRt, cAt = np.zeros((T, T, s.kR, s.nRp)), np.zeros((T, T, s.kA, s.nAp))
-    W, Wt = np.zeros((T, s.neu, s.dimp)), np.zeros((T, s.dim, s.neup))
+    W, Wt = np.zeros((T, s.neu, s.dimp)), np.zeros((T, s.dimp, s.neup))
     b, w1, bias = np.zeros((T, s.neup)), np.zeros((T, s.neup)), np.empty(T)
     for t in range(T):
         for c, ct, start, n, k in (
@@ -186,11 +198,11 @@ def weights_of(s: Sizes, places: Places, w, scaler) -> Weights:
             c[t, :, : k * T] = values.reshape(n, k * T)
             ct[t, :, :, :n] = values.reshape(n, k, T).transpose(2, 1, 0)
         start = places.W_t[t]
-        W[t, :, : s.dim] = w[start : start + s.neu * s.dim].reshape(s.neu, s.dim) * scaler
-        Wt[t, :, : s.neu] = W[t, :, : s.dim].T
+        W[t][:, places.place_d] = w[start : start + s.neu * s.dim].reshape(s.neu, s.dim) * scaler
+        Wt[t, :, : s.neu] = W[t].T
         b[t, : s.neu] = w[places.b_t[t] : places.b_t[t] + s.neu]
         w1[t, : s.neu] = w[places.w_t[t] : places.w_t[t] + s.neu]
         bias[t] = w[places.bias_t[t]]
     wide = np.zeros(s.dimp)
-    wide[: s.dim] = scaler
+    wide[places.place_d] = scaler
     return Weights(*(x.reshape(-1) for x in (cR, cA, cRt, cAt, W, Wt, b, w1, bias, wide)))
