@@ -130,7 +130,7 @@ def add_pair(z, a, u, f_ak, df_ak, along, vx, vy, vz, B, o, G, g0):
 
 @njit(**PART)
 def add_moving_s(z, B, g0, h0, along, vx, vy, vz, b, b0, d, d0, one, s_dot):
-    """ṡ_nm += g′_n (r̂·v) b_m + g_n Σ_c v_c ∂b_m/∂r_c of one pair; work space: two rows (Mp) from ``one`` on."""
+    """ṡ_nm += g′_n (r̂·v) b_m + g_n Σ_c v_c ∂b_m/∂r_c of one pair; scratch: two rows (Mp) from ``one`` on."""
     none, two = zeros(B), one + z.Mp
     for v in range(0, z.Mp, LANES):
         store(B, one + v, multiply_add(splat(B, along), load(b, b0 + v), none))
