@@ -16,6 +16,7 @@ from kalmandp.engines.cpu import pair_sums
 from kalmandp.engines.cpu.buffers import Store
 from kalmandp.engines.cpu.nep import environment_kernels, force_kernels, prediction_kernels, row_kernels
 from kalmandp.engines.cpu.nep.tables import (
+    LANES,
     Weights,
     constants_of,
     padded,
@@ -143,11 +144,14 @@ class NEPNumbaEngine:
         first_i = np.searchsorted(g.i_p, np.arange(n + 1))
         n_pc, r_p, df_pk, phi = self._store.several((n_p, 3), (n_p,), (n_p * z.kR,), (n * z.Rp,))
         e = self._arrays(g, first_i, np.zeros(n + 1, np.int64), n_pc, df_pk, phi)
-        count_i, f = np.empty(n, np.int64), np.empty(self._team.size * z.kR)
-        self._team.run(environment_kernels.radial, 60 * n_p, z, self._k, e, g.r_pc, f, r_p, count_i)
+        count_i, space = (
+            np.empty(n, np.int64),
+            self._store.empty((self._team.size, (2 * max(z.kR, z.kA) + 3) * LANES)),
+        )
+        self._team.run(environment_kernels.radial, 60 * n_p, z, self._k, e, g.r_pc, space, r_p, count_i)
         e = self._arrays(g, first_i, np.concatenate([[0], np.cumsum(count_i)]), n_pc, df_pk, phi)
         work = (10 + z.kA) * z.Mp * len(e.pairs_a)
-        self._team.run(environment_kernels.angular, work, z, self._k, e, r_p)
+        self._team.run(environment_kernels.angular, work, z, self._k, e, space, r_p)
         scaler = np.ascontiguousarray(statistics["q_scaler"], dtype=float)
         fixed = self._fixed(g, e.pairs_a, r_p, n_pc)
         return FusedEnvironment(g, atoms_by_type(g, z.T), scaler, e, fixed, chunks_of(g))
@@ -203,7 +207,8 @@ class NEPNumbaEngine:
         """Twin of `pairs.forces_from_pairs`."""
         F_ic = np.empty((env.n_atoms, 3))
         parts = self._store.empty((CHUNKS, env.n_atoms, 3))
-        self._team.run(pair_sums.forces, 10 * len(f_pc), env.arrays.first_i, env.geometry.j_p, f_pc, parts, F_ic)
+        first_i, j_p = env.arrays.first_i, env.geometry.j_p
+        self._team.run(pair_sums.forces, 10 * len(f_pc), first_i, j_p, f_pc, parts, F_ic)
         return F_ic
 
     def virial(self, env: FusedEnvironment, f_pc):

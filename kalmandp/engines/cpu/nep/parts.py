@@ -8,7 +8,7 @@ from __future__ import annotations
 from numba import njit
 
 from kalmandp.engines.cpu.threads import PART
-from kalmandp.engines.cpu.vectors import load, multiply_add, splat, store, totals, zeros
+from kalmandp.engines.cpu.vectors import divide, load, multiply_add, splat, store, totals, zeros
 
 LANES = 8
 
@@ -79,36 +79,41 @@ PI = 3.141592653589793
 
 
 @njit(**PART)
-def cutoff(r, rc):
-    """f_c and f_c′ for r < rc: with u = π(r/rc − ½), cos πr/rc = −sin u and sin πr/rc = cos u."""
-    u = PI * (r / rc - 0.5)
-    square = u * u
-    s = c = 0.0
+def chebyshev(B, size):
+    """f_k and f_k′ of eight pairs at once: twin of `nep.environment.chebyshev`.
+
+    B holds r, r_c, and 1 or 0 for within r_c or not, a vector each; then come f (k, 8) and f′ (k, 8). With
+    u = π(r/r_c − ½): cos πr/r_c = −sin u and sin πr/r_c = cos u.
+    """
+    none, one = zeros(B), splat(B, 1.0)
+    inverse, inside = divide(one, load(B, LANES)), load(B, 2 * LANES)
+    ratio = multiply_add(load(B, 0), inverse, none)
+    u = multiply_add(splat(B, PI), multiply_add(ratio, one, splat(B, -0.5)), none)
+    square = multiply_add(u, u, none)
+    s = c = none
     for a in SIN:
-        s = s * square + a
+        s = multiply_add(s, square, splat(B, a))
     for a in COS:
-        c = c * square + a
-    return 0.5 * (1.0 - u * s), -0.5 * PI / rc * c
-
-
-@njit(**PART)
-def chebyshev(r, rc, size, f, f0, df, df0):
-    """f_k and f_k′ of one pair: twin of `nep.environment.chebyshev`."""
-    if r >= rc:
-        for k in range(size):
-            f[f0 + k] = 0.0
-            df[df0 + k] = 0.0
-        return
-    fc, dfc = cutoff(r, rc)
-    y = r / rc - 1.0
-    x, dx = 2.0 * y * y - 1.0, 4.0 * y / rc
-    half, slope, dhalf = 0.5 * fc, 0.5 * dx * fc, 0.5 * dfc
+        c = multiply_add(c, square, splat(B, a))
+    # ½ f_c = ¼ (1 − sin u) and ½ f_c′ = −¼ π/r_c cos u
+    fc = multiply_add(multiply_add(u, splat(B, -0.25), none), s, splat(B, 0.25))
+    dfc = multiply_add(multiply_add(inverse, splat(B, -0.25 * PI), none), c, none)
+    fc, dfc = multiply_add(fc, inside, none), multiply_add(dfc, inside, none)
+    # x = 2 (r/r_c − 1)² − 1;   ½ x′ f_c
+    y = multiply_add(ratio, one, splat(B, -1.0))
+    x = multiply_add(multiply_add(y, splat(B, 2.0), none), y, splat(B, -1.0))
+    slope = multiply_add(multiply_add(multiply_add(y, splat(B, 4.0), none), inverse, none), fc, none)
     # T_(k+1) = 2x T_k − T_(k−1);  f_k = ½ (T_k + 1) f_c
-    low, high, dlow, dhigh = 1.0, x, 0.0, 1.0
+    two_x, two, minus = multiply_add(x, splat(B, 2.0), none), splat(B, 2.0), splat(B, -1.0)
+    low, high, dlow, dhigh = one, x, none, one
     for k in range(size):
-        f[f0 + k] = half * (low + 1.0)
-        df[df0 + k] = slope * dlow + dhalf * (low + 1.0)
-        low, high, dlow, dhigh = high, 2.0 * x * high - low, dhigh, 2.0 * high + 2.0 * x * dhigh - dlow
+        f0, d0 = (3 + k) * LANES, (3 + size + k) * LANES
+        plus = multiply_add(low, one, one)
+        store(B, f0, multiply_add(fc, plus, none))
+        store(B, d0, multiply_add(slope, dlow, multiply_add(dfc, plus, none)))
+        next_slope = multiply_add(two, high, multiply_add(two_x, dhigh, multiply_add(dlow, minus, none)))
+        low, high = high, multiply_add(two_x, high, multiply_add(low, minus, none))
+        dlow, dhigh = dhigh, next_slope
 
 
 @njit(**PART)
