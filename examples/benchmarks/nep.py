@@ -1,0 +1,173 @@
+"""NEP: energy, forces and virial beside calorine's C++ (NEP_CPU), and the parts of a training frame.
+
+    python examples/benchmarks/nep.py [--small] [--threads 1] [--rounds 9] [--forces 72]
+
+Lead telluride (rock salt, every atom displaced by about 0.1 Å) with GPUMD's default form, N = 3,033, and
+random weights, for which all sums are as long as for trained ones. calorine searches the neighbours at every
+call; we are measured with a search at every call, and with a Verlet list, as molecular dynamics has it. calorine
+uses one thread. Candidates take turns; medians over the rounds. With one thread seconds are those of the
+processor, so that other work on the machine counts little. Results are compared before they are timed.
+
+A frame of training measures one energy, six components of the virial, and 72 of the forces. The filter's share
+is about 3 N² m multiplications and additions: beside the parts stands what matrix products of that size take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from support.turns import medians, take_turns, with_threads
+
+from kalmandp import Frame
+from kalmandp.engines.cpu.nep.engine import NEPNumbaEngine
+from kalmandp.geometry.neighbours import neighbour_pairs
+from kalmandp.geometry.verlet import VerletList
+from kalmandp.potentials.atomic import Numbers
+from kalmandp.potentials.nep.descriptor import NEPDescriptor
+from kalmandp.potentials.nep.files import write_nep
+from kalmandp.potentials.nep.initial import new
+from kalmandp.potentials.protocol import Parameters
+
+TYPES = ("Te", "Pb")
+#: Half the lattice constant of PbTe, Å.
+HALF = 3.285
+
+
+def crystal(rng, cells: tuple[int, int, int]) -> Frame:
+    """PbTe of so many primitive cells, two atoms each."""
+    primitive = HALF * (np.ones((3, 3)) - np.eye(3))
+    corners = np.array(list(np.ndindex(*cells))) @ primitive
+    positions = np.concatenate([corners, corners + HALF]) + rng.normal(0, 0.06, (2 * len(corners), 3))
+    types = np.repeat([0, 1], len(corners))
+    return Frame(positions, types, TYPES, cell=np.array(cells)[:, None] * primitive)
+
+
+def clock(run, threads: int):
+    """Seconds for ``count`` runs: of the processor with one thread, else of the wall."""
+    now = time.process_time if threads == 1 else time.perf_counter
+
+    def seconds(count: int) -> float:
+        start = now()
+        for _ in range(count):
+            run()
+        return now() - start
+
+    return seconds
+
+
+@contextlib.contextmanager
+def silence():
+    """What C++ prints goes nowhere."""
+    kept = os.dup(1)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
+def calorine(path: Path, frame: Frame):
+    """A function for E_i, F and W by calorine's compiled NEP_CPU; None where it is not installed."""
+    try:
+        from _nepy import NEPY
+    except ImportError:
+        return None
+    n = len(frame)
+    with silence():
+        args = frame.cell.T.ravel().tolist(), frame.symbols, frame.positions.T.ravel().tolist(), [1.0] * n
+        model = NEPY(str(path), n, *args)
+    return model.get_potential_forces_and_virials
+
+
+def inference(frame: Frame, made, threads: int, rounds: int, folder: Path) -> None:
+    form = made.form
+    engine = NEPNumbaEngine(form, form.layout(), threads=threads)
+    par = Parameters(NEPDescriptor(form), form.layout(), made.weights, np.zeros(form.n_types))
+    verlet = VerletList(form.cutoff, skin=1.0)
+
+    def predict(pairs=None):
+        env = engine.environment(made.statistics, frame, None if pairs is None else [pairs])
+        E_i, fwd = engine.energies(par, env)
+        f_pc = engine.pair_gradient(par, env, fwd)
+        return E_i, engine.forces(env, f_pc), engine.virial(env, f_pc)[0]
+
+    runs = {"with a Verlet list": lambda: predict(verlet.pairs(frame)), "with a search": predict}
+    write_nep(folder / "nep.txt", form, made.weights, made.statistics)
+    peer = calorine(folder / "nep.txt", frame)
+    if peer is not None:
+        E_i, F, _ = peer()
+        ours = predict()
+        np.testing.assert_allclose(E_i, ours[0], atol=1e-10)
+        np.testing.assert_allclose(np.reshape(F, (3, -1)).T, ours[1], atol=1e-10)
+        runs["calorine"] = peer
+    taken = medians(take_turns({name: clock(run, threads) for name, run in runs.items()}, rounds))
+    print(f"E, F, W of {len(frame)} atoms, {threads} thread(s)")
+    for name, seconds in taken.items():
+        ratio = "" if peer is None else f"{taken['calorine'] / seconds:8.2f} × as fast as calorine"
+        print(f"  {name:22}{1e3 * seconds:9.2f} ms{1e6 * seconds / len(frame):8.2f} µs/atom{ratio}")
+
+
+def training_frame(frame: Frame, made, threads: int, rounds: int, n_forces: int, rng) -> None:
+    form, layout = made.form, made.form.layout()
+    engine = NEPNumbaEngine(form, layout, threads=threads)
+    par = Parameters(NEPDescriptor(form), layout, made.weights, np.zeros(form.n_types))
+    pairs = neighbour_pairs(frame, form.cutoff)
+    env = engine.environment(made.statistics, frame, [pairs])
+    _, fwd = engine.energies(par, env)
+    atoms = rng.choice(len(frame), -(-n_forces // 3), replace=False)
+    force_k = np.stack([np.repeat(atoms, 3), np.tile(np.arange(3), len(atoms))], axis=1)[:n_forces]
+    virial_k = np.array([(0, d, c) for d in range(3) for c in range(d, 3)])
+    none = np.zeros(0, np.int64)
+    no_force, no_virial = none.reshape(0, 2), none.reshape(0, 3)
+    energy = Numbers(np.zeros(1, np.int64), no_force, none, no_virial)
+    forces, virials = Numbers(none, force_k, none, no_virial), Numbers(none, no_force, none, virial_k)
+    m, N = 7 + len(force_k), layout.size
+    P, H = rng.normal(size=(N, N)), rng.normal(size=(m, N))
+    runs = {
+        "environment": lambda: engine.environment(made.statistics, frame, [pairs]),
+        "energies": lambda: engine.energies(par, env),
+        "pair gradient": lambda: engine.pair_gradient(par, env, fwd),
+        "row of the energy": lambda: engine.rows(par, env, fwd, energy),
+        "rows of the virial": lambda: engine.rows(par, env, fwd, virials),
+        f"rows of {len(force_k)} forces": lambda: engine.rows(par, env, fwd, forces),
+        "P Hᵀ": lambda: P @ H.T,
+    }
+    taken = medians(take_turns({name: clock(run, threads) for name, run in runs.items()}, rounds))
+    product = taken.pop("P Hᵀ")
+    print(f"A frame of training: {len(frame)} atoms, {len(pairs.i_p)} pairs, N = {N:,}, {threads} thread(s)")
+    for name, seconds in taken.items():
+        print(f"  {name:22}{1e3 * seconds:9.2f} ms")
+    print(f"  {'together':22}{1e3 * sum(taken.values()):9.2f} ms")
+    print(f"  filter, 3 N² m = {3e-9 * N * N * m:.2f}·10⁹: {1.5e3 * product:.1f} ms at the rate of P Hᵀ, "
+          f"{2e-9 * N * N * m / product:.0f} GFlop/s")  # fmt: skip
+    kept = sum(a.nbytes for a in (pairs.i_p, pairs.j_p, pairs.r_pc))
+    print(f"  memory: {env.nbytes / 1e6:.1f} MB while a frame is worked on, {kept / 1e6:.2f} MB kept of each")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="one small crystal: seconds, not minutes")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--forces", type=int, default=72)
+    options = parser.parse_args()
+    with_threads(options.threads)
+    rng = np.random.default_rng(1)
+    frame = crystal(rng, (5, 5, 5))
+    made = new(TYPES, [frame], rng, radial_cutoff=8.0, angular_cutoff=4.0)
+    with tempfile.TemporaryDirectory() as folder:
+        for cells in [(5, 5, 5)] if options.small else [(5, 5, 5), (20, 20, 10)]:
+            inference(crystal(rng, cells), made, options.threads, options.rounds, Path(folder))
+    training_frame(frame, made, options.threads, options.rounds, options.forces, rng)
+
+
+if __name__ == "__main__":
+    main()
