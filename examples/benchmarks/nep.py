@@ -4,12 +4,13 @@
 
 Lead telluride (rock salt, every atom displaced by about 0.1 Å) with GPUMD's default form, N = 3,033, and
 random weights, for which all sums are as long as for trained ones. calorine searches the neighbours at every
-call; we are measured with a search at every call, and with a Verlet list, as molecular dynamics has it. calorine
-uses one thread. Candidates take turns; medians over the rounds. With one thread seconds are those of the
-processor, so that other work on the machine counts little. Results are compared before they are timed.
+call; we are measured with a search at every call, and with a Verlet list, as molecular dynamics has it.
+calorine uses one thread. Candidates take turns; medians over the rounds. With one thread seconds are those of
+the processor, so that other work on the machine counts little. Results are compared before they are timed.
 
-A frame of training measures one energy, six components of the virial, and 72 of the forces. The filter's share
-is about 3 N² m multiplications and additions: beside the parts stands what matrix products of that size take.
+A frame of training measures one energy, six components of the virial, and 72 of the forces. The filter's
+share is about 3 N² m multiplications and additions: beside the parts stands what matrix products of that size
+take.
 """
 
 from __future__ import annotations

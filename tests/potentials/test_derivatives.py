@@ -215,9 +215,7 @@ PLANTED = {
 def test_planted_mistakes_are_caught(mistake, monkeypatch):
     """Each mistake in the backward pass is seen by both judges."""
     rng = np.random.default_rng(5)
-    a = random_architecture(
-        rng, 2, fitting=(6, 6), embedding_activation="tanh", fitting_activation="tanh"
-    )
+    a = random_architecture(rng, 2, fitting=(6, 6), embedding_activation="tanh", fitting_activation="tanh")
     case = Case(rng, a, random_frame(rng, 2, 6))
     right = network.tangent_backward
 

@@ -152,9 +152,7 @@ def test_ase_atoms_give_what_their_frame_gives(engine):
     rng = np.random.default_rng(21)
     a = Architecture(("O", "H"), 3.0, 0.5, (150, 150), embedding=(4, 8), axis_neuron=3, fitting=(5,))
     w = initial_weights(a.layout(), rng)
-    p = Potential(
-        a, w, davg=np.zeros((2, 4)), dstd=np.ones((2, 4)), bias_atom_e=[0, 0], engine=engine
-    )
+    p = Potential(a, w, davg=np.zeros((2, 4)), dstd=np.ones((2, 4)), bias_atom_e=[0, 0], engine=engine)
     frame = random_frame(rng, 2, 6)
     symbols = [("O", "H")[t] for t in frame.types]
     atoms = ase.Atoms(symbols, frame.positions, cell=frame.cell, pbc=True)

@@ -170,6 +170,27 @@ def test_files_that_cannot_be_used(tmp_path, change, message):
         read_nep(path)
 
 
+@PROFILE
+@given(st.integers(0, 2**32 - 1))
+def test_a_file_damaged_anywhere_is_read_or_refused(tmp_path_factory, seed):
+    """A word changed, a line lost or doubled: another model, or a FileError that names the file."""
+    rng, folder = np.random.default_rng(seed), tmp_path_factory.mktemp("nep")
+    zbl = {"pairs": [[0.5, 1.8, *([0.2, 1.0] * 4)]] * 3} if seed % 2 else None
+    path, lines, _ = small(folder, zbl=zbl)
+    for _ in range(int(rng.integers(1, 4))):
+        at = int(rng.integers(8 if rng.random() < 0.7 else len(lines)))
+        words = lines[at].split() or [""]
+        words[int(rng.integers(len(words)))] = str(
+            rng.choice(["", "-1", "0", "1e999", "7", "nep5_zbl", "x", "9" * 30])
+        )
+        lines[at : at + 1] = [[], [lines[at]] * 2, [" ".join(words)]][int(rng.integers(3))]
+    path.write_text("\n".join(lines))
+    try:
+        assert np.isfinite(read_nep(path).weights).all()
+    except FileError as error:
+        assert str(path) in str(error)
+
+
 def test_no_file_and_no_text(tmp_path):
     with pytest.raises(FileError, match=r"nowhere.txt: cannot be read \(No such file"):
         read_nep(tmp_path / "nowhere.txt")

@@ -107,6 +107,8 @@ def test_choices_that_are_not_known():
         ({"radial_cutoff": 4.0, "angular_cutoff": 5.0}, "angular cutoff of Ti is 5.0; expected at most"),
         ({"l_max": (9,)}, "l_max is 9; expected 1 to 8"),
         ({"l_max": (3, 0, 0, 0, 0, 0, 1)}, "l_max with q_134 is 3; expected at least 4"),
+        ({"radial_cutoff": "far"}, "radial_cutoff is far; expected one positive length"),
+        ({"basis_size": (1.5, 2)}, "basis_size is .*expected 2 whole numbers"),
         ({"n_max": (1,)}, "n_max is .*expected 2 whole numbers"),
         ({"neuron": 0}, "neuron is 0; expected at least 1"),
         ({"zbl": {"inner": 2.0, "outer": 1.0}}, "zbl has r_in 2 and r_out 1"),

@@ -83,7 +83,7 @@ def read_nep(path) -> NEPFile:
     q_scaler = rest[: form.size]
     if header.flexible:
         pairs = rest[form.size :].reshape(-1, 10)
-        form = _make(path, {**_fields(form), "zbl": ZBL(pairs=tuple(map(tuple, pairs.tolist())))})
+        form = _make(path, {**_fields(form), "zbl": {"pairs": pairs.tolist()}})
     form, weights, q_scaler, bias_t = fold_neuron(form, weights, q_scaler, bias_t)
     return NEPFile(form, weights, {"q_scaler": q_scaler}, bias_t, header.neighbours)
 

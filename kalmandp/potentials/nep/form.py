@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -61,6 +60,7 @@ class NEPForm:
         T = self.n_types
         require(T > 0 and len(set(self.type_map)) == T, "type_map", self.type_map, "names that differ")
         require(self.version in (3, 4, 5), "version", self.version, "3, 4 or 5")
+        put("version", int(self.version))
         for name in ("radial_cutoff", "angular_cutoff"):
             put(name, _cutoffs(name, getattr(self, name), T))
         for name, wanted in (("n_max", 2), ("basis_size", 2), ("l_max", 7)):
@@ -152,7 +152,7 @@ class NEPForm:
 
 def _cutoffs(name: str, value, n_types: int) -> tuple[float, ...]:
     """A cut-off per type from one number or several."""
-    numbers = tuple(float(x) for x in (value if isinstance(value, (Sequence, np.ndarray)) else [value]))
+    numbers = _numbers(value)
     if len(numbers) == 1:
         numbers *= n_types
     good = len(numbers) == n_types and all(0 < x < np.inf for x in numbers)
@@ -162,12 +162,20 @@ def _cutoffs(name: str, value, n_types: int) -> tuple[float, ...]:
 
 def _whole(name: str, value, count: int, padded: bool = False) -> tuple[int, ...]:
     """Whole numbers ≥ 0; ``padded`` fills up with zeros."""
-    value = tuple(value) if isinstance(value, (Sequence, np.ndarray)) else (value,)
+    numbers = _numbers(value)
     if padded:
-        value += (0,) * (count - len(value))
-    good = len(value) == count and all(float(x) == int(x) and x >= 0 for x in value)
+        numbers += (0.0,) * (count - len(numbers))
+    good = len(numbers) == count and all(x >= 0 and x.is_integer() for x in numbers)
     require(good, name, value, f"{count} whole numbers ≥ 0")
-    return tuple(int(x) for x in value)
+    return tuple(int(x) for x in numbers)
+
+
+def _numbers(value) -> tuple[float, ...]:
+    """One number, or several, as a tuple; empty if they are none."""
+    try:
+        return tuple(float(x) for x in np.atleast_1d(np.asarray(value, dtype=float)))
+    except (TypeError, ValueError):
+        return ()
 
 
 def _plain(value):
