@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kalmandp.registry import kind_of, load
+
 ATTRIBUTES = ("model-branch", "type-map", "descriptor", "fitting-net", "size")
 
 
@@ -12,24 +14,32 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
-    from kalmandp.bridges.deepmd.to_tree import script_of
     from kalmandp.errors import InputError
     from kalmandp.potentials.potential import Potential
 
     if "model-branch" in args.attributes:
         raise InputError(f"{args.model}: is a model of one task; expected several for model-branch")
     potential = Potential.load(args.model)
-    script = script_of(potential)
+    parts = _parts(potential)
     says = {
-        "type-map": lambda: f"The type_map is {script['type_map']}",
-        "descriptor": lambda: f"The descriptor parameter is {script['descriptor']}",
-        "fitting-net": lambda: f"The fitting_net parameter is {script['fitting_net']}",
+        "type-map": lambda: f"The type_map is {list(potential.type_map)}",
+        "descriptor": lambda: f"The descriptor parameter is {parts[0]}",
+        "fitting-net": lambda: f"The fitting_net parameter is {parts[1]}",
         "size": lambda: _size(potential),
     }
     print("This is a singletask model")
     for attribute in args.attributes:
         print(says[attribute]())
     return 0
+
+
+def _parts(potential) -> tuple[dict, dict]:
+    """Sections descriptor and fitting_net, as DeePMD-kit has them for its models; else the form's choices."""
+    files = load(kind_of(potential.form).files)
+    if hasattr(files, "sections"):
+        return files.sections(potential)
+    nets = {net: [form.n_out for form in forms] for net, forms in potential.layout.nets.items()}
+    return {"type": potential.form.kind, **potential.form.to_dict()}, nets
 
 
 def _size(potential) -> str:

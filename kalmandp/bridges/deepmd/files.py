@@ -20,7 +20,7 @@ from pathlib import Path
 
 from kalmandp.bridges.deepmd.codec import FOREIGN, load_tree, save_tree
 from kalmandp.bridges.deepmd.from_tree import from_tree
-from kalmandp.bridges.deepmd.to_tree import to_tree
+from kalmandp.bridges.deepmd.to_tree import script_of, to_tree
 from kalmandp.potentials.layout import LayerForm
 from kalmandp.potentials.potential import Potential
 
@@ -133,6 +133,12 @@ def _skips_unseen(number: int, form: LayerForm) -> bool:
 def _warn(path, texts: list[str]) -> None:
     for text in texts:
         warnings.warn(f"{Path(path)}: {text}", UserWarning, stacklevel=3)
+
+
+def sections(potential: Potential) -> tuple[dict, dict]:
+    """The sections descriptor and fitting_net of an input that would make this model."""
+    script = script_of(potential)
+    return script["descriptor"], script["fitting_net"]
 
 
 read, write = read_deepmd, write_deepmd
