@@ -52,6 +52,24 @@ def frame_of(structure: dict, type_map, length: float = 1.0, repeat=(1, 1, 1)) -
     return Frame(positions, types, tuple(type_map), cell=cell, pbc=cell is not None)
 
 
+def read_frames(text: str, type_map) -> list[Frame]:
+    """Structures of an input.data whose numbers are taken for Å and eV."""
+    frames = []
+    for block in text.split("begin")[1:]:
+        rows = [line.split() for line in block.splitlines()]
+        cell = [list(map(float, r[1:4])) for r in rows if r and r[0] == "lattice"]
+        atoms = [r for r in rows if r and r[0] == "atom"]
+        energy = next(float(r[1]) for r in rows if r and r[0] == "energy")
+        frames.append(
+            Frame(
+                [list(map(float, r[1:4])) for r in atoms], [list(type_map).index(r[4]) for r in atoms],
+                tuple(type_map), cell=cell or None, pbc=bool(cell), energy=energy,
+                forces=[list(map(float, r[7:10])) for r in atoms],
+            )
+        )  # fmt: skip
+    return frames
+
+
 class Case:
     """A model on frames: E_i, f_pc and their gradients by `potentials.atomic`."""
 

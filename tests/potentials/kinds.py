@@ -7,6 +7,7 @@ kind without an entry fails them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import hdnnp_cases
@@ -16,6 +17,7 @@ import numpy as np
 from kalmandp.potentials.activations import NAMES
 from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.initial import initial_weights
+from kalmandp.potentials.hdnnp.symmetry_functions import SymmetryFunction
 
 SMOOTH = [name for name in NAMES if name not in ("relu", "relu6")]
 
@@ -75,14 +77,25 @@ NEP = Fixture(
 )
 
 
+def random_hdnnp(rng, n_types=2, **choices):
+    """Neither activations that grow without bound nor all neighbours at the ends of polynomials.
+
+    Sums would be of very different sizes; so one wide Gaussian for each neighbour is always there.
+    """
+    tame = [a for a in hdnnp_cases.SMOOTH if a not in ("harmonic", "exponential")]
+    hidden = [(4, 3), (5,), (3, 4, 3), ()][rng.integers(4)]
+    activations = tuple(str(rng.choice(tame)) for _ in range(len(hidden) + 1))
+    form = hdnnp_cases.random_form(rng, n_types, **{"hidden": hidden, "activations": activations, **choices})
+    wide = [SymmetryFunction(2, (name,), 6.0, eta=0.1) for name in form.type_map]
+    return replace(form, functions=tuple((*rows, *wide) for rows in form.functions), cutoff_kind=1)
+
+
 def random_ranges(rng, form, wide=False) -> dict:
     """Of symmetry functions, about those of a frame."""
     frame = hdnnp_cases.random_frame(rng, form, 8)
     return hdnnp_cases.random_case(rng, form, [frame]).statistics
 
 
-HDNNP = Fixture(
-    hdnnp_cases.random_form, random_ranges, lambda rng, form: 0.5 * rng.normal(size=form.layout().size)
-)
+HDNNP = Fixture(random_hdnnp, random_ranges, lambda rng, form: 0.5 * rng.normal(size=form.layout().size))
 
 FIXTURES = {"se_e2_a": SE_E2_A, "nep": NEP, "hdnnp": HDNNP}

@@ -6,9 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hdnnp_cases import judges, unpack
+from hdnnp_cases import judges, read_frames, unpack
 from numpy.testing import assert_allclose
-from test_hdnnp_new import read_frames
 
 from kalmandp.errors import InputError
 from kalmandp.potentials.hdnnp.files import file_order, read_folder

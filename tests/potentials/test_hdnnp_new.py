@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hdnnp_cases import judges, unpack
+from hdnnp_cases import judges, read_frames, unpack
 from numpy.testing import assert_allclose
 
 from kalmandp.errors import InputError
@@ -17,24 +17,6 @@ from kalmandp.potentials.hdnnp.new import new
 from kalmandp.potentials.hdnnp.normalisation import normalised
 from kalmandp.potentials.hdnnp.statistics import function_statistics
 from kalmandp.potentials.hdnnp.symmetry_functions import SymmetryFunction
-
-
-def read_frames(text: str, type_map) -> list[Frame]:
-    """Structures of an input.data whose numbers are taken for Å and eV."""
-    frames = []
-    for block in text.split("begin")[1:]:
-        rows = [line.split() for line in block.splitlines()]
-        cell = [list(map(float, r[1:4])) for r in rows if r and r[0] == "lattice"]
-        atoms = [r for r in rows if r and r[0] == "atom"]
-        energy = next(float(r[1]) for r in rows if r and r[0] == "energy")
-        frames.append(
-            Frame(
-                [list(map(float, r[1:4])) for r in atoms], [list(type_map).index(r[4]) for r in atoms],
-                tuple(type_map), cell=cell or None, pbc=bool(cell), energy=energy,
-                forces=[list(map(float, r[7:10])) for r in atoms],
-            )
-        )  # fmt: skip
-    return frames
 
 
 @pytest.mark.parametrize("engine", ["numba", "numpy"])
