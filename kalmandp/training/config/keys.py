@@ -59,6 +59,8 @@ def _candidates(value):
 def _batch_size(value):
     """("frames", B), or ("atoms", N) for DeePMD-kit's "auto:N"."""
     wanted = 'an integer ≥ 1, "auto" or "auto:N"'
+    if isinstance(value, str) and value.startswith(("max:", "filter:")):
+        raise Unfit(f'{wanted}: DeePMD-kit\'s "max:N" and "filter:N" are not supported', value)
     if isinstance(value, list | tuple) and value:
         sizes = {_batch_size(v) for v in value}
         if len(sizes) > 1:
@@ -270,9 +272,10 @@ def _sys_probs(value):
     return probabilities
 
 
+_BLOCKS = 'blocks of systems, such as "prob_sys_size;0:2:0.5", are not supported'
 #: By size every frame comes once an epoch; DeePMD-kit's blocks ("prob_sys_size;0:2:0.5") are not supported.
 _SAMPLING = (
-    Key("auto_prob", choice("prob_sys_size", "prob_uniform"), "auto_prob", ("auto_prob_style",)),
+    Key("auto_prob", choice("prob_sys_size", "prob_uniform", why=_BLOCKS), "auto_prob", ("auto_prob_style",)),
     Key("sys_probs", optional(_sys_probs), "sys_probs", ("sys_weights",)),
 )
 
