@@ -30,6 +30,8 @@ class Kind(NamedTuple):
         ``FORMAT`` (in words), ``DEFAULT`` (their usual name) and ``SUFFIXES``
     fused : device -> its fused engine there
     preset : of the filter, where an input names none
+    ahead : what has the kernels of a first step on the CPU compiled by processes of their own: made of the
+        dtype of P (None without a filter), ``running``, ``wait()``, ``stop()``
     """
 
     form: str
@@ -42,6 +44,7 @@ class Kind(NamedTuple):
     files: str
     fused: Mapping[str, str]
     preset: str = "matrix"
+    ahead: str | None = None
 
 
 #: The kinds of potential, by the name that stands in an input as model/type (or model/descriptor/type).
@@ -60,6 +63,7 @@ KINDS: dict[str, Kind] = {
             "cuda": "kalmandp.engines.cuda.deep_potential.engine:CudaEngine",
         },
         preset="default",
+        ahead="kalmandp.engines.cpu.deep_potential.ahead:Compilation",
     ),
     "nep": Kind(
         form="kalmandp.potentials.nep.form:NEPForm",

@@ -47,7 +47,7 @@ class Listener(event.Listener):
 event.register("numba:compile", Listener())
 """
 AHEAD = """
-from kalmandp.engines.cpu.ahead import GROUPS, compile_group
+from kalmandp.engines.cpu.deep_potential.ahead import GROUPS, compile_group
 for group in GROUPS:
     compile_group(group, "float64")
 """

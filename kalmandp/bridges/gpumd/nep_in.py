@@ -25,7 +25,7 @@ TRAIN, TEST, MODEL = "train.xyz", "test.xyz", "nep.txt"
 #: GPUMD's default weights of the loss.
 LAMBDA = {"lambda_e": 1.0, "lambda_f": 1.0, "lambda_v": 0.1}
 #: σ of the filter where a weight is at its default: eV/atom, eV/Å, eV/atom.
-SIGMA = {"lambda_e": ("sigma_e", 1e-4), "lambda_f": ("sigma_f", 1e-2), "lambda_v": ("sigma_w", 5e-4)}
+SIGMA = {"lambda_e": ("sigma_e", 1e-4), "lambda_f": ("sigma_f", 1e-2), "lambda_v": ("sigma_w", 5e-3)}
 #: Updates that a run is long enough for, and the fewest and most passes over the frames.
 UPDATES, PASSES = 3000, (10, 60)
 #: Keywords of other kinds of model, and what they ask for.
@@ -192,7 +192,7 @@ def _optimizer(stated: dict, name: str) -> dict[str, Any]:
         return {"type": "SNES", "preset": "gpumd", **own}
     if name == "Adam":
         return {"type": "Adam"}
-    section: dict[str, Any] = {"type": name}
+    section: dict[str, Any] = {"type": name, "with_virial": "present"}
     for weight, (sigma, usual) in SIGMA.items():
         if weight in stated:
             relative = stated[weight][0] / LAMBDA[weight]

@@ -140,7 +140,7 @@ KALMAN = (
     Key("norm", choice(*NORMS), "norm"),
     Key("reduction", choice(*REDUCTIONS), "reduction"),
     Key("candidates", optional(_candidates), "candidates"),
-    Key("with_virial", optional(boolean), "with_virial"),
+    Key("with_virial", optional(one_of('true, false, or "present"', choice("present"), boolean)), "with_virial"),
     Key("with_atomic_energies", optional(boolean), "with_atomic_energies"),
     Key("pref_e", _pair, "pref_e"),
     Key("pref_f", _pair, "pref_f"),

@@ -131,9 +131,9 @@ PRESETS = {
     ),
     # all components of 64 atoms at once, P dense up to 8,192 weights
     "matrix": KalmanChoices(
-        p0=1.0, lam=0.998, nu=0.999, partition="RLEKF", block_size=8192, measurement="matrix", n_groups=1,
-        group_size=64, noise=PhysicalNoise(sigma_e=0.0001, sigma_f=0.01, sigma_w=0.0005),
-        order=("energy", "force", "virial"), optional=("virial",), adapt=0.5, tied=True, averaging=0.1,
+        p0=0.1, lam=0.9995, nu=0.999, partition="RLEKF", block_size=8192, measurement="matrix", n_groups=1,
+        group_size=64, noise=PhysicalNoise(sigma_e=0.0001, sigma_f=0.01, sigma_w=0.005),
+        adapt=2.0, tied=True, averaging=0.3,
     ),
     "paper": KalmanChoices(
         p0=1.0, lam=0.98, nu=0.9987, partition="RLEKF", block_size=5120, noise=BlockNoise(),
@@ -254,7 +254,7 @@ def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
         "noise": _noise(choices.noise, optimizer),
         "partition": _partition(choices.partition, optimizer),
         "order": _order(choices.order, optimizer),
-        "optional": () if optimizer.get("with_virial") else None,
+        "optional": ("virial",) if optimizer.get("with_virial") == "present" else None,
     }
     resolved = replace(choices, **alone, **{k: v for k, v in together.items() if v is not None})
     chosen = resolved.measurement == "matrix" or resolved.trials > 1
@@ -288,7 +288,7 @@ def _candidates(default: Selection | None, stated: dict | None) -> Selection | N
 def _order(default: tuple[str, ...], optimizer: OptimizerSettings) -> tuple[str, ...]:
     """What is measured on a frame; MatPL's order is virial, energy, atomic energies, forces."""
     wanted = {
-        "virial": optimizer.get("with_virial"),
+        "virial": None if (virial := optimizer.get("with_virial")) is None else bool(virial),
         "atomic_energy": optimizer.get("with_atomic_energies"),
         **{kind: True for kind in ("energy", "force")},
     }
