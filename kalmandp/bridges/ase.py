@@ -100,11 +100,19 @@ class KalmanDP(ase_calculator.Calculator):
             "forces": forces,
             "energies": atomic_energies,
         }
-        volume = abs(self.atoms.cell.volume)
-        if any(frame.pbc) and volume > 0.0:
-            # σ = −W/V; of a virial of central differences only the symmetric part is not rounding
-            stress = -0.5 * (virial + virial.T) / volume
-            self.results["stress"] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+        stress = stress_of(self.atoms, virial)
+        if stress is not None:
+            self.results["stress"] = stress
+
+
+def stress_of(atoms, virial) -> np.ndarray | None:
+    """σ = −W/V in Voigt's order, where atoms are periodic and the cell has a volume; else None."""
+    volume = abs(atoms.cell.volume)
+    if not (any(atoms.pbc) and volume > 0.0):
+        return None
+    # of a virial of central differences only the symmetric part is not rounding
+    stress = -0.5 * (virial + virial.T) / volume
+    return stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
 
 
 def frame_of(atoms, type_map) -> Frame:
