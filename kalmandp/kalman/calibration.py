@@ -7,8 +7,8 @@ two numbers are therefore learned from predictions whose errors became known aft
     var e_q = f_c² H_q P H_qᵀ + r_c²
 
     r_c²   the mean square of the errors that are left where the model has learned: what no weights remove
-    f_c²   the larger of Q(68.3 %) and Q(95.4 %)/4, Q being quantiles of (e² − r_c²)/(H P Hᵀ) over the last
-           `BATCHES` predictions: of these errors 68.3 % at least were within one σ, 95.4 % within two
+    f_c²   the larger of Q(68.3 %) and Q(95.4 %)/4, Q being quantiles of (e² − r_c²)/(H P Hᵀ) over recent
+           predictions: of these errors 68.3 % at least were within one σ, 95.4 % within two
 
 The errors must be those of numbers that the filter had not yet seen: its innovations. A quantile heeds a few
 wild errors as little as one wild error.
@@ -23,8 +23,9 @@ import numpy as np
 
 from kalmandp.errors import require
 
-#: Predictions, each of many numbers, that f is taken from: few, because P and the model go on.
-BATCHES = 6
+#: Predictions that f is taken from: few, because P and the model go on; more where each has few numbers,
+#: until there are so many numbers.
+BATCHES, MOST_BATCHES, NUMBERS = 6, 24, 100
 #: Shares of the errors of a normal distribution that are within one σ and two.
 WITHIN_ONE, WITHIN_TWO = 0.6827, 0.9545
 #: f² is never below this: a few lucky predictions prove nothing.
@@ -64,8 +65,10 @@ class Calibration:
         require(square_q.shape == variance_q.shape, "variance_q's shape", variance_q.shape, square_q.shape)
         known = variance_q > 0
         if known.any():
-            batches = self._seen.setdefault(kind, deque(maxlen=BATCHES))
+            batches = self._seen.setdefault(kind, deque())
             batches.append(np.stack([square_q[known], variance_q[known]]))
+            while len(batches) > BATCHES and _enough(batches):
+                batches.popleft()
             self._fit(kind)
 
     def see_residual(self, kind: str, mean_square: float) -> None:
@@ -110,7 +113,13 @@ class Calibration:
                 new._floor[kind] = float(np.asarray(value)[0])
             elif what == "seen":
                 ends = np.cumsum(np.asarray(state[f"{kind}/sizes"]))[:-1]
-                new._seen[kind] = deque(np.split(np.asarray(value), ends, axis=1), maxlen=BATCHES)
+                new._seen[kind] = deque(np.split(np.asarray(value), ends, axis=1))
         for kind in new._seen:
             new._fit(kind)
         return new
+
+
+def _enough(batches: deque) -> bool:
+    """Whether the first of the batches can be done without."""
+    rest = sum(batch.shape[1] for batch in batches) - batches[0].shape[1]
+    return rest >= NUMBERS or len(batches) > MOST_BATCHES

@@ -57,10 +57,11 @@ class OnTheFly(ase_calculator.Calculator):
     Parameters
     ----------
     reference : ASE calculator with energy, forces and stress: DFT, tight binding, …
-    folder : where everything is kept: ``labels.h5``, ``on_the_fly.out``, the state. What is there is gone on with
+    folder : where everything is kept: ``labels.h5``, ``on_the_fly.out``, the state. What is there is gone on
+        with
     tolerance : meV/Å, the largest standard deviation of a force component that is accepted
-    relative : the same as a share of the RMS force of the step, or of the frames learned last if that is more. With both, the larger counts;
-        without both, 0.15
+    relative : the same as a share of the RMS force of the step, or of the frames learned last if that is
+        more. With both, the larger counts; without both, 0.15
     every : most steps between two checks
     calls : most calls of the reference; after them the model goes on alone, and says so. None for no limit
     start : Potential or path of a model file to begin with; by default a small NEP with random weights
@@ -92,12 +93,12 @@ class OnTheFly(ase_calculator.Calculator):
 
     Notes
     -----
-    ``results["forces_std"]`` (n, 3) and ``results["energy_std"]`` are there at steps with a check; asked for by
-    ``calc.get_property("forces_std", atoms)`` they are computed at any.
+    ``results["forces_std"]`` (n, 3) and ``results["energy_std"]`` are there at steps with a check; asked for
+    by ``calc.get_property("forces_std", atoms)`` they are computed at any.
 
-    A process that is killed loses no label. Between `save` and `resume` a run that was killed goes on with the
-    same bits: labels that are known are not computed again. (As far as the reference itself has the same bits
-    for the same atoms: one that begins from the last step's density does not.)
+    A process that is killed loses no label. Between `save` and `resume` a run that was killed goes on with
+    the same bits: labels that are known are not computed again. (As far as the reference itself has the same
+    bits for the same atoms: one that begins from the last step's density does not.)
 
     Examples
     --------
@@ -117,9 +118,9 @@ class OnTheFly(ase_calculator.Calculator):
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
     def __init__(
-        self, reference, *, folder="on_the_fly", tolerance: float | None = None, relative: float | None = None,
-        every: int = 10, calls: int | None = None, start=None, species=None, stress: bool = True,
-        noise: float = 1.0, retries: int = 1, seed: int = 0, threads: int | None = 1, model=None,
+        self, reference, *, folder="on_the_fly", tolerance: float | None = None,
+        relative: float | None = None, every: int = 10, calls: int | None = None, start=None,
+        species=None, stress: bool = True, noise: float = 1.0, retries: int = 1, seed: int = 0, threads: int | None = 1, model=None,
         optimizer=None, **parameters,
     ):  # fmt: skip
         if tolerance is None and relative is None:
@@ -248,8 +249,8 @@ class OnTheFly(ase_calculator.Calculator):
         if self.calls is not None and len(self.labels) >= self.calls:
             self._alone = True
             warnings.warn(
-                f"OnTheFly: all {self.calls} calls of the reference are made; the model goes on alone from step "
-                f"{self.steps}", stacklevel=4,
+                f"OnTheFly: all {self.calls} calls of the reference are made; the model goes on alone from "
+                f"step {self.steps}", stacklevel=4,
             )  # fmt: skip
             return None
         return self._ask(frame)
@@ -403,7 +404,7 @@ class OnTheFly(ase_calculator.Calculator):
 
     def _put_label(self, labelled: Frame, std) -> None:
         self.results = {
-            "energy": labelled.energy, "free_energy": labelled.energy, "forces": labelled.forces.copy()
+            "energy": labelled.energy, "free_energy": labelled.energy, "forces": np.array(labelled.forces)
         }  # fmt: skip
         self._put_stress(labelled.virial, std)
 

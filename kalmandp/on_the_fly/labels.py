@@ -55,5 +55,5 @@ def same_atoms(one: Frame, other: Frame) -> bool:
     """Whether two frames are one configuration, to the last bit."""
     if one.symbols != other.symbols or one.pbc != other.pbc or (one.cell is None) != (other.cell is None):
         return False
-    cells = one.cell is None or np.array_equal(one.cell, other.cell)
-    return cells and np.array_equal(one.positions, other.positions)
+    same_cell = one.cell is None or other.cell is None or np.array_equal(one.cell, other.cell)
+    return same_cell and np.array_equal(one.positions, other.positions)

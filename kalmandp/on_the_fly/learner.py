@@ -1,9 +1,9 @@
 """The filter of learning on the fly, with its replay buffer. It knows nothing of ASE.
 
-A new frame is learned in `ROUNDS` rounds: the frame itself, then some that were learned before, drawn at random,
-so that nothing is forgotten. A frame is looked at some ``visits`` times in this way; R is that many times the
-variance of a label, so that P counts each label about once. The work per frame is the same from the first
-to the last. What is drawn depends on the seed and on the number of the frame alone.
+A new frame is learned in `ROUNDS` rounds: the frame itself, then some that were learned before, drawn at
+random, so that nothing is forgotten. A frame is looked at `ROUNDS` (1 + `REPLAY`) times in this way; R is
+that many times the variance of a label, so that P counts each label about once. The work per frame is the
+same from the first to the last. What is drawn depends on the seed and on the number of the frame alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ MODEL = {
     "radial_cutoff": 6.0, "angular_cutoff": 4.5, "n_max": (4, 4), "basis_size": (6, 6), "l_max": (4, 1),
     "neuron": 20,
 }  # fmt: skip
-#: Copies of the first frame from which statistics are taken: standard deviation of displacements, Å, and strain.
+#: Copies of the first frame from which statistics are taken: standard deviation of displacements, Å, and
+#: strain.
 RATTLES, STRAIN = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3), 0.02
 
 
@@ -46,7 +47,7 @@ def optimizer(trained: bool, choices: dict[str, Any]) -> dict[str, Any]:
 
 
 def rattled(frame: Frame, rng: np.random.Generator) -> list[Frame]:
-    """Copies of a frame as a simulation may make them, without labels: for statistics that are never trained."""
+    """Copies of a frame as a simulation may make them, without labels: statistics are taken from them."""
     copies = []
     for size in RATTLES:
         positions = frame.positions + rng.normal(0.0, size, frame.positions.shape)
@@ -100,7 +101,7 @@ class Learner:
         if n:  # what the prior says of the first frame is no lesson on P
             self.online.calibrate(frame)
         for _ in range(ROUNDS):
-            others = rng.choice(n, min(REPLAY, n), replace=False) if n else []
+            others: Any = rng.choice(n, min(REPLAY, n), replace=False) if n else []
             for old in [frame, *(self.frames[int(k)] for k in others)]:
                 self.online.learn(old)
         self.frames.append(frame)

@@ -99,8 +99,9 @@ class Reference:
         off = float(np.abs(again.forces - frame.forces).max(initial=0.0))
         if off > most:
             raise InputError(
-                f"the reference {self.name} drifts: its forces on {frame.source} differ by {off / MEV:.3g} meV/Å "
-                f"from what it said before; expected at most {most / MEV:.3g} meV/Å (are its settings the same?)"
+                f"the reference {self.name} drifts: its forces on {frame.source} differ by {off / MEV:.3g} "
+                f"meV/Å from what it said before; expected at most {most / MEV:.3g} meV/Å (are its settings "
+                "the same?)"
             )
         return off
 

@@ -9,7 +9,8 @@
     /dynamics     positions, momenta, cell; results/…; more/…
     /json         species; generator, more (numbers)
 
-Both are written beside and renamed. Labels are not in them: they are in ``labels.h5`` before they are learned.
+Both are written beside and renamed. Labels are not in them: they are in ``labels.h5`` before they are
+learned.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ def restore(calculator: Any, file: str) -> dict | None:
         raise FileError(f"{path}: cannot be read as a state of OnTheFly ({error})") from error
     if len(c.labels) < of["learned"]:
         raise FileError(
-            f"{c.folder / LABELS_FILE}: has {len(c.labels)} labels; expected the {of['learned']} that the model "
-            "has learned"
+            f"{c.folder / LABELS_FILE}: has {len(c.labels)} labels; expected the {of['learned']} that the "
+            "model has learned"
         )
     if c.species is not None:
         new = sorted(set(c.species) - set(species))
@@ -127,8 +128,8 @@ def _generator_state(rng: Any):
     if rng is None:
         return None
     if isinstance(rng, np.random.RandomState):
-        name, keys, *rest = rng.get_state()
-        return {"random_state": [name, keys.tolist(), *rest]}
+        state: Any = rng.get_state()
+        return {"random_state": [state[0], state[1].tolist(), *state[2:]]}
     require(isinstance(rng, np.random.Generator), "rng", type(rng).__name__, "RandomState or Generator")
     return rng.bit_generator.state
 

@@ -131,7 +131,7 @@ def errors_of(result: Result, frame: Frame) -> dict[str, np.ndarray]:
 def see(calibration: Calibration, result: Result, found: Variances, frame: Frame) -> None:
     """Calibrate by a labelled frame that the filter has not seen."""
     n = max(1, len(frame))
-    of = {"energy": found.energy / n**2, "force": found.forces, "virial": found.virial / n**2}
+    of: dict[str, Any] = {"energy": found.energy / n**2, "force": found.forces, "virial": found.virial / n**2}
     for kind, error in errors_of(result, frame).items():
         calibration.see(kind, error, np.broadcast_to(of[kind], error.shape))
 
