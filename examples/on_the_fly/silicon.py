@@ -2,8 +2,8 @@
 
     python examples/on_the_fly/silicon.py -o si          (--smoke: a few steps)
 
-The reference is GFN1-xTB, a tight-binding method (`pip install "kalmandp[xtb]"`). Stop it (Ctrl-C, kill) and start
-it again: it goes on where it was. At the end every 50th step is computed with the reference, too, for comparison.
+The reference is GFN1-xTB, a tight-binding method (`pip install "kalmandp[xtb]"`). Stop it (Ctrl-C, kill) and
+start it again: it goes on where it was. At the end every 50th step is computed with the reference, too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def reference():
     """Tight binding. For Quantum ESPRESSO put these two lines in its place:
 
     from ase.calculators.espresso import Espresso
-    return Espresso(pseudopotentials={"Si": "Si.pbe-n-rrkjus_psl.1.0.0.UPF"}, kpts=(2, 2, 2), input_data={…})
+    return Espresso(pseudopotentials={"Si": "Si.pbe.UPF"}, kpts=(2, 2, 2), input_data={…})
     """
     from tblite.ase import TBLite
 

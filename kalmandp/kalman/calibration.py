@@ -21,7 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from kalmandp.arrays import namespace, to_numpy
 from kalmandp.errors import require
+from kalmandp.kalman.filter import RLEKF
 
 #: Predictions that f is taken from: few, because P and the model go on; more where each has few numbers,
 #: until there are so many numbers.
@@ -89,6 +91,13 @@ class Calibration:
         """f² H P Hᵀ + r² of H P Hᵀ."""
         return self.factor(kind) ** 2 * variance_q + self._floor.get(kind, 0.0)
 
+    def widened(self, q: float) -> None:
+        """P has become q times as large: what was seen is told of the P that is now."""
+        for kind, batches in self._seen.items():
+            for batch in batches:
+                batch[1] *= q
+            self._fit(kind)
+
     def _fit(self, kind: str) -> None:
         square_q, variance_q = np.concatenate(list(self._seen[kind]), axis=1)
         ratio_q = (square_q - self._floor.get(kind, 0.0)) / variance_q
@@ -117,6 +126,35 @@ class Calibration:
         for kind in new._seen:
             new._fit(kind)
         return new
+
+
+def widen(kalman: RLEKF, error_q: Any, variance_q: Any, noise: float, P0: float) -> float:
+    """P ← q P where innovations are larger than P and R allow; return q.
+
+    The filter's tangent plane moves as it learns, and what it learned far from here counts for too much: P is
+    then too small, and new numbers cannot move the weights. With the innovations of one prediction::
+
+        q = Σ e²/Σ (H P Hᵀ + R),   at least 1, and tr P at most N P₀
+
+    (A fading memory that the innovations choose: the strong tracking filter of D. H. Zhou and P. M. Frank,
+    Int. J. Control 65, 295 (1996), with one factor for all weights.)
+
+    Parameters
+    ----------
+    kalman : its P is changed
+    error_q, variance_q : (m,) innovations of one kind, and H P Hᵀ
+    noise : R of each
+    P0 : the prior variance of a weight, which P does not grow beyond on average
+    """
+    N = len(kalman.weights)
+    allowed = float(np.sum(variance_q)) + np.size(variance_q) * noise
+    room = N * P0 / float(np.sum(to_numpy(kalman.covariance.trace())))
+    q = min(float(np.sum(np.square(error_q))) / allowed, room)
+    if not 1.0 < q < np.inf:
+        return 1.0
+    # P ← (P − 0)/λ with λ = 1/q
+    kalman.covariance.downdate(namespace(kalman.weights).zeros((1, N)), 1.0 / q)
+    return q
 
 
 def _enough(batches: deque) -> bool:

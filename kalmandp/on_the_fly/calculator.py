@@ -120,8 +120,8 @@ class OnTheFly(ase_calculator.Calculator):
     def __init__(
         self, reference, *, folder="on_the_fly", tolerance: float | None = None,
         relative: float | None = None, every: int = 10, calls: int | None = None, start=None,
-        species=None, stress: bool = True, noise: float = 1.0, retries: int = 1, seed: int = 0, threads: int | None = 1, model=None,
-        optimizer=None, **parameters,
+        species=None, stress: bool = True, noise: float = 1.0, retries: int = 1,
+        seed: int = 0, threads: int | None = 1, model=None, optimizer=None, **parameters,
     ):  # fmt: skip
         if tolerance is None and relative is None:
             relative = 0.15

@@ -2,8 +2,9 @@
 
 A new frame is learned in `ROUNDS` rounds: the frame itself, then some that were learned before, drawn at
 random, so that nothing is forgotten. A frame is looked at `ROUNDS` (1 + `REPLAY`) times in this way; R is
-that many times the variance of a label, so that P counts each label about once. The work per frame is the
-same from the first to the last. What is drawn depends on the seed and on the number of the frame alone.
+that many times the variance of a label, so that P counts each label about once. Before a frame is learned P is
+widened if the errors of its forces are larger than P allows. The work per frame is the same from the first to
+the last. What is drawn depends on the seed and on the number of the frame alone.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from kalmandp.training.uncertainty import Uncertainty
 
 #: Rounds over a new frame, and frames of the buffer in each.
 ROUNDS, REPLAY = 4, 3
-#: Errors that a small model leaves: of forces (eV/Å), of energies and virials (eV per atom).
-SIGMA_F, SIGMA_E, SIGMA_W = 0.01, 1e-4, 5e-4
+#: Errors that a small model leaves: of forces (eV/Å), of energies and virials (eV per atom). Those of energies
+#: and virials are wide: far from what is learned yet, they would draw the weights along.
+SIGMA_F, SIGMA_E, SIGMA_W = 0.01, 5e-4, 2.5e-3
 #: Frames of the buffer that the floor of the calibration is taken from.
 FLOOR_FRAMES = 8
 #: P₀ of random weights, and of a model that is trained.
@@ -40,7 +42,7 @@ def optimizer(trained: bool, choices: dict[str, Any]) -> dict[str, Any]:
     """Settings of the filter: `choices` in the place of the defaults."""
     factor = sqrt(ROUNDS * (1 + REPLAY))
     own = {
-        "preset": "matrix", "p0": P0_TRAINED if trained else P0_NEW, "averaging": 0.0,
+        "preset": "matrix", "p0": P0_TRAINED if trained else P0_NEW, "averaging": 0.0, "adapt": 0.0,
         "sigma_f": factor * SIGMA_F, "sigma_e": factor * SIGMA_E, "sigma_w": factor * SIGMA_W,
     }  # fmt: skip
     return own | choices
@@ -99,7 +101,7 @@ class Learner:
         n = len(self.frames)
         rng = np.random.default_rng([self.seed, 1, n])
         if n:  # what the prior says of the first frame is no lesson on P
-            self.online.calibrate(frame)
+            self.online.calibrate(frame, widen_to=P0_NEW)
         for _ in range(ROUNDS):
             others: Any = rng.choice(n, min(REPLAY, n), replace=False) if n else []
             for old in [frame, *(self.frames[int(k)] for k in others)]:

@@ -21,7 +21,7 @@ import numpy as np
 from kalmandp.arrays import to_numpy
 from kalmandp.errors import FileError, FilterError, InputError, require
 from kalmandp.frames.frame import Frame
-from kalmandp.kalman.calibration import Calibration
+from kalmandp.kalman.calibration import Calibration, widen
 from kalmandp.kalman.filter import RLEKF, UpdateInfo
 from kalmandp.potentials.potential import Potential, Result
 from kalmandp.training.config.inputs import read_optimizer
@@ -254,20 +254,30 @@ class OnlineTrainer:
             result, found = variances(self.potential, self.filter, frame)
         return result, calibrated(found, self.calibration)
 
-    def calibrate(self, frame: Frame | None = None, learnt: Sequence[Frame] = ()) -> None:
+    def calibrate(
+        self, frame: Frame | None = None, learnt: Sequence[Frame] = (), widen_to: float | None = None
+    ) -> None:
         """Learn the factors f from a labelled frame *before* it is learnt, and r from some that are learnt.
 
         Parameters
         ----------
         frame : with labels, not yet learnt; None to leave f
         learnt : frames that `learn` was given, recent ones as a rule; none to leave r
+        widen_to : P₀; P is made larger if the errors of the frame's forces say that it is too small
+            (`kalman.calibration.widen`), but not beyond this. None leaves P
         """
         with self._limited():
             if learnt:
                 see_residuals(self.calibration, self.potential, learnt)
             if frame is not None:
                 frame = frame.with_type_map(self.potential.type_map)
-                see(self.calibration, *variances(self.potential, self.filter, frame), frame)
+                result, found = variances(self.potential, self.filter, frame)
+                see(self.calibration, result, found, frame)
+                if widen_to is not None and frame.forces is not None:
+                    error_ic, noise = result.forces - frame.forces, self.trainer.choices.noise
+                    R = noise.force(len(frame), self.trainer.n_blocks)
+                    q = widen(self.filter, error_ic, found.forces, R, widen_to)
+                    self.calibration.widened(q)
 
     def measure(self, frames, rng: np.random.Generator | None = None) -> Iterator[Measurement]:
         """The measurements of a frame (or batch), each predicted when it is asked for.
