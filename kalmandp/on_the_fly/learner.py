@@ -26,8 +26,9 @@ ROUNDS, REPLAY = 4, 3
 SIGMA_F, SIGMA_E, SIGMA_W = 0.01, 5e-4, 2.5e-3
 #: Frames of the buffer that the floor of the calibration is taken from.
 FLOOR_FRAMES = 8
-#: P₀ of random weights, and of a model that is trained.
-P0_NEW, P0_TRAINED = 1.0, 0.01
+#: P₀ of random weights, and of a model that is trained. With 1 the first steps may be so long that neurons
+#: saturate, which never come back.
+P0_NEW, P0_TRAINED = 0.1, 0.01
 #: A first model: small enough for one dense P, with room for a melt.
 MODEL = {
     "radial_cutoff": 6.0, "angular_cutoff": 4.5, "n_max": (4, 4), "basis_size": (6, 6), "l_max": (4, 1),

@@ -98,7 +98,7 @@ def run(tmp_path_factory):
 
 
 def test_the_ase_calculator_of_a_checkpoint_has_sigma(run):
-    checkpoint = next(run.glob("*checkpoint*"))
+    checkpoint = next(run.glob("*.ckpt.h5"))
     known = UncertainPotential.from_checkpoint(checkpoint)
     frame = frames(1, seed=4)[0]
     species = {"A": "H", "B": "He"}
@@ -118,13 +118,13 @@ def test_the_ase_calculator_of_a_checkpoint_has_sigma(run):
 def test_a_checkpoint_of_another_model_is_refused(run):
     other = kalmandp.Potential.create(("A", "B"), frames=frames(), rng=np.random.default_rng(0), **DP)
     with pytest.raises(InputError, match="expected a checkpoint of Potential"):
-        UncertainPotential.from_checkpoint(next(run.glob("*checkpoint*")), other)
+        UncertainPotential.from_checkpoint(next(run.glob("*.ckpt.h5")), other)
 
 
 def test_the_commands_say_how_sure_the_model_is(run, capsys):
     from kalmandp.cli import main
 
-    checkpoint, data = str(next(run.glob("*checkpoint*"))), str(run / "data.h5")
+    checkpoint, data = str(next(run.glob("*.ckpt.h5"))), str(run / "data.h5")
     model = str(next(p for p in run.iterdir() if p.name in ("nep.txt", "model.txt", "model.dp")))
     detail = str(run / "d")
     assert main(["test", "-m", model, "-s", data, "--uncertainty", checkpoint, "-d", detail]) == 0
