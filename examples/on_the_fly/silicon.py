@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", default="on_the_fly_silicon", metavar="FOLDER")
     parser.add_argument("--steps", type=int, default=5000, help="of 2 fs [5000]")
-    parser.add_argument("--cells", type=int, default=2, help="primitive cells along each vector [2: 16 atoms]")
+    parser.add_argument("--cells", type=int, default=2, help="primitive cells along each vector [2]")
     parser.add_argument("--relative", type=float, default=0.15, help="tolerance, of the RMS force [0.15]")
     parser.add_argument("--compare", type=int, default=50, help="steps between comparisons afterwards [50]")
     parser.add_argument("--smoke", action="store_true", help="a few steps of a small cell")

@@ -2,9 +2,9 @@
 
 A new frame is learned in `ROUNDS` rounds: the frame itself, then some that were learned before, drawn at
 random, so that nothing is forgotten. A frame is looked at `ROUNDS` (1 + `REPLAY`) times in this way; R is
-that many times the variance of a label, so that P counts each label about once. Before a frame is learned P is
-widened if the errors of its forces are larger than P allows. The work per frame is the same from the first to
-the last. What is drawn depends on the seed and on the number of the frame alone.
+that many times the variance of a label, so that P counts each label about once. Before a frame is learned P
+is widened if the errors of its forces are larger than P allows. The work per frame is the same from the first
+to the last. What is drawn depends on the seed and on the number of the frame alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A molecular dynamics of four atoms of copper with ASE's EMT as the reference; a process that may be killed."""
+"""Molecular dynamics of four atoms of copper, the reference being ASE's EMT; a process that may be killed."""
 
 import sys
 import warnings

@@ -136,7 +136,7 @@ def test_a_call_that_fails_is_repeated_then_skipped_then_an_error(tmp_path):
     atoms.positions[0] += 0.3
     atoms.get_forces()
     atoms.positions[1] += 0.3
-    with pytest.warns(UserWarning, match="SCF did not converge.*goes on by itself"):
+    with pytest.warns(UserWarning, match=r"SCF did not converge.*goes on by itself"):
         atoms.get_forces()  # calls 5 and 6 fail: the model's own forces
     assert len(atoms.calc.labels) == 3
     Failing.fail = range(1000)

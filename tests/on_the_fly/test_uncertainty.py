@@ -13,6 +13,7 @@ from kalmandp.errors import InputError
 from kalmandp.training.report.coverage import coverage_of
 from kalmandp.training.uncertainty import UncertainPotential
 
+
 def trainer(choices, **optimizer):
     rng = np.random.default_rng(1)
     potential = kalmandp.Potential.create(("A", "B"), frames=frames(), rng=rng, **choices)
@@ -30,7 +31,7 @@ def dense(kalman):
         P[w, w] = kalman.covariance.dense(l)
     if hasattr(type(kalman.covariance), "window"):
         U, scale = kalman.covariance.window
-        for l, w in enumerate(kalman.blocks):
+        for w in kalman.blocks:
             P[w, w] += scale * U[:, w].T @ U[:, w]
         P -= scale * U.T @ U
     return P
