@@ -21,8 +21,8 @@ from kalmandp.training.uncertainty import Uncertainty
 
 #: Rounds over a new frame, and frames of the buffer in each.
 ROUNDS, REPLAY = 4, 3
-#: Errors that a small model leaves: of forces (eV/Å), of energies and virials (eV per atom). Those of energies
-#: and virials are wide: far from what is learned yet, they would draw the weights along.
+#: Errors that a small model leaves: of forces (eV/Å), of energies and virials (eV per atom). Those of
+#: energies and virials are wide: far from what is learned yet, they would draw the weights along.
 SIGMA_F, SIGMA_E, SIGMA_W = 0.01, 5e-4, 2.5e-3
 #: Frames of the buffer that the floor of the calibration is taken from.
 FLOOR_FRAMES = 8

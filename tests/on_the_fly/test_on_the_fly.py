@@ -152,7 +152,7 @@ def test_a_failure_at_the_very_first_call_is_an_error(tmp_path):
     Failing.asked, Failing.fail = 0, range(1000)
     atoms = copper()
     atoms.calc = calculator(tmp_path, Failing())
-    with pytest.raises(ReferenceFailure, match="the reference Failing failed 2 times .*did not converge"):
+    with pytest.raises(ReferenceFailure, match=r"the reference Failing failed 2 times .*did not converge"):
         atoms.get_forces()
 
 
