@@ -27,7 +27,7 @@ LAMBDA = {"lambda_e": 1.0, "lambda_f": 1.0, "lambda_v": 0.1}
 #: σ of the filter where a weight is at its default: eV/atom, eV/Å, eV/atom.
 SIGMA = {"lambda_e": ("sigma_e", 1e-4), "lambda_f": ("sigma_f", 1e-2), "lambda_v": ("sigma_w", 5e-3)}
 #: Updates that a run is long enough for, and the fewest and most passes over the frames.
-UPDATES, PASSES = 3000, (10, 60)
+UPDATES, PASSES = 1500, (6, 40)
 #: Keywords of other kinds of model, and what they ask for.
 OTHER_KINDS = {
     "charge_mode": "a model with charges", "vdw": "a model with dispersion", "atomic_v": "atomic virials",

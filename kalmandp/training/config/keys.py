@@ -44,6 +44,10 @@ def _pair(value):
         raise Unfit(wanted, value) from None
 
 
+#: Whether virials are learnt: of all frames, of none, or where there are any.
+_with_virial = one_of('true, false, or "present"', choice("present"), boolean)
+
+
 def _candidates(value):
     """{"energy": τ_E, "force": τ_F, "trials": n}, any of them."""
     wanted = '{"energy": a number ≥ 0, "force": a number ≥ 0, "trials": an integer ≥ 1} (any of them)'
@@ -140,7 +144,7 @@ KALMAN = (
     Key("norm", choice(*NORMS), "norm"),
     Key("reduction", choice(*REDUCTIONS), "reduction"),
     Key("candidates", optional(_candidates), "candidates"),
-    Key("with_virial", optional(one_of('true, false, or "present"', choice("present"), boolean)), "with_virial"),
+    Key("with_virial", optional(_with_virial), "with_virial"),
     Key("with_atomic_energies", optional(boolean), "with_atomic_energies"),
     Key("pref_e", _pair, "pref_e"),
     Key("pref_f", _pair, "pref_f"),
