@@ -131,7 +131,7 @@ PRESETS = {
     ),
     # all components of 64 atoms at once, P dense up to 8,192 weights
     "matrix": KalmanChoices(
-        p0=1.0, lam=0.9995, nu=0.999, partition="RLEKF", block_size=8192, measurement="matrix", n_groups=1,
+        p0=0.1, lam=0.9995, nu=0.999, partition="RLEKF", block_size=8192, measurement="matrix", n_groups=1,
         group_size=64, noise=PhysicalNoise(sigma_e=0.0001, sigma_f=0.01, sigma_w=0.005),
         adapt=2.0, tied=True, averaging=0.3,
     ),
