@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from small_models import DATA, TYPES, Trained, files_of, tree_of
+from small_models import DATA, Trained, tree_of
 
 import kalmandp
 from kalmandp.errors import InputError, MissingPackage
@@ -57,7 +57,8 @@ def test_numpy_gives_the_same(trained):
 
 def test_many_frames_as_one_by_one(trained):
     frames = trained.frames()
-    for one, many in zip(map(trained.potential.evaluate, frames), trained.potential.evaluate(frames), strict=True):
+    alone = map(trained.potential.evaluate, frames)
+    for one, many in zip(alone, trained.potential.evaluate(frames), strict=True):
         assert_allclose(many.forces, one.forces, atol=1e-11)
         assert_allclose(many.energy, one.energy, rtol=1e-13)
 
@@ -167,7 +168,9 @@ def labelled(trained, path, changes) -> Path:
 
 @pytest.mark.parametrize("measurement", ["matrix", "signed", "paired", "joint"])
 def test_frames_without_some_labels(trained, measurement, tmp_path):
-    lacking = {0: ("energy",), 1: ("forces",), 2: ("virial",), 3: ("forces", "virial"), 4: ("energy", "virial")}
+    lacking = {
+        0: ("energy",), 1: ("forces",), 2: ("virial",), 3: ("forces", "virial"), 4: ("energy", "virial"),
+    }  # fmt: skip
     path = labelled(trained, tmp_path / "some.h5", lacking)
     optimizer = {"measurement": measurement, "with_virial": True, "n_groups": 2}
     tree = tree_of(trained.kind, trained.place, optimizer, numb_steps=10)
@@ -486,7 +489,7 @@ def test_ipi(trained, tmp_path):
 
     sides = " ".join(f"{x:.15f}" for x in atoms.cell.lengths())
     lines = [str(len(atoms)), f"# CELL(abcABC): {sides} 90 90 90 positions{{angstrom}} cell{{angstrom}}"]
-    lines += [f"{s} {x:.15f} {y:.15f} {z:.15f}" for s, (x, y, z) in zip(atoms.symbols, atoms.positions, strict=True)]
+    lines += [f"{a.symbol} {a.x:.15f} {a.y:.15f} {a.z:.15f}" for a in atoms]
     (tmp_path / "start.xyz").write_text("\n".join(lines) + "\n")
     address = f"kalmandp_{trained.kind}_{os.getpid()}"
     template = Path(__file__).parents[1] / "examples" / "molecular_dynamics" / "ipi_input.xml"
