@@ -15,13 +15,14 @@ import h5py
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from small_models import DATA, Trained, tree_of
+from small_models import DATA, TYPES, Trained, tree_of
 
 import kalmandp
 from kalmandp.errors import InputError, MissingPackage
 from kalmandp.frames.kept import KeptFrames
 from kalmandp.registry import KINDS
 from kalmandp.training.config.inputs import read_input
+from kalmandp.training.config.presets import PRESETS
 from kalmandp.training.loop import Run
 from kalmandp.training.measurements.measurement import make_sample
 
@@ -236,6 +237,54 @@ def test_a_batch_of_two_frames(trained, measurement, tmp_path):
     assert (r.potential.weights != before).any() and len(r.trainer.log) >= 1
 
 
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_every_preset_trains_every_kind(trained, preset, tmp_path):
+    r = a_run(trained, tmp_path, 0, {"type": PRESETS[preset].type, "preset": preset})
+    before = r.potential.weights.copy()
+    for _ in range(3):
+        r.step()
+    assert r.trainer.updates >= 3 and np.isfinite(r.potential.weights).all()
+    # no net is left out: of every tensor some weight has changed
+    changed = r.potential.weights != before
+    still = [t.name for t in r.potential.layout.tensors if not changed[t.start : t.start + t.size].any()]
+    assert not still, still
+
+
+@pytest.mark.parametrize("measurement", ["matrix", "signed"])
+def test_atomic_energies_are_learnt(trained, measurement, tmp_path):
+    """Labels that another potential has made: their errors fall."""
+    teacher, rng = trained.potential, np.random.default_rng(7)
+    teacher.weights = teacher.weights * (1 + 0.1 * rng.normal(size=teacher.layout.size))
+    made = []
+    for f in trained.frames("train"):
+        E, F, W, E_i = teacher.evaluate(f)
+        made.append(replace(f, energy=E, forces=F, virial=W, atomic_energies=E_i))
+    kalmandp.Dataset.write(tmp_path / "taught.h5", made)
+    optimizer = {"measurement": measurement, "with_atomic_energies": True}
+    tree = tree_of(trained.kind, trained.place, optimizer, numb_steps=20)
+    tree["training"]["training_data"]["systems"] = [str(tmp_path / "taught.h5")]
+    r = Run(read_input(tree), tmp_path / "run")
+    before = kalmandp.evaluate(r.potential, made).atomic_energy_rmse
+    for _ in range(20):
+        r.step()
+    assert "atomic_energy" in {kind for did, _ in r.trainer.log for kind in did.innovations}
+    assert kalmandp.evaluate(r.potential, made).atomic_energy_rmse < 0.5 * before
+
+
+def test_a_thin_cell_is_its_supercell(trained):
+    """A cell much thinner than the cut-off: an atom is its own neighbour, many times."""
+    cell = np.array([[0, 2.82, 2.82], [2.82, 0, 2.82], [2.82, 2.82, 0]])
+    thin = kalmandp.Frame(
+        np.array([[0, 0, 0], [2.7, 0.1, 0]]), [0, 1], TYPES, cell=cell, energy=0.0,
+        forces=np.zeros((2, 3)), virial=np.zeros((3, 3)),
+    )  # fmt: skip
+    one, eight = trained.potential.evaluate(thin), trained.potential.evaluate(doubled(thin))
+    assert_allclose(eight.energy, 8 * one.energy, rtol=1e-12)
+    assert_allclose(eight.forces, np.tile(one.forces, (8, 1)), atol=1e-10)
+    assert_allclose(eight.virial, 8 * one.virial, atol=1e-9)
+    assert np.abs(one.forces).max() > 1e-3
+
+
 @pytest.mark.parametrize("type", ["Adam", "SNES"])
 def test_other_optimizers_learn(trained, type, tmp_path):
     optimizer = {"type": type, **({"population": 12} if type == "SNES" else {})}
@@ -289,6 +338,7 @@ def base(array):
 PROGRAM = """
 import hashlib, json, sys
 import numba
+from kalmandp.training.config.presets import PRESETS
 from kalmandp.training.loop import Run
 from kalmandp.training.config.inputs import read_input
 
