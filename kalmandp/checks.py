@@ -10,6 +10,7 @@ import difflib
 import json
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from kalmandp.errors import InputError
@@ -203,11 +204,12 @@ class SectionReader:
 
     Attributes
     ----------
+    folder : paths of files in the input are relative to it
     ignored : paths of keys that were accepted but change nothing, in the order of reading
     """
 
-    def __init__(self, source: str):
-        self.source = source
+    def __init__(self, source: str, folder: Path | None = None):
+        self.source, self.folder = source, Path() if folder is None else folder
         self.ignored: list[str] = []
 
     def error(self, path: str, value: Any, wanted: str) -> InputError:

@@ -30,11 +30,11 @@ NAME = "kalmandp"
 
 
 class KalmanDP(ase_calculator.Calculator):
-    """Energy, forces, stress and atomic energies of a Deep Potential.
+    """Energy, forces, stress and atomic energies of a potential of any kind.
 
     Parameters
     ----------
-    model : path of a DeePMD-kit `.dp` or `.yaml` file, or a Potential
+    model : path of a model file of any kind, or a Potential
     skin : Å by which the neighbour list reaches beyond the cut-off, so that it can be reused
     engine : "numba" or "numpy" ("cuda" or "cupy" on a GPU); by default that of the potential
     uncertainty : `UncertainPotential` of this potential, or path of the checkpoint of its training: results

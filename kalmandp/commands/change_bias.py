@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a model file (.dp, .yaml)")
+    parser.add_argument("model", metavar="MODEL", help="a model file of any kind")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("-s", "--system", nargs="+", metavar="DATA", help="data to fit to: HDF5 or folders")
     source.add_argument(

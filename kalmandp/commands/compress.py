@@ -19,11 +19,19 @@ def add_arguments(parser) -> None:
 def run(args) -> int:
     from kalmandp.errors import InputError
     from kalmandp.potentials.potential import Potential
+    from kalmandp.registry import KINDS, kind_of, load
 
     if args.output and not args.system:
         raise InputError("-o is given without -s; expected data to take the closest distance from")
     potential = Potential.load(args.model)
     path = Path(args.model)
+    compression = getattr(load(kind_of(potential.form).files), "compression", None)
+    if compression is None:
+        able = [name for name, kind in KINDS.items() if hasattr(load(kind.files), "compression")]
+        raise InputError(
+            f"{path}: is a model of the kind {potential.form.kind}, in which nothing is tabulated; expected "
+            f"one that DeePMD-kit compresses, {', '.join(able)}"
+        )
     if args.system:
         potential.info["min_nbor_dist"] = _closest(potential, args.system)
         path = Path(args.output or args.model)
@@ -35,10 +43,9 @@ def run(args) -> int:
             f"`kalmandp compress {shlex.quote(str(path))} -s DATA`"
         )
     print(f"{path}: closest pair {closest:.4f} Å. Nothing to do for kalmandp, which always tabulates.")
-    frozen, small = path.with_suffix(".pth"), path.with_name(f"{path.stem}_compressed.pth")
     print("For DeePMD-kit:")
-    print(f"  {shlex.join(['dp', 'convert-backend', str(path), str(frozen)])}")
-    print(f"  {shlex.join(['dp', '--pt', 'compress', '-i', str(frozen), '-o', str(small)])}")
+    for command in compression(path):
+        print(f"  {shlex.join(command)}")
     return 0
 
 

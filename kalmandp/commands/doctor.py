@@ -43,9 +43,13 @@ def _selection(args) -> dict:
         return {"rcut": args.rcut}
     if args.rcut is not None:
         raise InputError("--input and --rcut are both given; expected one of them")
-    model = read_input(args.input).model
-    sel = model.choices.get("sel", "auto")
-    sel = None if isinstance(sel, str) or model.type_map is None else list(sel)
+    return selection_of(read_input(args.input).model)
+
+
+def selection_of(model) -> dict:
+    """The same of the section ``model`` of an input."""
+    sel = model.choices.get("sel", ())  # some kinds of potential have none
+    sel = None if isinstance(sel, str) or (sel and model.type_map is None) else list(sel)
     return {"rcut": model.cutoff, "sel": sel, "type_map": model.type_map}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("-m", "--models", required=True, nargs="+", metavar="MODEL", help=".dp or .yaml")
+    parser.add_argument("-m", "--models", required=True, nargs="+", metavar="MODEL", help="model files")
     parser.add_argument("-s", "--system", required=True, nargs="+", metavar="DATA", help="HDF5 or folders")
     parser.add_argument("-o", "--output", default="model_devi.out", metavar="FILE", help="[model_devi.out]")
     parser.add_argument(

@@ -8,7 +8,7 @@ ATTRIBUTES = ("model-branch", "type-map", "descriptor", "fitting-net", "size")
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a model file (.dp, .yaml)")
+    parser.add_argument("model", metavar="MODEL", help="a model file of any kind")
     parser.add_argument("attributes", nargs="+", choices=ATTRIBUTES, metavar="ATTRIBUTE",
                         help=", ".join(ATTRIBUTES))  # fmt: skip
 

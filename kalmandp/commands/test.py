@@ -6,7 +6,7 @@ import json
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("-m", "--model", required=True, metavar="MODEL", help="a model file (.dp, .yaml)")
+    parser.add_argument("-m", "--model", required=True, metavar="MODEL", help="a model file of any kind")
     parser.add_argument(
         "-s", "--system", required=True, nargs="+", metavar="DATA",
         help="data: HDF5 files (file.hdf5, file.hdf5#/group) or deepmd/npy folders",

@@ -34,7 +34,7 @@ def add_arguments(parser) -> None:
     )  # fmt: skip
     start.add_argument(
         "-i", "--init-model", metavar="MODEL",
-        help="go on from a model (.dp, .yaml): its form, weights, statistics and energy bias",
+        help="go on from a model: its form, weights, statistics and energy bias",
     )  # fmt: skip
     start.add_argument(
         "-t", "--finetune", metavar="MODEL",

@@ -36,7 +36,7 @@ def examine(
     data : path, or list of paths; the first is the training set, and the others must not repeat it.
         Whatever `kalmandp.convert` reads
     rcut : cut-off (Å) for counting neighbours; without it they are not counted
-    sel : the most neighbours of each type; without it one is suggested
+    sel : the most neighbours of each type; without it one is suggested; empty for a model that has none
     type_map : names of the types that ``sel`` is for
     rng : draws the frames to which a surrogate potential is fitted; default_rng(0) by default
 
@@ -60,7 +60,7 @@ def examine(
     if not paths:
         raise InputError("data is an empty list; expected at least one data set")
     require(rcut is None or rcut > 0, "rcut", rcut, "a positive number of Å")
-    if sel is not None and (rcut is None or type_map is None or len(sel) != len(type_map)):
+    if sel and (rcut is None or type_map is None or len(sel) != len(type_map)):
         raise InputError("sel is given; expected rcut and a type_map of the same length beside it")
     rng = np.random.default_rng(0) if rng is None else rng
     readings = [read_set(path) for path in paths]

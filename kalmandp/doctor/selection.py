@@ -12,7 +12,7 @@ from kalmandp.geometry.neighbours import auto_sel
 
 
 def check_selection(s: Survey, rcut: float, sel: Sequence[int] | None, type_map) -> Iterator[Finding]:
-    """Compare the most neighbours of each type with ``sel``; without it, suggest one."""
+    """Compare the most neighbours of each type with ``sel``; without it, suggest one; not if it is empty."""
     if s.most_ft is None or not len(s):
         return
     column = {name: t for t, name in enumerate(s.types)}
@@ -25,6 +25,8 @@ def check_selection(s: Survey, rcut: float, sel: Sequence[int] | None, type_map)
             "Add it to the type_map, or leave these frames out",
             np.flatnonzero(s.counts_ft[:, [column[name] for name in unknown]].any(axis=1)),
         )  # fmt: skip
+    if sel is not None and not len(sel):
+        return
     most_t = [int(s.most_ft[:, column[name]].max()) if name in column else 0 for name in type_map]
     listed = f"[{', '.join(map(str, auto_sel(most_t)))}]"
     if sel is None:

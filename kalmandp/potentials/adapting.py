@@ -80,7 +80,8 @@ def reordered(potential: Potential, type_map) -> Potential:
     Parameters
     ----------
     potential : Potential
-    type_map : the names of its types in the new order; fewer than there are where its kind can be cut
+    type_map : the names of its types in the new order; fewer than there are where its kind can be cut.
+        A kind that has one order of its own (by atomic number) keeps it
 
     Raises
     ------
@@ -99,6 +100,7 @@ def reordered(potential: Potential, type_map) -> Potential:
     form, weights, statistics = load(kind.reordered)(
         potential.form, potential.weights, potential.statistics, old
     )
+    old = [potential.type_map.index(name) for name in form.type_map]
     return potential.replace(
         form=form, weights=weights, statistics=statistics, bias_atom_e=potential.bias_atom_e[old],
         out_bias=potential.out_bias[old],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,8 +143,15 @@ class Potential:
         ------
         FileError
             If it cannot be written; what was there is then as it was.
+        InputError
+            For the suffix of another kind's files: by it they would be taken for those.
         """
-        load(kind_of(self.form).files).write(self, path)
+        files, suffix = load(kind_of(self.form).files), Path(path).suffix.lower()
+        others = {ending for kind in KINDS.values() for ending in load(kind.files).SUFFIXES if ending}
+        if suffix in others - set(files.SUFFIXES):
+            ends = " or ".join(ending or "no suffix" for ending in files.SUFFIXES)
+            raise InputError(f"{path}: suffix is {suffix!r}; expected {ends}, for {files.FORMAT}")
+        files.write(self, path)
 
     def state(self) -> dict[str, Any]:
         """What it is made of, to be stored: kind, form, info as plain values, and arrays by name."""

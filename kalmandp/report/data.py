@@ -48,17 +48,13 @@ def _set(name: str, data) -> str:
 
 
 def _doctor(run: Run) -> str:
-    from argparse import Namespace
-
-    from kalmandp.commands.doctor import _selection
+    from kalmandp.commands.doctor import selection_of
     from kalmandp.doctor import examine
     from kalmandp.errors import KalmanDPError
 
     t = run.settings.training
     try:
-        findings = examine(
-            [*t.systems, *t.validation_systems], **_selection(Namespace(input=run.tree, rcut=None))
-        )
+        findings = examine([*t.systems, *t.validation_systems], **selection_of(run.settings.model))
     except KalmanDPError as error:
         return text(f"The doctor could not look: {error}")
     if not findings:

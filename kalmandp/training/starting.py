@@ -40,7 +40,8 @@ def started_from(init_model, finetune, settings: Settings, frames) -> Potential:
     Raises
     ------
     InputError
-        If both or neither is given, or if the input names a type that the model does not have.
+        If both or neither is given, if the model is of another kind than the input's, or if the input names
+        a type that the model does not have.
     FileError
         If the model cannot be read.
     """
@@ -48,6 +49,11 @@ def started_from(init_model, finetune, settings: Settings, frames) -> Potential:
         raise InputError("init_model and finetune exclude each other; expected one of them")
     path = Path(init_model if finetune is None else finetune)
     potential = Potential.load(path)
+    if potential.form.kind != settings.model.kind:
+        raise InputError(
+            f"{path}: is a model of the kind {potential.form.kind}; expected one of the kind "
+            f"{settings.model.kind}, as the input's section model says"
+        )
     potential = _in_order(potential, settings.model.type_map, path)
     differing = differences(potential, settings)
     if differing:
@@ -78,8 +84,6 @@ def new_potential(model: ModelSettings, frames, rng: np.random.Generator, engine
 def differences(potential: Potential, settings: Settings) -> list[str]:
     """What the input's section ``model`` states and the model has otherwise, e.g. "rcut 6 (model: 5)"."""
     model, form = settings.model, potential.form
-    if model.kind != form.kind:
-        return [f"a {model.kind} (model: {form.kind})"]
     found = []
     for path, name in model.stated.items():
         if not hasattr(form, name):

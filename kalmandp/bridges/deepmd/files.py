@@ -94,6 +94,16 @@ def write_deepmd(potential: Potential, path) -> None:
     _warn(path, [text for _, text in disagreements(potential)])
 
 
+def compression(path) -> list[list[str]]:
+    """The commands of DeePMD-kit that compress a model file."""
+    path = Path(path)
+    frozen, small = path.with_suffix(".pth"), path.with_name(f"{path.stem}_compressed.pth")
+    return [
+        ["dp", "convert-backend", str(path), str(frozen)],
+        ["dp", "--pt", "compress", "-i", str(frozen), "-o", str(small)],
+    ]
+
+
 def disagreements(potential: Potential) -> list[tuple[str, str]]:
     """Where the backends of DeePMD-kit 3.2 compute this model differently, as (backend, sentence).
 

@@ -59,7 +59,7 @@ def read(path, optimizer: str | None = None) -> Translated:
     stated = found.training
     if not (folder / DATA).is_file():
         raise FileError(f"{folder / DATA}: no such file; expected the structures beside {path.name}")
-    model: dict[str, Any] = {"type": "hdnnp", "input_nn": str(path), "units": units}
+    model: dict[str, Any] = {"type": "hdnnp", "input_nn": path.name, "units": units}
     if found.atom_energy_t.any():  # else the least squares of the data
         model["atom_energies"] = bias_of(found.form, found.atom_energy_t).tolist()
     if "nguyen_widrow_weights_short" in stated:

@@ -78,6 +78,8 @@ def read_section(read: SectionReader, value: dict) -> ModelSettings:
         other = "symmetry_functions" if lines is not None else next(iter(paths), "type_map")
         raise read.error(f"model/{other}", value.get(other), "it in input_nn alone")
     if path is not None:
+        beside = read.folder / path
+        path = str(beside) if beside.exists() else path
         form = _checked(read, "model/input_nn", path, lambda: read_input_nn(path, units or "atomic").form)
         type_map = form.type_map
         stated |= {name: getattr(form, name) for name in OF_INPUT_NN}

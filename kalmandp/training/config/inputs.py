@@ -81,12 +81,12 @@ def read_input(source, folder=None, optimizer: str | None = None) -> Settings:
     if optimizer is not None:
         raise InputError(f"{name}: states its optimizer itself; expected no other, {optimizer!r} is given")
     _check_tree(name, tree)
-    return _settings(SectionReader(name), tree, folder)
+    return _settings(SectionReader(name, folder), tree, folder)
 
 
 def _translated(path: Path, folder: Path, found, companion: str) -> Settings:
     """The settings of another program's input, translated into a tree of ours."""
-    settings = _settings(SectionReader(path.name), found.tree, folder)
+    settings = _settings(SectionReader(path.name, folder), found.tree, folder)
     return replace(
         settings, companion=companion, notices=found.notices, start=found.start, task=found.task
     )
@@ -256,7 +256,8 @@ def _named(read: SectionReader, t: TrainingSettings, model: ModelSettings) -> Tr
     if not t.model_file:
         t = replace(t, model_file=files.DEFAULT)
     elif Path(t.model_file).suffix not in files.SUFFIXES:
-        wanted = f"a file name that ends in {' or '.join(files.SUFFIXES)}"
+        ends = " or ".join(suffix or "no suffix" for suffix in files.SUFFIXES)
+        wanted = f"a name that ends in {ends}, for {files.FORMAT}"
         raise read.error("training/model_file", t.model_file, wanted)
     _check_files(read, t)
     return t

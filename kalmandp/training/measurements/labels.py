@@ -89,6 +89,8 @@ def check_labels(data, settings: Settings) -> None:
     """
     o = settings.optimizer
     optional = resolve(o).optional if o.is_kalman else ()
+    if settings.companion:  # inputs of other programs weigh virials that their frames may not have
+        optional = (*optional, "virial")
     kinds = [
         kind for kind in learnt_kinds(settings)
         if kind not in optional or len(data.lacking(LABEL_OF[kind])) < len(data)
