@@ -1,4 +1,4 @@
-"""The gallery and the inputs of three programs run, pictures are small, the exercises' checks tell right from wrong."""
+"""The gallery and the inputs run, every picture is small, and the exercises' checks tell right from wrong."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_every_script_has_a_small_picture_and_its_place_on_the_page():
         assert f"({picture.name})" in page and f"({script})" in page, f"{script} is not on the page"
 
 
-#: Inputs of other programs and of ours, what a run with each leaves besides lcurve.out, and words of its notice.
+#: Inputs of other programs and of ours: what a run leaves besides lcurve.out, and words of its notice.
 INPUTS = {
     "gpumd/nep.in": (("nep.txt", "loss.out", "force_train.out", "virial_test.out"), "population, generation"),
     "n2p2/input.nn": (("hdnnp", "learning-curve.out", "trainforces.out", "testpoints.out"), "kalman_epsilon"),
