@@ -106,7 +106,8 @@ print(potential)
 
 # %% [markdown]
 # The net of an element sees $q = (G - \langle G \rangle)/\sigma_G$: mean and σ over the data, written to
-# scaling.data. One radial and one angular function of an oxygen atom, by hand and by kalmandp:
+# scaling.data. Functions of far shells are small; the division by σ makes up for it. One radial and one
+# angular function of an oxygen atom, by hand and by kalmandp:
 
 # %%
 environment = HDNNPDescriptor(potential.form).environment(
@@ -194,7 +195,7 @@ three.grid(False)
 for place_, name in (((0, 0), "O"), ((0.97, 0), "H")):
     three.plot(*place_, "o", ms=11, mfc="white", mec=INK)
     three.text(*place_, name, ha="center", va="center", fontsize=8)
-three.set(xlabel="x of a second H (Å)", ylabel="y (Å)", title="3  An angular function, λ = −1")
+three.set(xlabel="x of a second H (Å)", ylabel="y (Å)", title="3  Angular function, λ = −1")
 
 four.set(xlabel="r (Å)", title="4  The set, O with H", ylim=(0, 1.1), xlim=(0, 6.3), yticks=[0, 0.5, 1])
 seen = []
@@ -202,10 +203,10 @@ for k in range(0, len(train), 8):
     p = neighbour_pairs(train[k], r_c)
     kind_i = train[k].types
     seen.append(np.sqrt((p.r_pc**2).sum(-1))[(kind_i[p.i_p] == 1) & (kind_i[p.j_p] == 0)])
-counts, edges = np.histogram(np.concatenate(seen), bins=np.linspace(0, 6, 121))
+counts, edges = np.histogram(np.concatenate(seen), bins=np.linspace(0, 6, 61))
 density = counts / np.diff(edges**3)
 density *= 0.5 / density[edges[:-1] > 4].mean()
-four.stairs(density, edges, fill=True, color="#DDDDDD", label="pair density of the data")
+four.stairs(density, edges, fill=True, color="#DDDDDD", label="pairs in the data")
 for f in (f for f in functions[1] if f.kind == 2 and f.neighbours == ("H",)):
     four.plot(r, R(f, r), color=ORANGE if f.rs == 0 else BLUE, lw=1.3)
 four.plot([], [], color=ORANGE, label="$r_s$ = 0")
