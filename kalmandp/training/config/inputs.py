@@ -19,7 +19,7 @@ from kalmandp.frames.hdf5.storage import path_text
 from kalmandp.potentials.settings import ModelSettings
 from kalmandp.registry import INPUTS, KINDS, load
 from kalmandp.training.config import keys
-from kalmandp.training.config.presets import AdamChoices, resolve, resolve_adam, stated_type
+from kalmandp.training.config.presets import AdamChoices, check_weighting, resolve, resolve_adam, stated_type
 from kalmandp.training.config.settings import (
     KALMAN_TYPES,
     OPTIMIZER_TYPES,
@@ -133,6 +133,8 @@ def _settings(read: SectionReader, tree: dict, folder: Path) -> Settings:
     model = _model(read, root["model"])
     if optimizer.is_kalman and optimizer.preset == "default":
         optimizer = optimizer.with_preset(KINDS[model.kind].preset)
+    if optimizer.is_kalman:
+        _check_weighting(read, optimizer)
     return Settings(
         model=model,
         optimizer=optimizer,
@@ -196,6 +198,14 @@ def _check_kalman(read: SectionReader, o: OptimizerSettings) -> None:
             )
     idle = {"RLEKF": (), "SEKF": ("blocks",)}.get(o.type, ("blocks", "block_size"))
     read.ignored += [f"optimizer/{name}" for name in idle if o.get(name) is not None]
+
+
+def _check_weighting(read: SectionReader, o: OptimizerSettings) -> None:
+    """Weights of single numbers and the measurement go together, once the preset is known."""
+    try:
+        check_weighting(resolve(o))
+    except InputError as error:
+        raise InputError(f"{read.source}: {error}") from None
 
 
 def _gather_prefactors(read: SectionReader, path: str, fields: dict[str, Any]) -> None:

@@ -56,6 +56,18 @@ def _candidates(value):
         raise Unfit(wanted, value) from None
 
 
+def _weights_of_types(value):
+    """{"O": 1.0, "H": 2.0}: the weight of a type's forces."""
+    wanted = 'an object of names of types and numbers > 0, e.g. {"H": 2.0}'
+    positive = number(above=0.0)
+    if not isinstance(value, dict):
+        raise Unfit(wanted, value)
+    try:
+        return {name: positive(v) for name, v in value.items()}
+    except Unfit:
+        raise Unfit(wanted, value) from None
+
+
 def _batch_size(value):
     """("frames", B), or ("atoms", N) for DeePMD-kit's "auto:N"."""
     wanted = 'an integer ≥ 1, "auto" or "auto:N"'
@@ -150,6 +162,9 @@ KALMAN = (
     AVERAGING,
     Key("gate", optional(number(above=1.0)), "gate"),
     Key("checkpoint_dtype", choice("float64", "float32"), "checkpoint_dtype"),
+    Key("type_weight", optional(_weights_of_types), "type_weight"),
+    Key("force_delta", optional(number(above=0.0, unit="eV/Å")), "force_delta"),
+    Key("lambda_shear", number(above=0.0), "lambda_shear"),
     *_KF,
 )
 

@@ -27,6 +27,7 @@ from kalmandp.errors import InputError
 from kalmandp.kalman.blocks import BLOCK_SIZE
 from kalmandp.training.config.settings import LearningRateSettings, LossSettings, OptimizerSettings
 from kalmandp.training.measurements.candidates import Selection
+from kalmandp.training.measurements.weights import Weighting
 from kalmandp.training.noise.annealing import Annealing, UnitNoise
 from kalmandp.training.noise.variances import BlockNoise, PhysicalNoise
 
@@ -67,6 +68,7 @@ class KalmanChoices:
     tied : R of all kinds follows the errors of the forces, so that their balance stays
     averaging : s of `training.trainers.averaging`, 0 for the weights of the last update
     gate : bound of `training.measurements.gate`, None for no gate
+    type_weight, force_delta, lambda_shear : of `training.measurements.weights`, of a matrix alone
     checkpoint_dtype : in which a checkpoint stores P, see `training.state.checkpoint`
     """
 
@@ -96,6 +98,14 @@ class KalmanChoices:
     averaging: float = 0.0
     gate: float | None = None
     checkpoint_dtype: str | None = None
+    type_weight: Mapping[str, float] = field(default_factory=dict)
+    force_delta: float | None = None
+    lambda_shear: float = 1.0
+
+    @property
+    def weighting(self) -> Weighting:
+        """Weights of single numbers."""
+        return Weighting(self.type_weight, self.force_delta, self.lambda_shear)
 
     def of_trained(self) -> KalmanChoices:
         """The same for weights that are trained: P₀ is small, as they are nearly right.
@@ -266,6 +276,24 @@ def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
             'components; expected "signed", "paired" or "joint"'
         )
     return resolved
+
+
+def check_weighting(choices: KalmanChoices) -> None:
+    """Refuse weights of single numbers where many numbers become one.
+
+    Raises
+    ------
+    InputError
+        It names the first of them that is stated.
+    """
+    usual = Weighting()
+    for name in ("type_weight", "force_delta", "lambda_shear"):
+        value = getattr(choices, name)
+        if value != getattr(usual, name) and choices.measurement != "matrix":
+            raise InputError(
+                f'optimizer/{name} is given, but measurement "{choices.measurement}" makes one number of '
+                'many components; expected measurement "matrix", in which each has its own weight'
+            )
 
 
 def _reduction(choices: KalmanChoices, optimizer: OptimizerSettings) -> str | None:
