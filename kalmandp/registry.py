@@ -30,6 +30,7 @@ class Kind(NamedTuple):
         ``FORMAT`` (in words), ``DEFAULT`` (their usual name) and ``SUFFIXES``
     fused : device -> its fused engine there
     preset : of the filter, where an input names none
+    net_units : ``net_units(form)``, units of energy and of force of its nets per eV and per eV/Å; "" for 1
     """
 
     form: str
@@ -42,6 +43,7 @@ class Kind(NamedTuple):
     files: str
     fused: Mapping[str, str]
     preset: str = "matrix"
+    net_units: str = ""
 
 
 #: The kinds of potential, by the name that stands in an input as model/type (or model/descriptor/type).
@@ -82,6 +84,7 @@ KINDS: dict[str, Kind] = {
         cuts=False,
         files="kalmandp.bridges.n2p2.files",
         fused={"cpu": "kalmandp.engines.cpu.hdnnp.engine:NumbaEngine"},
+        net_units="kalmandp.potentials.hdnnp.units:net_units",
     ),
 }
 

@@ -19,15 +19,17 @@ from kalmandp.frames.hdf5.storage import path_text
 from kalmandp.potentials.settings import ModelSettings
 from kalmandp.registry import INPUTS, KINDS, load
 from kalmandp.training.config import keys
-from kalmandp.training.config.presets import AdamChoices, check_weighting, resolve, resolve_adam, stated_type
+from kalmandp.training.config.presets import AdamChoices, resolve, resolve_adam, stated_type
 from kalmandp.training.config.settings import (
     KALMAN_TYPES,
+    N2P2,
     OPTIMIZER_TYPES,
     LearningRateSettings,
     OptimizerSettings,
     Settings,
     TrainingSettings,
 )
+from kalmandp.training.config.together import check_n2p2, check_n2p2_data, check_weights
 from kalmandp.training.config.yaml_input import is_yaml, parse_yaml
 from kalmandp.training.noise.variances import BlockNoise
 
@@ -88,8 +90,9 @@ def _translated(path: Path, folder: Path, found, companion: str) -> Settings:
     """The settings of another program's input, translated into a tree of ours."""
     settings = _settings(SectionReader(path.name), found.tree, folder)
     return replace(
-        settings, companion=companion, notices=found.notices, start=found.start, task=found.task
-    )
+        settings, companion=companion, notices=found.notices, start=found.start, task=found.task,
+        start_state=found.start_state,
+    )  # fmt: skip
 
 
 def read_optimizer(section: Mapping[str, Any], kind: str = DEEPMD) -> OptimizerSettings:
@@ -134,7 +137,7 @@ def _settings(read: SectionReader, tree: dict, folder: Path) -> Settings:
     if optimizer.is_kalman and optimizer.preset == "default":
         optimizer = optimizer.with_preset(KINDS[model.kind].preset)
     if optimizer.is_kalman:
-        _check_weighting(read, optimizer)
+        check_weights(read, optimizer)
     return Settings(
         model=model,
         optimizer=optimizer,
@@ -173,7 +176,7 @@ def _optimizer(read: SectionReader, new, old: dict) -> OptimizerSettings:
         path, section = "optimizer", read.mapping("optimizer", {} if new is None else new)
         type_path = "optimizer/type"
     kind = read.value(type_path, stated_type(section), choice(*OPTIMIZER_TYPES, "LKF"))
-    table = {"LKF": keys.LKF, "Adam": keys.ADAM, "SNES": keys.SNES}.get(kind, keys.KALMAN)
+    table = {"LKF": keys.LKF, "Adam": keys.ADAM, "SNES": keys.SNES, N2P2: keys.N2P2}.get(kind, keys.KALMAN)
     fields = read.section(path, section, table)
     _gather_prefactors(read, path, fields)
     if kind == "LKF":
@@ -181,6 +184,8 @@ def _optimizer(read: SectionReader, new, old: dict) -> OptimizerSettings:
     optimizer = OptimizerSettings(type="RLEKF" if kind == "LKF" else kind, **fields)
     if optimizer.is_kalman:
         _check_kalman(read, optimizer)
+    elif optimizer.type == N2P2:
+        check_n2p2(read, optimizer)
     return optimizer
 
 
@@ -198,14 +203,6 @@ def _check_kalman(read: SectionReader, o: OptimizerSettings) -> None:
             )
     idle = {"RLEKF": (), "SEKF": ("blocks",)}.get(o.type, ("blocks", "block_size"))
     read.ignored += [f"optimizer/{name}" for name in idle if o.get(name) is not None]
-
-
-def _check_weighting(read: SectionReader, o: OptimizerSettings) -> None:
-    """Weights of single numbers and the measurement go together, once the preset is known."""
-    try:
-        check_weighting(resolve(o))
-    except InputError as error:
-        raise InputError(f"{read.source}: {error}") from None
 
 
 def _gather_prefactors(read: SectionReader, path: str, fields: dict[str, Any]) -> None:
@@ -287,9 +284,11 @@ def _data(read: SectionReader, path, value, table, optimizer, folder: Path) -> d
         raise InputError(f"{read.source}: {path}/systems is missing; expected paths of data")
     fields["systems"] = tuple(_resolve(folder, system) for system in fields["systems"])
     kind, size = fields.pop("batch_size", ("atoms", 32))
+    if optimizer.type == N2P2:
+        check_n2p2_data(read, path, value)
     if kind == "frames":
         fields["batch_size"] = size
-    elif optimizer.is_kalman:
+    elif optimizer.is_kalman or optimizer.type == N2P2:
         # the paper's batch of one: a Kalman update takes each frame as it comes
         fields["batch_size"] = 1
     else:

@@ -27,6 +27,7 @@ from kalmandp.checks import (
     sequence,
     text,
 )
+from kalmandp.training.config.n2p2 import INTEGERS, N2P2Settings
 from kalmandp.training.config.presets import ADAM_PRESETS, PRESETS, REDUCTIONS, SNES_PRESETS
 from kalmandp.training.measurements.candidates import Selection
 from kalmandp.training.measurements.measurement import NORMS
@@ -189,6 +190,12 @@ SNES = (
     Key("lambda_e", _prefactor, "lambda_e"),
     Key("lambda_f", _prefactor, "lambda_f"),
     Key("lambda_v", _prefactor, "lambda_v"),
+)
+
+#: n2p2's keywords; which numbers they may have is checked by `N2P2Settings.of`.
+N2P2 = (
+    Key("type", anything, None),
+    *(Key(name, integer(0) if name in INTEGERS else number(), name) for name in N2P2Settings._fields),
 )
 
 LOSS = (

@@ -25,6 +25,7 @@ from typing import Any
 
 from kalmandp.errors import InputError
 from kalmandp.kalman.blocks import BLOCK_SIZE
+from kalmandp.training.config.n2p2 import N2P2Settings
 from kalmandp.training.config.settings import LearningRateSettings, LossSettings, OptimizerSettings
 from kalmandp.training.measurements.candidates import Selection
 from kalmandp.training.measurements.weights import Weighting
@@ -212,6 +213,24 @@ class SnesChoices:
 
 #: SNES's, by name; GPUMD's NEP learns from virials as well.
 SNES_PRESETS = {"default": SnesChoices(), "gpumd": SnesChoices(lambda_v=0.1)}
+
+
+#: Force components per energy where nothing says how many, those of n2p2's recommended input.
+FORCES_PER_ENERGY = 10.0
+
+
+def resolve_n2p2(optimizer: OptimizerSettings) -> N2P2Settings:
+    """n2p2's settings, with what the input states put in their place.
+
+    Raises
+    ------
+    InputError
+        For numbers that do not exist, or that contradict each other.
+    """
+    stated = dict(optimizer.stated)
+    if not {"force_energy_ratio", "short_force_fraction"} & set(stated):
+        stated["force_energy_ratio"] = FORCES_PER_ENERGY
+    return N2P2Settings.of(stated)
 
 
 def stated_type(section: Mapping[str, Any]) -> str:
