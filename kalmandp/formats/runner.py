@@ -68,8 +68,8 @@ def unit_name(path) -> tuple[str, float, float]:
 
     Returns
     -------
-    "atomic" (bohr) or "metal" (Å), as `read_runner` takes it; of the first frames, in Å, the median distance
-    of neighbours over a bond's length (NaN without any), and the shortest distance
+    "atomic" (bohr, hartree), "metal" (Å, eV) or other units in words, as `read_runner` takes it; of the first
+    frames, in Å, the median distance of neighbours over a bond's length (NaN without any), and the shortest
 
     Raises
     ------
@@ -83,7 +83,10 @@ def unit_name(path) -> tuple[str, float, float]:
     units = _units(lines, first) if first else Units(1.0, 1.0)
     scaled = [_scaled(step, units.whole) for step in first if step.problem is None]
     frames = [frame for step in scaled if (frame := _bare(step)) is not None]
-    return "atomic" if units.whole.length == BOHR else "metal", length_unit(frames)[1], closest(frames)
+    length, energy = units.whole.length, units.whole.energy
+    named = {(BOHR, HARTREE): "atomic", (1.0, 1.0): "metal"}
+    name = named.get((length, energy), f"units of {length:g} Å and {energy:g} eV")  # type: ignore[arg-type]
+    return name, length_unit(frames)[1], closest(frames)
 
 
 def _raw(lines: Lines, ignored: set[str]) -> Iterator[RawStep]:

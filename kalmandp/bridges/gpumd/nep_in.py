@@ -193,6 +193,8 @@ def _optimizer(stated: dict, name: str) -> dict[str, Any]:
         return {"type": "SNES", "preset": "gpumd", **own}
     if name == "Adam":
         return {"type": "Adam"}
+    if name == "n2p2":
+        raise InputError('nep.in: optimizer is "n2p2", for an input.nn; expected our filter, Adam or SNES')
     section: dict[str, Any] = {"type": name}
     for weight, (sigma, usual) in SIGMA.items():
         if weight in stated:

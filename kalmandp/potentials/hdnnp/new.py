@@ -39,8 +39,8 @@ def new(
     statistics_frames : so many frames at most, evenly chosen, give the statistics
     initial : "standard" (ours), "n2p2" or "nguyen-widrow", which take n2p2's numbers of ``random_seed``
     weights_min, weights_max : range of n2p2's first weights
-    normalize : n2p2's normalize_data_set, "ref" or "force": mean_energy, conv_energy and conv_length are those
-        of the frames that give the statistics, and the energies of the types follow
+    normalize : n2p2's normalize_data_set, "ref" or "force": mean_energy, conv_energy and conv_length are
+        those of the frames that give the statistics, and the energies of the types follow
     atom_energy_t : with ``normalize`` the energies of free atoms, in the form's unit; None for 0
     choices : further fields of `HDNNPForm`; by default functions are standardised (scaling "sigma")
 
