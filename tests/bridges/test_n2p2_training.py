@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -173,9 +172,8 @@ def test_the_command_leaves_n2p2s_files_and_old_weights_go_on(place, capsys):
     assert_allclose(eta, 0.02 * np.exp(0.5 * 2), rtol=1e-12)
     old = body.replace("epochs 4", "epochs 1") + "use_old_weights_short\n"
     (place / "input.nn").write_text(text(old))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert main(command) == 0
+    assert main(command) == 0
+    assert "warning" not in capsys.readouterr().err
     again = load_checkpoint(place / "model.ckpt.h5")["optimizer"]
     assert again["updates"] == 3 * UPDATES
     assert_allclose(again["eta"], 0.02 * np.exp(0.5 * 3), rtol=1e-12)
@@ -184,8 +182,8 @@ def test_the_command_leaves_n2p2s_files_and_old_weights_go_on(place, capsys):
         (place / file.name).write_text(file.read_text())
     other = place / "weights.011.data"
     other.write_text("0.25\n" + "".join(other.read_text().splitlines(keepends=True)[2:]))
-    with pytest.warns(UserWarning, match="of other weights than the model; the optimizer begins anew"):
-        assert main(command) == 0
+    assert main(command) == 0
+    assert "of other weights than the model; the optimizer begins anew" in capsys.readouterr().err
     assert load_checkpoint(place / "model.ckpt.h5")["optimizer"]["updates"] == UPDATES
 
 
@@ -233,6 +231,13 @@ def test_normalize_data_set(place, tmp_path, way):
 def test_what_contradicts_itself(place, more, message):
     (place / "input.nn").write_text(text(more=more))
     with pytest.raises((InputError, FileError), match=message):
+        settings_of(place)
+
+
+def test_old_weights_belong_to_their_normalisation(place):
+    (place / "input.nn").write_text(text(more="use_old_weights_short\nnormalize_data_set ref\n"))
+    (place / "weights.011.data").touch()
+    with pytest.raises(InputError, match="use_old_weights_short beside normalize_data_set"):
         settings_of(place)
 
 

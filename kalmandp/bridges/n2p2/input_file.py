@@ -108,6 +108,11 @@ def read(path, optimizer: str | None = None) -> Translated:
     if as_n2p2:
         section |= _n2p2(path, stated)
     start, state = _old(folder, as_n2p2) if "use_old_weights_short" in stated else ("", "")
+    if start == str(folder) and way != "stats-only":
+        raise InputError(
+            f"{path}: use_old_weights_short beside normalize_data_set: old weights belong to the "
+            "normalisation that they were trained with; expected its mean_energy, conv_energy and conv_length"
+        )
     if "atom_energies" not in model and way == "stats-only" and as_n2p2:
         said = (*said, "no atom_energy is stated: those are taken that fit the data best")
     notices = (*said, *_notices(stated, set(section) if as_n2p2 else set()))
