@@ -32,6 +32,7 @@ class Kind(NamedTuple):
     preset : of the filter, where an input names none
     ahead : what has the kernels of a first step on the CPU compiled by processes of their own: made of the
         dtype of P (None without a filter), ``running``, ``wait()``, ``stop()``
+    net_units : ``net_units(form)``, units of energy and of force of its nets per eV and per eV/Å; "" for 1
     """
 
     form: str
@@ -45,6 +46,7 @@ class Kind(NamedTuple):
     fused: Mapping[str, str]
     preset: str = "matrix"
     ahead: str | None = None
+    net_units: str = ""
 
 
 #: The kinds of potential, by the name that stands in an input as model/type (or model/descriptor/type).
@@ -86,6 +88,7 @@ KINDS: dict[str, Kind] = {
         cuts=False,
         files="kalmandp.bridges.n2p2.files",
         fused={"cpu": "kalmandp.engines.cpu.hdnnp.engine:NumbaEngine"},
+        net_units="kalmandp.potentials.hdnnp.units:net_units",
     ),
 }
 

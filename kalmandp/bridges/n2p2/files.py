@@ -29,9 +29,8 @@ def units_of(path) -> str:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"{path}: cannot be read ({error})") from None
-    stated = [line[len(UNITS) :].split() for line in lines if line.startswith(UNITS)]
-    if stated and stated[0]:
-        return stated[0][0]
+    if stated := _stated(lines):
+        return stated
     largest = 0.0
     for words in (line.split("#")[0].split() for line in lines):
         if words[:1] == ["symfunction_short"] and len(words) > 3:
@@ -41,6 +40,16 @@ def units_of(path) -> str:
             except (ValueError, IndexError):
                 continue  # said by who reads the file
     return "atomic" if largest > LARGEST_IN_ANGSTROM else "metal"
+
+
+def stated_units(path) -> str:
+    """The units that an input.nn says, "" if it says none."""
+    return _stated(Path(path).read_text(encoding="utf-8").splitlines())
+
+
+def _stated(lines: list[str]) -> str:
+    found = [line[len(UNITS) :].split() for line in lines if line.startswith(UNITS)]
+    return found[0][0] if found and found[0] else ""
 
 
 def read(path) -> Potential:

@@ -27,6 +27,7 @@ from kalmandp.checks import (
     sequence,
     text,
 )
+from kalmandp.training.config.n2p2 import INTEGERS, N2P2Settings
 from kalmandp.training.config.presets import ADAM_PRESETS, PRESETS, REDUCTIONS, SNES_PRESETS
 from kalmandp.training.measurements.candidates import Selection
 from kalmandp.training.measurements.measurement import NORMS
@@ -56,6 +57,18 @@ def _candidates(value):
     checks = {"energy": number(at_least=0.0), "force": number(at_least=0.0), "trials": integer(1)}
     try:
         return {name: checks[name](v) for name, v in value.items()}
+    except Unfit:
+        raise Unfit(wanted, value) from None
+
+
+def _weights_of_types(value):
+    """{"O": 1.0, "H": 2.0}: the weight of a type's forces."""
+    wanted = 'an object of names of types and numbers > 0, e.g. {"H": 2.0}'
+    positive = number(above=0.0)
+    if not isinstance(value, dict):
+        raise Unfit(wanted, value)
+    try:
+        return {name: positive(v) for name, v in value.items()}
     except Unfit:
         raise Unfit(wanted, value) from None
 
@@ -156,6 +169,9 @@ KALMAN = (
     AVERAGING,
     Key("gate", optional(number(above=1.0)), "gate"),
     Key("checkpoint_dtype", choice("float64", "float32"), "checkpoint_dtype"),
+    Key("type_weight", optional(_weights_of_types), "type_weight"),
+    Key("force_delta", optional(number(above=0.0, unit="eV/Å")), "force_delta"),
+    Key("lambda_shear", number(above=0.0), "lambda_shear"),
     *_KF,
 )
 
@@ -180,6 +196,12 @@ SNES = (
     Key("lambda_e", _prefactor, "lambda_e"),
     Key("lambda_f", _prefactor, "lambda_f"),
     Key("lambda_v", _prefactor, "lambda_v"),
+)
+
+#: n2p2's keywords; which numbers they may have is checked by `N2P2Settings.of`.
+N2P2 = (
+    Key("type", anything, None),
+    *(Key(name, integer(0) if name in INTEGERS else number(), name) for name in N2P2Settings._fields),
 )
 
 LOSS = (
