@@ -35,7 +35,7 @@ from kalmandp.formats.distances import FRAMES, length_unit
 from kalmandp.formats.programs.steps import TRUNCATED, EndOfFile, Lines, Step
 from kalmandp.formats.units import BOHR, HARTREE, Units, given_units, words_of
 from kalmandp.frames.frame import Frame
-from kalmandp.frames.hdf5.storage import path_text
+from kalmandp.frames.hdf5.storage import path_text, reading
 
 WHAT = "an input.data of RuNNer or n2p2"
 
@@ -57,6 +57,24 @@ def read_runner(lines: Lines, ignored: set[str]) -> Iterator[Step]:
     units = _units(lines, first) if first else Units()
     for step in chain(first, steps):
         yield _scaled(step, units.whole)
+
+
+def length_unit_of(path) -> float | None:
+    """Å in the unit of length of an input.data, as it states or its distances tell; None if neither does.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read, or is none.
+    """
+    path = path_text(path)
+    with reading(path), open(path, encoding="utf-8") as file:
+        lines = Lines(path, file)
+        first = list(islice(_raw(lines, set()), FRAMES))
+        try:
+            return _units(lines, first).length
+        except InputError:
+            return None
 
 
 def _raw(lines: Lines, ignored: set[str]) -> Iterator[RawStep]:

@@ -12,14 +12,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kalmandp.bridges.n2p2.files import units_of
+from kalmandp.bridges.n2p2.files import DATA, units_of
 from kalmandp.bridges.translated import Translated
 from kalmandp.errors import FileError
 from kalmandp.potentials.hdnnp.files import read_input_nn
 from kalmandp.potentials.hdnnp.units import bias_of
 
-#: Files beside input.nn.
-DATA = "input.data"
 #: Keywords that are obeyed; all others of training belong to n2p2's own filter, or to its screen.
 OBEYED = frozenset(
     """epochs random_seed test_fraction use_short_forces nguyen_widrow_weights_short use_old_weights_short
