@@ -17,6 +17,7 @@ _PUBLIC = {
     "InputError": "kalmandp.errors",
     "KalmanDPError": "kalmandp.errors",
     "MissingPackage": "kalmandp.errors",
+    "OnTheFly": "kalmandp.on_the_fly.calculator",
     "OnlineTrainer": "kalmandp.training.online",
     "Potential": "kalmandp.potentials.potential",
     "RLEKF": "kalmandp.kalman.filter",

@@ -185,7 +185,16 @@ def ignored(name: str, default=None) -> Key:
     return Key(name, anything, None, idle=(default,))
 
 
+#: What DeePMD-kit has and this package does not: no misprint of anything here.
+ELSEWHERE = {
+    "loss_dict", "model_dict", "data_dict", "shared_dict", "se_e3", "se_at", "se_e2_r", "se_r", "se_e3_tebd",
+    "se_atten", "se_atten_v2", "dpa1", "dpa2", "dpa3", "hybrid", "loc_frame", "se_a_tpe", "se_a_ebd_v2",
+}  # fmt: skip
+
+
 def did_you_mean(name: object, known: Iterable[str]) -> str:
+    if isinstance(name, str) and name in ELSEWHERE:
+        return "; DeePMD-kit has it, this package does not."
     close = difflib.get_close_matches(name, known, n=1) if isinstance(name, str) else []
     return f"; did you mean {close[0]!r}?" if close else ""
 

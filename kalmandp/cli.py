@@ -35,6 +35,7 @@ COMMANDS = {
     "neighbor-stat": "closest pair and most neighbours of each type in a data set",
     "change-bias": "fit a model's energy bias to other data, or set it",
     "model-devi": "how far several models differ, frame by frame",
+    "select": "choose frames worth labelling from a pool without labels",
     "show": "what a model file says of its types, descriptor and fitting net",
     "compress": "make a model ready for DeePMD-kit's compression",
     "completion": "print a script that completes command lines in a shell",

@@ -30,6 +30,9 @@ class Kind(NamedTuple):
         ``FORMAT`` (in words), ``DEFAULT`` (their usual name) and ``SUFFIXES``
     fused : device -> its fused engine there
     preset : of the filter, where an input names none
+    ahead : what has the kernels of a first step on the CPU compiled by processes of their own: made of the
+        dtype of P (None without a filter), ``running``, ``wait()``, ``stop()``
+    net_units : ``net_units(form)``, units of energy and of force of its nets per eV and per eV/Å; "" for 1
     """
 
     form: str
@@ -42,6 +45,8 @@ class Kind(NamedTuple):
     files: str
     fused: Mapping[str, str]
     preset: str = "matrix"
+    ahead: str | None = None
+    net_units: str = ""
 
 
 #: The kinds of potential, by the name that stands in an input as model/type (or model/descriptor/type).
@@ -60,6 +65,7 @@ KINDS: dict[str, Kind] = {
             "cuda": "kalmandp.engines.cuda.deep_potential.engine:CudaEngine",
         },
         preset="default",
+        ahead="kalmandp.engines.cpu.deep_potential.ahead:Compilation",
     ),
     "nep": Kind(
         form="kalmandp.potentials.nep.form:NEPForm",
@@ -82,6 +88,7 @@ KINDS: dict[str, Kind] = {
         cuts=False,
         files="kalmandp.bridges.n2p2.files",
         fused={"cpu": "kalmandp.engines.cpu.hdnnp.engine:NumbaEngine"},
+        net_units="kalmandp.potentials.hdnnp.units:net_units",
     ),
 }
 

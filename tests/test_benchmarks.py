@@ -16,11 +16,12 @@ import pytest
 from numpy.testing import assert_allclose
 
 from kalmandp.errors import FileError
+from kalmandp.formats.sources import Source, guess_format
 from kalmandp.geometry.neighbours import neighbour_counts, neighbour_pairs
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples" / "benchmarks"
 SUPPORT = ("turns", "water", "peer", "bars", "stages", "gpu_clock", "gpu_runs")
-NAMES = tuple(f"support.{m}" for m in SUPPORT) + ("frame", "growth", "training", "gpu")
+NAMES = tuple(f"support.{m}" for m in SUPPORT) + ("frame", "growth", "training", "gpu", "conversion")
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +30,8 @@ def benchmarks():
     sys.path.insert(0, str(FOLDER))
     yield {name.rpartition(".")[2]: import_module(name) for name in NAMES}
     sys.path.remove(str(FOLDER))
-    for name in [
-        m for m in sys.modules if m.partition(".")[0] in ("support", "frame", "growth", "training", "gpu")
-    ]:
+    own = ("support", "frame", "growth", "training", "gpu", "conversion")
+    for name in [m for m in sys.modules if m.partition(".")[0] in own]:
         del sys.modules[name]
 
 
@@ -99,6 +99,22 @@ def test_limits_are_sums_of_reads_and_passes(benchmarks):
     assert of("neighbours") is None
     del times[frame.NET, limit]
     assert of(stages.SIGNED) is None and of("update, m = 1, float64") == 100.0
+
+
+def test_every_reader_reads_every_frame(benchmarks, tmp_path):
+    conversion = benchmarks["conversion"]
+    frames = conversion.make_frames(3, 6)
+    reads = conversion.candidates(tmp_path, frames)  # stops if a reader gives another number
+    ours = {what for what, who in reads if who == "kalmandp"}
+    assert ours >= {"extended XYZ", "OUTCAR", "vasprun.xml", "HDF5"}
+    for name in ("a.extxyz", "OUTCAR", "vasprun.xml", "a.hdf5"):
+        for read, wanted in zip(kalmandp_frames(tmp_path / name), frames, strict=True):
+            assert_allclose(read.forces, wanted.forces, atol=1e-5)  # five decimals of an OUTCAR
+            assert_allclose(read.virial, wanted.virial, atol=1e-4)
+
+
+def kalmandp_frames(path):
+    return list(Source(str(path), guess_format(str(path))).frames())
 
 
 def test_exponent(benchmarks):

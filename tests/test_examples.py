@@ -1,4 +1,4 @@
-"""The gallery runs, every picture is there and small, and the exercises' checks tell right from wrong."""
+"""The gallery and the inputs run, every picture is small, and the exercises' checks tell right from wrong."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import kalmandp
+from kalmandp.cli import main
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 GALLERY, EXERCISES = EXAMPLES / "gallery", EXAMPLES / "exercises"
@@ -46,12 +50,44 @@ def test_gallery(script):
 
 def test_every_script_has_a_small_picture_and_its_place_on_the_page():
     page = (GALLERY / "README.md").read_text(encoding="utf-8")
-    assert len(SCRIPTS) >= 9
+    assert len(SCRIPTS) >= 11
     for script in SCRIPTS:
         picture = (GALLERY / script).with_suffix(".png")
         assert picture.read_bytes().startswith(b"\x89PNG")
         assert picture.stat().st_size <= SMALL, picture.name
         assert f"({picture.name})" in page and f"({script})" in page, f"{script} is not on the page"
+
+
+#: Inputs of other programs and of ours: what a run leaves besides lcurve.out, and words of its notice.
+INPUTS = {
+    "gpumd/nep.in": (("nep.txt", "loss.out", "force_train.out", "virial_test.out"), "population, generation"),
+    "n2p2/input.nn": (("hdnnp", "learning-curve.out", "trainforces.out", "testpoints.out"), "kalman_epsilon"),
+    "nep/input.json": (("nep.txt",), ""),
+}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_inputs_of_three_programs(name, tmp_path, capsys):
+    """Two steps; the files of that program are there, and the model that is left reads as a potential."""
+    files, notice = INPUTS[name]
+    before = sorted((EXAMPLES / name).parent.iterdir())
+    assert main(["train", str(EXAMPLES / name), "-o", str(tmp_path), "--smoke", "--skip-plots"]) == 0
+    told = capsys.readouterr()
+    assert "validation frames, not trained on" in told.out and notice in told.err
+    assert all((tmp_path / file).exists() for file in files)
+    curve = np.genfromtxt(tmp_path / "lcurve.out", names=True)
+    assert curve["step"][-1] == 2 and np.isfinite(curve["rmse_f_val"]).all()
+    potential = kalmandp.Potential.load(tmp_path / files[0])
+    assert potential.form.kind == ("hdnnp" if "n2p2" in name else "nep") and potential.layout.size > 500
+    assert sorted((EXAMPLES / name).parent.iterdir()) == before, "a run with -o leaves the folder alone"
+
+
+def test_doors_are_small_and_on_the_page():
+    page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    for name in INPUTS:
+        folder = (EXAMPLES / name).parent
+        assert f"({folder.name}/README.md)" in page, folder.name
+        assert sum(path.stat().st_size for path in folder.iterdir()) < 200_000
 
 
 @pytest.fixture(scope="module")

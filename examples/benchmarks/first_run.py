@@ -3,9 +3,10 @@
     python examples/benchmarks/first_run.py [--small] [--rounds 3] [--json FILE]
 
 Each run is a process of its own that trains the RLEKF paper's network on 192 atoms of water. "Cold" has
-nothing compiled; "warm" finds what an earlier run compiled. Peak memory (all that the process holds,
-checkpoint written) is set against what must be there: half of N·N_b numbers of P, and the data, which are the
-frames and their pairs. What Python, NumPy, Numba and HDF5 take before the run is stated apart.
+nothing compiled, and compiles one kernel after the other (`kalmandp train` has two processes do it);
+"warm" finds what an earlier run compiled. Peak memory (all that the process holds, checkpoint written) is
+set against what must be there: half of N·N_b numbers of P, and the data, which are the frames and their
+pairs. What Python, NumPy, Numba and HDF5 take before the run is stated apart.
 """
 
 from __future__ import annotations
@@ -36,9 +37,13 @@ def train(path: str, steps: int) -> None:
     began = time.perf_counter()
     import resource
 
+    from numba.core import event
+
     from kalmandp.training.config.inputs import read_input
     from kalmandp.training.loop import Run
 
+    compiled = Compiled()
+    event.register("numba:compile", compiled)
     unit = 1 if sys.platform == "darwin" else 1024
     peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     marks = [("import", time.perf_counter() - began)]
@@ -63,7 +68,24 @@ def train(path: str, steps: int) -> None:
     stepped = peak()
     mark("checkpoint", run.checkpoint)
     memory = {"before": before, "steps": stepped, "checkpoint": peak(), "data": run.frames.used}
-    print(json.dumps({"seconds": dict(marks), "memory": memory}))
+    print(json.dumps({"seconds": dict(marks), "memory": memory, "compiled": compiled.seconds}))
+
+
+class Compiled:
+    """Listens to Numba: seconds that each kernel took to compile, with all its parts."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._starts: list[float] = []
+
+    def notify(self, event) -> None:
+        if event.is_start:
+            self._starts.append(time.perf_counter())
+            return
+        start = self._starts.pop()
+        if not self._starts:
+            name = event.data["dispatcher"].py_func.__name__
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
 def write_input(folder: Path, small: bool) -> Path:
@@ -147,6 +169,10 @@ def main() -> None:
     for kind, records in runs.items():
         values = [np.median([r["seconds"][what] for r in records]) for what in SHOWN]
         print(f"{kind:20}" + "".join(f"{value:15.3f}" for value in values))
+
+    for record in runs.get("cold", ()):
+        for kernel, value in sorted(record["compiled"].items(), key=lambda item: -item[1]):
+            print(f"  compiled {kernel:20} {value:8.2f} s")
 
     memory = runs["warm"][-1]["memory"]
     must = needed(512 if options.small else 5120, memory["data"])

@@ -30,6 +30,9 @@ The first hour <README>
 Examples <examples/README>
 Gallery <examples/gallery/README>
 Inputs and keys <examples/deepmd_input/README>
+You come from GPUMD <examples/gpumd/README>
+You come from n2p2 <examples/n2p2/README>
+A NEP of silicon <examples/nep/README>
 Add your own <examples/add_your_own/README>
 Exercises <examples/exercises/README>
 From formula to line to test <examples/map>

@@ -37,6 +37,8 @@ class KalmanDP(ase_calculator.Calculator):
     model : path of a model file of any kind, or a Potential
     skin : Å by which the neighbour list reaches beyond the cut-off, so that it can be reused
     engine : "numba" or "numpy" ("cuda" or "cupy" on a GPU); by default that of the potential
+    uncertainty : `UncertainPotential` of this potential, or path of the checkpoint of its training: results
+        then have ``forces_std`` (n, 3) eV/Å and ``energy_std`` (eV), at the cost of a matrix measurement
     parameters : of ASE's Calculator (``atoms``, ``label``, ``directory``)
 
     Attributes
@@ -73,7 +75,9 @@ class KalmanDP(ase_calculator.Calculator):
     implemented_properties = ["energy", "free_energy", "forces", "stress", "energies"]  # noqa: RUF012
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
-    def __init__(self, model, *, skin: float = 1.0, engine: str | None = None, **parameters):
+    def __init__(
+        self, model, *, skin: float = 1.0, engine: str | None = None, uncertainty=None, **parameters
+    ):
         if isinstance(model, Potential):
             potential = model if engine is None else model.with_engine(engine)
         elif isinstance(model, (str, os.PathLike)):
@@ -82,6 +86,9 @@ class KalmanDP(ase_calculator.Calculator):
             raise InputError(f"model is a {type(model).__name__}; expected a path or a Potential")
         self.potential = potential
         self.verlet = VerletList(potential.form.cutoff, skin)
+        self.uncertainty = None if uncertainty is None else _known(uncertainty, potential)
+        if uncertainty is not None:
+            self.implemented_properties = [*self.implemented_properties, "forces_std", "energy_std"]
         super().__init__(**parameters)
 
     def todict(self, skip_default=True) -> dict:
@@ -93,18 +100,44 @@ class KalmanDP(ase_calculator.Calculator):
         super().calculate(atoms, properties, system_changes)
         frame = frame_of(self.atoms, self.potential.type_map)
         environment = self.potential.environment([frame], [self.verlet.pairs(frame)])
-        energy, forces, virial, atomic_energies = self.potential.evaluate(frame, environment)
+        if self.uncertainty is None:
+            result, std = self.potential.evaluate(frame, environment), None
+        else:
+            result, std = self.uncertainty.predict(frame, environment)
+        energy, forces, virial, atomic_energies = result
         self.results = {
             "energy": energy,
             "free_energy": energy,
             "forces": forces,
             "energies": atomic_energies,
         }
-        volume = abs(self.atoms.cell.volume)
-        if any(frame.pbc) and volume > 0.0:
-            # σ = −W/V; of a virial of central differences only the symmetric part is not rounding
-            stress = -0.5 * (virial + virial.T) / volume
-            self.results["stress"] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+        if std is not None:
+            self.results |= {"forces_std": std.forces, "energy_std": std.energy}
+        stress = stress_of(self.atoms, virial)
+        if stress is not None:
+            self.results["stress"] = stress
+
+
+def _known(uncertainty, potential: Potential):
+    from kalmandp.training.uncertainty import UncertainPotential
+
+    if isinstance(uncertainty, (str, os.PathLike)):
+        return UncertainPotential.from_checkpoint(uncertainty, potential)
+    if not isinstance(uncertainty, UncertainPotential):
+        raise InputError(
+            f"uncertainty is a {type(uncertainty).__name__}; expected a checkpoint, or an UncertainPotential"
+        )
+    return UncertainPotential(potential, uncertainty.filter, uncertainty.calibration)
+
+
+def stress_of(atoms, virial) -> np.ndarray | None:
+    """σ = −W/V in Voigt's order, where atoms are periodic and the cell has a volume; else None."""
+    volume = abs(atoms.cell.volume)
+    if not (any(atoms.pbc) and volume > 0.0):
+        return None
+    # of a virial of central differences only the symmetric part is not rounding
+    stress = -0.5 * (virial + virial.T) / volume
+    return stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
 
 
 def frame_of(atoms, type_map) -> Frame:

@@ -11,6 +11,7 @@ class Translated(NamedTuple):
     tree : the input as a file of ours would state it
     notices : sentences on what has no meaning here
     start : path of a model to go on from, "" for none
+    start_state : path of a checkpoint with the optimizer's state to go on from, "" for none
     task : "train" or "predict"
     """
 
@@ -18,3 +19,4 @@ class Translated(NamedTuple):
     notices: tuple[str, ...]
     start: str = ""
     task: str = "train"
+    start_state: str = ""

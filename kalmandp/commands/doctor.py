@@ -1,6 +1,7 @@
 """Look through data sets before training: overlapping atoms, wrong units and signs (found from the
 data themselves), contradicting labels, outliers, duplicates, frames that two sets share, neighbours
-against sel. The first set is the one to train on, and the others must not repeat it.
+against sel. The first set is the one to train on, and the others must not repeat it. An error is what
+two independent signs say; what one says alone is a warning.
 
 Frames are numbered from 0. Exit status: 0 no errors found, 1 errors found (with --strict: errors
 or warnings), or the data cannot be read."""

@@ -13,6 +13,10 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--real_error", "--real-error", action="store_true", help="differences from the labels instead"
     )
+    parser.add_argument(
+        "--uncertainty", metavar="CHECKPOINT",
+        help="σ of one model by the P of its run, in the same columns, in place of a committee",
+    )  # fmt: skip
     parser.add_argument("--atomic", action="store_true", help="add a column for the force on each atom")
     parser.add_argument("--relative", type=float, metavar="LEVEL", help="forces over |F| + LEVEL, eV/Å")
     parser.add_argument(
@@ -28,18 +32,34 @@ def run(args) -> int:
     from kalmandp.errors import InputError
     from kalmandp.frames.dataset import Dataset
     from kalmandp.potentials.potential import Potential
-    from kalmandp.training.report.model_deviation import COLUMNS, model_deviation, write_deviations
+    from kalmandp.training.report.model_deviation import (
+        COLUMNS,
+        expected_deviation,
+        model_deviation,
+        write_deviations,
+    )
+    from kalmandp.training.uncertainty import UncertainPotential
 
-    if len(args.models) == 1 and not args.real_error:
+    if args.uncertainty and (len(args.models) > 1 or args.real_error):
+        raise InputError("--uncertainty is of one model; expected one --models, and no --real_error")
+    if len(args.models) == 1 and not (args.real_error or args.uncertainty):
         raise InputError(
             "--models names 1 model, which cannot differ from others; expected two or more, or --real_error "
-            "for its differences from the labels"
+            "for its differences from the labels, or --uncertainty for what its P says"
         )
     potentials = [Potential.load(path) for path in args.models]
+    known = None
+    if args.uncertainty:
+        known = UncertainPotential.from_checkpoint(args.uncertainty, potentials[0])
     options = {"real_error": args.real_error, "relative": args.relative, "relative_v": args.relative_v}
     with Dataset(args.system, potentials[0].type_map) as data:
         systems = {
-            address: [model_deviation(potentials, data[int(k)], **options) for k in frames]
+            address: [
+                model_deviation(potentials, data[int(k)], **options)
+                if known is None
+                else expected_deviation(known, data[int(k)], args.relative, args.relative_v)
+                for k in frames
+            ]
             for address, frames in data.by_system().items()
         }
     write_deviations(args.output, systems, frequency=args.frequency, atomic=args.atomic)

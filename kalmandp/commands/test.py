@@ -15,6 +15,14 @@ def add_arguments(parser) -> None:
         "-d", "--detail-file", metavar="PREFIX",
         help="write labels and predictions to PREFIX.e.out, PREFIX.f.out, … in DeePMD-kit's columns",
     )  # fmt: skip
+    parser.add_argument(
+        "--uncertainty", metavar="CHECKPOINT",
+        help="P of the run: say how sure the model was, and how right; with -d also PREFIX.std.out",
+    )  # fmt: skip
+    parser.add_argument(
+        "--calibrate", nargs="+", metavar="DATA",
+        help="labelled frames, not trained on, that give σ its scale",
+    )  # fmt: skip
     parser.add_argument("-n", "--numb-test", type=int, default=0, metavar="N", help="only the first N frames")
     parser.add_argument("--json", action="store_true", help="print the errors as JSON")
 
@@ -34,6 +42,7 @@ def run(args) -> int:
         frames = data[: args.numb_test] if args.numb_test else data
         comparison = compare(potential, frames)
         addresses = [system.address for system in frames.systems]
+        sure = _uncertainty(args, potential, frames)
     metrics = summarize(comparison)
     data_name = addresses[0] if len(addresses) == 1 else ", ".join(args.system)
     written = []
@@ -41,10 +50,33 @@ def run(args) -> int:
         written = write_details(comparison, args.detail_file, data_name)
     if args.json:
         report = {"model": args.model, "data": args.system, **metrics_to_dict(metrics)}
+        report |= {} if sure is None else {"uncertainty": sure.summary()}
         print(json.dumps(report, indent=2, ensure_ascii=False))
         return 0
     print(f"{args.model} on {plural(metrics.n_frames, 'frame')} of {data_name}\n")
     print(error_table(metrics))
+    if sure is not None:
+        print("\n" + sure.table())
+        if args.detail_file:
+            written.append(sure.write(f"{args.detail_file}.std.out"))
     if written:
         print("\ndetails  " + "  ".join(map(str, written)))
     return 0
+
+
+def _uncertainty(args, potential, frames):
+    """σ of all frames beside their errors, if it is asked for."""
+    from kalmandp.errors import InputError
+    from kalmandp.frames.dataset import Dataset
+    from kalmandp.training.report.coverage import coverage_of
+    from kalmandp.training.uncertainty import UncertainPotential
+
+    if not args.uncertainty:
+        if args.calibrate:
+            raise InputError("--calibrate is for --uncertainty CHECKPOINT, which is missing")
+        return None
+    known = UncertainPotential.from_checkpoint(args.uncertainty, potential)
+    if args.calibrate:
+        with Dataset(args.calibrate, potential.type_map) as data:
+            known.calibrate(data)
+    return coverage_of(known, frames)

@@ -1,6 +1,6 @@
-"""Train a potential as an input file says (DeePMD-kit's input.json, GPUMD's nep.in). Leaves the model, a
-checkpoint, the learning curve lcurve.out and, unless told otherwise, two figures and the predictions for
-the validation frames. Ctrl-C finishes the update, saves, and says how to go on."""
+"""Train a potential as an input file says (DeePMD-kit's input.json, GPUMD's nep.in, n2p2's input.nn). Leaves
+the model, a checkpoint, the learning curve lcurve.out and, unless told otherwise, two figures and the
+predictions for the validation frames. Ctrl-C finishes the update, saves, and says how to go on."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ def add_arguments(parser) -> None:
         "-o", "--output", metavar="DIR", default=".", help="folder for what the run leaves [.]"
     )
     parser.add_argument(
-        "--optimizer", metavar="TYPE", help="for a nep.in or input.nn: RLEKF (the default), Adam or SNES"
-    )
+        "--optimizer", metavar="TYPE",
+        help="for a nep.in or input.nn: RLEKF (the default), Adam or SNES; for an input.nn also n2p2",
+    )  # fmt: skip
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         "--restart", metavar="CKPT", nargs="?", const="",
@@ -93,11 +94,12 @@ def _run(args, settings, output: Path) -> int:
     _make_folders(settings, output)
     last = None
     with (
-        _old_files_kept(settings, output, fresh=restart is None) as started,
+        _old_files_kept(settings, output, fresh=restart is None) as (started, now),
         contextlib.closing(Progress(quiet=args.quiet)) as progress,
         stopping() as stop,
         _compiling(args, settings) as compiled,
     ):
+        settings = replace(settings, start=now(settings.start), start_state=now(settings.start_state))
         start = {"restart": restart, "init_model": args.init_model, "finetune": args.finetune}
         options = {"stop": stop, "exclusive": False, "device": args.device, "ready": compiled}
         for last in train(settings, output=output, **start, **options):
@@ -152,14 +154,15 @@ def _notices(settings) -> None:
 @contextlib.contextmanager
 def _compiling(args, settings) -> Iterator:
     """Have the kernels of a first step compiled while the data are read; yields what waits for them."""
+    from kalmandp.registry import KINDS, load
+
     o, device = settings.optimizer, args.device or settings.training.device
-    if device != "cpu" or settings.model.kind != "se_e2_a":
+    ahead = KINDS[settings.model.kind].ahead
+    if device != "cpu" or ahead is None:
         yield None
         return
-    from kalmandp.engines.cpu.ahead import Compilation
-
     tiled = o.is_kalman and o.get("covariance") in (None, "tiled")
-    compilation = Compilation((o.get("covariance_dtype") or "float64") if tiled else None)
+    compilation = load(ahead)((o.get("covariance_dtype") or "float64") if tiled else None)
 
     def wait() -> None:
         if compilation.running and not args.quiet:
@@ -189,8 +192,8 @@ def _make_folders(settings, output: Path) -> None:
 def _old_files_kept(settings, output: Path, fresh: bool) -> Iterator:
     """Files of an earlier run are renamed (model.dp → model.dp.old1), not overwritten.
 
-    Yields a function to call when the new run has started; if it never does, they get their names
-    back.
+    Yields a function to call when the new run has started (if it never does, they get their names back), and
+    one that gives the present name of a file of before.
     """
     t = settings.training
     names = [output / settings.checkpoint_name, output / t.model_file, output / t.disp_file]
@@ -211,8 +214,12 @@ def _old_files_kept(settings, output: Path, fresh: bool) -> Iterator:
                 print(f"note: {path} of an earlier run is now {old.name}", file=sys.stderr)
         started = True
 
+    def now(name: str) -> str:
+        places = {old.resolve(): str(new) for old, new in moved}
+        return places.get(Path(name).resolve(), name) if name else name
+
     try:
-        yield begin
+        yield begin, now
     finally:
         if not started:
             for path, old in moved:
@@ -223,7 +230,8 @@ def _old_files_kept(settings, output: Path, fresh: bool) -> Iterator:
 
 
 def _say_how_to_go_on(args, last, checkpoint: Path) -> None:
-    command = ["kalmandp", "train", args.input, "-o", args.output, "--restart"]
+    own = [] if args.optimizer is None else ["--optimizer", args.optimizer]
+    command = ["kalmandp", "train", args.input, *own, "-o", args.output, "--restart"]
     print(f"stopped after step {last.step} of {last.n_steps}; saved in {checkpoint}")
     print(f"go on with:  {shlex.join(command)}")
 

@@ -11,6 +11,7 @@ from kalmandp.doctor.pair_basis import CUTOFF
 from kalmandp.doctor.survey import Survey, spacing_of
 from kalmandp.formats.units import BOHR
 from kalmandp.frames.elements import UNBOUND
+from kalmandp.frames.frame import Frame
 
 #: Shortest distance over the sum of the covalent radii: no bond is shorter than 0.7; in liquids
 #: and under compression atoms come to 0.6.
@@ -27,6 +28,8 @@ FEW_FRAMES, FEW_ATOMS = 5, 50
 
 #: Share of frames in which atoms that come close are usual.
 OFTEN = 0.15
+#: Share by which the cells of a crystal under strain differ.
+ALIKE = 0.1
 #: A force (eV/Å) that two atoms so close feel, and over the largest that is usual: a collision, computed.
 COLLISION, BEYOND = 5.0, 2.0
 
@@ -187,18 +190,21 @@ def _energy_of_the_whole(s: Survey, f: int, whole: list[int]) -> bool:
 
 def _same_cell(s: Survey, f: int, g: int) -> bool:
     a, b = s.frames[f].cell, s.frames[g].cell
-    return a is not None and b is not None and np.abs(a - b).max() < 1e-2 * np.abs(b).max()
+    return a is not None and b is not None and np.abs(a - b).max() < ALIKE * np.abs(b).max()
 
 
 def _same_places(s: Survey, f: int, g: int) -> bool:
     a, b = s.frames[f], s.frames[g]
-    assert b.cell is not None
+    assert a.cell is not None and b.cell is not None
     few, many = (a, b) if len(a) < len(b) else (b, a)
-    inverse = np.linalg.inv(b.cell)
-    s_im = (few.positions @ inverse)[:, None] - (many.positions @ inverse)[None]
+    s_im = _fractions(few)[:, None] - _fractions(many)[None]
     r_im = (s_im - np.round(s_im)) @ b.cell
     nearest_i = np.sqrt((r_im * r_im).sum(-1).min(axis=1))
     return bool(np.median(nearest_i) < SAME_PLACE)
+
+
+def _fractions(frame: Frame) -> np.ndarray:
+    return frame.positions @ np.linalg.inv(np.asarray(frame.cell))
 
 
 def _rare(s: Survey) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ from kalmandp.doctor.judge import Judge
 from kalmandp.doctor.nearby import SAME_CELL, Step, steps_to_nearest
 from kalmandp.doctor.survey import Survey
 from kalmandp.doctor.units import ENERGY_FORCE, Cause, Slope, likely, slope
-from kalmandp.doctor.virials import judge_virials, virial_causes
+from kalmandp.doctor.virials import FITTED, judge_virials, virial_causes
 from kalmandp.formats.units import GIGAPASCAL
 
 #: Share of q that the trapezoidal rule may err by, per Å of RMS displacement, and energy noise
@@ -39,6 +39,8 @@ SUSPECT, UNUSUAL, LEAST_SHARE, MOST_SHARE = 3e-3, 8.0, 0.03, 0.5
 CONTRADICTED = 0.2
 #: Widening where the second judge is asked, and share by which both must agree on what is wrong.
 SECOND, SAME_FAULT = 0.4, 0.6
+#: Share that the forces must have in the work of strained steps to be judged by them.
+FORCES_TOO = 0.02
 #: A constant between virials and energies, eV/atom: the least worth a word, and the same over its
 #: standard error.
 OFFSET, OFFSET_SURE = 0.02, 8.0
@@ -176,10 +178,8 @@ def _virials(s: Survey, w: Work, forces: Slope, virials: Slope, judge: Judge, of
         # right virials then seem wrong: by the unit of the energies, or by the sign of the forces
         if not _wrong(virials, TOLERANCE) or _energy_is_off(w, forces, virials):
             return
-        judge_free = Slope(0.0, 0.0, 0.0, 0.0, 0)
-        if judge.virials.is_known and not _wrong(judge.virials, 0.72):
+        if judge.virials.is_known and not _wrong(judge.virials, FITTED):
             return
-        virials = virials if virials.is_known else judge_free
     use, left_s, weight_s = _left_by_forces(w, forces)
     causes: tuple[list[str], float] = ([], virials.value)
     if _wrong(virials, 0.0):
@@ -242,6 +242,8 @@ def forces_slope(w: Work) -> Slope:
     both = w.has_virial_s
     weight_s = w.weights(w.forces_curve_s, w.virials_curve_s)[both]
     forces_s, virials_s, energy_s = w.forces_s[both], w.virials_s[both], w.energy_s[both]
+    if (weight_s * forces_s**2).sum() < FORCES_TOO * (weight_s * virials_s**2).sum():
+        return slope(np.zeros(0), np.zeros(0), np.zeros(0))  # atoms do not move beside the strain
     slopes = [
         slope(*pair, weight_s)
         for W in (virials_s, -virials_s)

@@ -51,3 +51,15 @@ def length_unit(frames: Iterable[Frame]) -> tuple[float | None, float]:
         if low <= usual <= high:
             return unit, usual
     return None, usual
+
+
+def closest(frames: Iterable[Frame], reach: float = REACH) -> float:
+    """The shortest distance of two atoms, in the unit of the frames; ∞ if none is within reach."""
+    shortest = np.inf
+    for frame in frames:
+        try:
+            r_pc = neighbour_pairs(frame, reach).r_pc
+        except InputError:
+            return 0.0  # atoms on top of each other
+        shortest = min(shortest, float(np.sqrt((r_pc * r_pc).sum(1).min(initial=np.inf))))
+    return shortest

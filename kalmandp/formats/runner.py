@@ -31,7 +31,7 @@ import numpy as np
 
 from kalmandp.errors import FileError, InputError
 from kalmandp.files.replacing import naming, replacing
-from kalmandp.formats.distances import FRAMES, length_unit
+from kalmandp.formats.distances import FRAMES, closest, length_unit
 from kalmandp.formats.programs.steps import TRUNCATED, EndOfFile, Lines, Step
 from kalmandp.formats.units import BOHR, HARTREE, Units, given_units, words_of
 from kalmandp.frames.frame import Frame
@@ -59,22 +59,34 @@ def read_runner(lines: Lines, ignored: set[str]) -> Iterator[Step]:
         yield _scaled(step, units.whole)
 
 
-def length_unit_of(path) -> float | None:
-    """Å in the unit of length of an input.data, as it states or its distances tell; None if neither does.
+def unit_name(path) -> tuple[str, float, float]:
+    """In which units an input.data is, by its comments or by its distances.
+
+    Parameters
+    ----------
+    path : of an input.data
+
+    Returns
+    -------
+    "atomic" (bohr, hartree), "metal" (Å, eV) or other units in words, as `read_runner` takes it; of the first
+    frames, in Å, the median distance of neighbours over a bond's length (NaN without any), and the shortest
 
     Raises
     ------
-    FileError
-        If the file cannot be read, or is none.
+    FileError, InputError
+        If it cannot be read, or nothing says what its units are.
     """
     path = path_text(path)
     with reading(path), open(path, encoding="utf-8") as file:
         lines = Lines(path, file)
         first = list(islice(_raw(lines, set()), FRAMES))
-        try:
-            return _units(lines, first).length
-        except InputError:
-            return None
+    units = _units(lines, first) if first else Units(1.0, 1.0)
+    scaled = [_scaled(step, units.whole) for step in first if step.problem is None]
+    frames = [frame for step in scaled if (frame := _bare(step)) is not None]
+    length, energy = units.whole.length, units.whole.energy
+    named = {(BOHR, HARTREE): "atomic", (1.0, 1.0): "metal"}
+    name = named.get((length, energy), f"units of {length:g} Å and {energy:g} eV")  # type: ignore[arg-type]
+    return name, length_unit(frames)[1], closest(frames)
 
 
 def _raw(lines: Lines, ignored: set[str]) -> Iterator[RawStep]:

@@ -10,8 +10,9 @@ from kalmandp.arrays import namespace
 from kalmandp.errors import require
 from kalmandp.kalman.filter import RLEKF
 
-#: Rows of H that go through P together: enough for the speed of a matrix product.
-ROWS_AT_ONCE = 256
+#: Rows of H that go through P together, enough for the speed of a matrix product; fewer where K, of so many
+#: rows of N weights, would have more than this many numbers.
+ROWS_AT_ONCE, FEWEST, NUMBERS = 256, 32, 1 << 22
 
 
 def prediction_variance(kalman: RLEKF, H: Any) -> Any:
@@ -33,9 +34,11 @@ def prediction_variance(kalman: RLEKF, H: Any) -> Any:
     H_qw = xp.atleast_2d(xp.asarray(H, dtype="float64"))
     N = len(kalman.weights)
     require(H_qw.ndim == 2 and H_qw.shape[1] == N, "H's shape", np.shape(H), f"(m, {N})")
+    at_once = max(FEWEST, min(ROWS_AT_ONCE, NUMBERS // N))
     variance_q = xp.empty(len(H_qw))
-    for first in range(0, len(H_qw), ROWS_AT_ONCE):
-        q = slice(first, first + ROWS_AT_ONCE)
+    for first in range(0, len(H_qw), at_once):
+        q = slice(first, first + at_once)
         # var h_q = H_q · P H_qᵀ
         variance_q[q] = xp.diagonal(kalman.covariance.project(H_qw[q])[1])
-    return variance_q
+    # rounding may leave a variance that is almost zero below it
+    return xp.maximum(variance_q, 0.0)

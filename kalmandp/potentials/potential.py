@@ -109,7 +109,9 @@ class Potential:
         if atom_ener is not None and tuple(type_map) != made.form.type_map:  # a kind may have its own order
             given = dict(zip(type_map, atom_ener, strict=True))
             atom_ener = [given[name] for name in made.form.type_map]
-        bias = energy_bias(frames, made.form.type_map, atom_ener, RCOND if rcond is None else rcond)
+        bias = made.bias_t
+        if bias is None:
+            bias = energy_bias(frames, made.form.type_map, atom_ener, RCOND if rcond is None else rcond)
         return cls(
             made.form, made.weights, bias_atom_e=bias, info=made.info, engine=engine, device=device,
             **made.statistics,

@@ -69,12 +69,16 @@ class Parameters(NamedTuple):
 
 
 class New(NamedTuple):
-    """A potential that has been made from data: its form, first weights, statistics by name, and notes."""
+    """A potential that has been made from data: its form, first weights, statistics by name, and notes.
+
+    bias_t : energies of the types (eV) where the kind decides them itself, None for those stated or fitted
+    """
 
     form: Any
     weights: Any
     statistics: dict
     info: dict
+    bias_t: Any = None
 
 
 class Environment(Protocol):

@@ -24,7 +24,7 @@ from kalmandp.potentials.potential import Potential
 from kalmandp.registry import load
 from kalmandp.training.config.inputs import read_input
 from kalmandp.training.config.settings import Settings
-from kalmandp.training.data.system_feed import make_feed
+from kalmandp.training.data.choose import feed_of
 from kalmandp.training.measurements import measurement
 from kalmandp.training.measurements.gate import LEFT_OUT_FILE
 from kalmandp.training.measurements.labels import check_labels
@@ -68,6 +68,8 @@ class Run:
             self._make(saved, init_model, finetune, engine)
             if saved is None and self._trained(init_model, finetune):
                 self._learn_prior()
+            if saved is None and settings.start_state and init_model == settings.start:
+                self._take_up(settings.start_state)
             if saved is not None:
                 try:
                     self._restore(saved)
@@ -90,7 +92,7 @@ class Run:
         else:
             self.potential = _new_potential(settings, self.data, self.seed, engine, self.device.device)
         _check_types(self.data, self.potential)
-        self.feed = make_feed(t, self.data, settings.frames_per_step(self.data.natoms(0)), self.rng)
+        self.feed = feed_of(settings, self.data, self.rng)
         per_epoch = self.feed.steps_per_epoch
         epochs = t.n_epochs if t.n_epochs is not None else 1.0
         self.n_steps = t.n_steps if t.n_steps is not None else max(1, round(epochs * per_epoch))
@@ -105,6 +107,15 @@ class Run:
     def _trained(self, init_model, finetune) -> bool:
         """Whether the run begins with a model, and the input does not state a prior for its weights."""
         return (init_model is not None or finetune is not None) and self.settings.optimizer.get("p0") is None
+
+    def _take_up(self, path: str) -> None:
+        """Go on with the optimizer of an earlier run's checkpoint, if the weights are those it left."""
+        with open_checkpoint(path) as old:
+            if np.array_equal(old["potential"].weights, self.potential.weights):
+                self.trainer.restore(old["optimizer"])
+                return
+        what = "is of other weights than the model; the optimizer begins anew"
+        warnings.warn(f"{path}: {what}", stacklevel=2)
 
     def _learn_prior(self) -> None:
         """A model's weights are not random: its P₀ is that of a filter which has seen some of the data."""
@@ -147,7 +158,7 @@ class Run:
         """
         most, chosen = -np.inf, None
         for _ in range(min(self.trainer.frame_trials, self.feed.steps_per_epoch)):
-            numbers = self.feed.next()
+            numbers = self.trainer.choose(self.feed, self.frames)
             sample = measurement.make_sample(self.potential, *self._frames(numbers))
             surplus = self.trainer.surplus(sample)
             if np.isnan(surplus):
@@ -207,7 +218,7 @@ class Run:
         pick = lambda m, name: getattr(m, name) if m is not None else NAN
         return Record(
             step=self.step_number,
-            epoch=self.feed.epoch + self.feed.position / self.feed.n_frames,
+            epoch=self.feed.progress,
             n_steps=self.n_steps,
             updates=self.trainer.updates,
             seconds=self.seconds,
@@ -281,7 +292,8 @@ class Run:
                 "the input's section model differs from the checkpoint's; expected the same model "
                 "for a restart (to start anew from these weights use --init-model)"
             )
-        n_frames = len(saved["feed"]["order"])
+        feed = saved["feed"]
+        n_frames = len(feed["order"]) if "order" in feed else int(feed["n_frames"])
         if n_frames != self.feed.n_frames:
             raise InputError(
                 f"the training data hold {self.feed.n_frames} frames; expected {n_frames}, as in the "

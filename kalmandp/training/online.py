@@ -13,7 +13,7 @@ trainer is for one host thread at a time; several trainers live side by side.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +21,9 @@ import numpy as np
 from kalmandp.arrays import to_numpy
 from kalmandp.errors import FileError, FilterError, InputError, require
 from kalmandp.frames.frame import Frame
+from kalmandp.kalman.calibration import Calibration, widen
 from kalmandp.kalman.filter import RLEKF, UpdateInfo
-from kalmandp.potentials.potential import Potential
+from kalmandp.potentials.potential import Potential, Result
 from kalmandp.training.config.inputs import read_optimizer
 from kalmandp.training.config.presets import KalmanChoices, resolve
 from kalmandp.training.config.settings import OptimizerSettings
@@ -32,6 +33,7 @@ from kalmandp.training.placement.device import device_of
 from kalmandp.training.state.online_storage import read_group, write_group
 from kalmandp.training.trainers.averaging import averaged
 from kalmandp.training.trainers.kalman import KalmanTrainer
+from kalmandp.training.uncertainty import Uncertainty, calibrated, see, see_residuals, variances
 
 #: What P and the average were made by: defaults that another version may have otherwise.
 MADE_BY = ("block_size", "coupled", "adapt", "averaging", "n_groups", "group_size", "norm")
@@ -86,6 +88,7 @@ class OnlineTrainer:
     filter : RLEKF; ``filter.weights`` (N,), ``filter.covariance.diagonal()`` (N,) and ``.dense(l)``
     gate : Gate or None; ``gate.left_out`` lists what it left out, by the number of the step
     steps : frames learnt so far
+    calibration : Calibration, what `calibrate` has found; a part of what `save` writes
 
     Raises
     ------
@@ -128,6 +131,7 @@ class OnlineTrainer:
             choices = choices.of_trained()
         self.trainer = KalmanTrainer(potential, choices, rng, device_of(potential))
         self.steps = 0
+        self.calibration = Calibration()
         with self._limited():
             self.trainer.learn_prior(make_sample(potential, [frame]) for frame in trained_on)
 
@@ -231,6 +235,50 @@ class OnlineTrainer:
         self.steps += 1
         return StepInfo(self.steps, self.trainer.lam, tuple(learnt))
 
+    def predict_with_uncertainty(self, frame: Frame) -> tuple[Result, Uncertainty]:
+        """Predict a frame, with the standard deviation of its energy, each force and its virial.
+
+        σ² = f² H P Hᵀ + r², at about the cost of measuring all forces once; nothing changes. Before the first
+        `calibrate` f is 1 and r is 0.
+
+        Parameters
+        ----------
+        frame : Frame, from `frame` for instance; labels are not needed
+
+        Returns
+        -------
+        Result, Uncertainty
+        """
+        frame = frame.with_type_map(self.potential.type_map)
+        with self._limited():
+            result, found = variances(self.potential, self.filter, frame)
+        return result, calibrated(found, self.calibration)
+
+    def calibrate(
+        self, frame: Frame | None = None, learnt: Sequence[Frame] = (), widen_to: float | None = None
+    ) -> None:
+        """Learn the factors f from a labelled frame *before* it is learnt, and r from some that are learnt.
+
+        Parameters
+        ----------
+        frame : with labels, not yet learnt; None to leave f
+        learnt : frames that `learn` was given, recent ones as a rule; none to leave r
+        widen_to : P₀; P is made larger if the errors of the frame's forces say that it is too small
+            (`kalman.calibration.widen`), but not beyond this. None leaves P
+        """
+        with self._limited():
+            if learnt:
+                see_residuals(self.calibration, self.potential, learnt)
+            if frame is not None:
+                frame = frame.with_type_map(self.potential.type_map)
+                result, found = variances(self.potential, self.filter, frame)
+                see(self.calibration, result, found, frame)
+                if widen_to is not None and frame.forces is not None:
+                    error_ic, noise = result.forces - frame.forces, self.trainer.choices.noise
+                    R = noise.force(len(frame), self.trainer.n_blocks)
+                    q = widen(self.filter, error_ic, found.forces, R, widen_to)
+                    self.calibration.widened(q)
+
     def measure(self, frames, rng: np.random.Generator | None = None) -> Iterator[Measurement]:
         """The measurements of a frame (or batch), each predicted when it is asked for.
 
@@ -329,6 +377,7 @@ class OnlineTrainer:
             state=self.trainer.state(),
             gate={} if self.gate is None else self.gate.state(),
             steps=self.steps,
+            calibration=self.calibration.state(),
         )
 
     @classmethod
@@ -359,6 +408,7 @@ class OnlineTrainer:
         except (InputError, OSError, KeyError, TypeError, ValueError) as error:
             raise FileError(f"{group.file.filename}:{group.name}: {error}") from None
         online.steps = saved.steps
+        online.calibration = Calibration.from_state(saved.calibration)
         return online
 
     def _types(self, types) -> np.ndarray:

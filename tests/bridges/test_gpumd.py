@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -62,6 +64,34 @@ def test_keywords_become_the_sections_of_an_input(place):
     assert len(s.notices) == 1 and "population, generation" in s.notices[0]
     snes = read_input(place / "nep.in", optimizer="SNES")
     assert snes.optimizer.get("population") == 20 and snes.training.n_steps == 1000 and not snes.notices
+
+
+def test_weights_of_single_numbers_are_obeyed(place):
+    """By name of the type, whatever the order; a force_delta of 0 is none, as in GPUMD."""
+    (place / "nep.in").write_text(SMALL + "type_weight 1 3\nforce_delta 0.5\nlambda_shear 2\n")
+    s = read_input(place / "nep.in")
+    assert s.optimizer.get("type_weight") == {"Na": 1.0, "Cl": 3.0}
+    assert (s.optimizer.get("force_delta"), s.optimizer.get("lambda_shear")) == (0.5, 2.0)
+    assert all("type_weight" not in notice for notice in s.notices)
+    [notice] = read_input(place / "nep.in", optimizer="SNES").notices
+    assert "type_weight, force_delta, lambda_shear" in notice
+    (place / "nep.in").write_text(SMALL + "force_delta 0\n")
+    assert read_input(place / "nep.in").optimizer.get("force_delta") is None
+    (place / "nep.in").write_text(SMALL + "type_weight 1\n")
+    with pytest.raises(InputError, match="type_weight has 1 numbers; expected one for each of Na, Cl"):
+        read_input(place / "nep.in")
+
+
+def test_weights_of_frames_reach_the_filter(place):
+    """train.xyz with weight=2 teaches otherwise than without; weight=1 teaches the same bits."""
+    left = {}
+    for weight in (None, 1.0, 2.0):
+        (place / "train.xyz").unlink()
+        write_extxyz(place / "train.xyz", (replace(f, weight=weight) for f in frames(6)))
+        folder = place / str(weight)
+        assert main(["train", str(place / "nep.in"), "-o", str(folder), "--smoke", "--skip-plots"]) == 0
+        left[weight] = Potential.load(folder / "nep.txt").weights
+    assert (left[None] == left[1.0]).all() and (left[None] != left[2.0]).any()
 
 
 def test_a_folder_of_gpumds_is_trained_in_place(place, capsys):

@@ -72,7 +72,7 @@ def planted(sets: dict[str, list[Frame]], folder: str, seed: int = 1) -> Iterato
             try:
                 bad, _ = defect.plant(frames, np.random.default_rng(seed))
                 findings = said_of(bad, folder)
-            except (InputError, ValueError):
+            except (InputError, ValueError, ZeroDivisionError):
                 continue  # a fault that this set cannot have
             hits = [f for f in findings if f.check in defect.check.split() and f.severity != "note"]
             tried += 1

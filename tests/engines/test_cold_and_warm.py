@@ -3,6 +3,8 @@
 A kernel that calls a function which is compiled by itself may run that function's own machine code in the
 process that compiled it, and in later ones the copy that was optimised within the kernel: with sums that may
 be reordered these differ in the last bit. Parts of kernels are therefore always inlined (`threads.PART`).
+
+And how much is compiled is counted: a first step waits for it.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +31,62 @@ for dtype in ("float64", "float32"):
     digest.update(kalman.weights.tobytes())
 print(digest.hexdigest())
 """
+
+#: Prints the functions of kalmandp that Numba compiles, one a line for each signature.
+LISTEN = """
+from numba.core import event
+
+class Listener(event.Listener):
+    def on_start(self, compiling):
+        function = compiling.data["dispatcher"].py_func
+        if function.__module__.startswith("kalmandp."):
+            print(function.__name__)
+    def on_end(self, compiling):
+        pass
+
+event.register("numba:compile", Listener())
+"""
+AHEAD = """
+from kalmandp.engines.cpu.deep_potential.ahead import GROUPS, compile_group
+for group in GROUPS:
+    compile_group(group, "float64")
+"""
+STEP = """
+from kalmandp.training.config.inputs import read_input
+from kalmandp.training.loop import Run
+settings = {
+    "model": {
+        "type_map": ["Si"],
+        "descriptor": {"type": "se_e2_a", "rcut": 4.0, "neuron": [4, 8], "axis_neuron": 2},
+        "fitting_net": {"neuron": [8]},
+    },
+    "optimizer": {"type": NAME}, "loss": {},
+    "training": {"training_data": {"systems": DATA}, "numb_steps": 2, "seed": 1, "disp_freq": 1000},
+}
+Run(read_input(settings), FOLDER).step()
+"""
+DATA = Path(__file__).parents[2] / "data" / "si64_lda_test.h5"
+#: Functions and signatures that a first step compiles: each costs it about a tenth of a second. To be lowered
+#: where one is saved, and raised with a reason only.
+MOST = 86
+
+
+def _printed(program: str, cache: Path) -> list[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=600,
+        env={**os.environ, "NUMBA_CACHE_DIR": str(cache)},
+    ).stdout.split()  # fmt: skip
+
+
+@pytest.mark.slow
+def test_what_is_compiled_ahead_is_what_a_step_needs_and_not_more_than_it_was(tmp_path):
+    compiled = _printed(LISTEN + AHEAD, tmp_path / "cache")
+    assert "weight_gradient" in compiled and "multiply_tiles" in compiled
+    assert len(compiled) <= MOST, sorted(compiled)
+    for optimizer in ("RLEKF", "Adam"):
+        names = {"NAME": optimizer, "DATA": str(DATA), "FOLDER": str(tmp_path / optimizer)}
+        step = "".join(f"{name} = {value!r}\n" for name, value in names.items()) + STEP
+        assert _printed(LISTEN + step, tmp_path / "cache") == []
 
 
 @pytest.mark.slow

@@ -11,10 +11,13 @@ from numpy.testing import assert_allclose
 
 from kalmandp.errors import InputError
 from kalmandp.potentials.hdnnp.files import file_order, read_folder
-from kalmandp.potentials.hdnnp.units import energy_factor, force_factor
+from kalmandp.potentials.hdnnp.units import net_units
 from kalmandp.potentials.potential import Potential
-from kalmandp.training.trainers.n2p2 import N2P2Filter, N2P2Settings, epoch_schedule, select
-from kalmandp.training.trainers.n2p2_epochs import Factors, N2P2Training, Row
+from kalmandp.training.config.n2p2 import N2P2Settings
+from kalmandp.training.data.update_feed import Row, UpdateFeed, epoch_schedule
+from kalmandp.training.measurements.measurement import make_sample
+from kalmandp.training.trainers.n2p2 import N2P2Filter
+from kalmandp.training.trainers.n2p2_trainer import N2P2Trainer
 
 NAMES = sorted(judges("filter"))
 #: Weights are of order one; the judge's own error is 1e-13.
@@ -35,19 +38,23 @@ class Run:
         self.potential = Potential(
             self.form, model.weights, bias_atom_e=model.bias_t, engine=engine, **model.statistics
         )
-        factors = Factors(energy_factor(self.form), force_factor(self.form) * self.settings.force_weight)
-        self.training = N2P2Training(
-            self.potential, self.frames, self.settings, np.random.default_rng(1), factors, covariance
-        )
-        self.filter = self.training.filter
+        self.items = self.potential.engine.frames(self.frames)
+        self.trainer = self.trained(self.settings, covariance)
+        self.filter = self.trainer.filter
+        self.weights = self.trainer._weights  # changed in place by the filter
+        self.potential.share_weights(self.weights)
 
-    @property
-    def weights(self):
-        return self.potential.weights
+    def trained(self, settings, covariance="tiled"):
+        u = self.feed(settings).steps_per_epoch
+        return N2P2Trainer(self.potential, settings, u, net_units(self.form), covariance=covariance)
+
+    def feed(self, settings, seed=1):
+        none = {"energy": [], "force": []}
+        return UpdateFeed(settings, [len(f) for f in self.frames], none, np.random.default_rng(seed))
 
     def rows(self, rows):
         """H, ξ and the shares of the elements, of rows of one update as the judge names them."""
-        return self.training.measure([
+        return self.trainer.measure(make_sample(self.potential, self.frames), [
             Row(r["structure"]) if r["kind"] == "energy"
             else Row(r["structure"], r["atom"], "xyz".index(r["component"]))
             for r in rows
@@ -93,16 +100,11 @@ def test_ten_updates(name, covariance, tmp_path):
 def test_the_worst_forces_come_first(tmp_path):
     """k10: the six largest errors among all force components, the largest first."""
     run = Run("k10_two_standard_F_six_rows_worst_first", tmp_path)
-    every = [
-        {"kind": "force", "structure": s, "atom": i, "component": c}
-        for s, frame in enumerate(run.frames) for i in range(len(frame)) for c in "xyz"
-    ]  # fmt: skip
     for epoch in (1, 5):
         run.weights[...] = run.expected(epoch - 1)
-        _, xi, _ = run.rows(every)
-        chosen = select(xi, 6, run.settings.selection_mode, np.random.default_rng(1))
         rows = next(u["rows"] for u in run.trajectory["updates"] if u["epoch"] == epoch)
-        assert [every[k] for k in chosen] == rows
+        chosen = run.feed(run.settings).next(lambda kind, f: run.trainer.sizes(kind, *run.items[f]))
+        assert chosen == [Row(r["structure"], r["atom"], "xyz".index(r["component"])) for r in rows]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -149,12 +151,21 @@ def test_epochs_lower_the_errors(mode, tmp_path):
         settings = run.settings._replace(
             selection_mode=mode, short_energy_fraction=1.0, short_force_fraction=0.2, force_weight=1.0
         )
-        training = N2P2Training(run.potential, run.frames, settings, np.random.default_rng(3))
-        size = lambda t=training: [np.sqrt((t._sizes(rows) ** 2).mean()) for rows in (t.energies, t.forces)]
-        before = size()
-        for _ in range(8):
-            made = training.epoch()
-            assert made == {"energy": 5, "force": int(0.2 * len(training.forces))}
+        trainer, feed = run.trained(settings), run.feed(settings, seed=3)
+        n_forces = int(0.2 * feed.n_candidates("force"))
+        assert feed.steps_per_epoch == 5 + n_forces
+
+        def size(run=run, trainer=trainer):
+            every = [[trainer.sizes(kind, *run.items[f]) for f in range(5)] for kind in ("energy", "force")]
+            return [np.sqrt((np.concatenate(sizes) ** 2).mean()) for sizes in every]
+
+        before, made = size(), []
+        for _ in range(8 * feed.steps_per_epoch):
+            chosen = [run.items[f] for f in trainer.choose(feed, run.items)]
+            sample = make_sample(run.potential, [f for f, _ in chosen], [pairs for _, pairs in chosen])
+            made += trainer.step(sample)
+        assert (made.count("energy"), made.count("force")) == (8 * 5, 8 * n_forces)
+        assert feed.progress == 8.0
         after = size()
         assert after[0] < 0.3 * before[0] and after[1] < 0.9 * before[1], (before, after)
         finals.append(run.potential.weights.tobytes())
@@ -163,27 +174,46 @@ def test_epochs_lower_the_errors(mode, tmp_path):
 
 def test_data_that_cannot_be_learnt(tmp_path):
     run = Run("k05_two_standard_E", tmp_path)
-    bare = [dataclasses.replace(run.frames[0], forces=None)]
-    forces = run.settings._replace(short_force_fraction=1.0)
-    with pytest.raises(InputError, match="no energy or no forces"):
-        N2P2Training(run.potential, bare, forces, np.random.default_rng(1))
+    [bare] = [dataclasses.replace(run.frames[0], forces=None)]
+    with pytest.raises(InputError, match="has no forces"):
+        run.trainer.measure(make_sample(run.potential, [bare]), [Row(0, 1, 2)])
     with pytest.raises(InputError, match="updates of an epoch is 0"):
-        few = run.settings._replace(short_energy_fraction=0.1)
-        N2P2Training(run.potential, bare, few, np.random.default_rng(1))
+        run.feed(run.settings._replace(short_energy_fraction=0.1))
+
+
+def feed(size_fk, rng, **stated):
+    """A feed of structures of four atoms, and what it takes for the errors of their forces."""
+    settings = N2P2Settings.of({"short_energy_fraction": 0.0, "short_force_fraction": 1.0, **stated})
+    lacking = {"energy": [], "force": []}
+    return UpdateFeed(settings, [len(s) // 3 for s in size_fk], lacking, rng), lambda kind, f: size_fk[f]
 
 
 def test_selection():
+    """All of them once; the worst first; the first above a share of the RMSE, else the worst tried."""
     rng = np.random.default_rng(1)
-    errors = np.array([0.1, -0.5, 0.3, 0.2])
-    assert sorted(select(errors, 4, 0, rng)) == [0, 1, 2, 3]
-    assert select(errors, 2, 1, rng).tolist() == [1, 2]
-    for _ in range(20):
-        assert select(errors, 1, 2, rng, threshold=0.4, trials=4).tolist() == [1]
-        # nothing is above: the worst of those tried
-        assert select(errors, 1, 2, rng, threshold=1.0, trials=4).tolist() == [1]
-        assert len(set(select(errors, 3, 2, rng, threshold=0.25, trials=3).tolist())) == 3
-    with pytest.raises(InputError, match="candidates taken"):
-        select(errors, 5, 0, rng)
+    size_fk = [np.array([0.1, 0.5, 0.3]), np.array([0.2, 0.0, 0.1])]
+    own, sizes = feed(size_fk, rng)
+    rows = [row for _ in range(6) for row in own.next(sizes)]
+    assert sorted(rows) == [Row(f, 0, c) for f in (0, 1) for c in range(3)]
+    own, sizes = feed(size_fk, rng, selection_mode_force=1, task_batch_size_force=2)
+    assert [own.next(sizes) for _ in range(2)] == [[Row(0, 0, 1), Row(0, 0, 2)], [Row(1, 0, 0), Row(0, 0, 0)]]
+    rmse = np.sqrt(np.mean(np.square(size_fk)))
+    for threshold in (0.4 / rmse, 1e9):  # one is above; none is, and all are tried
+        for _ in range(20):
+            stated = {"rmse_threshold_force": threshold, "rmse_threshold_trials": 6, "selection_mode": 2}
+            own, sizes = feed(size_fk, rng, **stated)
+            assert own.next(sizes) == [Row(0, 0, 1)]
+
+
+def test_structures_without_a_label_are_no_candidates():
+    settings = N2P2Settings.of({"force_energy_ratio": 2})
+    own = UpdateFeed(settings, [2, 1, 3], {"energy": [0], "force": [1]}, np.random.default_rng(1))
+    assert (own.n_candidates("energy"), own.n_candidates("force"), own.steps_per_epoch) == (2, 15, 2 + 4)
+    rows = [own.next(lambda kind, f: np.zeros(9))[0] for _ in range(30)]
+    assert {r.structure for r in rows if r.atom < 0} == {1, 2}
+    of_forces = {r for r in rows if r.atom >= 0}
+    assert {r.structure for r in of_forces} == {0, 2} and len(of_forces) == 15
+    assert {r.atom for r in of_forces if r.structure == 0} == {0, 1}
 
 
 def test_settings_that_cannot_be():
@@ -193,9 +223,24 @@ def test_settings_that_cannot_be():
         ({"kalman_epsilon": "0"}, "kalman_epsilon is 0.0"),
         ({"jacobian_mode": "3"}, "jacobian_mode is 3"),
         ({"kalman_eta": "0"}, "kalman_eta is 0.0"),
+        ({"kalman_type": "1", "kalman_lambda_short": "1.1"}, "kalman_lambda_short is 1.1"),
+        ({"short_force_fraction": "1.5"}, "short_force_fraction is 1.5; expected a share"),
+        ({"short_force_fraction": "0.5", "force_energy_ratio": "3"}, "force_energy_ratio is 3.0"),
+        ({"selection_mode_force": "4"}, "selection_mode_force is 4"),
+        ({"task_batch_size_force": "0"}, "task_batch_size_force is 0"),
+        ({"force_weight": "0"}, "force_weight is 0"),
     ):
         with pytest.raises(InputError, match=wanted):
             N2P2Settings.read(training)
     assert N2P2Settings.read({"kalman_type": "1"}).kalman_epsilon == 0.1
     assert N2P2Settings.read({}).updates(10, 100) == (10, 0)
+    own = {
+        "selection_mode": "2",
+        "selection_mode_energy": "0",
+        "rmse_threshold": "0.5",
+        "rmse_threshold_force": "2",
+    }
+    s = N2P2Settings.read({**own, "short_energy_error_threshold": "0.25", "rmse_threshold_trials_force": "7"})
+    assert (s.mode("energy"), s.mode("force"), s.trials("energy"), s.trials("force")) == (0, 2, 3, 7)
+    assert (s.threshold("energy"), s.threshold("force")) == (0.25, 2.0)
     assert N2P2Settings.read({"force_energy_ratio": "2.5"}).updates(10, 100) == (10, 25)

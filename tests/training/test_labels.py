@@ -68,12 +68,7 @@ def two_trainers(start, choices):
 
 CASES = [dataclasses.replace(PRESETS["default"], measurement=m, block_size=60) for m in MEASUREMENTS]
 CASES[-1] = dataclasses.replace(CASES[-1], group_size=2)
-# energies and forces alone: preset "matrix" would learn from virials, too
-CASES += [
-    dataclasses.replace(c, block_size=60, order=("energy", "force"), optional=())
-    for name, c in PRESETS.items()
-    if name != "default"
-]
+CASES += [dataclasses.replace(c, block_size=60) for name, c in PRESETS.items() if name != "default"]
 IDS = [*MEASUREMENTS, *(name for name in PRESETS if name != "default")]
 
 

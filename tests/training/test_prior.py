@@ -57,7 +57,7 @@ def worst_forces(model, frames, folder, **optimizer) -> float:
 
 
 def test_a_trained_model_is_not_destroyed(trained, tmp_path):
-    """Forces on frames that it was trained on never rise by a tenth; by the prior of random weights they do."""
+    """Forces on its own frames never rise by a tenth; by the prior of random weights they do."""
     model, frames = trained
     assert worst_forces(model, frames, tmp_path / "a") < 1.1
     assert worst_forces(model, frames, tmp_path / "b", p0=1.0) > 1.2

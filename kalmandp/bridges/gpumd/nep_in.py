@@ -5,6 +5,8 @@
 
 - lambda_e, lambda_f, lambda_v weigh energies, forces and virials. A filter weighs a number by the noise that
   is expected of it: σ is divided by λ (in units of GPUMD's defaults 1, 1, 0.1).
+- type_weight, force_delta and lambda_shear weigh single numbers, as the keys weight and energy_weight of
+  train.xyz weigh frames: R is divided by their squares (`training.measurements.weights`).
 - population, generation, lambda_1, … belong to GPUMD's evolution strategy. ``--optimizer SNES`` takes them;
   otherwise they are named in one notice.
 
@@ -25,9 +27,9 @@ TRAIN, TEST, MODEL = "train.xyz", "test.xyz", "nep.txt"
 #: GPUMD's default weights of the loss.
 LAMBDA = {"lambda_e": 1.0, "lambda_f": 1.0, "lambda_v": 0.1}
 #: σ of the filter where a weight is at its default: eV/atom, eV/Å, eV/atom.
-SIGMA = {"lambda_e": ("sigma_e", 1e-4), "lambda_f": ("sigma_f", 1e-2), "lambda_v": ("sigma_w", 5e-4)}
+SIGMA = {"lambda_e": ("sigma_e", 1e-4), "lambda_f": ("sigma_f", 1e-2), "lambda_v": ("sigma_w", 5e-3)}
 #: Updates that a run is long enough for, and the fewest and most passes over the frames.
-UPDATES, PASSES = 3000, (10, 60)
+UPDATES, PASSES = 1500, (6, 40)
 #: Keywords of other kinds of model, and what they ask for.
 OTHER_KINDS = {
     "charge_mode": "a model with charges", "vdw": "a model with dispersion", "atomic_v": "atomic virials",
@@ -77,10 +79,9 @@ SNES = {
     "lambda_v": "lambda_v",
 }  # fmt: skip
 #: Keywords that change nothing for any optimizer here.
-IDLE = (
-    "lambda_1", "lambda_2", "lambda_shear", "force_delta", "batch", "save_potential", "output_descriptor",
-    "initial_para", "type_weight",
-)  # fmt: skip
+IDLE = ("lambda_1", "lambda_2", "batch", "save_potential", "output_descriptor", "initial_para")
+#: Keywords that the filter alone obeys.
+OF_FILTER = ("type_weight", "force_delta", "lambda_shear")
 
 
 def recognises(path) -> bool:
@@ -192,7 +193,9 @@ def _optimizer(stated: dict, name: str) -> dict[str, Any]:
         return {"type": "SNES", "preset": "gpumd", **own}
     if name == "Adam":
         return {"type": "Adam"}
-    section: dict[str, Any] = {"type": name}
+    if name == "n2p2":
+        raise InputError('nep.in: optimizer is "n2p2", for an input.nn; expected our filter, Adam or SNES')
+    section: dict[str, Any] = {"type": name, "with_virial": "present"}
     for weight, (sigma, usual) in SIGMA.items():
         if weight in stated:
             relative = stated[weight][0] / LAMBDA[weight]
@@ -201,12 +204,23 @@ def _optimizer(stated: dict, name: str) -> dict[str, Any]:
                     section["with_virial"] = False
                 continue
             section[sigma] = usual / relative
+    if "type_weight" in stated:
+        weights = stated["type_weight"]
+        if len(weights) != len(stated["type"]):
+            wanted = f"one for each of {', '.join(stated['type'])}"
+            raise InputError(f"nep.in: type_weight has {len(weights)} numbers; expected {wanted}")
+        section["type_weight"] = dict(zip(stated["type"], weights, strict=True))
+    for keyword in ("force_delta", "lambda_shear"):
+        if keyword in stated and (keyword, stated[keyword]) != ("force_delta", [0.0]):  # GPUMD's 0: no δ
+            section[keyword] = stated[keyword][0]
     return section
 
 
 def _notices(stated: dict, optimizer: str) -> tuple[str, ...]:
     """One sentence for what has no meaning here."""
-    own = (*IDLE, *(() if optimizer == "SNES" else ("population", "generation", "sigma0")))
+    evolution = optimizer == "SNES"
+    own = (*IDLE, *(OF_FILTER if optimizer in ("SNES", "Adam") else ()))
+    own = (*own, *(() if evolution else ("population", "generation", "sigma0")))
     idle = [name for name in own if name in stated]
     if not idle:
         return ()

@@ -17,7 +17,7 @@ def at_checkpoint(run) -> None:
     n, result = len(run.data), run.result()
     some = (run.data[int(k)] for k in np.unique(np.linspace(0, n - 1, min(n, LOOKED_AT)).astype(int)))
     test = [float("nan")] * 6 if run.validation is None else errors_of(result, run.validation)
-    epoch = round(run.feed.epoch + run.feed.position / run.feed.n_frames)
+    epoch = round(run.feed.progress)
     add_to_learning_curve(run.output / "learning-curve.out", epoch, errors_of(result, some), test)
 
 

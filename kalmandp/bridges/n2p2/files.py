@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kalmandp.constants import BOHR
 from kalmandp.errors import FileError
-from kalmandp.formats.runner import length_unit_of
 from kalmandp.potentials.hdnnp.files import read_folder, write_folder
 from kalmandp.potentials.potential import Potential
 
 #: What such a folder is, for messages; its usual name, and the suffixes it may have.
 FORMAT = "a folder of n2p2 (input.nn, scaling.data, weights.*.data)"
 DEFAULT, SUFFIXES = "hdnnp", ("",)
-#: The structures beside an input.nn.
-DATA = "input.data"
 #: Begins the line of an input.nn that says in which units it is; n2p2 takes it for a comment.
 UNITS = "# units:"
 #: Cut-offs above this many units of length are in bohr: 12 bohr are usual, 6 Å as well.
@@ -28,31 +24,13 @@ def recognises(path) -> bool:
 
 
 def units_of(path) -> str:
-    """ "metal" (Å, eV) or "atomic" (bohr, hartree), of an input.nn.
-
-    As it says itself, or as the structures in the input.data beside it are, or by the size of its cut-offs.
-
-    Raises
-    ------
-    FileError
-        If it cannot be read, or says otherwise than its input.data.
-    """
+    """ "metal" (Å, eV) or "atomic" (bohr, hartree): as an input.nn says, or by the size of its cut-offs."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"{path}: cannot be read ({error})") from None
-    stated = [line[len(UNITS) :].split() for line in lines if line.startswith(UNITS)]
-    data = Path(path).with_name(DATA)
-    known = {1.0: "metal", BOHR: "atomic"}.get(length_unit_of(data)) if data.is_file() else None
-    if stated and stated[0]:
-        if known not in (None, stated[0][0]):
-            raise FileError(
-                f"{path}: says that it is in {stated[0][0]} units, {data.name} beside it is in {known} ones; "
-                'expected the same ("metal": Å and eV, "atomic": bohr and hartree)'
-            )
-        return stated[0][0]
-    if known is not None:
-        return known
+    if stated := _stated(lines):
+        return stated
     largest = 0.0
     for words in (line.split("#")[0].split() for line in lines):
         if words[:1] == ["symfunction_short"] and len(words) > 3:
@@ -62,6 +40,16 @@ def units_of(path) -> str:
             except (ValueError, IndexError):
                 continue  # said by who reads the file
     return "atomic" if largest > LARGEST_IN_ANGSTROM else "metal"
+
+
+def stated_units(path) -> str:
+    """The units that an input.nn says, "" if it says none."""
+    return _stated(Path(path).read_text(encoding="utf-8").splitlines())
+
+
+def _stated(lines: list[str]) -> str:
+    found = [line[len(UNITS) :].split() for line in lines if line.startswith(UNITS)]
+    return found[0][0] if found and found[0] else ""
 
 
 def read(path) -> Potential:

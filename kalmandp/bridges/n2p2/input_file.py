@@ -2,7 +2,8 @@
 
 ``kalmandp train input.nn`` in a folder with input.nn and input.data does what ``nnp-scaling`` and
 ``nnp-train`` do: symmetry functions, networks and their files are n2p2's, weights are trained by our own
-filter, which measures all forces of a frame at once. Keywords of n2p2's filter are named in one notice.
+filter, which measures all forces of a frame at once. ``--optimizer n2p2`` trains by n2p2's filter and
+schedule, one number at a time, as the keywords say. Keywords without effect are named in one notice.
 
 Source: n2p2's documentation, "Configuration keywords".
 """
@@ -12,17 +13,39 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kalmandp.bridges.n2p2.files import DATA, units_of
+from kalmandp.bridges.n2p2.units import shared_units
 from kalmandp.bridges.translated import Translated
-from kalmandp.errors import FileError
+from kalmandp.errors import FileError, InputError
 from kalmandp.potentials.hdnnp.files import read_input_nn
 from kalmandp.potentials.hdnnp.units import bias_of
 
-#: Keywords that are obeyed; all others of training belong to n2p2's own filter, or to its screen.
+#: Files beside input.nn.
+DATA = "input.data"
+#: A checkpoint of ours, with the filter that use_old_weights_short goes on with.
+CHECKPOINT = "model.ckpt.h5"
+#: Keywords that are obeyed by any optimizer, or that say how n2p2 works inside.
 OBEYED = frozenset(
     """epochs random_seed test_fraction use_short_forces nguyen_widrow_weights_short use_old_weights_short
-    weights_min weights_max main_error_metric memorize_symfunc_results updater_type""".split()
+    weights_min weights_max normalize_data_set main_error_metric memorize_symfunc_results
+    updater_type""".split()
 )
+#: Keywords of n2p2's filter and schedule; they have the same names in the section ``optimizer``.
+INTEGERS = frozenset(
+    """kalman_type jacobian_mode update_strategy selection_mode selection_mode_energy selection_mode_force
+    task_batch_size_energy task_batch_size_force rmse_threshold_trials rmse_threshold_trials_energy
+    rmse_threshold_trials_force""".split()
+)
+NUMBERS = frozenset(
+    """kalman_epsilon kalman_q0 kalman_qtau kalman_qmin kalman_eta kalman_etatau kalman_etamax
+    kalman_lambda_short kalman_nue_short force_weight short_energy_fraction short_force_fraction
+    force_energy_ratio short_energy_error_threshold short_force_error_threshold""".split()
+)
+#: Thresholds by n2p2's other names, from the general to the particular.
+THRESHOLDS = {
+    "rmse_threshold": ("short_energy_error_threshold", "short_force_error_threshold"),
+    "rmse_threshold_energy": ("short_energy_error_threshold",),
+    "rmse_threshold_force": ("short_force_error_threshold",),
+}
 #: Passes over the data where the keyword ``epochs`` is missing.
 EPOCHS = 20
 
@@ -44,44 +67,116 @@ def read(path, optimizer: str | None = None) -> Translated:
     Parameters
     ----------
     path : of input.nn; input.data is expected beside it
-    optimizer : "SNES", "Adam" or a filter; by default the filter
+    optimizer : "n2p2", "SNES", "Adam" or a filter; by default our filter
 
     Raises
     ------
     FileError
         If input.data is missing, or input.nn cannot be used; the line is named.
+    InputError
+        For a keyword whose value is no number, or keywords that contradict each other or the optimizer.
     """
     path = Path(path)
-    folder, units = path.parent, units_of(path)
-    found = read_input_nn(path, units)
-    stated = found.training
+    folder = path.parent
     if not (folder / DATA).is_file():
         raise FileError(f"{folder / DATA}: no such file; expected the structures beside {path.name}")
-    model: dict[str, Any] = {"type": "hdnnp", "input_nn": path.name, "units": units}
-    if found.atom_energy_t.any():  # else the least squares of the data
+    units, said = shared_units(path, folder / DATA)
+    found = read_input_nn(path, units)
+    stated, as_n2p2 = found.training, optimizer == "n2p2"
+    number = lambda name, default, kind=float: _number(path, stated, name, kind, default)
+    seed = number("random_seed", 1, int)
+    model: dict[str, Any] = {"type": "hdnnp", "input_nn": path.name, "units": units, "random_seed": seed}
+    way = stated.get("normalize_data_set", "stats-only")
+    if way != "stats-only":
+        model["normalize_data_set"] = way
+    elif found.atom_energy_t.any() or found.form.mean_energy:  # else the least squares of the data
         model["atom_energies"] = bias_of(found.form, found.atom_energy_t).tolist()
-    if "nguyen_widrow_weights_short" in stated:
-        model["initial_weights"] = "nguyen-widrow"
-    seed = int(stated.get("random_seed", 1))
+    if "nguyen_widrow_weights_short" in stated or as_n2p2:
+        nguyen = "nguyen_widrow_weights_short" in stated
+        model["initial_weights"] = "nguyen-widrow" if nguyen else "n2p2"
+        model |= {k: number(k, 0.0) for k in ("weights_min", "weights_max") if k in stated}
     training: dict[str, Any] = {
-        "training_data": {"systems": [DATA]}, "numb_epoch": float(stated.get("epochs", EPOCHS)), "seed": seed,
+        "training_data": {"systems": [DATA]}, "numb_epoch": number("epochs", EPOCHS), "seed": seed,
         "disp_freq": 100, "model_file": "hdnnp",
     }  # fmt: skip
-    share = float(stated.get("test_fraction", 0.0))
+    share = number("test_fraction", 0.0)
     if share > 0:
         training["validation_fraction"] = min(share, 0.9)
     section: dict[str, Any] = {"type": optimizer or "RLEKF"}
     if section["type"] == "SNES":
         section["preset"] = "gpumd"
-    start = str(folder) if "use_old_weights_short" in stated else ""
-    return Translated({"model": model, "optimizer": section, "training": training}, _notices(stated), start)
+    if as_n2p2:
+        section |= _n2p2(path, stated)
+    start, state = _old(folder, as_n2p2) if "use_old_weights_short" in stated else ("", "")
+    if start == str(folder) and way != "stats-only":
+        raise InputError(
+            f"{path}: use_old_weights_short beside normalize_data_set: old weights belong to the "
+            "normalisation that they were trained with; expected its mean_energy, conv_energy and conv_length"
+        )
+    if "atom_energies" not in model and way == "stats-only" and as_n2p2:
+        said = (*said, "no atom_energy is stated: those are taken that fit the data best")
+    notices = (*said, *_notices(stated, set(section) if as_n2p2 else set()))
+    tree = {"model": model, "optimizer": section, "training": training}
+    return Translated(tree, notices, start, start_state=state)
 
 
-def _notices(stated: dict[str, str]) -> tuple[str, ...]:
-    idle = sorted(set(stated) - OBEYED)
+def _n2p2(path: Path, stated: dict[str, str]) -> dict[str, Any]:
+    """The section ``optimizer`` of n2p2's filter: its keywords, with n2p2's own precedence."""
+    if (updater := _number(path, stated, "updater_type", int, 1)) != 1:
+        raise InputError(
+            f"{path}: updater_type is {updater}, gradient descent; expected 1, the Kalman filter, with "
+            "--optimizer n2p2 (--optimizer Adam descends)"
+        )
+    section: dict[str, Any] = {}
+    for name, own in THRESHOLDS.items():
+        if name in stated:
+            section |= dict.fromkeys(own, _number(path, stated, name))
+    section |= {name: _number(path, stated, name, int) for name in sorted(INTEGERS & set(stated))}
+    section |= {name: _number(path, stated, name) for name in sorted(NUMBERS & set(stated))}
+    of_forces = {"short_force_fraction", "force_energy_ratio"} & set(section)
+    if "use_short_forces" not in stated:  # forces are not learnt
+        section |= dict.fromkeys(of_forces, 0.0) or {"short_force_fraction": 0.0}
+    elif not of_forces:
+        raise InputError(
+            f"{path}: use_short_forces without short_force_fraction or force_energy_ratio; expected one of "
+            "them: how many forces an epoch learns"
+        )
+    elif len(of_forces) == 2:  # n2p2 prefers the ratio
+        del section["short_force_fraction" if section["force_energy_ratio"] > 0 else "force_energy_ratio"]
+    return section
+
+
+def _number(path: Path, stated: dict[str, str], name: str, kind: type = float, default=None) -> Any:
+    """The number of a keyword."""
+    try:
+        return kind(stated[name]) if name in stated else default
+    except ValueError:
+        wanted = "a whole number" if kind is int else "a number"
+        raise InputError(f"{path}: {name} is {stated[name]!r}; expected {wanted}") from None
+
+
+def _old(folder: Path, as_n2p2: bool) -> tuple[str, str]:
+    """The old weights, beside input.nn as in n2p2 or in our model's folder; and our checkpoint's filter."""
+    places = [place for place in (folder, folder / "hdnnp") if any(place.glob("weights.*.data"))]
+    if not places:
+        raise FileError(f"{folder}: has no weights.*.data; expected them for use_old_weights_short")
+    state = folder / CHECKPOINT
+    return str(places[0]), str(state) if as_n2p2 and state.is_file() else ""
+
+
+def _notices(stated: dict[str, str], obeyed: set[str]) -> tuple[str, ...]:
+    """One sentence for what has no meaning here.
+
+    Parameters
+    ----------
+    stated : keywords of the input
+    obeyed : of n2p2's filter, empty for another optimizer
+    """
+    also = set(THRESHOLDS) if obeyed else set()
+    idle = sorted(set(stated) - OBEYED - obeyed - also)
+    if "normalize_data_set" in stated and stated["normalize_data_set"] == "stats-only":
+        idle.append("normalize_data_set stats-only")
     if not idle:
         return ()
-    return (
-        f"without effect here: {', '.join(idle)} (of n2p2's own filter and files: ours measures all forces "
-        "of a frame at once)",
-    )
+    why = " (of n2p2's own filter and files: ours measures all forces of a frame at once; --optimizer n2p2)"
+    return (f"without effect here: {', '.join(idle)}{'' if obeyed else why}",)

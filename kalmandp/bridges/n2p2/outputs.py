@@ -33,7 +33,7 @@ def errors_of(potential, frames) -> list[float]:
                 F.append(((result.forces - frame.forces) / unit_F).ravel())
     rms = lambda x: float(np.sqrt(np.mean(np.square(x)))) if len(x) else float("nan")
     mean = lambda x: float(np.mean(np.abs(x))) if len(x) else float("nan")
-    forces = np.concatenate(F) if F else []
+    forces = np.concatenate([np.zeros(0), *F])
     return [rms(Epa), rms(E), mean(Epa), mean(E), rms(forces), mean(forces)]
 
 

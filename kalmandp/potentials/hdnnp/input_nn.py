@@ -244,6 +244,7 @@ def format_input_nn(form: HDNNPForm, bias_t, training: dict[str, str] | None = N
     ]
     if (form.mean_energy, form.conv_energy, form.conv_length) != (0.0, 1.0, 1.0):
         lines += [f"{name} {getattr(form, name)!r}" for name in ("mean_energy", "conv_energy", "conv_length")]
+        training = {k: v for k, v in (training or {}).items() if k != "normalize_data_set"}  # it is done
     for name, energy in zip(form.type_map, atom_energies_of(form, bias_t).tolist(), strict=True):
         if energy:
             lines.append(f"atom_energy {name} {energy!r}")

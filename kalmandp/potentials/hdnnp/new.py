@@ -9,7 +9,9 @@ from kalmandp.frames.elements import NUMBER
 from kalmandp.potentials.hdnnp.default_set import MOST, default_functions
 from kalmandp.potentials.hdnnp.form import HDNNPForm
 from kalmandp.potentials.hdnnp.initial import initial_weights, n2p2_draws, n2p2_weights
+from kalmandp.potentials.hdnnp.normalisation import WAYS, normalised
 from kalmandp.potentials.hdnnp.statistics import function_statistics
+from kalmandp.potentials.hdnnp.units import bias_of
 from kalmandp.potentials.protocol import New
 
 #: How the first weights are drawn.
@@ -21,7 +23,9 @@ FRAMES = 200
 def new(
     type_map, frames, rng, *, functions=None, cutoff: float = 6.0, angular_cutoff: float | None = None,
     n_radial: int | None = None, n_angular: int | None = None, most: int = MOST,
-    statistics_frames: int = FRAMES, initial: str = "standard", random_seed: int = 1, **choices,
+    statistics_frames: int = FRAMES, initial: str = "standard", random_seed: int = 1,
+    weights_min: float = -1.0, weights_max: float = 1.0, normalize: str | None = None, atom_energy_t=None,
+    **choices,
 ) -> New:  # fmt: skip
     """A form for these elements, statistics of these frames, and random weights.
 
@@ -34,6 +38,10 @@ def new(
     cutoff, angular_cutoff, n_radial, n_angular, most : of the default set, see `default_functions`
     statistics_frames : so many frames at most, evenly chosen, give the statistics
     initial : "standard" (ours), "n2p2" or "nguyen-widrow", which take n2p2's numbers of ``random_seed``
+    weights_min, weights_max : range of n2p2's first weights
+    normalize : n2p2's normalize_data_set, "ref" or "force": mean_energy, conv_energy and conv_length are
+        those of the frames that give the statistics, and the energies of the types follow
+    atom_energy_t : with ``normalize`` the energies of free atoms, in the form's unit; None for 0
     choices : further fields of `HDNNPForm`; by default functions are standardised (scaling "sigma")
 
     Raises
@@ -44,6 +52,7 @@ def new(
     require(initial in INITIAL, "initial", initial, ", ".join(INITIAL))
     unknown = [name for name in type_map if name not in NUMBER]
     require(not unknown, "type_map", f"with {unknown}", "names of elements")
+    require(normalize in (None, *WAYS), "normalize_data_set", normalize, " or ".join(WAYS))
     type_map = sorted(type_map, key=NUMBER.__getitem__)
     n = len(frames)
     if not n:
@@ -60,6 +69,10 @@ def new(
         weights = initial_weights(form, rng)
     else:
         draws = n2p2_draws(form, random_seed)
-        weights = n2p2_weights(form, draws, nguyen_widrow=initial == "nguyen-widrow")
+        weights = n2p2_weights(form, draws, weights_min, weights_max, initial == "nguyen-widrow")
     info = {"min_nbor_dist": seen.closest} if np.isfinite(seen.closest) else {}
-    return New(form, weights, seen.by_name, info)
+    if normalize is None:
+        return New(form, weights, seen.by_name, info)
+    energy_t = np.zeros(form.n_types) if atom_energy_t is None else np.asarray(atom_energy_t, dtype=float)
+    form = normalised(form, chosen, energy_t, normalize, weights, seen.by_name)
+    return New(form, weights, seen.by_name, info, bias_of(form, energy_t))

@@ -7,6 +7,9 @@ n2p2 has them, or an input.nn::
 
     "symmetry_functions": ["H 2 O 0.5 0.0 6.0", "H 3 O O 0.1 1.0 4.0 6.0", …]
     "input_nn": "input.nn"                                  its whole model; nothing else is stated then
+
+n2p2's keywords of the first weights (with "initial_weights" "n2p2" or "nguyen-widrow") and
+"normalize_data_set" mean what they mean there.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from kalmandp.potentials.hdnnp.files import read_input_nn
 from kalmandp.potentials.hdnnp.form import SCALINGS, HDNNPForm
 from kalmandp.potentials.hdnnp.input_nn import parse_input_nn
 from kalmandp.potentials.hdnnp.new import INITIAL
+from kalmandp.potentials.hdnnp.normalisation import WAYS
 from kalmandp.potentials.hdnnp.units import UNITS
 from kalmandp.potentials.settings import ModelSettings
 
@@ -49,6 +53,10 @@ MODEL = (
     Key("scaling", choice(*SCALINGS), "scaling"),
     Key("normalize_nodes", boolean, "normalize_nodes"),
     Key("initial_weights", choice(*INITIAL), "initial"),
+    Key("random_seed", integer(0), "random_seed"),
+    Key("weights_min", number(), "weights_min"),
+    Key("weights_max", number(), "weights_max"),
+    Key("normalize_data_set", choice(*WAYS), "normalize"),
     Key("seed", optional(integer(0)), "seed"),
     Key("atom_energies", optional(sequence(optional(number(unit="eV")), "a number (eV) or null per type")),
         "atom_ener"),
@@ -80,8 +88,13 @@ def read_section(read: SectionReader, value: dict) -> ModelSettings:
     if path is not None:
         beside = read.folder / path
         path = str(beside) if beside.exists() else path
-        form = _checked(read, "model/input_nn", path, lambda: read_input_nn(path, units or "atomic").form)
-        type_map = form.type_map
+        found = _checked(read, "model/input_nn", path, lambda: read_input_nn(path, units or "atomic"))
+        form, type_map = found.form, found.form.type_map
+        if "normalize" in stated:
+            if (form.mean_energy, form.conv_energy, form.conv_length) != (0.0, 1.0, 1.0):
+                wanted = "none beside mean_energy, conv_energy and conv_length, which input_nn states"
+                raise read.error("model/normalize_data_set", stated["normalize"], wanted)
+            stated["atom_energy_t"] = tuple(found.atom_energy_t.tolist())
         stated |= {name: getattr(form, name) for name in OF_INPUT_NN}
     elif lines is not None:
         if type_map is None:
@@ -89,6 +102,9 @@ def read_section(read: SectionReader, value: dict) -> ModelSettings:
         stated["functions"] = _checked(
             read, "model/symmetry_functions", lines, lambda: _functions(type_map, lines)
         )
+    if "normalize" in stated and atom_ener is not None:
+        wanted = "none with normalize_data_set, whose mean_energy is part of them"
+        raise read.error("model/atom_energies", list(atom_ener), wanted)
     if "hidden" in stated and "activations" not in stated:
         stated["activations"] = ("tanh",) * len(stated["hidden"]) + ("linear",)
     if "functions" in stated:

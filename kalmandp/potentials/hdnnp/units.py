@@ -43,6 +43,11 @@ def energy_factor(form: HDNNPForm) -> float:
     return form.conv_energy / form.energy_unit
 
 
+def net_units(form: HDNNPForm) -> tuple[float, float]:
+    """Normalised units of energy per eV, and of force per eV/Å."""
+    return energy_factor(form), force_factor(form)
+
+
 def force_factor(form: HDNNPForm) -> float:
     """F′/F, a normalised force per eV/Å."""
     return energy_factor(form) * form.length_unit / form.conv_length

@@ -22,12 +22,14 @@ from kalmandp.training.config import keys
 from kalmandp.training.config.presets import AdamChoices, resolve, resolve_adam, stated_type
 from kalmandp.training.config.settings import (
     KALMAN_TYPES,
+    N2P2,
     OPTIMIZER_TYPES,
     LearningRateSettings,
     OptimizerSettings,
     Settings,
     TrainingSettings,
 )
+from kalmandp.training.config.together import check_n2p2, check_n2p2_data, check_weights
 from kalmandp.training.config.yaml_input import is_yaml, parse_yaml
 from kalmandp.training.noise.variances import BlockNoise
 
@@ -88,8 +90,9 @@ def _translated(path: Path, folder: Path, found, companion: str) -> Settings:
     """The settings of another program's input, translated into a tree of ours."""
     settings = _settings(SectionReader(path.name, folder), found.tree, folder)
     return replace(
-        settings, companion=companion, notices=found.notices, start=found.start, task=found.task
-    )
+        settings, companion=companion, notices=found.notices, start=found.start, task=found.task,
+        start_state=found.start_state,
+    )  # fmt: skip
 
 
 def read_optimizer(section: Mapping[str, Any], kind: str = DEEPMD) -> OptimizerSettings:
@@ -133,6 +136,8 @@ def _settings(read: SectionReader, tree: dict, folder: Path) -> Settings:
     model = _model(read, root["model"])
     if optimizer.is_kalman and optimizer.preset == "default":
         optimizer = optimizer.with_preset(KINDS[model.kind].preset)
+    if optimizer.is_kalman:
+        check_weights(read, optimizer)
     return Settings(
         model=model,
         optimizer=optimizer,
@@ -171,7 +176,7 @@ def _optimizer(read: SectionReader, new, old: dict) -> OptimizerSettings:
         path, section = "optimizer", read.mapping("optimizer", {} if new is None else new)
         type_path = "optimizer/type"
     kind = read.value(type_path, stated_type(section), choice(*OPTIMIZER_TYPES, "LKF"))
-    table = {"LKF": keys.LKF, "Adam": keys.ADAM, "SNES": keys.SNES}.get(kind, keys.KALMAN)
+    table = {"LKF": keys.LKF, "Adam": keys.ADAM, "SNES": keys.SNES, N2P2: keys.N2P2}.get(kind, keys.KALMAN)
     fields = read.section(path, section, table)
     _gather_prefactors(read, path, fields)
     if kind == "LKF":
@@ -179,6 +184,8 @@ def _optimizer(read: SectionReader, new, old: dict) -> OptimizerSettings:
     optimizer = OptimizerSettings(type="RLEKF" if kind == "LKF" else kind, **fields)
     if optimizer.is_kalman:
         _check_kalman(read, optimizer)
+    elif optimizer.type == N2P2:
+        check_n2p2(read, optimizer)
     return optimizer
 
 
@@ -278,9 +285,11 @@ def _data(read: SectionReader, path, value, table, optimizer, folder: Path) -> d
         raise InputError(f"{read.source}: {path}/systems is missing; expected paths of data")
     fields["systems"] = tuple(_resolve(folder, system) for system in fields["systems"])
     kind, size = fields.pop("batch_size", ("atoms", 32))
+    if optimizer.type == N2P2:
+        check_n2p2_data(read, path, value)
     if kind == "frames":
         fields["batch_size"] = size
-    elif optimizer.is_kalman:
+    elif optimizer.is_kalman or optimizer.type == N2P2:
         # the paper's batch of one: a Kalman update takes each frame as it comes
         fields["batch_size"] = 1
     else:

@@ -27,6 +27,7 @@ from kalmandp.checks import (
     sequence,
     text,
 )
+from kalmandp.training.config.n2p2 import INTEGERS, N2P2Settings
 from kalmandp.training.config.presets import ADAM_PRESETS, PRESETS, REDUCTIONS, SNES_PRESETS
 from kalmandp.training.measurements.candidates import Selection
 from kalmandp.training.measurements.measurement import NORMS
@@ -44,6 +45,10 @@ def _pair(value):
         raise Unfit(wanted, value) from None
 
 
+#: Whether virials are learnt: of all frames, of none, or where there are any.
+_with_virial = one_of('true, false, or "present"', choice("present"), boolean)
+
+
 def _candidates(value):
     """{"energy": τ_E, "force": τ_F, "trials": n}, any of them."""
     wanted = '{"energy": a number ≥ 0, "force": a number ≥ 0, "trials": an integer ≥ 1} (any of them)'
@@ -56,9 +61,23 @@ def _candidates(value):
         raise Unfit(wanted, value) from None
 
 
+def _weights_of_types(value):
+    """{"O": 1.0, "H": 2.0}: the weight of a type's forces."""
+    wanted = 'an object of names of types and numbers > 0, e.g. {"H": 2.0}'
+    positive = number(above=0.0)
+    if not isinstance(value, dict):
+        raise Unfit(wanted, value)
+    try:
+        return {name: positive(v) for name, v in value.items()}
+    except Unfit:
+        raise Unfit(wanted, value) from None
+
+
 def _batch_size(value):
     """("frames", B), or ("atoms", N) for DeePMD-kit's "auto:N"."""
     wanted = 'an integer ≥ 1, "auto" or "auto:N"'
+    if isinstance(value, str) and value.startswith(("max:", "filter:")):
+        raise Unfit(f'{wanted}: DeePMD-kit\'s "max:N" and "filter:N" are not supported', value)
     if isinstance(value, list | tuple) and value:
         sizes = {_batch_size(v) for v in value}
         if len(sizes) > 1:
@@ -138,7 +157,7 @@ KALMAN = (
     Key("norm", choice(*NORMS), "norm"),
     Key("reduction", choice(*REDUCTIONS), "reduction"),
     Key("candidates", optional(_candidates), "candidates"),
-    Key("with_virial", optional(boolean), "with_virial"),
+    Key("with_virial", optional(_with_virial), "with_virial"),
     Key("with_atomic_energies", optional(boolean), "with_atomic_energies"),
     Key("pref_e", _pair, "pref_e"),
     Key("pref_f", _pair, "pref_f"),
@@ -150,6 +169,9 @@ KALMAN = (
     AVERAGING,
     Key("gate", optional(number(above=1.0)), "gate"),
     Key("checkpoint_dtype", choice("float64", "float32"), "checkpoint_dtype"),
+    Key("type_weight", optional(_weights_of_types), "type_weight"),
+    Key("force_delta", optional(number(above=0.0, unit="eV/Å")), "force_delta"),
+    Key("lambda_shear", number(above=0.0), "lambda_shear"),
     *_KF,
 )
 
@@ -174,6 +196,12 @@ SNES = (
     Key("lambda_e", _prefactor, "lambda_e"),
     Key("lambda_f", _prefactor, "lambda_f"),
     Key("lambda_v", _prefactor, "lambda_v"),
+)
+
+#: n2p2's keywords; which numbers they may have is checked by `N2P2Settings.of`.
+N2P2 = (
+    Key("type", anything, None),
+    *(Key(name, integer(0) if name in INTEGERS else number(), name) for name in N2P2Settings._fields),
 )
 
 LOSS = (
@@ -270,9 +298,10 @@ def _sys_probs(value):
     return probabilities
 
 
+_BLOCKS = 'blocks of systems, such as "prob_sys_size;0:2:0.5", are not supported'
 #: By size every frame comes once an epoch; DeePMD-kit's blocks ("prob_sys_size;0:2:0.5") are not supported.
 _SAMPLING = (
-    Key("auto_prob", choice("prob_sys_size", "prob_uniform"), "auto_prob", ("auto_prob_style",)),
+    Key("auto_prob", choice("prob_sys_size", "prob_uniform", why=_BLOCKS), "auto_prob", ("auto_prob_style",)),
     Key("sys_probs", optional(_sys_probs), "sys_probs", ("sys_weights",)),
 )
 

@@ -25,8 +25,10 @@ from typing import Any
 
 from kalmandp.errors import InputError
 from kalmandp.kalman.blocks import BLOCK_SIZE
+from kalmandp.training.config.n2p2 import N2P2Settings
 from kalmandp.training.config.settings import LearningRateSettings, LossSettings, OptimizerSettings
 from kalmandp.training.measurements.candidates import Selection
+from kalmandp.training.measurements.weights import Weighting
 from kalmandp.training.noise.annealing import Annealing, UnitNoise
 from kalmandp.training.noise.variances import BlockNoise, PhysicalNoise
 
@@ -67,6 +69,7 @@ class KalmanChoices:
     tied : R of all kinds follows the errors of the forces, so that their balance stays
     averaging : s of `training.trainers.averaging`, 0 for the weights of the last update
     gate : bound of `training.measurements.gate`, None for no gate
+    type_weight, force_delta, lambda_shear : of `training.measurements.weights`, of a matrix alone
     checkpoint_dtype : in which a checkpoint stores P, see `training.state.checkpoint`
     """
 
@@ -96,6 +99,14 @@ class KalmanChoices:
     averaging: float = 0.0
     gate: float | None = None
     checkpoint_dtype: str | None = None
+    type_weight: Mapping[str, float] = field(default_factory=dict)
+    force_delta: float | None = None
+    lambda_shear: float = 1.0
+
+    @property
+    def weighting(self) -> Weighting:
+        """Weights of single numbers."""
+        return Weighting(self.type_weight, self.force_delta, self.lambda_shear)
 
     def of_trained(self) -> KalmanChoices:
         """The same for weights that are trained: P₀ is small, as they are nearly right.
@@ -131,9 +142,9 @@ PRESETS = {
     ),
     # all components of 64 atoms at once, P dense up to 8,192 weights
     "matrix": KalmanChoices(
-        p0=1.0, lam=0.998, nu=0.999, partition="RLEKF", block_size=8192, measurement="matrix", n_groups=1,
-        group_size=64, noise=PhysicalNoise(sigma_e=0.0001, sigma_f=0.01, sigma_w=0.0005),
-        order=("energy", "force", "virial"), optional=("virial",), adapt=0.5, tied=True, averaging=0.1,
+        p0=0.1, lam=0.9995, nu=0.999, partition="RLEKF", block_size=8192, measurement="matrix", n_groups=1,
+        group_size=64, noise=PhysicalNoise(sigma_e=0.0001, sigma_f=0.01, sigma_w=0.005),
+        adapt=2.0, tied=True, averaging=0.3,
     ),
     "paper": KalmanChoices(
         p0=1.0, lam=0.98, nu=0.9987, partition="RLEKF", block_size=5120, noise=BlockNoise(),
@@ -204,6 +215,24 @@ class SnesChoices:
 SNES_PRESETS = {"default": SnesChoices(), "gpumd": SnesChoices(lambda_v=0.1)}
 
 
+#: Force components per energy where nothing says how many, those of n2p2's recommended input.
+FORCES_PER_ENERGY = 10.0
+
+
+def resolve_n2p2(optimizer: OptimizerSettings) -> N2P2Settings:
+    """n2p2's settings, with what the input states put in their place.
+
+    Raises
+    ------
+    InputError
+        For numbers that do not exist, or that contradict each other.
+    """
+    stated = dict(optimizer.stated)
+    if not {"force_energy_ratio", "short_force_fraction"} & set(stated):
+        stated["force_energy_ratio"] = FORCES_PER_ENERGY
+    return N2P2Settings.of(stated)
+
+
 def stated_type(section: Mapping[str, Any]) -> str:
     """The type of a section ``optimizer``: as stated, or its preset's if that is a filter's, or Adam.
 
@@ -254,7 +283,7 @@ def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
         "noise": _noise(choices.noise, optimizer),
         "partition": _partition(choices.partition, optimizer),
         "order": _order(choices.order, optimizer),
-        "optional": () if optimizer.get("with_virial") else None,
+        "optional": ("virial",) if optimizer.get("with_virial") == "present" else None,
     }
     resolved = replace(choices, **alone, **{k: v for k, v in together.items() if v is not None})
     chosen = resolved.measurement == "matrix" or resolved.trials > 1
@@ -266,6 +295,24 @@ def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
             'components; expected "signed", "paired" or "joint"'
         )
     return resolved
+
+
+def check_weighting(choices: KalmanChoices) -> None:
+    """Refuse weights of single numbers where many numbers become one.
+
+    Raises
+    ------
+    InputError
+        It names the first of them that is stated.
+    """
+    usual = Weighting()
+    for name in ("type_weight", "force_delta", "lambda_shear"):
+        value = getattr(choices, name)
+        if value != getattr(usual, name) and choices.measurement != "matrix":
+            raise InputError(
+                f'optimizer/{name} is given, but measurement "{choices.measurement}" makes one number of '
+                'many components; expected measurement "matrix", in which each has its own weight'
+            )
 
 
 def _reduction(choices: KalmanChoices, optimizer: OptimizerSettings) -> str | None:
@@ -288,7 +335,7 @@ def _candidates(default: Selection | None, stated: dict | None) -> Selection | N
 def _order(default: tuple[str, ...], optimizer: OptimizerSettings) -> tuple[str, ...]:
     """What is measured on a frame; MatPL's order is virial, energy, atomic energies, forces."""
     wanted = {
-        "virial": optimizer.get("with_virial"),
+        "virial": None if (virial := optimizer.get("with_virial")) is None else bool(virial),
         "atomic_energy": optimizer.get("with_atomic_energies"),
         **{kind: True for kind in ("energy", "force")},
     }

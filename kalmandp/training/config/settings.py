@@ -13,16 +13,18 @@ from typing import Any
 
 from kalmandp.potentials.settings import ModelSettings
 
-#: Optimizers that are partitions of one Kalman filter, and those that are not.
+#: Optimizers that are partitions of one Kalman filter; n2p2's own filter and schedule; all.
 KALMAN_TYPES = ("RLEKF", "LEKF", "SEKF", "GEKF")
-OPTIMIZER_TYPES = (*KALMAN_TYPES, "Adam", "SNES")
+N2P2 = "n2p2"
+OPTIMIZER_TYPES = (*KALMAN_TYPES, N2P2, "Adam", "SNES")
 
 
 class OptimizerSettings:
     """The section ``optimizer``: its type, its preset, and what it states beside them.
 
     What an option means, and its value where it is not stated, stands once: in the optimizer's class of
-    `training.config.presets` (`KalmanChoices`, `AdamChoices`, `SnesChoices`), of which presets are instances.
+    `training.config.presets` (`KalmanChoices`, `AdamChoices`, `SnesChoices`), of which presets are instances,
+    or in `training.config.n2p2`.
     What can be stated, and in which range, stands in `training.config.keys`.
 
     Parameters
@@ -155,6 +157,7 @@ class Settings:
         (``at_checkpoint(run)``, ``at_end(run)``); "" for our own
     notices : sentences on what such an input says and has no meaning here
     start : a model to go on from, "" for none
+    start_state : a checkpoint whose optimizer is gone on with if its weights are those of ``start``, or ""
     task : "train", or "predict": the frames are predicted by the model ``start``
     """
 
@@ -169,6 +172,7 @@ class Settings:
     companion: str = ""
     notices: tuple[str, ...] = ()
     start: str = ""
+    start_state: str = ""
     task: str = "train"
 
     @property
@@ -180,5 +184,5 @@ class Settings:
     def frames_per_step(self, n_atoms: int) -> int:
         """Frames of a step, of systems with ``n_atoms``: one for a filter, unless the input states more."""
         t = self.training
-        alone = self.optimizer.is_kalman and t.batch_size is None
+        alone = (self.optimizer.is_kalman or self.optimizer.type == N2P2) and t.batch_size is None
         return 1 if alone else t.frames_per_batch(n_atoms)

@@ -24,6 +24,11 @@ class Feed:
     def steps_per_epoch(self) -> int:
         return -(-self.n_frames // self.batch_size)
 
+    @property
+    def progress(self) -> float:
+        """Epochs so far."""
+        return self.epoch + self.position / self.n_frames
+
     def next(self) -> np.ndarray:
         """Numbers of the frames of the next batch."""
         if self.position >= self.n_frames:

@@ -14,8 +14,8 @@ from itertools import combinations
 import numpy as np
 
 from kalmandp.errors import InputError, require
-from kalmandp.training.config.presets import resolve, resolve_snes
-from kalmandp.training.config.settings import Settings
+from kalmandp.training.config.presets import resolve, resolve_n2p2, resolve_snes
+from kalmandp.training.config.settings import N2P2, Settings
 
 #: Kind of a number -> label of a Frame.
 LABEL_OF = {
@@ -54,6 +54,8 @@ def learnt_kinds(settings: Settings) -> tuple[str, ...]:
     o, p = settings.optimizer, settings.loss
     if o.is_kalman:
         return resolve(o).order
+    if o.type == N2P2:
+        return resolve_n2p2(o).kinds
     if o.type == "SNES":
         c = resolve_snes(o)
         weights = {"energy": c.lambda_e, "force": c.lambda_f, "virial": c.lambda_v}

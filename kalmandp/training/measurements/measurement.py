@@ -14,6 +14,9 @@ its residual, as a root mean square error does. For n = 1 both are the same.
 
 Matrix. Each component is a measurement of its own; S is then an m × m matrix and the components share
 one update, with the correlations between them.
+
+Frames, types and components may have weights (`measurements.weights`): R is divided by their squares. Of a
+batch in one number the error of each frame counts by its weight.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from kalmandp.errors import InputError
 from kalmandp.geometry.pairs import force_direction, virial_direction
 from kalmandp.potentials.atomic import Numbers
 from kalmandp.potentials.potential import Potential
+from kalmandp.training.measurements.weights import Weighting, shared_weight, squares
 
 #: Below every error that is not zero.
 TINY = np.finfo(float).tiny
@@ -36,6 +40,7 @@ class Measurement(NamedTuple):
     """H_qw (m, N), error_q (m,), noise_q (m,); ``kind`` says what was measured.
 
     kind_q : (m,) what each number is: "energy", "force", "virial" or "atomic_energy"
+    square_q : (m,) ω², by which R is divided (`weights`); None where all are 1
     """
 
     kind: str
@@ -43,6 +48,11 @@ class Measurement(NamedTuple):
     error_q: np.ndarray
     noise_q: np.ndarray
     kind_q: tuple[str, ...]
+    square_q: np.ndarray | None = None
+
+    def weighted(self, noise_q: np.ndarray) -> np.ndarray:
+        """R/ω² of an R (m,)."""
+        return noise_q if self.square_q is None else noise_q / self.square_q
 
 
 class Sample(NamedTuple):
@@ -117,13 +127,18 @@ def errors(sample: Sample, name: str, prediction):
 NORMS = ("l1", "l2")
 
 
-def norm(error, kind: str):
+def norm(error, kind: str, weight=None):
     """The norm of an error, and s, its components' shares: error = (1/n) Σ s_i e_i.
+
+    With ``weight`` it is the norm of weight·e.
 
     "l1" is Algorithm 1, l. 1 to 5: the paper flips Ŷ_i where Ŷ_i ≥ Y_i; equality, of measure zero, counts for
     the other sign here. An error of zero has s = 0 in "l2".
     """
     xp = namespace(error)
+    if weight is not None:
+        size, s = norm(weight * error, kind)
+        return size, weight * s
     if kind == "l1":
         return abs(error).mean(), xp.where(error >= 0.0, 1.0, -1.0)
     rms = xp.sqrt((error * error).mean())
@@ -139,13 +154,14 @@ def energy_signed(
     """
     now = predict(potential, sample, forces=False) if now is None else now
     error_f = errors(sample, "energy", now.E_f)
-    error, s_f = norm(error_f, kind)
+    square, weight_f = _shared(sample, "energy", error_f)
+    error, s_f = norm(error_f, kind, weight_f)
     E_bar_i = (s_f / len(error_f))[sample.environment.geometry.frame_i]
     H_w = potential.engine.energy_gradient(
         potential.parameters, sample.environment, now.forward, E_bar_i
     )
     R = noise.energy(sample.n_atoms // len(error_f), n_blocks)
-    return Measurement("energy", H_w[None], error[None], np.array([R]), ("energy",))
+    return Measurement("energy", H_w[None], error[None], np.array([R]), ("energy",), square)
 
 
 def force_signed(
@@ -163,12 +179,16 @@ def force_signed(
     atoms = xp.asarray(atoms)
     where = atoms if atoms.ndim == 1 else (atoms[0], atoms[1])
     error_ac = errors(sample, "forces", now.F_ic)[where]
-    error, s_ac = norm(error_ac, kind)
+    square, weight_f = _shared(sample, "force", error_ac)
+    if weight_f is not None:
+        weight_f = weight_f[sample.environment.geometry.frame_i][atoms if atoms.ndim == 1 else atoms[0]]
+        weight_f = weight_f[:, None] if error_ac.ndim == 2 else weight_f
+    error, s_ac = norm(error_ac, kind, weight_f)
     c_ic = xp.zeros((sample.n_atoms, 3))
     xp.add.at(c_ic, where, s_ac / error_ac.size)
     H_w = _tangent_gradient(potential, sample, now, force_direction(sample.environment.geometry, c_ic))
     R = noise.force(sample.n_atoms // len(sample.frames), n_blocks)
-    return Measurement("force", H_w[None], error[None], np.array([R]), ("force",))
+    return Measurement("force", H_w[None], error[None], np.array([R]), ("force",), square)
 
 
 def virial_signed(
@@ -177,11 +197,12 @@ def virial_signed(
     """The norm ``kind`` of the virial errors of all frames, one number."""
     now = predict(potential, sample) if now is None else now
     error_fcc = errors(sample, "virial", now.W_fcc)
-    error, s_fcc = norm(error_fcc, kind)
+    square, weight_f = _shared(sample, "virial", error_fcc)
+    error, s_fcc = norm(error_fcc, kind, None if weight_f is None else weight_f[:, None, None])
     C_fcc = s_fcc / error_fcc.size
     H_w = _tangent_gradient(potential, sample, now, virial_direction(sample.environment.geometry, C_fcc))
     R = noise.virial(sample.n_atoms // len(sample.frames), n_blocks)
-    return Measurement("virial", H_w[None], error[None], np.array([R]), ("virial",))
+    return Measurement("virial", H_w[None], error[None], np.array([R]), ("virial",), square)
 
 
 def atomic_energy_signed(
@@ -198,13 +219,22 @@ def atomic_energy_signed(
     """
     now = predict(potential, sample, forces=False) if now is None else now
     error_i = errors(sample, "atomic_energies", now.E_i)
-    error, s_i = norm(error_i, kind)
+    square, weight_f = _shared(sample, "atomic_energy", error_i)
+    weight_i = None if weight_f is None else weight_f[sample.environment.geometry.frame_i]
+    error, s_i = norm(error_i, kind, weight_i)
     H_w = potential.engine.energy_gradient(
         potential.parameters, sample.environment, now.forward, s_i / error_i.size
     )
     R = noise.atomic_energy(sample.n_atoms // len(sample.frames), n_blocks)
     what = "atomic_energy"
-    return Measurement(what, H_w[None], error[None], np.array([R]), (what,))
+    return Measurement(what, H_w[None], error[None], np.array([R]), (what,), square)
+
+
+def _shared(sample: Sample, kind: str, error):
+    """ω² (1,) of one number of all frames, and each frame's part in it, where the error is."""
+    square, weight_f = shared_weight(sample.frames, kind)
+    weight = None if weight_f is None else namespace(error).asarray(weight_f)
+    return None if square == 1.0 else np.array([square]), weight
 
 
 #: Measurements that are one number of a frame. Forces are one for each group of atoms.
@@ -237,7 +267,9 @@ def joint(
         xp.concatenate([m.error_q for m in parts]),
         np.concatenate([m.noise_q for m in parts]),
         tuple(what for m in parts for what in m.kind_q),
-    )
+        None if all(m.square_q is None for m in parts)
+        else np.concatenate([np.ones(len(m.noise_q)) if m.square_q is None else m.square_q for m in parts]),
+    )  # fmt: skip
 
 
 def combine(measurements) -> Measurement:
@@ -273,14 +305,21 @@ def combine(measurements) -> Measurement:
         raise InputError(f"measurements have the forms {forms}; expected one kind, of one size")
     mean = lambda arrays: sum(arrays[1:], start=arrays[0]) / len(arrays)
     H, error, noise = (mean([getattr(m, f) for m in parts]) for f in ("H_qw", "error_q", "noise_q"))
-    return parts[0]._replace(H_qw=H, error_q=error, noise_q=noise)
+    combined = parts[0]._replace(H_qw=H, error_q=error, noise_q=noise)
+    if all(m.square_q is None for m in parts):
+        return combined
+    # R/ω² of the mean is the mean of R/ω²
+    return combined._replace(square_q=noise / mean([m.weighted(m.noise_q) for m in parts]))
 
 
-def matrix(potential: Potential, sample: Sample, atoms, noise, n_blocks: int, order, now=None) -> Measurement:
+def matrix(
+    potential: Potential, sample: Sample, atoms, noise, n_blocks: int, order, now=None,
+    weighting: Weighting | None = None,
+) -> Measurement:  # fmt: skip
     """Every component a number of its own, in one update.
 
     Of the kinds in ``order``: the energies of all frames, the force components of ``atoms``, the energies of
-    ``atoms``, the virials, one after another.
+    ``atoms``, the virials, one after another; each with its weight.
     """
     now = predict(potential, sample) if now is None else now
     numbers, per_frame = chosen_numbers(sample, atoms, order), sample.n_atoms // len(sample.frames)
@@ -308,7 +347,8 @@ def matrix(potential: Potential, sample: Sample, atoms, noise, n_blocks: int, or
         f, d, c = xp.asarray(k.T)
         R_q = [noise.virial(len(sample.frames[n]), n_blocks) for n in k[:, 0].tolist()]
         add("virial", 0.5 * (W[f, d, c] + W[f, c, d]), R_q)
-    return Measurement("matrix", H_qw, xp.concatenate(error_q), np.array(R), tuple(kinds))
+    square_q = squares(sample.frames, numbers, weighting or Weighting())
+    return Measurement("matrix", H_qw, xp.concatenate(error_q), np.array(R), tuple(kinds), square_q)
 
 
 def chosen_numbers(sample: Sample, atoms, order) -> Numbers:

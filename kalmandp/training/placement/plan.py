@@ -10,8 +10,9 @@ import numpy as np
 
 from kalmandp.frames.dataset import Dataset
 from kalmandp.registry import kind_of, load
-from kalmandp.training.config.presets import resolve, resolve_snes
-from kalmandp.training.config.settings import Settings
+from kalmandp.training.config.presets import PRESETS, resolve, resolve_snes
+from kalmandp.training.config.settings import N2P2, Settings
+from kalmandp.training.data.choose import feed_of
 from kalmandp.training.measurements.labels import LABEL_OF, check_labels, learnt_kinds
 from kalmandp.training.measurements.measurement import make_sample
 from kalmandp.training.placement.device import open_device
@@ -85,8 +86,11 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
         potential = new_potential(m, some, np.random.default_rng(0), engine, place.device)
         batch = settings.frames_per_step(data.natoms(0))
         steps_per_epoch = -(-n_frames // min(batch, n_frames))
+        if o.type == N2P2:  # a step is an update by numbers of any frames
+            updates = feed_of(settings, data, np.random.default_rng(0)).steps_per_epoch
+            steps_per_epoch = max(1, round(updates * n_frames / len(data)))
         n_steps = t.n_steps or max(1, round((t.n_epochs or 0) * steps_per_epoch))
-        choices = resolve(o) if o.is_kalman else None
+        choices = resolve(o) if o.is_kalman else PRESETS["n2p2"] if o.type == N2P2 else None
         block_sizes, memory = _covariance(potential, choices, place)
         if o.type == "SNES":
             memory = generation_memory(potential.layout.size, resolve_snes(o).population)
@@ -104,7 +108,7 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
             frames_memory=round(place.frames_memory(potential, some) / len(some) * n_frames),
             steps_per_epoch=steps_per_epoch,
             n_steps=n_steps,
-            updates_per_step=1 if choices is None else choices.updates_per_step,
+            updates_per_step=choices.updates_per_step if choices and o.is_kalman else 1,
             seconds_per_step=None,
         )
         if timing and plan.fits:
@@ -113,7 +117,10 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
                 steps_per_epoch=steps_per_epoch,
             )  # fmt: skip
             frames = [some[k] for k in np.resize(_fullest(some, settings), batch)]
-            seconds = _time(lambda: trainer.step(make_sample(potential, frames)))
+            if o.type == N2P2:
+                seconds = _time(_update(settings, some, potential, trainer))
+            else:
+                seconds = _time(lambda: trainer.step(make_sample(potential, frames)))
             plan = plan._replace(seconds_per_step=seconds)
     return plan
 
@@ -140,6 +147,17 @@ def _covariance(potential, choices, place) -> tuple[tuple[int, ...], int]:
         return (), 0
     need = covariance_need(parts_of(potential.layout), choices, place)
     return need.blocks.sizes, need.memory
+
+
+def _update(settings: Settings, some: Dataset, potential, trainer) -> Callable[[], object]:
+    """A step of n2p2's schedule on these frames."""
+    feed, kept = feed_of(settings, some, np.random.default_rng(0)), potential.engine.frames(some)
+
+    def step() -> object:
+        chosen = [kept[k] for k in trainer.choose(feed, kept)]
+        return trainer.step(make_sample(potential, [f for f, _ in chosen], [pairs for _, pairs in chosen]))
+
+    return step
 
 
 def _time(step: Callable[[], object]) -> float:

@@ -23,6 +23,7 @@ from kalmandp.errors import InputError
 from kalmandp.files import naming, replacing
 from kalmandp.geometry.neighbours import neighbour_pairs
 from kalmandp.potentials.potential import Potential
+from kalmandp.training.uncertainty import UncertainPotential
 
 #: Columns after the step, in DeePMD-kit's order.
 COLUMNS = ("max_devi_v", "min_devi_v", "avg_devi_v", "max_devi_f", "min_devi_f", "avg_devi_f", "devi_e")
@@ -79,6 +80,28 @@ def model_deviation(
     if relative_v is not None:
         virial_cc = virial_cc / (length(W_cc, (0, 1)) + relative_v)
     return Deviation(force_i, virial_cc, float(rms(E_k - E)))
+
+
+def expected_deviation(
+    known: UncertainPotential, frame, relative: float | None = None, relative_v: float | None = None
+) -> Deviation:
+    """What P of one model says of a frame, as a `Deviation`: ε_F,i = √(Σ_c σ²(F_ic)), and so on.
+
+    Parameters
+    ----------
+    known : a potential with its P
+    frame : Frame
+    relative, relative_v : as in `model_deviation`
+    """
+    result, std = known.predict(frame)
+    n = len(frame)
+    length = lambda d, axes: np.sqrt((d * d).sum(axis=axes))
+    force_i, virial_cc = length(std.forces, -1), std.virial / n
+    if relative is not None:
+        force_i = force_i / (length(result.forces, -1) + relative)
+    if relative_v is not None:
+        virial_cc = virial_cc / (length(result.virial / n, (0, 1)) + relative_v)
+    return Deviation(force_i, virial_cc, std.energy / n)
 
 
 def _predictions(potentials, frame):

@@ -34,9 +34,12 @@ class Saved(NamedTuple):
     state: dict
     gate: dict
     steps: int
+    calibration: dict
 
 
-def write_group(group: h5py.Group, *, potential: Potential, optimizer, rng, state, gate, steps) -> None:
+def write_group(
+    group: h5py.Group, *, potential: Potential, optimizer, rng, state, gate, steps, calibration
+) -> None:
     """Fill a group; see `OnlineTrainer.save`."""
     ours = group.attrs.get("format") == FORMAT.encode()
     if len(group) and not ours:
@@ -57,6 +60,8 @@ def write_group(group: h5py.Group, *, potential: Potential, optimizer, rng, stat
     codec.put(group.create_group("filter"), state)
     if gate:
         codec.put(group.create_group("gate"), gate)
+    if calibration:
+        codec.put(group.create_group("calibration"), calibration)
     group.attrs["steps"] = int(steps)
     group.attrs["complete"] = True
 
@@ -85,6 +90,7 @@ def read_group(group: h5py.Group, engine: str | None) -> Saved:
             codec.get(group["filter"], lambda data: data),
             codec.get(group["gate"], array) if "gate" in group else {},
             int(group.attrs["steps"]),
+            codec.get(group["calibration"], array) if "calibration" in group else {},
         )
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         if isinstance(error, FileError):

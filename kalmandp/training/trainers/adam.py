@@ -2,6 +2,8 @@
 
 L = p_e mean(ΔE²)/N + p_f mean(ΔF²) + p_v mean(ΔW²)/N
 
+A frame of weight ω (`measurements.weights`) has its squared errors times ω².
+
 p(t) = p_start·α(t)/α(0) + p_limit·(1 − α(t)/α(0)),   α(t) = α(0)·rate^⌊t/decay_steps⌋
 
 Source: DeePMD-kit's documentation, "Fit energy"; Kingma and Ba (2014) for Adam.
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +25,7 @@ from kalmandp.training.config.presets import resolve_adam
 from kalmandp.training.config.settings import LearningRateSettings, LossSettings, Settings
 from kalmandp.training.measurements.labels import taught
 from kalmandp.training.measurements.measurement import Sample, errors, predict
+from kalmandp.training.measurements.weights import frame_weights
 from kalmandp.training.trainers.averaging import WeightAverage
 from kalmandp.training.trainers.protocol import Guard, Trainer
 
@@ -78,18 +82,28 @@ def loss_gradient(potential, sample: Sample, prefactors) -> tuple[float, np.ndar
     xp, n_f = namespace(now.E_f), np.diff(sample.first_f)
     frames, n_f = len(n_f), xp.asarray(n_f)
     loss, E_bar_i, v_pc = 0.0, xp.zeros(sample.n_atoms), []
+
+    def weights(kind: str) -> Any:  # ω² of the frames; 1.0 changes no bit
+        weight_f = frame_weights(sample.frames, kind)
+        return 1.0 if weight_f is None else xp.asarray(weight_f**2)
+
     if "energy" in kinds:
         E_error_f = -errors(sample, "energy", now.E_f)
-        loss += p_e * (E_error_f**2 / n_f).mean()
-        E_bar_i = (2.0 * p_e * E_error_f / (n_f * frames))[g.frame_i]
+        square_f = weights("energy")
+        loss += p_e * (square_f * E_error_f**2 / n_f).mean()
+        E_bar_i = (2.0 * p_e * square_f * E_error_f / (n_f * frames))[g.frame_i]
     if "force" in kinds:
         F_error_ic = -errors(sample, "forces", now.F_ic)
-        loss += p_f * (F_error_ic**2).mean()
-        v_pc.append(force_direction(g, 2.0 * p_f * F_error_ic / F_error_ic.size))
+        square_f = weights("force")
+        square_ic = square_f if isinstance(square_f, float) else square_f[g.frame_i][:, None]
+        loss += p_f * (square_ic * F_error_ic**2).mean()
+        v_pc.append(force_direction(g, 2.0 * p_f * square_ic * F_error_ic / F_error_ic.size))
     if "virial" in kinds and p_v:
         W_error_fcc = -errors(sample, "virial", now.W_fcc)
-        loss += p_v * (W_error_fcc**2 / n_f[:, None, None]).mean()
-        C_fcc = 2.0 * p_v * W_error_fcc / (9 * frames * n_f[:, None, None])
+        square_f = weights("virial")
+        square_fcc = square_f if isinstance(square_f, float) else square_f[:, None, None]
+        loss += p_v * (square_fcc * W_error_fcc**2 / n_f[:, None, None]).mean()
+        C_fcc = 2.0 * p_v * square_fcc * W_error_fcc / (9 * frames * n_f[:, None, None])
         v_pc.append(virial_direction(g, C_fcc))
     if not v_pc:
         return float(loss), potential.engine.energy_gradient(par, env, now.forward, E_bar_i)

@@ -6,13 +6,16 @@ import contextlib
 
 import numpy as np
 
+from kalmandp.errors import InputError
 from kalmandp.potentials.potential import Potential
-from kalmandp.training.config.presets import resolve, resolve_snes
-from kalmandp.training.config.settings import Settings
+from kalmandp.registry import kind_of, load
+from kalmandp.training.config.presets import PRESETS, resolve, resolve_n2p2, resolve_snes
+from kalmandp.training.config.settings import N2P2, Settings
 from kalmandp.training.placement.device import Gpu, Host
 from kalmandp.training.placement.memory import check_generation, check_memory, parts_of
 from kalmandp.training.trainers.adam import AdamTrainer
 from kalmandp.training.trainers.kalman import KalmanTrainer
+from kalmandp.training.trainers.n2p2_trainer import N2P2Trainer
 from kalmandp.training.trainers.protocol import Guard, Trainer
 from kalmandp.training.trainers.snes import SNESTrainer
 
@@ -46,7 +49,18 @@ def make_trainer(
         members = resolve_snes(o)
         check_generation(potential.layout.size, members.population)
         return SNESTrainer(potential, members, rng, guard=guard)
+    if o.type == N2P2:
+        return _n2p2(settings, potential, device, steps_per_epoch, guard)
     choices = resolve(o).of_trained() if trained else resolve(o)
     check_memory(parts_of(potential.layout), choices, device)
     per_epoch = steps_per_epoch * choices.updates_per_step
     return KalmanTrainer(potential, choices, rng, device, guard=guard, per_epoch=per_epoch)
+
+
+def _n2p2(settings: Settings, potential: Potential, device, steps_per_epoch: int, guard: Guard) -> Trainer:
+    if device.device != "cpu":
+        raise InputError('optimizer/type is "n2p2", whose updates are of one number; expected device "cpu"')
+    check_memory(parts_of(potential.layout), PRESETS["n2p2"], device)  # a full P, as large or larger
+    place = kind_of(potential.form).net_units
+    units = load(place)(potential.form) if place else (1.0, 1.0)
+    return N2P2Trainer(potential, resolve_n2p2(settings.optimizer), steps_per_epoch, units, guard)

@@ -13,7 +13,7 @@ from kalmandp.errors import FilterError, InputError
 from kalmandp.kalman.blocks import partition
 from kalmandp.kalman.filter import UpdateInfo
 from kalmandp.potentials.potential import Potential
-from kalmandp.training.config.presets import REDUCTIONS, KalmanChoices
+from kalmandp.training.config.presets import REDUCTIONS, KalmanChoices, check_weighting
 from kalmandp.training.measurements import measurement
 from kalmandp.training.measurements.candidates import Candidates
 from kalmandp.training.measurements.drawing import as_group, draw_groups
@@ -56,6 +56,8 @@ class KalmanTrainer(Trainer):
         self.adaptive = AdaptiveNoise(choices.adapt, choices.tied) if choices.adapt else None
         self.candidates = None if choices.candidates is None else Candidates(choices.candidates)
         self.per_epoch = per_epoch
+        check_weighting(choices)
+        choices.weighting.check_types(potential.type_map)
         selection = choices.candidates
         self.frame_trials = selection.trials if selection is not None and selection.energy else 1
         if choices.annealing is not None and per_epoch is None:
@@ -106,6 +108,7 @@ class KalmanTrainer(Trainer):
                     if self.adaptive is not None:
                         noise_q = self.adaptive.noise(m.kind_q, noise_q, m.error_q)
                         self.adaptive.see(m.kind_q, m.noise_q, m.error_q, np.zeros(len(noise_q)))
+                    noise_q = m.weighted(noise_q)
                     nothing = namespace(m.error_q).zeros_like(m.error_q)
                     with self.guard():
                         self.device.take_in(self.filter, self.potential, m.H_qw, nothing, noise_q)
@@ -147,7 +150,9 @@ class KalmanTrainer(Trainer):
             now = measurement.predict(self.potential, sample)
             chosen = [self._chosen(group, sample, kinds, now) for group in groups]
             atoms = np.concatenate([np.zeros(0, dtype=int), *chosen])
-            yield measurement.matrix(self.potential, sample, atoms, choices.noise, self.n_blocks, kinds, now)
+            yield measurement.matrix(
+                self.potential, sample, atoms, choices.noise, self.n_blocks, kinds, now, choices.weighting
+            )
         else:
             yield self._joint(sample, kinds, groups)
 
@@ -207,6 +212,7 @@ class KalmanTrainer(Trainer):
         noise_q, scaled_q = m.noise_q, b * b * m.noise_q  # of the mean's error, and of the error as it is
         if self.adaptive is not None:
             noise_q = self.adaptive.noise(m.kind_q, noise_q, m.error_q)
+        noise_q = m.weighted(noise_q)
         if (annealing := self.choices.annealing) is not None and self.per_epoch is not None:
             noise_q = annealing.measurement(self.updates, self.per_epoch) * noise_q
             self.filter.process_noise = annealing.process(self.updates, self.per_epoch)

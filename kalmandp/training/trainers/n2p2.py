@@ -22,86 +22,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from kalmandp.errors import InputError, require
+from kalmandp.errors import require
 from kalmandp.kalman import RLEKF
-
-
-class N2P2Settings(NamedTuple):
-    """Keywords of input.nn, under their names; n2p2's recommended numbers."""
-
-    kalman_type: int = 0
-    kalman_epsilon: float = 0.01
-    kalman_q0: float = 0.01
-    kalman_qtau: float = 2.302
-    kalman_qmin: float = 1e-6
-    kalman_eta: float = 0.01
-    kalman_etatau: float = 2.302
-    kalman_etamax: float = 1.0
-    kalman_lambda_short: float = 0.96
-    kalman_nue_short: float = 0.9995
-    force_weight: float = 1.0
-    jacobian_mode: int = 1
-    update_strategy: int = 0
-    selection_mode: int = 0
-    task_batch_size_energy: int = 1
-    task_batch_size_force: int = 1
-    short_energy_fraction: float = 1.0
-    short_force_fraction: float = 0.0
-    force_energy_ratio: float = 0.0
-    short_energy_error_threshold: float = 0.0
-    short_force_error_threshold: float = 1.0
-    rmse_threshold_trials: int = 3
-
-    @classmethod
-    def read(cls, training: Mapping[str, str]) -> N2P2Settings:
-        """The settings among the keywords of an input.nn (`hdnnp.files.N2P2Model.training`).
-
-        Raises
-        ------
-        InputError
-            For a value that is no number, or that does not exist.
-        """
-        stated: dict[str, Any] = {}
-        for name, default in cls._field_defaults.items():
-            if name not in training:
-                continue
-            try:
-                stated[name] = type(default)(training[name])
-            except ValueError:
-                raise InputError(f"{name} is {training[name]!r}; expected a number") from None
-        if "rmse_threshold" in training:
-            for name in ("short_energy_error_threshold", "short_force_error_threshold"):
-                stated.setdefault(name, float(training["rmse_threshold"]))
-        if stated.get("kalman_type") == 1:
-            stated = {
-                "kalman_epsilon": 0.1,
-                "kalman_q0": 0.0,
-                "kalman_qtau": 0.0,
-                "kalman_qmin": 0.0,
-                **stated,
-            }
-        settings = cls(**stated)
-        for name, known in (
-            ("kalman_type", (0, 1)), ("jacobian_mode", (0, 1, 2)), ("update_strategy", (0, 1)),
-            ("selection_mode", (0, 1, 2)),
-        ):  # fmt: skip
-            require(getattr(settings, name) in known, name, getattr(settings, name), f"one of {known}")
-        for name in ("kalman_epsilon", "task_batch_size_energy", "task_batch_size_force"):
-            require(getattr(settings, name) > 0, name, getattr(settings, name), "a number > 0")
-        if settings.kalman_type == 0:
-            require(settings.kalman_eta > 0, "kalman_eta", settings.kalman_eta, "a number > 0")
-        return settings
-
-    def updates(self, n_energies: int, n_forces: int) -> tuple[int, int]:
-        """Updates by energies and by force components in an epoch of that many of each."""
-        energies = int(n_energies * self.short_energy_fraction) // self.task_batch_size_energy
-        if self.force_energy_ratio > 0:
-            return energies, int(energies * self.force_energy_ratio)
-        return energies, int(n_forces * self.short_force_fraction) // self.task_batch_size_force
+from kalmandp.kalman.filter import UpdateInfo, check_finite
+from kalmandp.training.config.n2p2 import N2P2Settings
 
 
 class N2P2Filter:
@@ -147,33 +75,42 @@ class N2P2Filter:
         """λ of the next update."""
         return self.filters[0].lam
 
-    def update(self, H_mw, xi_m, share_me=None) -> None:
-        """One update by m numbers.
+    def update(self, H_mw, xi_m, share_me=None) -> list[tuple[np.ndarray, UpdateInfo]]:
+        """One update by m numbers; for each filter the errors it took in, and what it did.
 
         Parameters
         ----------
         H_mw : (m, N) derivatives of the numbers, in the net's units and with force_weight
         xi_m : (m,) reference − prediction, alike
         share_me : (m, e) share of each element in a number, for update_strategy 1
+
+        Raises
+        ------
+        FilterError
+            For numbers that are not finite; nothing has changed then.
         """
         s = self.settings
         H_mw, xi_m = np.atleast_2d(H_mw), np.atleast_1d(xi_m)
         share_me = np.ones((len(H_mw), 1)) if s.update_strategy == 0 else np.asarray(share_me, dtype=float)
         wanted = (len(H_mw), len(self.filters))
         require(share_me.shape == wanted, "share_me's shape", share_me.shape, wanted)
-        if s.kalman_type == 0 and self.eta < s.kalman_etamax:
-            self.eta *= math.exp(s.kalman_etatau / self.u)
+        for name, array in (("H", H_mw), ("the error", xi_m)):
+            check_finite(name, array, np)
+        rises = s.kalman_type == 0 and self.eta < s.kalman_etamax
+        eta = self.eta * math.exp(s.kalman_etatau / self.u) if rises else self.eta
         # RLEKF has S = λ R + H P Hᵀ: R = 1 gives n2p2's λ
-        R = 1.0 / self.eta if s.kalman_type == 0 else 1.0
+        R, infos = 1.0 / eta if s.kalman_type == 0 else 1.0, []
         for w, share_m, part in zip(self.parts, share_me.T, self.filters, strict=True):
             H, xi = H_mw[:, w], share_m * xi_m
             if s.jacobian_mode != 2 and len(xi) > 1:  # one process: modes 0 and 1 are the same sum
                 H, xi = H.sum(axis=0)[None], xi.sum()[None]
             part.process_noise = self.q
-            part.update(np.ascontiguousarray(H), xi, R)
+            infos.append((xi, part.update(np.ascontiguousarray(H), xi, R)))
+        self.eta = eta
         if self.q > s.kalman_qmin:
             self.q *= math.exp(-s.kalman_qtau / self.u)
         self.updates += 1
+        return infos
 
     def state(self) -> dict[str, Any]:
         """All that it is but for the weights' places, ready for HDF5."""
@@ -182,6 +119,8 @@ class N2P2Filter:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken: the weights too are those of then."""
+        stored, wanted = sum(name.endswith("/weights") for name in state), len(self.filters)
+        require(stored == wanted, "the number of filters stored", stored, f"{wanted}, of update_strategy")
         for k, (w, part) in enumerate(zip(self.parts, self.filters, strict=True)):
             mine = {name[len(f"{k}/") :]: v for name, v in state.items() if name.startswith(f"{k}/")}
             old = RLEKF.from_state(mine)
@@ -195,41 +134,3 @@ class N2P2Filter:
             old.weights = part.weights
             self.filters[k] = old
         self.eta, self.q, self.updates = float(state["eta"]), float(state["q"]), int(state["updates"])
-
-
-def epoch_schedule(
-    settings: N2P2Settings, n_energies: int, n_forces: int, rng: np.random.Generator
-) -> list[str]:
-    """The kinds of the updates of an epoch, "energy" and "force", shuffled into one list."""
-    energies, forces = settings.updates(n_energies, n_forces)
-    kinds = ["energy"] * energies + ["force"] * forces
-    return [kinds[k] for k in rng.permutation(len(kinds))]
-
-
-def select(errors, count: int, mode: int, rng: np.random.Generator, threshold: float = 0.0, trials: int = 1):
-    """Which candidates an update takes, n2p2's selection_mode.
-
-    0  at random;  1  those of the largest errors first
-    2  at random, each place the first candidate whose error is above ``threshold``; of the ``trials`` tried
-       the worst, if none is
-
-    Parameters
-    ----------
-    errors : (k,) errors of the candidates;  count : how many are taken;  threshold : in the unit of errors
-    """
-    size = np.abs(np.asarray(errors, dtype=float))
-    require(0 < count <= len(size), "the number of candidates taken", count, f"1 to {len(size)}")
-    if mode == 1:
-        return np.argsort(-size, kind="stable")[:count]
-    order = rng.permutation(len(size))
-    if mode == 0:
-        return order[:count]
-    chosen: list[int] = []
-    at = 0
-    while len(chosen) < count:
-        tried = order[at : at + max(1, min(trials, len(order) - at - (count - len(chosen)) + 1))]
-        above = np.nonzero(size[tried] > threshold)[0]
-        stop = int(above[0]) if len(above) else int(np.argmax(size[tried]))
-        chosen.append(int(tried[stop]))
-        at += int(above[0]) + 1 if len(above) else len(tried)
-    return np.array(chosen)

@@ -50,6 +50,16 @@ class Trainer(ABC):
     def updates(self) -> int:
         """Updates made so far."""
 
+    def choose(self, feed: Any, frames: Any) -> np.ndarray:
+        """Numbers of the frames of the next step, as the feed has them.
+
+        Parameters
+        ----------
+        feed : of the run
+        frames : the data, by number each with what the engine keeps of it
+        """
+        return feed.next()
+
     @abstractmethod
     def step(self, sample: Sample) -> dict:
         """Learn a sample; returns diagnostics by name."""

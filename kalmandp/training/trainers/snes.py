@@ -14,6 +14,8 @@ strategies", GECCO 2011; Wierstra et al., JMLR 15, 949 (2014). GPUMD trains its 
 
     L = λ_e RMSE(ΔE/N) + λ_f RMSE(ΔF) + λ_v RMSE(ΔW/N)
 
+A frame of weight ω (`measurements.weights`) has its squared errors times ω².
+
 `SNES` knows nothing of atoms: ask for a generation, tell its losses.
 """
 
@@ -33,6 +35,7 @@ from kalmandp.potentials.potential import Potential
 from kalmandp.training.config.presets import SnesChoices
 from kalmandp.training.measurements.labels import taught
 from kalmandp.training.measurements.measurement import Sample, errors, predict
+from kalmandp.training.measurements.weights import frame_weights
 from kalmandp.training.trainers.protocol import Guard, Trainer
 
 
@@ -122,14 +125,22 @@ def rmse_loss(
     kinds = taught(sample.frames, [kind for kind, weight in weights.items() if weight])
     now = predict(potential, sample)
     n_f = namespace(now.E_f).asarray(np.diff(sample.first_f))
-    rms = lambda error: float((error * error).mean()) ** 0.5
+
+    def rms(kind: str, error, frame_k=None) -> float:
+        weight_f = frame_weights(sample.frames, kind)
+        if weight_f is not None:
+            weight_k = namespace(error).asarray(weight_f if frame_k is None else weight_f[frame_k])
+            error = error * weight_k.reshape(-1, *[1] * (error.ndim - 1))
+        return float((error * error).mean()) ** 0.5
+
     loss = 0.0
     if "energy" in kinds:
-        loss += lambda_e * rms(errors(sample, "energy", now.E_f) / n_f)
+        loss += lambda_e * rms("energy", errors(sample, "energy", now.E_f) / n_f)
     if "force" in kinds:
-        loss += lambda_f * rms(errors(sample, "forces", now.F_ic))
+        frame_i = np.repeat(np.arange(len(sample.frames)), np.diff(sample.first_f))
+        loss += lambda_f * rms("force", errors(sample, "forces", now.F_ic), frame_i)
     if "virial" in kinds:
-        loss += lambda_v * rms(errors(sample, "virial", now.W_fcc) / n_f[:, None, None])
+        loss += lambda_v * rms("virial", errors(sample, "virial", now.W_fcc) / n_f[:, None, None])
     return loss
 
 

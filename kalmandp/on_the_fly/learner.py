@@ -1,0 +1,121 @@
+"""The filter of learning on the fly, with its replay buffer. It knows nothing of ASE.
+
+A new frame is learned in `ROUNDS` rounds: the frame itself, then some that were learned before, drawn at
+random, so that nothing is forgotten. A frame is looked at `ROUNDS` (1 + `REPLAY`) times in this way; R is
+that many times the variance of a label, so that P counts each label about once. Before a frame is learned P
+is widened if the errors of its forces are larger than P allows. The work per frame is the same from the first
+to the last. What is drawn depends on the seed and on the number of the frame alone.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from kalmandp.frames.frame import Frame
+from kalmandp.potentials.potential import Potential, Result
+from kalmandp.training.online import OnlineTrainer
+from kalmandp.training.uncertainty import Uncertainty
+
+#: Rounds over a new frame, and frames of the buffer in each.
+ROUNDS, REPLAY = 4, 3
+#: Errors that a small model leaves: of forces (eV/Å), of energies and virials (eV per atom). Those of
+#: energies and virials are wide: far from what is learned yet, they would draw the weights along.
+SIGMA_F, SIGMA_E, SIGMA_W = 0.01, 5e-4, 2.5e-3
+#: Frames of the buffer that the floor of the calibration is taken from.
+FLOOR_FRAMES = 8
+#: P₀ of random weights, and of a model that is trained. With 1 the first steps may be so long that neurons
+#: saturate, which never come back.
+P0_NEW, P0_TRAINED = 0.1, 0.01
+#: A first model: small enough for one dense P, with room for a melt.
+MODEL = {
+    "radial_cutoff": 6.0, "angular_cutoff": 4.5, "n_max": (4, 4), "basis_size": (6, 6), "l_max": (4, 1),
+    "neuron": 20,
+}  # fmt: skip
+#: Copies of the first frame from which statistics are taken: standard deviation of displacements, Å, and
+#: strain.
+RATTLES, STRAIN = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3), 0.02
+
+
+def optimizer(trained: bool, choices: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the filter: `choices` in the place of the defaults."""
+    factor = sqrt(ROUNDS * (1 + REPLAY))
+    own = {
+        "preset": "matrix", "p0": P0_TRAINED if trained else P0_NEW, "averaging": 0.0, "adapt": 0.0,
+        "sigma_f": factor * SIGMA_F, "sigma_e": factor * SIGMA_E, "sigma_w": factor * SIGMA_W,
+    }  # fmt: skip
+    return own | choices
+
+
+def rattled(frame: Frame, rng: np.random.Generator) -> list[Frame]:
+    """Copies of a frame as a simulation may make them, without labels: statistics are taken from them."""
+    copies = []
+    for size in RATTLES:
+        positions = frame.positions + rng.normal(0.0, size, frame.positions.shape)
+        cell = frame.cell
+        if cell is not None:
+            F = np.eye(3) + rng.normal(0.0, STRAIN, (3, 3))
+            positions, cell = positions @ F, cell @ F
+        copies.append(Frame(positions, frame.types, frame.type_map, cell, frame.pbc, source="rattled"))
+    return copies
+
+
+def new_potential(frame: Frame, seed: int, choices: dict[str, Any]) -> Potential:
+    """A potential with random weights for a first, labelled frame."""
+    rng = np.random.default_rng([seed, 0])
+    choices = dict(choices)
+    kind = choices.pop("kind", choices.pop("type", "nep"))
+    own = MODEL if kind == "nep" else {}
+    frames = [frame, *rattled(frame, rng)]
+    return Potential.create(frame.type_map, kind=kind, frames=frames, rng=rng, **{**own, **choices})
+
+
+class Learner:
+    """A potential that learns frame by frame.
+
+    Parameters
+    ----------
+    online : OnlineTrainer
+    seed : for what is drawn
+    """
+
+    def __init__(self, online: OnlineTrainer, seed: int):
+        self.online, self.seed = online, seed
+        self.frames: list[Frame] = []
+
+    @property
+    def potential(self) -> Potential:
+        return self.online.potential
+
+    def evaluate(self, frame: Frame, pairs) -> Result:
+        """Predict a frame whose neighbours are known."""
+        return self.potential.evaluate(frame, self.potential.environment([frame], [pairs]))
+
+    def predict(self, frame: Frame) -> tuple[Result, Uncertainty]:
+        """Predict a frame with its uncertainty."""
+        return self.online.predict_with_uncertainty(frame)
+
+    def learn(self, frame: Frame) -> None:
+        """Learn a labelled frame, with some of those before it."""
+        n = len(self.frames)
+        rng = np.random.default_rng([self.seed, 1, n])
+        if n:  # what the prior says of the first frame is no lesson on P
+            self.online.calibrate(frame, widen_to=P0_NEW)
+        for _ in range(ROUNDS):
+            others: Any = rng.choice(n, min(REPLAY, n), replace=False) if n else []
+            for old in [frame, *(self.frames[int(k)] for k in others)]:
+                self.online.learn(old)
+        self.frames.append(frame)
+        recent = rng.choice(n + 1, min(FLOOR_FRAMES, n + 1), replace=False)
+        self.online.calibrate(learnt=[self.frames[int(k)] for k in recent])
+
+    def rms_force(self) -> float:
+        """RMS force component of the frames learned last, eV/Å."""
+        forces = [frame.forces for frame in self.frames[-FLOOR_FRAMES:] if frame.forces is not None]
+        return float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else 0.0
+
+    def error(self, frame: Frame) -> float:
+        """RMS error of the force components of a labelled frame, eV/Å."""
+        return float(np.sqrt(np.mean((self.potential.evaluate(frame).forces - frame.forces) ** 2)))

@@ -1,0 +1,365 @@
+"""`kalmandp train input.nn`: n2p2's own filter, keywords, restarts, units; and the same from input.json."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from kalmandp import FileError, FilterError, Frame, InputError, Potential, read_input, train
+from kalmandp.bridges.n2p2.units import shared_units
+from kalmandp.cli import main
+from kalmandp.constants import BOHR, HARTREE
+from kalmandp.formats.runner import write_runner
+from kalmandp.potentials.hdnnp.files import read_folder
+from kalmandp.training.loop import Run
+from kalmandp.training.placement.plan import make_plan
+
+MODEL = """
+number_of_elements 2
+elements Cl Na
+cutoff_type 2
+scale_symmetry_functions
+center_symmetry_functions
+global_hidden_layers_short 1
+global_nodes_short 4
+global_activation_short t l
+"""
+FUNCTIONS = "".join(
+    f"symfunction_short {a} 2 {b} {eta} 0.0 {{rc}}\n"
+    for a in ("Na", "Cl") for b in ("Na", "Cl") for eta in (0.01, 0.1)
+)  # fmt: skip
+TRAINING = """
+epochs 4
+random_seed 7
+use_short_forces
+updater_type 1
+kalman_type 0
+kalman_epsilon 0.05
+kalman_eta 0.02
+kalman_lambda_short 0.97
+short_energy_fraction 1.0
+short_force_fraction 0.1
+force_weight 2.0
+selection_mode 2
+rmse_threshold 0.5
+task_batch_size_force 3
+jacobian_mode 2
+parallel_mode 1
+write_weights_epoch 1
+"""
+SITES = np.array([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]])
+N, UPDATES = 6, 6 + int(0.1 * 6 * 24) // 3
+
+
+def frames(n=N, seed=0):
+    rng = np.random.default_rng(seed)
+    for _ in range(n):
+        a = 5.6 * (1 + 0.02 * rng.normal())
+        forces = rng.normal(size=(8, 3))
+        yield Frame(
+            0.5 * a * SITES + 0.1 * rng.normal(size=(8, 3)), [0] * 4 + [1] * 4, ("Na", "Cl"),
+            cell=a * np.eye(3), energy=float(rng.normal() - 24), forces=forces - forces.mean(0),
+        )  # fmt: skip
+
+
+def text(training=TRAINING, rc=12.0, more=""):
+    return MODEL + FUNCTIONS.format(rc=rc) + training + more
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "input.nn").write_text(text())
+    write_runner(tmp_path / "input.data", frames())
+    return tmp_path
+
+
+def settings_of(place, **more):
+    return read_input(place / "input.nn", optimizer="n2p2", **more)
+
+
+def test_keywords_become_the_section(place):
+    s = settings_of(place)
+    o = s.optimizer
+    assert (o.type, o.get("kalman_epsilon"), o.get("task_batch_size_force")) == ("n2p2", 0.05, 3)
+    assert o.get("short_energy_error_threshold") == o.get("short_force_error_threshold") == 0.5
+    assert s.model.choices["initial"] == "n2p2" and s.model.choices["random_seed"] == 7
+    assert s.ignored == ("optimizer/kalman_lambda_short",)  # of the other type of filter
+    [own] = [n for n in s.notices if n.startswith("without effect")]
+    assert own == "without effect here: parallel_mode, write_weights_epoch"
+    assert any("no atom_energy" in n for n in s.notices)
+    ours = read_input(place / "input.nn")
+    assert ours.optimizer.type == "RLEKF" and "kalman_eta" in ours.notices[-1]
+
+
+def test_a_run_is_n2p2s_filter_in_n2p2s_units(place, tmp_path):
+    """Its first updates by hand: the textbook's filter with the rows that the feed chose."""
+    run = Run(settings_of(place), tmp_path / "run")
+    assert run.feed.steps_per_epoch == UPDATES and run.n_steps == 4 * UPDATES
+    w, P = run.potential.weights.copy(), np.eye(run.potential.layout.size) / 0.05
+    eta, q = 0.02, 0.01
+    for _ in range(8):
+        sample, _, _ = run.step()
+        rows, T = run.trainer._chosen, run.potential
+        at = T.replace(weights=w)
+        H, xi = [], []
+        for row in rows:
+            f = sample.frames[row.structure]
+            if row.atom < 0:
+                H.append(at.energy_jacobian(f) / HARTREE)
+                xi.append((f.energy - at.evaluate(f).energy) / HARTREE)
+            else:
+                direction = np.zeros((8, 3))
+                direction[row.atom, row.axis] = 1.0
+                H.append(2.0 * at.force_jacobian(f, direction) * BOHR / HARTREE)
+                error = f.forces[row.atom, row.axis] - at.evaluate(f).forces[row.atom, row.axis]
+                xi.append(2.0 * error * BOHR / HARTREE)
+        H, xi = np.array(H), np.array(xi)
+        assert len(rows) == (1 if rows[0].atom < 0 else 3)
+        eta = eta * np.exp(2.302 / UPDATES) if eta < 1 else eta
+        K = P @ H.T @ np.linalg.inv(H @ P @ H.T + np.eye(len(xi)) / eta)
+        w, P = w + K @ xi, P - K @ H @ P + q * np.eye(len(w))
+        q *= np.exp(-2.302 / UPDATES)
+        # P₀ = 20 cancels some digits
+        assert_allclose(run.potential.weights, w, rtol=0, atol=1e-9)
+    assert run.trainer.updates == 8
+
+
+@pytest.mark.parametrize("more", ["", "update_strategy 1\nkalman_type 1\n", "selection_mode_force 1\n"])
+def test_a_restart_has_the_same_bits(place, tmp_path, more):
+    body = TRAINING.replace("kalman_type 0\n", "") if "kalman_type" in more else TRAINING
+    (place / "input.nn").write_text(text(body, more=more))
+    s = settings_of(place)
+    whole = list(train(s, output=tmp_path / "whole"))
+    steps = iter(range(100))
+    list(train(s, output=tmp_path / "cut", stop=lambda: next(steps) == UPDATES + 3))
+    rest = list(train(s, output=tmp_path / "cut", restart=tmp_path / "cut" / "model.ckpt.h5"))
+    a, b = (Potential.load(tmp_path / d / "hdnnp") for d in ("whole", "cut"))
+    assert_array_equal(a.weights, b.weights)
+    assert len(rest) == len(whole) - UPDATES - 4 and rest[-1].updates == 4 * UPDATES
+    assert rest[-1].epoch == 4.0
+
+
+def test_another_optimizers_checkpoint_is_refused(place, tmp_path):
+    s = settings_of(place)
+    small = replace(s, training=replace(s.training, n_epochs=None, n_steps=2))
+    list(train(small, output=tmp_path / "a"))
+    body = TRAINING + "update_strategy 1\n"
+    (place / "input.nn").write_text(text(body))
+    with pytest.raises(FileError, match="number of filters stored is 1; expected 2"):
+        list(train(settings_of(place), output=tmp_path / "b", restart=tmp_path / "a" / "model.ckpt.h5"))
+    adam = read_input(place / "input.nn", optimizer="Adam")
+    with pytest.raises(FileError, match="does not fit this run"):
+        list(train(adam, output=tmp_path / "c", restart=tmp_path / "a" / "model.ckpt.h5"))
+
+
+def test_the_command_leaves_n2p2s_files_and_old_weights_go_on(place, capsys):
+    """Twice two epochs in place with use_old_weights_short: η goes on from where it was."""
+    body = TRAINING + "kalman_etatau 0.5\n"
+    (place / "input.nn").write_text(text(body.replace("epochs 4", "epochs 2")))
+    command = ["train", str(place / "input.nn"), "--optimizer", "n2p2", "-o", str(place), "--skip-plots"]
+    assert main(command) == 0
+    assert "parallel_mode" in capsys.readouterr().err
+    for name in ("learning-curve.out", "trainpoints.out", "trainforces.out", "hdnnp/scaling.data"):
+        assert (place / name).is_file()
+    left = read_folder(place / "hdnnp", "atomic")
+    assert left.form.energy_unit == HARTREE
+    from kalmandp.training.state.checkpoint import load_checkpoint
+
+    eta = load_checkpoint(place / "model.ckpt.h5")["optimizer"]["eta"]
+    assert_allclose(eta, 0.02 * np.exp(0.5 * 2), rtol=1e-12)
+    old = body.replace("epochs 4", "epochs 1") + "use_old_weights_short\n"
+    (place / "input.nn").write_text(text(old))
+    assert main(command) == 0
+    assert "warning" not in capsys.readouterr().err
+    again = load_checkpoint(place / "model.ckpt.h5")["optimizer"]
+    assert again["updates"] == 3 * UPDATES
+    assert_allclose(again["eta"], 0.02 * np.exp(0.5 * 3), rtol=1e-12)
+    # other weights beside input.nn: the filter begins anew, and that is said
+    for file in (place / "hdnnp").glob("[sw]*.data"):
+        (place / file.name).write_text(file.read_text())
+    other = place / "weights.011.data"
+    other.write_text("0.25\n" + "".join(other.read_text().splitlines(keepends=True)[2:]))
+    assert main(command) == 0
+    assert "of other weights than the model; the optimizer begins anew" in capsys.readouterr().err
+    assert load_checkpoint(place / "model.ckpt.h5")["optimizer"]["updates"] == UPDATES
+
+
+@pytest.mark.parametrize("way", ["ref", "force"])
+def test_normalize_data_set(place, tmp_path, way):
+    """Energies per atom and forces have the spread 1 in the net's units; the written model says so."""
+    (place / "input.nn").write_text(
+        text(more=f"normalize_data_set {way}\natom_energy Na -0.3\natom_energy Cl -0.1\n")
+    )
+    run = Run(settings_of(place), tmp_path / "run")
+    form = run.potential.form
+    data = list(frames())
+    E = np.array([f.energy / HARTREE / 8 for f in data]) + 0.2
+    F = np.concatenate([f.forces.ravel() for f in data]) * BOHR / HARTREE
+    assert_allclose(form.mean_energy, E.mean(), rtol=1e-10)
+    if way == "ref":
+        assert_allclose(E.std(ddof=1) * form.conv_energy, 1.0, rtol=1e-10)
+        assert_allclose(F.std(ddof=1) * form.conv_energy / form.conv_length, 1.0, rtol=1e-10)
+    else:  # forces of the first weights have the spread of those of the data
+        own = np.concatenate([(run.potential.evaluate(f).forces * BOHR / HARTREE).ravel() for f in data])
+        assert_allclose(own.std(ddof=1), F.std(ddof=1), rtol=1e-8)
+    assert_allclose(
+        run.potential.bias_atom_e, HARTREE * (form.mean_energy + np.array([-0.3, -0.1])), rtol=1e-12
+    )
+    assert_allclose(
+        run.trainer.factors.force, 2 * form.conv_energy / form.conv_length * BOHR / HARTREE, rtol=1e-12
+    )
+    run.step()
+    run.checkpoint()
+    written = (tmp_path / "run" / "hdnnp" / "input.nn").read_text()
+    assert "conv_energy" in written and "normalize_data_set" not in written
+    assert Potential.load(tmp_path / "run" / "hdnnp").form == form
+
+
+@pytest.mark.parametrize("more, message", [
+    ("updater_type 0\n", "updater_type is 0, gradient descent"),
+    ("kalman_epsilon x\n", "kalman_epsilon is 'x'; expected a number"),
+    ("selection_mode 3\n", "selection_mode is 3; expected one of"),
+    ("short_energy_fraction 2\n", "short_energy_fraction is 2.0; expected a share"),
+    ("normalize_data_set force\nmean_energy 1\nconv_energy 2\nconv_length 3\n", "none beside mean_energy"),
+    ("normalize_data_set never\n", "normalize_data_set is \"never\""),
+    ("epochs many\n", "epochs is 'many'"),
+    ("use_old_weights_short\n", "has no weights"),
+], ids=str)  # fmt: skip
+def test_what_contradicts_itself(place, more, message):
+    (place / "input.nn").write_text(text(more=more))
+    with pytest.raises((InputError, FileError), match=message):
+        settings_of(place)
+
+
+def test_old_weights_belong_to_their_normalisation(place):
+    (place / "input.nn").write_text(text(more="use_old_weights_short\nnormalize_data_set ref\n"))
+    (place / "weights.011.data").touch()
+    with pytest.raises(InputError, match="use_old_weights_short beside normalize_data_set"):
+        settings_of(place)
+
+
+def test_forces_are_learnt_if_they_are_asked_for(place):
+    body = TRAINING.replace("use_short_forces\n", "")
+    (place / "input.nn").write_text(text(body))
+    assert settings_of(place).optimizer.get("short_force_fraction") == 0.0
+    body = TRAINING.replace("short_force_fraction 0.1\n", "")
+    (place / "input.nn").write_text(text(body))
+    with pytest.raises(InputError, match="use_short_forces without short_force_fraction"):
+        settings_of(place)
+    (place / "input.nn").write_text(text(more="force_energy_ratio 2\n"))  # n2p2 prefers the ratio
+    o = settings_of(place).optimizer
+    assert (o.get("force_energy_ratio"), o.get("short_force_fraction")) == (2.0, None)
+
+
+# --- from input.json ------------------------------------------------------------------------------
+
+
+def tree(place, optimizer, **training):
+    data = {"systems": [str(place / "input.data")], **training}
+    return {
+        "model": {"type": "hdnnp", "input_nn": str(place / "input.nn"), "units": "atomic"},
+        "optimizer": {"type": "n2p2", **optimizer},
+        "training": {"training_data": data, "numb_epoch": 1, "seed": 1, "disp_freq": 5},
+    }
+
+
+def test_from_an_input_of_ours(place, tmp_path):
+    s = read_input(tree(place, {"selection_mode": 1, "kalman_eta": 0.05}))
+    *_, last = train(s, output=tmp_path)
+    assert last.updates == N + 10 * N  # ten forces for each energy, as in n2p2's recommended input
+    plan = make_plan(s)
+    assert (plan.steps_per_epoch, plan.n_steps, plan.updates_per_step) == (66, 66, 1)
+    assert plan.block_sizes == (plan.n_weights,) and plan.seconds_per_step > 0
+
+
+@pytest.mark.parametrize("optimizer, training, message", [
+    ({"kalman_typ": 1}, {}, "did you mean 'kalman_type'"),
+    ({"kalman_type": 2}, {}, "kalman_type is 2; expected one of"),
+    ({"kalman_q0": -1}, {}, "kalman_q0 is -1.0; expected a number ≥ 0"),
+    ({"force_energy_ratio": 2, "short_force_fraction": 0.1}, {}, "both say how many forces"),
+    ({}, {"batch_size": 2}, "batch_size is 2; expected none with optimizer n2p2"),
+    ({"p0": 1.0}, {}, "optimizer/p0 is 1.0; this key is not supported"),
+], ids=str)  # fmt: skip
+def test_an_input_of_ours_that_cannot_be(place, optimizer, training, message):
+    with pytest.raises(InputError, match=message):
+        read_input(tree(place, optimizer, **training))
+
+
+def test_a_deep_potential_has_no_filter_for_each_element(place, tmp_path):
+    """Strategy 1 needs a net for each type and no weight beside them; strategy 0 trains it."""
+    t = tree(place, {"short_force_fraction": 0.02})
+    t["model"] = {"type_map": ["Na", "Cl"], "descriptor": {"type": "se_e2_a", "rcut": 4.0, "neuron": [2, 4],
+                  "axis_neuron": 2}, "fitting_net": {"neuron": [4]}}  # fmt: skip
+    *_, last = train(t, output=tmp_path)
+    assert last.updates == N + int(0.02 * 24 * N)
+    t["optimizer"]["update_strategy"] = 1
+    with pytest.raises(
+        InputError, match="update_strategy is 1; expected 0 for a potential with weights that"
+    ):
+        Run(read_input(t), tmp_path)
+
+
+def test_numbers_that_are_not_finite_change_nothing(place, tmp_path):
+    run = Run(settings_of(place), tmp_path)
+    before, eta = run.potential.weights.copy(), run.trainer.filter.eta
+    for H, xi in ((np.full((1, len(before)), np.nan), [1.0]), (np.ones((1, len(before))), [np.inf])):
+        with pytest.raises(FilterError, match="expected a finite number"):
+            run.trainer.filter.update(H, np.array(xi))
+    assert (run.potential.weights == before).all() and run.trainer.filter.eta == eta
+
+
+# --- units ----------------------------------------------------------------------------------------
+
+
+def in_angstrom(path):
+    """An input.data in Å and eV that says nothing of it."""
+    lines = []
+    for f in frames():
+        lines += ["begin", *(f"lattice {' '.join(map(repr, row))}" for row in f.cell.tolist())]
+        for s, r, force in zip(f.symbols, f.positions.tolist(), f.forces.tolist(), strict=True):
+            lines.append(f"atom {' '.join(map(repr, r))} {s} 0.0 0.0 {' '.join(map(repr, force))}")
+        lines += [f"energy {f.energy!r}", "charge 0.0", "end"]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_units_of_both_files_are_those_of_the_data(place):
+    assert shared_units(place / "input.nn", place / "input.data") == ("atomic", ())
+    (place / "input.nn").write_text(text(rc=7.5))
+    units, [notice] = shared_units(place / "input.nn", place / "input.data")
+    assert units == "atomic" and "up to 7.5, are taken in bohr" in notice and "small (4.0 Å" in notice
+    assert read_input(place / "input.nn").model.cutoff == pytest.approx(7.5 * BOHR)
+    (place / "input.nn").write_text(text(rc=6.0))
+    in_angstrom(place / "input.data")
+    assert shared_units(place / "input.nn", place / "input.data") == ("metal", ())
+    (place / "input.nn").write_text(text(rc=12.0))
+    units, [notice] = shared_units(place / "input.nn", place / "input.data")
+    assert units == "metal" and "up to 12, are taken in Å" in notice and "is large" in notice
+
+
+def test_units_that_cannot_be(place):
+    (place / "input.nn").write_text("# units: metal\n" + text())
+    with pytest.raises(
+        FileError, match=r"says that it is in Å and eV, and .*input\.data is in bohr and hartree"
+    ):
+        shared_units(place / "input.nn", place / "input.data")
+    # numbers in Å whose comment says bohr: the atoms are too close
+    (place / "input.nn").write_text(text())
+    in_angstrom(place / "input.data")
+    data = (place / "input.data").read_text().replace("begin\n", "begin\ncomment units: bohr hartree\n")
+    (place / "input.data").write_text(data)
+    _, notices = shared_units(place / "input.nn", place / "input.data")
+    assert any("bond lengths apart in bohr" in n for n in notices)
+    # numbers in bohr whose comment says Å: the atoms are too far apart
+    write_runner(place / "input.data", frames())
+    data = (place / "input.data").read_text().replace("units: bohr hartree", "units: angstrom eV")
+    (place / "input.data").write_text(data)
+    (place / "input.nn").write_text(text(rc=6.0))
+    _, notices = shared_units(place / "input.nn", place / "input.data")
+    assert any("as if bohr were taken for Å" in n for n in notices)
+    # a cut-off that reaches no second neighbour
+    (place / "input.nn").write_text(text(rc=4.5))
+    _, notices = shared_units(place / "input.nn", place / "input.data")
+    assert any("reaches hardly beyond the closest atoms" in n for n in notices)
