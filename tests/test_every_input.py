@@ -188,7 +188,8 @@ def test_units_of_input_nn_are_those_of_its_structures(tmp_path, unit, cutoff, w
     assert read_input(tmp_path / "input.nn").model.cutoff == pytest.approx(wanted, rel=1e-9)
     other = "metal" if unit != 1.0 else "atomic"
     (tmp_path / "input.nn").write_text(f"# units: {other}\n{INPUT_NN}")
-    with pytest.raises(FileError, match=rf"says that it is in {other} units, input\.data beside it"):
+    words = {"metal": "Å and eV", "atomic": "bohr and hartree"}[other]
+    with pytest.raises(FileError, match=rf"says that it is in {words}, and .*input\.data is in"):
         read_input(tmp_path / "input.nn")
 
 

@@ -313,6 +313,7 @@ OPTIMIZERS = {
     "candidates": {"measurement": "signed", "candidates": {"energy": 1.0, "force": 1.0, "trials": 2}},
     "Adam": {"type": "Adam"},
     "SNES": {"type": "SNES", "population": 4},
+    "n2p2": {"type": "n2p2"},
 }
 
 
