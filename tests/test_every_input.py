@@ -12,6 +12,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from small_models import DATA, run
 
 import kalmandp
+from kalmandp.constants import BOHR, HARTREE
+from kalmandp.errors import FileError
 from kalmandp.formats.extxyz import write_extxyz
 from kalmandp.formats.runner import write_runner
 from kalmandp.registry import INPUTS
@@ -172,3 +174,34 @@ def test_virials_are_not_missed_where_there_are_none(name, place):
         before = r.potential.weights.copy()
         r.step()
         assert (r.potential.weights != before).any()
+
+
+@pytest.mark.parametrize(("unit", "cutoff", "wanted"), [(1.0, 9.5, 9.5), (BOHR, 6.0, 6.0 * BOHR)])
+def test_units_of_input_nn_are_those_of_its_structures(tmp_path, unit, cutoff, wanted):
+    """Cut-offs of 9.5 Å, or of 6 bohr: their size alone would tell the other unit."""
+    with kalmandp.Dataset(DATA / "NaCl_train.h5") as data:
+        n2p2(tmp_path, data[:2])
+    (tmp_path / "input.nn").write_text(INPUT_NN.replace("9.5", str(cutoff)))
+    if unit == 1.0:
+        text = "\n".join(map(in_angstrom, (tmp_path / "input.data").read_text().splitlines()))
+        (tmp_path / "input.data").write_text(text + "\n")
+    assert read_input(tmp_path / "input.nn").model.cutoff == pytest.approx(wanted, rel=1e-9)
+    other = "metal" if unit != 1.0 else "atomic"
+    (tmp_path / "input.nn").write_text(f"# units: {other}\n{INPUT_NN}")
+    words = {"metal": "Å and eV", "atomic": "bohr and hartree"}[other]
+    with pytest.raises(FileError, match=rf"says that it is in {words}, and .*input\.data is in"):
+        read_input(tmp_path / "input.nn")
+
+
+def in_angstrom(line: str) -> str:
+    """A line of an input.data in bohr, in Å and eV."""
+    words = line.split()
+    if words[0] == "comment":
+        return "comment units: angstrom eV"
+    scale = {"lattice": [BOHR] * 3, "energy": [HARTREE]}.get(words[0])
+    if words[0] == "atom":
+        r, f = np.array(words[1:4], float) * BOHR, np.array(words[7:], float) * HARTREE / BOHR
+        return " ".join(["atom", *map(repr, r.tolist()), *words[4:7], *map(repr, f.tolist())])
+    if scale is None:
+        return line
+    return " ".join([words[0], *(repr(float(x) * s) for x, s in zip(words[1:], scale, strict=True))])

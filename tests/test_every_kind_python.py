@@ -167,6 +167,7 @@ def labelled(trained, path, changes) -> Path:
     return path
 
 
+@pytest.mark.filterwarnings("ignore:.*training frames have no")
 @pytest.mark.parametrize("measurement", ["matrix", "signed", "paired", "joint"])
 def test_frames_without_some_labels(trained, measurement, tmp_path):
     lacking = {
