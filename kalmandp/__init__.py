@@ -1,4 +1,4 @@
-"""Deep Potential force fields, trained by an extended Kalman filter, every derivative by hand.
+"""Neural-network potentials, trained by an extended Kalman filter, every derivative by hand.
 
 The public names are listed in ``__all__``; they are imported when first used, so that
 ``import kalmandp`` stays fast.
@@ -6,7 +6,7 @@ The public names are listed in ``__all__``; they are imported when first used, s
 
 from importlib import import_module
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 _PUBLIC = {
     "Architecture": "kalmandp.potentials.deep_potential.architecture",

@@ -118,7 +118,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="kalmandp",
-        description="Deep Potential force fields, trained by an extended Kalman filter.",
+        description="Neural-network potentials (Deep Potential, NEP, HDNNP), trained by an extended Kalman filter.",
     )
     parser.add_argument("--version", action="version", version=f"kalmandp {kalmandp.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -30,6 +30,8 @@ class Kind(NamedTuple):
         ``FORMAT`` (in words), ``DEFAULT`` (their usual name) and ``SUFFIXES``
     fused : device -> its fused engine there
     preset : of the filter, where an input names none
+    small : choices of a small form, with room for a melt; learning on the fly begins with the first kind that
+        has them
     ahead : what has the kernels of a first step on the CPU compiled by processes of their own: made of the
         dtype of P (None without a filter), ``running``, ``wait()``, ``stop()``
     net_units : ``net_units(form)``, units of energy and of force of its nets per eV and per eV/Å; "" for 1
@@ -45,6 +47,7 @@ class Kind(NamedTuple):
     files: str
     fused: Mapping[str, str]
     preset: str = "matrix"
+    small: str = ""
     ahead: str | None = None
     net_units: str = ""
 
@@ -77,6 +80,7 @@ KINDS: dict[str, Kind] = {
         cuts=True,
         files="kalmandp.bridges.gpumd.files",
         fused={"cpu": "kalmandp.engines.cpu.nep.engine:NEPNumbaEngine"},
+        small="kalmandp.potentials.nep.initial:SMALL",
     ),
     "hdnnp": Kind(
         form="kalmandp.potentials.hdnnp.form:HDNNPForm",
@@ -124,6 +128,9 @@ PAIR_FILTERS = {
     "numpy": "kalmandp.geometry.verlet:pairs_within",
     "numba": "kalmandp.engines.cpu.pairs:pairs_within",
 }
+
+#: A potential that knows how sure it is.
+UNCERTAINTY = "kalmandp.training.uncertainty:UncertainPotential"
 
 #: Covariances of the filter.
 COVARIANCES = {

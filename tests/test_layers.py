@@ -35,6 +35,7 @@ FLOORS = (
     ("bridges", "doctor"),
     ("training",),
     ("plots",),
+    ("on_the_fly",),
     ("report",),
     ("commands",),
     ("cli",),

@@ -18,6 +18,7 @@ from kalmandp.errors import InputError, MissingPackage
 from kalmandp.frames.frame import Frame
 from kalmandp.geometry.verlet import VerletList
 from kalmandp.potentials.potential import Potential
+from kalmandp.registry import UNCERTAINTY, load
 
 try:
     from ase.calculators import calculator as ase_calculator
@@ -119,7 +120,7 @@ class KalmanDP(ase_calculator.Calculator):
 
 
 def _known(uncertainty, potential: Potential):
-    from kalmandp.training.uncertainty import UncertainPotential
+    UncertainPotential = load(UNCERTAINTY)
 
     if isinstance(uncertainty, (str, os.PathLike)):
         return UncertainPotential.from_checkpoint(uncertainty, potential)

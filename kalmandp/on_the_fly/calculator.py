@@ -389,7 +389,7 @@ class OnTheFly(ase_calculator.Calculator):
 
     def picture(self, path):
         """Draw the log: calls, σ against true errors, and where the seconds went (matplotlib)."""
-        from kalmandp.plots.on_the_fly import on_the_fly
+        from kalmandp.on_the_fly.picture import on_the_fly
 
         return on_the_fly(self.records.path, path)
 

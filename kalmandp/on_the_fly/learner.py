@@ -16,6 +16,7 @@ import numpy as np
 
 from kalmandp.frames.frame import Frame
 from kalmandp.potentials.potential import Potential, Result
+from kalmandp.registry import KINDS, load
 from kalmandp.training.online import OnlineTrainer
 from kalmandp.training.uncertainty import Uncertainty
 
@@ -29,11 +30,6 @@ FLOOR_FRAMES = 8
 #: P₀ of random weights, and of a model that is trained. With 1 the first steps may be so long that neurons
 #: saturate, which never come back.
 P0_NEW, P0_TRAINED = 0.1, 0.01
-#: A first model: small enough for one dense P, with room for a melt.
-MODEL = {
-    "radial_cutoff": 6.0, "angular_cutoff": 4.5, "n_max": (4, 4), "basis_size": (6, 6), "l_max": (4, 1),
-    "neuron": 20,
-}  # fmt: skip
 #: Copies of the first frame from which statistics are taken: standard deviation of displacements, Å, and
 #: strain.
 RATTLES, STRAIN = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3), 0.02
@@ -66,8 +62,9 @@ def new_potential(frame: Frame, seed: int, choices: dict[str, Any]) -> Potential
     """A potential with random weights for a first, labelled frame."""
     rng = np.random.default_rng([seed, 0])
     choices = dict(choices)
-    kind = choices.pop("kind", choices.pop("type", "nep"))
-    own = MODEL if kind == "nep" else {}
+    usual = next(kind for kind, parts in KINDS.items() if parts.small)
+    kind = choices.pop("kind", choices.pop("type", usual))
+    own = load(KINDS[kind].small) if kind in KINDS and KINDS[kind].small else {}
     frames = [frame, *rattled(frame, rng)]
     return Potential.create(frame.type_map, kind=kind, frames=frames, rng=rng, **{**own, **choices})
 

@@ -194,6 +194,9 @@ def _choices(settings) -> list[tuple[str, str]]:
     from kalmandp.training.config import presets
 
     o = settings.optimizer
+    if o.type == "n2p2":
+        stated = presets.resolve_n2p2(o)._asdict()
+        return [("type", o.type), *((name, str(v)) for name, v in stated.items() if v is not None)]
     resolve: Any = {"Adam": presets.resolve_adam, "SNES": presets.resolve_snes}.get(o.type, presets.resolve)
     chosen = resolve(o)
     return [("type", o.type)] + [(f.name, str(getattr(chosen, f.name))) for f in fields(chosen)]

@@ -14,7 +14,9 @@ from kalmandp.cli import main
 from kalmandp.constants import BOHR, HARTREE
 from kalmandp.formats.runner import write_runner
 from kalmandp.potentials.hdnnp.files import read_folder
+from kalmandp.training.data.update_feed import Row
 from kalmandp.training.loop import Run
+from kalmandp.training.measurements.measurement import make_sample
 from kalmandp.training.placement.plan import make_plan
 
 MODEL = """
@@ -142,6 +144,19 @@ def test_a_restart_has_the_same_bits(place, tmp_path, more):
     assert rest[-1].epoch == 4.0
 
 
+@pytest.mark.parametrize("kind, own", [("energy", 3.0), ("force", 1.0)])
+def test_weights_of_frames_multiply_their_rows(place, tmp_path, kind, own):
+    """R/ω² is ξ and H times ω."""
+    run = Run(settings_of(place), tmp_path)
+    rows = [Row(0), Row(1)] if kind == "energy" else [Row(0, 2, 1), Row(1, 5, 0)]
+    some = [run.data[k] for k in (0, 1)]
+    weighted = [some[0], replace(some[1], weight=2.0, energy_weight=3.0)]
+    plain, double = (run.trainer.measure(make_sample(run.potential, fs), rows) for fs in (some, weighted))
+    for a, b in zip(plain[:2], double[:2], strict=True):
+        assert_array_equal(a[0], b[0])
+        assert_allclose(2.0 * own * a[1], b[1], rtol=1e-14)
+
+
 def test_another_optimizers_checkpoint_is_refused(place, tmp_path):
     s = settings_of(place)
     small = replace(s, training=replace(s.training, n_epochs=None, n_steps=2))
@@ -153,6 +168,12 @@ def test_another_optimizers_checkpoint_is_refused(place, tmp_path):
     adam = read_input(place / "input.nn", optimizer="Adam")
     with pytest.raises(FileError, match="does not fit this run"):
         list(train(adam, output=tmp_path / "c", restart=tmp_path / "a" / "model.ckpt.h5"))
+    ours = tree(place, {"short_force_fraction": 0.0})
+    list(train(ours, output=tmp_path / "d"))
+    for other in ("GEKF", "RLEKF"):
+        ours["optimizer"] = {"type": other}
+        with pytest.raises(FileError, match="optimizer is a Kalman filter of this package"):
+            list(train(ours, output=tmp_path / "d", restart=tmp_path / "d" / "model.ckpt.h5"))
 
 
 def test_the_command_leaves_n2p2s_files_and_old_weights_go_on(place, capsys):
@@ -161,6 +182,9 @@ def test_the_command_leaves_n2p2s_files_and_old_weights_go_on(place, capsys):
     (place / "input.nn").write_text(text(body.replace("epochs 4", "epochs 2")))
     command = ["train", str(place / "input.nn"), "--optimizer", "n2p2", "-o", str(place), "--skip-plots"]
     assert main(command) == 0
+    for words in (["info", str(place / "model.ckpt.h5")], ["plot", str(place)], ["report", str(place)]):
+        assert main(words) == 0
+    assert (place / "filter.png").is_file() and "kalman_epsilon" in (place / "report.html").read_text()
     assert "parallel_mode" in capsys.readouterr().err
     for name in ("learning-curve.out", "trainpoints.out", "trainforces.out", "hdnnp/scaling.data"):
         assert (place / name).is_file()

@@ -27,6 +27,11 @@ SCALINGS = ("std", "minmax")
 ROWS = ("orthonormal", "uniform")
 #: q is looked at in frames evenly spaced over the data: so many frames, or atoms, at most.
 SAMPLE_FRAMES, SAMPLE_ATOMS = 60, 6000
+#: A small form: few enough weights for one dense P, with room for a melt.
+SMALL = {
+    "radial_cutoff": 6.0, "angular_cutoff": 4.5, "n_max": (4, 4), "basis_size": (6, 6), "l_max": (4, 1),
+    "neuron": 20,
+}  # fmt: skip
 #: A q that hardly changes in the sample is not scaled up further than to this share of its size.
 SMALLEST_SPREAD = 1e-3
 

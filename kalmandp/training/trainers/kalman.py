@@ -275,8 +275,13 @@ class KalmanTrainer(Trainer):
 
     def restore(self, state: dict) -> None:
         blocks = self.filter.blocks
-        if "block_sizes" not in state or tuple(state["block_sizes"]) != blocks.sizes:
-            largest = max(state.get("block_sizes", [0]))
+        if "block_sizes" not in state or "eta" in state:
+            raise InputError(
+                "the input's optimizer is a Kalman filter of this package, the checkpoint's is not; expected "
+                "the same"
+            )
+        if tuple(state["block_sizes"]) != blocks.sizes:
+            largest = max(state["block_sizes"])
             raise InputError(
                 "the input's optimizer cuts P into other blocks than the checkpoint's, the largest of "
                 f"{largest:,}; expected the same optimizer/block_size"

@@ -115,7 +115,9 @@ class N2P2Filter:
     def state(self) -> dict[str, Any]:
         """All that it is but for the weights' places, ready for HDF5."""
         parts = {f"{k}/{name}": v for k, f in enumerate(self.filters) for name, v in f.state().items()}
-        return {"eta": self.eta, "q": self.q, "updates": self.updates, **parts}
+        sizes = np.array([w.stop - w.start for w in self.parts], dtype=np.int64)
+        own = {"eta": self.eta, "q": self.q, "updates": self.updates, "block_sizes": sizes}
+        return {**own, **parts}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken: the weights too are those of then."""

@@ -6,6 +6,8 @@ measured in the units of the net (with u_E internal units of energy per eV and u
     ξ = (E_ref − E) u_E                              H = ∂E/∂w u_E
     ξ = (F_ref − F) u_F · force_weight               H alike
 
+With frames of weight ω (`measurements.weights`) ξ and H are multiplied by ω.
+
 This is for comparisons with n2p2, and for who wants its filter as it is; ours (`trainers.kalman`) measures
 all forces of a frame at once.
 """
@@ -24,6 +26,7 @@ from kalmandp.potentials.atomic import Numbers
 from kalmandp.training.config.n2p2 import N2P2Settings
 from kalmandp.training.data.update_feed import Row, UpdateFeed
 from kalmandp.training.measurements.measurement import Sample, make_sample, predict
+from kalmandp.training.measurements.weights import frame_weights
 from kalmandp.training.report.diagnostics import Update, innovations
 from kalmandp.training.trainers.n2p2 import N2P2Filter
 from kalmandp.training.trainers.protocol import Guard, Trainer
@@ -134,7 +137,9 @@ class N2P2Trainer(Trainer):
             counted = g.types_i[g.j_p[g.i_p == i]] if forces else sample.frames[f].types
             count_t = np.bincount(counted, minlength=T)
             share_mt[m] = count_t / max(int(count_t.sum()), 1)
-        return factor * H_mw, factor * error_m, share_mt
+        weight_f = frame_weights(sample.frames, "force" if forces else "energy")
+        factor_m = np.full(len(rows), factor) if weight_f is None else factor * weight_f[f_m]
+        return factor_m[:, None] * H_mw, factor_m * error_m, share_mt
 
     def traces(self) -> np.ndarray:
         """The trace of each block of P."""
