@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -361,13 +362,19 @@ def test_going_on_with_the_types_in_another_order(trained, option, tmp_path):
     """The same energies, whatever order the kind keeps its types in."""
     tree = tree_of(trained.kind, trained.place, model={"type_map": list(TYPES[::-1])}, numb_steps=2)
     path = write_input(tmp_path / "turned.json", tree)
-    start = {"init_model" if option == "-i" else "finetune": trained.model}
+    # the energies of the types differ: least squares of frames of one composition makes them alike
+    model = with_bias(trained.potential, [-50.0, -80.0])
+    model.save(tmp_path / trained.model.name)
+    start = {"init_model" if option == "-i" else "finetune": tmp_path / trained.model.name}
     r = Run(read_input(path), tmp_path / "run", **start)
-    frame = trained.frames()[0]
-    old, new = trained.potential.evaluate(frame), r.potential.evaluate(frame)
+    frame = replace(trained.frames()[0], types=np.array([0] * 31 + [1]))
+    old, new = model.evaluate(frame), r.potential.evaluate(frame)
     assert_allclose(new.forces, old.forces, atol=1e-10)
     if option == "-i":
         assert_allclose(new.energy, old.energy, rtol=1e-12)
+    bias = lambda p: dict(zip(p.type_map, p.bias_atom_e + p.out_bias, strict=True))
+    shift = [bias(r.potential)[name] - bias(model)[name] for name in TYPES]
+    assert_allclose(shift[0], shift[1], atol=1e-8)  # none with -i, the same for both with -t
     run("train", path, "-o", tmp_path / "run", option, trained.model, "--quiet", "--skip-plots")
 
 
