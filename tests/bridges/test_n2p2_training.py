@@ -387,3 +387,17 @@ def test_units_that_cannot_be(place):
     (place / "input.nn").write_text(text(rc=4.5))
     _, notices = shared_units(place / "input.nn", place / "input.data")
     assert any("reaches hardly beyond the closest atoms" in n for n in notices)
+
+
+def test_normalisation_in_an_input_of_ours(place, tmp_path):
+    """A default set of functions, in Å and eV: spreads of 1; energies of atoms beside it contradict it."""
+    t = tree(place, {"short_force_fraction": 0.1})
+    t["model"] = {"type": "hdnnp", "type_map": ["Na", "Cl"], "neuron": [4], "normalize_data_set": "ref"}
+    run = Run(read_input(t), tmp_path)
+    form, data = run.potential.form, list(frames())
+    E = np.array([f.energy / 8 for f in data])
+    assert_allclose([form.mean_energy, form.conv_energy], [E.mean(), 1 / E.std(ddof=1)], rtol=1e-10)
+    assert_allclose(run.potential.bias_atom_e, E.mean(), rtol=1e-10)
+    t["model"]["atom_energies"] = [-1.0, -2.0]
+    with pytest.raises(InputError, match=r"atom_energies is \[-1.0, -2.0\]; expected none with normalize"):
+        read_input(t)
