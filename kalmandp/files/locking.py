@@ -3,6 +3,9 @@
 A run holds the file ``.kalmandp.lock`` in its folder locked (``flock``) and writes into it who it is. The
 lock is the operating system's: it ends with the process however that ends, so what a killed run leaves
 behind blocks nobody. A file that a killed run was writing (`files.replacing`) is removed by the next one.
+
+The package filelock would not do: it empties the file that it locks, so that the one who waits cannot be told
+who holds the folder.
 """
 
 from __future__ import annotations
