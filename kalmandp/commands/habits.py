@@ -159,6 +159,6 @@ def _is_input(path: Path) -> bool:
         return {"model", "training"} <= heads
     try:
         tree = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return path.suffix.lower() == ".json"
     return isinstance(tree, dict) and {"model", "training"} <= set(tree)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 
+import h5py
+
 from kalmandp.errors import FileError, InputError
 from kalmandp.formats.extxyz import read_extxyz
 from kalmandp.formats.foreign.ase import ase_format, read_ase
@@ -148,6 +150,9 @@ class Source:
         return checked(makers, self.path, whose, self.told, stores=stores, keep=self.keep_unconverged)
 
     def _from_dataset(self) -> Iterator[Callable[[], Frame]]:
+        # a data set opens files of other formats too; here the format was told, or is that of the name
+        if os.path.isfile(self.path) and os.path.getsize(self.path) and not h5py.is_hdf5(self.path):
+            raise FileError(f"{self.path}: is not an HDF5 file, or is damaged at its beginning")
         with Dataset(self.path, self.type_map) as dataset:
             self.ignored.update(dataset.ignored)
             for k in range(len(dataset)):

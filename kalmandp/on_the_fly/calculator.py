@@ -166,13 +166,23 @@ class OnTheFly(ase_calculator.Calculator):
         return None if self.learner is None else self.learner.potential
 
     def todict(self, skip_default=True) -> dict:
-        """What ASE's databases keep of a calculator."""
+        """What ASE's databases keep of a calculator.
+
+        Parameters
+        ----------
+        skip_default : ASE's; it has no effect here
+        """
         return {"folder": str(self.folder), "labels": len(self.labels)}
 
     # --- one step ---------------------------------------------------------------------------------
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=ase_calculator.all_changes):
-        """One step: predict, and where it is not sure ask the reference and learn."""
+        """One step: predict, and where it is not sure ask the reference and learn.
+
+        Parameters
+        ----------
+        atoms, properties, system_changes : as ASE's calculators take them
+        """
         super().calculate(atoms, properties, system_changes)
         began = time.perf_counter()
         if self.learner is None and not self._replay:
@@ -229,7 +239,12 @@ class OnTheFly(ase_calculator.Calculator):
         self._put_label(labelled, std)
 
     def limit(self, forces=None) -> float:
-        """The largest σ of a force component that is accepted now, eV/Å; ``forces`` are those of the step."""
+        """The largest σ of a force component that is accepted now, eV/Å.
+
+        Parameters
+        ----------
+        forces : those of the step, (n, 3) in eV/Å, if they are known
+        """
         absolute = 0.0 if self.tolerance is None else self.tolerance * MEV
         if self.relative is None or self.learner is None:
             return max(absolute, self.noise * MEV)
@@ -388,7 +403,12 @@ class OnTheFly(ase_calculator.Calculator):
         return storage.put_back(self, dynamics, atoms, rng)
 
     def picture(self, path):
-        """Draw the log: calls, σ against true errors, and where the seconds went (matplotlib)."""
+        """Draw the log: calls, σ against true errors, and where the seconds went (matplotlib).
+
+        Parameters
+        ----------
+        path : .png, .svg or .pdf
+        """
         from kalmandp.on_the_fly.picture import on_the_fly
 
         return on_the_fly(self.records.path, path)

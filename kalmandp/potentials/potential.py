@@ -150,7 +150,7 @@ class Potential:
         """
         files, suffix = load(kind_of(self.form).files), Path(path).suffix.lower()
         others = {ending for kind in KINDS.values() for ending in load(kind.files).SUFFIXES if ending}
-        if suffix in others - set(files.SUFFIXES):
+        if suffix in others - set(files.SUFFIXES) and files.SUFFIXES:
             ends = " or ".join(ending or "no suffix" for ending in files.SUFFIXES)
             raise InputError(f"{path}: suffix is {suffix!r}; expected {ends}, for {files.FORMAT}")
         files.write(self, path)

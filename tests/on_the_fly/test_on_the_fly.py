@@ -11,8 +11,8 @@ import pytest
 from ase import Atoms
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from fly_runs import calculator, copper, simulate
 from numpy.testing import assert_array_equal
-from runs import calculator, copper, simulate
 
 import kalmandp
 from kalmandp.errors import FileError, InputError
@@ -98,7 +98,8 @@ def test_kills_lose_no_label_and_change_no_bit(done, tmp_path):
     rng, kills = np.random.default_rng(0), 0
     for _ in range(60):
         run = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("runs.py"), tmp_path], stdout=subprocess.PIPE, text=True
+            [sys.executable, Path(__file__).with_name("fly_runs.py"), tmp_path],
+            stdout=subprocess.PIPE, text=True,
         )
         run.stdout.readline()  # something was done
         time.sleep(rng.uniform(0.0, 0.6))

@@ -160,7 +160,7 @@ def test_presets_are_what_the_codes_do():
     paper = resolve(OptimizerSettings(preset="paper"))
     assert paper.noise.energy(64, 7) == 7
     ours = [c for name, c in PRESETS.items() if not name.startswith("n2p2")]
-    assert {c.n_groups * c.group_size for c in ours if c.group_size != "all"} == {24}
+    assert {c.n_groups * c.group_size for c in ours if c.measurement == "signed"} == {24}
     ours = resolve(OptimizerSettings())
     assert (ours.n_groups, ours.group_size, ours.norm) == (2, "all", "l2")
     assert (ours.block_size, ours.adapt, ours.averaging) == (128, 0.5, 0.1)
@@ -280,7 +280,9 @@ def test_a_training_frame_that_cannot_be_used_does_not_cost_the_run(data, tmp_pa
         coord = file["A8B8/set.000/coord.npy"]
         coord[7, 3:6] = coord[7, :3]
     tree = settings(tmp_path / "some.h5")
-    start = {"init_model": tmp_path / "first" / "model.dp"}  # no statistics, for which all frames are read
+    # no statistics, for which all frames are read, and no prior of a trained model, for which many are
+    start = {"init_model": tmp_path / "first" / "model.dp"}
+    tree["optimizer"]["p0"] = 1.0
     with pytest.raises(InputError, match=r"frame 7: atoms 0 and 1 are 0 Å .*; saved as before"):
         run_all(tree, tmp_path / "run", **start)
     assert (tmp_path / "run" / "model.ckpt.stopped.h5").exists()

@@ -58,13 +58,18 @@ def put_json(group: h5py.Group, trees: dict[str, Any], create: Create = create_p
 
 def get_json(group: h5py.Group, name: str) -> Any:
     """A tree that `put_json` has written."""
-    return json.loads(array(group[f"json/{name}"]).tobytes())
+    data = group[f"json/{name}"]
+    try:
+        return json.loads(array(data).tobytes())
+    except RecursionError:
+        where = f"{data.file.filename}: {data.name}"
+        raise FileError(f"{where} is nested too deep; is the file damaged?") from None
 
 
 def array(data: h5py.Dataset) -> np.ndarray:
     """All of a data set of numbers."""
     if h5py.check_string_dtype(data.dtype) is not None or data.dtype.kind == "O":
-        raise FileError(f"{data.name}: holds texts; expected numbers")
+        raise FileError(f"{data.file.filename}: {data.name} holds texts; expected numbers")
     return data[()]
 
 
@@ -72,7 +77,8 @@ def attribute(place: h5py.Group, name: str) -> Any:
     """An attribute: a number, or a text of fixed length."""
     kind = place.attrs.get_id(name).get_type()
     if kind.get_class() == h5py.h5t.STRING and kind.is_variable_str():
-        raise FileError(f"{place.name}: its attribute {name} is of variable length; expected a fixed one")
+        where = f"{place.file.filename}: attribute {name} of {place.name}"
+        raise FileError(f"{where} is of variable length; expected a fixed one")
     value = place.attrs[name]
     if isinstance(value, bytes):
         return value.decode()
