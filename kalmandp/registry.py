@@ -30,8 +30,7 @@ class Kind(NamedTuple):
         ``FORMAT`` (in words), ``DEFAULT`` (their usual name) and ``SUFFIXES``
     fused : device -> its fused engine there
     preset : of the filter, where an input names none
-    small : choices of a small form, with room for a melt; learning on the fly begins with the first kind that
-        has them
+    first : choices of a form that begins with nothing; learning on the fly takes the first kind that has them
     ahead : what has the kernels of a first step on the CPU compiled by processes of their own: made of the
         dtype of P (None without a filter), ``running``, ``wait()``, ``stop()``
     net_units : ``net_units(form)``, units of energy and of force of its nets per eV and per eV/Å; "" for 1
@@ -47,7 +46,7 @@ class Kind(NamedTuple):
     files: str
     fused: Mapping[str, str]
     preset: str = "matrix"
-    small: str = ""
+    first: str = ""
     ahead: str | None = None
     net_units: str = ""
 
@@ -80,7 +79,7 @@ KINDS: dict[str, Kind] = {
         cuts=True,
         files="kalmandp.bridges.gpumd.files",
         fused={"cpu": "kalmandp.engines.cpu.nep.engine:NEPNumbaEngine"},
-        small="kalmandp.potentials.nep.initial:SMALL",
+        first="kalmandp.potentials.nep.initial:FIRST",
     ),
     "hdnnp": Kind(
         form="kalmandp.potentials.hdnnp.form:HDNNPForm",
@@ -128,6 +127,12 @@ PAIR_FILTERS = {
     "numpy": "kalmandp.geometry.verlet:pairs_within",
     "numba": "kalmandp.engines.cpu.pairs:pairs_within",
 }
+
+#: What a lower floor starts on a higher one: the page of a run, the whole command line, a look at virials
+#: where frames are converted.
+REPORT = "kalmandp.report:write_report"
+COMMAND_LINE = "kalmandp.cli"
+LOOK_AT_VIRIALS = "kalmandp.doctor.examine:look_at_virials"
 
 #: A potential that knows how sure it is.
 UNCERTAINTY = "kalmandp.training.uncertainty:UncertainPotential"

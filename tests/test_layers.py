@@ -36,22 +36,13 @@ FLOORS = (
     ("training",),
     ("plots",),
     ("on_the_fly",),
-    ("report",),
     ("commands",),
+    ("report",),
     ("cli",),
     ("__main__",),
 )
-#: Imports that point upwards all the same. None should; there is to be no other.
-UPWARD = {
-    "kalmandp.formats.looking imports kalmandp.doctor.examine",  # units and signs are judged by the doctor
-    "kalmandp.commands.completion imports kalmandp.cli",  # it completes all commands
-    # the report says things in the words of commands
-    "kalmandp.report.data imports kalmandp.commands.doctor",
-    "kalmandp.report.data imports kalmandp.commands.info",
-    "kalmandp.report.run imports kalmandp.commands.info",
-    "kalmandp.report.sections imports kalmandp.commands.info",
-    "kalmandp.report.sections imports kalmandp.commands.wording",
-}
+#: Imports that point upwards all the same: none.
+UPWARD: set[str] = set()
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 
@@ -213,7 +204,6 @@ def test_models_do_not_know_each_other():
 #: Files outside a model's folders that import from one all the same. None should; there is to be no other.
 KNOWS_A_MODEL = {
     "kalmandp.engines.cuda.launch",  # the table's order and polynomials are constants of the sources
-    "kalmandp.commands.plan",  # the share of the memory in which frames stay on the GPU
 }
 
 

@@ -14,9 +14,11 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
-    from kalmandp.cli import COMMANDS, make_parser
+    from kalmandp.registry import COMMAND_LINE, load
 
-    print({"bash": bash, "zsh": zsh, "fish": fish}[args.shell](COMMANDS, options_of(make_parser())))
+    whole = load(COMMAND_LINE)
+    script = {"bash": bash, "zsh": zsh, "fish": fish}[args.shell]
+    print(script(whole.COMMANDS, options_of(whole.make_parser())))
     return 0
 
 

@@ -74,9 +74,9 @@ def _estimated(plan, name: str) -> str:
 
 def _kept(plan) -> str:
     """How many of the frames stay on the GPU beside P."""
-    from kalmandp.engines.cuda.deep_potential.frames import SHARE
+    from kalmandp.frames.kept import DEVICE_SHARE
 
-    room = SHARE * max(plan.memory_free - plan.memory, 0)
+    room = DEVICE_SHARE * max(plan.memory_free - plan.memory, 0)
     if not plan.memory_free or plan.frames_memory <= room:
         return "all of them stay there"
     return f"{room / plan.frames_memory:.0%} of them stay there, the others are uploaded when they come"

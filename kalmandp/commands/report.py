@@ -15,7 +15,7 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
-    from kalmandp.report import write_report
+    from kalmandp.registry import REPORT, load
 
-    print(write_report(args.folder, args.output, input=args.input, doctor=not args.skip_doctor))
+    print(load(REPORT)(args.folder, args.output, input=args.input, doctor=not args.skip_doctor))
     return 0

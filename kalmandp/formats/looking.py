@@ -14,6 +14,7 @@ import numpy as np
 from kalmandp.formats.distances import ANGSTROM, IN_BOHR, spacing
 from kalmandp.formats.distances import FRAMES as FRAMES_FOR_LENGTHS
 from kalmandp.frames.frame import Frame
+from kalmandp.registry import LOOK_AT_VIRIALS, load
 
 #: Å: the nearest neighbours of most crystals, also where lengths are in bohr.
 NEAR = 6.5
@@ -53,7 +54,5 @@ def _lengths(frames: list[Frame]) -> Iterator[str]:
 
 
 def _virials(frames: list[Frame]) -> Iterator[str]:
-    from kalmandp.doctor.examine import look_at_virials
-
-    for finding in look_at_virials(frames):
+    for finding in load(LOOK_AT_VIRIALS)(frames):
         yield f"{finding.seen}. {finding.advice}"

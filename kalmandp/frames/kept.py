@@ -6,6 +6,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+#: Share of a GPU's free memory that kept frames may fill.
+DEVICE_SHARE = 0.25
+
 
 class KeptFrames:
     """Items ``(frame, made)`` of a data set by number, kept up to a number of bytes.

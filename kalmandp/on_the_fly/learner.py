@@ -40,6 +40,7 @@ def optimizer(trained: bool, choices: dict[str, Any]) -> dict[str, Any]:
     factor = sqrt(ROUNDS * (1 + REPLAY))
     own = {
         "preset": "matrix", "p0": P0_TRAINED if trained else P0_NEW, "averaging": 0.0, "adapt": 0.0,
+        "lam": 1.0,  # the buffer repeats old frames; what they said is not to be forgotten
         "sigma_f": factor * SIGMA_F, "sigma_e": factor * SIGMA_E, "sigma_w": factor * SIGMA_W,
     }  # fmt: skip
     return own | choices
@@ -62,9 +63,9 @@ def new_potential(frame: Frame, seed: int, choices: dict[str, Any]) -> Potential
     """A potential with random weights for a first, labelled frame."""
     rng = np.random.default_rng([seed, 0])
     choices = dict(choices)
-    usual = next(kind for kind, parts in KINDS.items() if parts.small)
+    usual = next(kind for kind, parts in KINDS.items() if parts.first)
     kind = choices.pop("kind", choices.pop("type", usual))
-    own = load(KINDS[kind].small) if kind in KINDS and KINDS[kind].small else {}
+    own = load(KINDS[kind].first) if kind in KINDS and KINDS[kind].first else {}
     frames = [frame, *rattled(frame, rng)]
     return Potential.create(frame.type_map, kind=kind, frames=frames, rng=rng, **{**own, **choices})
 

@@ -16,12 +16,10 @@ from kalmandp.engines.cuda.launch import THREADS, Device, blocks_for
 from kalmandp.engines.cuda.neighbours import Box, Search, search_frame
 from kalmandp.errors import require
 from kalmandp.frames.frame import Frame
-from kalmandp.frames.kept import KeptFrames
+from kalmandp.frames.kept import DEVICE_SHARE, KeptFrames
 from kalmandp.geometry.neighbours import check_extent, neighbour_pairs
 from kalmandp.potentials.deep_potential.environment import check_sel, pair_kinds
 
-#: Share of the device's free memory that `device_frames` may fill.
-SHARE = 0.25
 #: Bytes of labels: force and energy of an atom, energy and virial of a frame.
 LABELS_OF_ATOM, LABELS_OF_FRAME = 8 * (3 + 1), 8 * (1 + 9)
 
@@ -254,6 +252,6 @@ def device_frames(dataset, engine, n_bytes: int | None = None) -> KeptFrames:
     """
     if n_bytes is None:
         free = engine.device.free_bytes()
-        n_bytes = int(SHARE * free) if free else 1 << 30
+        n_bytes = int(DEVICE_SHARE * free) if free else 1 << 30
     type_map = engine.form.type_map
     return KeptFrames(dataset, type_map, engine.upload, lambda pairs: pairs.nbytes, n_bytes)
