@@ -24,7 +24,7 @@ import kalmandp
 from kalmandp.commands.info import read_checkpoint_header
 
 #: Seconds for a run to begin, or to end, on a loaded machine; the first one compiles.
-PATIENCE = 120.0
+PATIENCE = 300.0  # seconds; kernels may have to be compiled first, on a busy machine
 TRAIN = f"exec {sys.executable} -m kalmandp train input.json -o run --skip-plots"
 
 
