@@ -120,7 +120,7 @@ class Case:
 
 ELEMENTS = ("H", "C", "O", "Cu")
 SMOOTH = ("linear", "tanh", "sigmoid", "softplus", *N2P2_NAMES)
-#: Those of an output that does not saturate: 1 − tanh² of a large number has few digits, and all of ∂E/∂w would.
+#: For outputs, which must not saturate: 1 − tanh² of a large number has few digits; so has ∂E/∂w.
 OPEN = ("linear", "softplus", "harmonic", "cosine")
 
 
