@@ -43,6 +43,7 @@ def train(path: str, steps: int) -> None:
     from kalmandp.training.loop import Run
 
     compiled = Compiled()
+    event.Listener.register(Compiled)  # Numba asks for the class; what it calls is `notify`
     event.register("numba:compile", compiled)
     unit = 1 if sys.platform == "darwin" else 1024
     peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
