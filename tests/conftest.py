@@ -14,11 +14,13 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 @pytest.fixture
 def ctrl_c():
-    """Ctrl-C as in a terminal, here and in the programs that a test starts.
+    """Ctrl-C and a lost connection as in a terminal, here and in the programs that a test starts.
 
-    A shell that starts the tests in the background of a script has them ignore SIGINT, and Python and its
-    children then leave it ignored.
+    A shell that starts the tests in the background of a script has them ignore SIGINT, and nohup SIGHUP; Python
+    and its children then leave them ignored.
     """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGHUP, hangup)
