@@ -16,8 +16,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 def ctrl_c():
     """Ctrl-C and a lost connection as in a terminal, here and in the programs that a test starts.
 
-    A shell that starts the tests in the background of a script has them ignore SIGINT, and nohup SIGHUP; Python
-    and its children then leave them ignored.
+    A shell that starts the tests in the background of a script has them ignore SIGINT, and nohup SIGHUP;
+    Python and its children then leave them ignored.
     """
     interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
