@@ -31,6 +31,7 @@ Examples <examples/README>
 Gallery <examples/gallery/README>
 Inputs and keys <examples/deepmd_input/README>
 You come from GPUMD <examples/gpumd/README>
+A potential that grows inside the simulation <examples/on_the_fly/README>
 You come from n2p2 <examples/n2p2/README>
 A NEP of silicon <examples/nep/README>
 Add your own <examples/add_your_own/README>
