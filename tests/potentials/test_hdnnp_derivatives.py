@@ -52,7 +52,8 @@ def test_weights(drawn):
         if not np.abs(J).max() > 0:  # one atom, no pairs: no force to differentiate
             continue
         d = rng.normal(size=(5, len(w)))
-        assert complex_step_error(function, J, w, d[0]) < 1e-12, name
+        bound = 1e-12 * max(1.0, 0.01 / np.abs(J).max())  # a saturated net: see test_derivatives
+        assert complex_step_error(function, J, w, d[0]) < bound, name
         # the median: along one direction the curvature may vanish by chance, and the slope with it
         assert np.median([taylor_slope(function, J, w, x) for x in d]) > 1.8, name
 
@@ -66,14 +67,15 @@ def test_pair_vectors_and_mixed_identity(drawn):
     for name, v in directions(case, rng):
         moved = case.moved(1j * COMPLEX_STEP * v)
         value, exact = (case.pair_gradient() * v).sum(), moved.energies().sum().imag / COMPLEX_STEP
-        # rounding of the sum, of ∂q/∂r (triples of a pair may cancel), and of polynomials near their end
+        # rounding of the sum, of ∂q/∂r (triples of a pair may cancel), of polynomials near their end, and of
+        # 1 − tanh² where a net saturates
         size = np.abs(case.pair_gradient() * v).sum()
         inner = max((np.abs(c.dq_bnc).max() for c in case.env.classes), default=0.0)
-        assert_allclose(value, exact, rtol=0, atol=1e-11 * size + 1e-12 * inner + 1e-14, err_msg=name)
+        assert_allclose(value, exact, rtol=0, atol=1e-11 * size + 1e-12 * inner + 1e-13, err_msg=name)
         direct = case.weight_gradient(np.zeros(n), v)
         mixed = moved.energy_gradient(np.ones(n)).imag / COMPLEX_STEP
         assert_allclose(
-            direct, mixed, rtol=0, atol=1e-10 * np.abs(mixed).max() + 1e-12 * inner + 1e-14, err_msg=name
+            direct, mixed, rtol=0, atol=1e-10 * np.abs(mixed).max() + 1e-12 * inner + 1e-13, err_msg=name
         )
 
 
