@@ -14,7 +14,7 @@ from .systems import find_systems
 LISTS = ("systems", "optimizers", "data")
 DEFAULTS: dict[str, Any] = {
     "systems": None, "optimizers": ["default", "paper", "adam"], "data": [], "data_folder": None,
-    "epochs": 30.0, "frames": None, "seeds": 1, "smoke": False,
+    "epochs": 30.0, "frames": None, "seconds": None, "seeds": 1, "smoke": False,
 }  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def study_of(folder: Path, given: dict[str, Any], processes: int = 2, threads: i
         optimizer(name)
     return Study(
         folder, systems, missing, tuple(o["optimizers"]), o["epochs"], o["frames"], o["seeds"], processes,
-        threads, o["smoke"],
+        threads, o["smoke"], o["seconds"], names is not None,
     )  # fmt: skip
 
 
