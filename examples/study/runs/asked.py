@@ -38,9 +38,10 @@ def study_of(folder: Path, given: dict[str, Any], processes: int = 2, threads: i
     systems, missing = find_systems(names, o["data_folder"], o["data"])
     for name in o["optimizers"]:
         optimizer(name)
+    stated = tuple(name for name in ("systems", "optimizers") if given.get(name) is not None)
     return Study(
         folder, systems, missing, tuple(o["optimizers"]), o["epochs"], o["frames"], o["seeds"], processes,
-        threads, o["smoke"], o["seconds"], names is not None,
+        threads, o["smoke"], o["seconds"], stated,
     )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ class Study:
     seeds : how many;  processes, threads : of the queue
     smoke : everything in a few seconds, to see that it works
     seconds : of one processor, for the runs of the second study; None for its own
-    stated : whether the systems were asked for by name; a part may have others by default
+    stated : "systems" and "optimizers", if they were asked for; a part may have others by default
     """
 
     folder: Path
@@ -52,7 +52,7 @@ class Study:
     threads: int = 1
     smoke: bool = False
     seconds: float | None = None
-    stated: bool = False
+    stated: tuple[str, ...] = ()
 
     @property
     def network(self) -> Network:

@@ -88,7 +88,7 @@ def forms(study: Study) -> dict[str, Network | Model]:
 
 def systems(study: Study) -> list[System]:
     """The systems asked for; without any, `SYSTEMS` and the user's own."""
-    if study.stated:
+    if "systems" in study.stated or study.smoke:
         return study.systems
     own = [s for s in study.systems if s.name not in THIRTEEN]
     return [*find_systems(SYSTEMS)[0], *own]
@@ -101,6 +101,9 @@ def swept(study: Study) -> System:
 
 
 def names(study: Study, model: str) -> tuple[str, ...]:
+    """Optimizers of a model: those asked for, or all of `OPTIMIZERS`."""
+    if "optimizers" in study.stated:
+        return tuple(name for name in study.optimizers if name in OPTIMIZERS[model])
     return FAMILIES if study.smoke else OPTIMIZERS[model]
 
 
@@ -142,8 +145,11 @@ BLOCKS = (128, 512, 2048, 8192)
 
 
 def sweep(study: Study) -> list[Point]:
-    """Width at equal depth, depth at equal width, with one optimizer of each family."""
-    if study.smoke:
+    """Width at equal depth, depth at equal width, with one optimizer of each family.
+
+    None if optimizers were asked for by name: the comparison alone is wanted then.
+    """
+    if study.smoke or "optimizers" in study.stated:
         return []
     return [
         Point(question, value, model, form, name)
@@ -159,7 +165,7 @@ def swept_unit(study: Study, point: Point) -> Unit:
 
 def block_units(study: Study) -> dict[tuple[str, int], Unit]:
     """Runs of the filter "matrix" by model and N_b."""
-    if study.smoke:
+    if not sweep(study):
         return {}
     out = {}
     for model in FORMS:
@@ -178,7 +184,7 @@ def compared(study: Study) -> list[Unit]:
 
 def repeated(study: Study) -> list[Unit]:
     """Other seeds, which are other initial weights and another order of the frames, on one system."""
-    if study.smoke:
+    if not sweep(study):
         return []
     system = swept(study)
     return [unit(study, system, m, n, seed) for m in FORMS for n in FAMILIES for seed in SEEDS]

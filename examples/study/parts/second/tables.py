@@ -49,7 +49,9 @@ def report(study: Study) -> None:
              "\"state\": what the optimizer keeps, P above all."]  # fmt: skip
     for system in systems(study):
         text += ["", f"### {system.name}", "", _pairs(study, system)]
-    text += ["", "## Seeds", "", *_seeds(study), "", "## Condition numbers", "", *_conditioning(study)]
+    text += ["", "## Condition numbers", "", *_conditioning(study)]
+    if sweep(study):
+        text += ["", "## Seeds", "", *_seeds(study)]
     study.table("second", "\n".join(text))
     if sweep(study):
         study.table("second_sweeps", "\n".join(_sweeps(study)))
@@ -145,8 +147,8 @@ def _conditioning(study: Study) -> list[str]:
     header = ["data", "model", "weights", *(f"{at}, {how}" for at in ("start", "trained") for how in HOW)]
     text = (
         "σ₁/σ_k of the Jacobian of energies and forces (rows over their noise), the weakest tenth of its\n"
-        "directions left out. A plain gradient needs of the order of the square of this number of steps. With\n"
-        "columns of one length it is about what Adam makes of it. The filter divides by it."
+        "directions left out. A plain gradient needs about the square of this number of steps. With columns\n"
+        "of one length it is about what Adam makes of it. The filter divides by it."
     )
     return [text, "", markdown.table(header, rows)]
 
