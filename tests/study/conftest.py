@@ -13,7 +13,8 @@ from kalmandp import Dataset
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "examples" / "study"
 RUNS = (
-    "asked", "budget", "curves", "display", "one", "optimizers", "pool", "results", "study", "systems", "unit",
+    "asked", "budget", "curves", "display", "one", "optimizers", "pool", "results", "study", "systems",
+    "unit",
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from runs import Study
-from runs.results import read_json, write_json
+from runs.results import RESULT, read_json, write_json
 from runs.unit import digest
 
 from kalmandp import Dataset, Potential, read_input
@@ -41,17 +41,17 @@ def measure(study: Study) -> None:
             if result is None:
                 continue
             settings = read_input(run.input())
-            model_file = result.folder / settings.training.model_file
-            if known.get(run.key, {}).get("model") == digest(model_file):
+            made = digest(result.folder / RESULT)
+            if known.get(run.key, {}).get("made") == made:
                 continue
             with Dataset(run.train) as data:
                 m = settings.model
                 start = new_potential(m, data, np.random.default_rng([run.seed, *m.seeds]), None, "cpu")
-                trained = Potential.load(model_file)
+                trained = Potential.load(result.folder / settings.training.model_file)
                 chosen = np.unique(np.linspace(0, len(data) - 1, FRAMES).astype(int))
                 frames = [data[int(k)] for k in chosen]
                 known[run.key] = {
-                    "model": digest(model_file), "weights": start.layout.size,
+                    "made": made, "weights": start.layout.size,
                     "start": numbers(start, frames), "end": numbers(trained, frames),
                 }  # fmt: skip
             write_json(path, known)
