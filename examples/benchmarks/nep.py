@@ -139,7 +139,9 @@ def training_frame(frame: Frame, made, threads: int, rounds: int, n_forces: int,
     kalman, other = (RLEKF(made.weights, Blocks((N,)), P0=0.1, lam=1.0, covariance="tiled") for _ in range(2))
     P = other.covariance
     K, HPH = P.project(H)
-    S = HPH + 1e-4 * np.eye(m)
+    # as much noise as P says: P may be updated with the same rows as often as the clock likes
+    R = np.diag(HPH).copy()
+    S = HPH + np.diag(R)
     C, z_q, _ = P.cholesky(S, error_q)
     K = K.copy()
     G = P.gain(K.copy(), C, z_q, made.weights).G_qw.copy()
@@ -150,13 +152,13 @@ def training_frame(frame: Frame, made, threads: int, rounds: int, n_forces: int,
         "row of the energy": lambda: engine.rows(par, env, fwd, energy),
         "rows of the virial": lambda: engine.rows(par, env, fwd, virials),
         f"rows of {len(force_k)} forces": lambda: engine.rows(par, env, fwd, forces),
-        "the filter's update": lambda: kalman.update(H, error_q, 1e-4),
+        "the filter's update": lambda: kalman.update(H, error_q, R),
     }
     of_filter = {
         "  its P Hᵀ": lambda: P.project(H),
         "  its C, S = CCᵀ": lambda: P.cholesky(S, error_q),
         "  its C⁻¹K, w": lambda: P.gain(K.copy(), C, z_q, made.weights),
-        "  its P − GᵀG": lambda: P.downdate(1e-3 * G, 1.0),
+        "  its P − GᵀG": lambda: P.downdate(1e-6 * G, 1.0),
     }
     runs = {**parts, **of_filter, "gemm": lambda: A @ B}
     taken = medians(take_turns({name: clock(run, threads) for name, run in runs.items()}, rounds))
