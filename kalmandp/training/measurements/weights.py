@@ -7,9 +7,9 @@ A number of weight ω has the noise R/ω²: the filter trusts it as if it had be
     virial           ω = w_f;   w_f λ_shear for xy, yz, zx
     atomic energy    ω = w_f
 
-As in GPUMD's loss the squared error of an energy is multiplied by energy_weight itself, every other weight
-enters squared. R is multiplied by 1/ω² after it was adapted to the errors (`noise.variances.AdaptiveNoise`), which do not
-know the weights. A loss has its squared errors times ω² of the frame.
+As in GPUMD's loss the squared error of an energy is multiplied by energy_weight itself; every other weight
+enters squared. R is multiplied by 1/ω² after it was adapted to the errors (`noise.variances.AdaptiveNoise`),
+which do not know the weights. A loss has its squared errors times ω² of the frame.
 
 Source: GPUMD's manual, keys weight and energy_weight of extended XYZ; type_weight, force_delta, lambda_shear
 of nep.in.
