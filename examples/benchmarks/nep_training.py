@@ -167,10 +167,9 @@ def main() -> None:
                 with contextlib.redirect_stderr(io.StringIO()):
                     rows = trained(options, candidate, seconds, 1 if options.budgets else POINTS, test)
                 results[candidate, seconds] = rows
-                if not options.budgets:
-                    for s, e, f, *_, steps in rows:
-                        print(f"{candidate:14}{s:8.1f} s{steps:7} steps", end="")
-                        print(f"{1e3 * e:9.2f} meV/atom{1e3 * f:8.1f} meV/Å", flush=True)
+                for s, e, f, *_, steps in rows:
+                    print(f"{candidate:14}{s:8.1f} s{steps:7} steps", end="")
+                    print(f"{1e3 * e:9.2f} meV/atom{1e3 * f:8.1f} meV/Å", flush=True)
     name = Path(options.train).name
     print(f"\n{name}, {len(test)} test frames, {options.threads} thread(s); meV/atom, meV/Å\n")
     print(table(results))
