@@ -24,11 +24,16 @@ BLOCK_SIZE = 5120  # the paper's default N_b
 
 
 class Part(NamedTuple):
-    """One parameter array of a model (a matrix W, a bias b, …), in the order of the flat weights."""
+    """One parameter array of a model (a matrix W, a bias b, …), in the order of the flat weights.
+
+    group : parts that stand side by side with the same name here are kept in one block where they fit into
+        one, and share none with a part of another group unless that fits in whole; "" for no group
+    """
 
     name: str
     size: int
     layer: str
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,8 @@ def partition(
 
         ``"RLEKF"``
             the paper's text: a part larger than N_b is split into pieces of N_b; what remains of it
-            is gathered with the parts that follow while their sum is at most N_b.
+            is gathered with the parts that follow while their sum is at most N_b. Parts of a group
+            are gathered as one; a group larger than N_b is cut by itself.
         ``"RLEKF-code"``
             what DeePMD-kit (``LKF``) and MatPL do: parts are gathered while their sum is at most
             N_b, but what remains of a split part stays alone.
@@ -136,6 +142,20 @@ def partition(
 
 
 def _rlekf(parts: list[Part], block_size: int) -> Iterator[int]:
+    whole: list[Part] = []
+    for group, members in groupby(parts, key=lambda part: part.group):
+        one = list(members)
+        size = sum(part.size for part in one)
+        if group and size > block_size:
+            yield from _gathered(whole, block_size)
+            yield from _gathered(one, block_size)
+            whole = []
+        else:
+            whole += [Part(group, size, "")] if group else one
+    yield from _gathered(whole, block_size)
+
+
+def _gathered(parts: list[Part], block_size: int) -> Iterator[int]:
     gathered = 0
     for part in parts:
         if gathered and gathered + part.size > block_size:

@@ -26,6 +26,7 @@ class Tensor(NamedTuple):
     kind: str
     shape: tuple[int, ...]
     start: int
+    group: str = ""
 
     @property
     def size(self) -> int:
@@ -68,18 +69,24 @@ def net_form(widths, activation: str, resnet_dt: bool, last: bool) -> tuple[Laye
 
 
 class Net(NamedTuple):
-    """A net of the layout: its name and its layers."""
+    """A net of the layout: its name and its layers.
+
+    group : pieces with the same name here are strongly correlated, as those of one centre type are; a block
+        of P holds all of a group, where it may be so large (`kalman.blocks`)
+    """
 
     name: str
     forms: tuple[LayerForm, ...]
+    group: str = ""
 
 
 class Array(NamedTuple):
-    """An array of weights that belongs to no net: its name, its shape, and the layer it counts to."""
+    """An array of weights that belongs to no net: its name, its shape, the layer it counts to, its group."""
 
     name: str
     shape: tuple[int, ...]
     layer: str
+    group: str = ""
 
 
 class WeightLayout:
@@ -102,15 +109,18 @@ class WeightLayout:
         self.fitting_nets = tuple(fitting)
         tensors: list[Tensor] = []
 
+        group = ""
+
         def add(name: str, net: str, layer: str, kind: str, shape) -> None:
             start = tensors[-1].stop if tensors else 0
-            tensors.append(Tensor(name, net, layer, kind, tuple(shape), start))
+            tensors.append(Tensor(name, net, layer, kind, tuple(shape), start, group))
 
         for piece in pieces:
+            group = piece.group
             if isinstance(piece, Array):
                 add(piece.name, "", piece.layer, "array", piece.shape)
                 continue
-            net, forms = piece
+            net, forms = piece.name, piece.forms
             self.nets[net] = forms
             for number, form in enumerate(forms):
                 layer = f"{net}.layer.{number}"

@@ -64,6 +64,17 @@ def test_keywords_become_the_sections_of_an_input(place):
     assert len(s.notices) == 1 and "population, generation" in s.notices[0]
     snes = read_input(place / "nep.in", optimizer="SNES")
     assert snes.optimizer.get("population") == 20 and snes.training.n_steps == 1000 and not snes.notices
+    assert snes.training.batch_size == 6  # all frames, as GPUMD's 1000
+    (place / "nep.in").write_text(SMALL + "batch 4\n")
+    assert read_input(place / "nep.in", optimizer="SNES").training.batch_size == 4
+    as_is = (place / "train.xyz").read_text()
+    (place / "train.xyz").write_text(as_is.replace("Lattice=", "lattice = "))  # GPUMD reads this, too
+    assert read_input(place / "nep.in", optimizer="SNES").training.batch_size == 4
+    (place / "nep.in").write_text(SMALL)
+    assert read_input(place / "nep.in", optimizer="SNES").training.batch_size == 6
+    (place / "nep.in").write_text(SMALL + "batch 4\n")
+    ours = read_input(place / "nep.in")
+    assert ours.training.batch_size == 1 and "batch" in ours.notices[0]
 
 
 def test_weights_of_single_numbers_are_obeyed(place):

@@ -150,7 +150,7 @@ def test_weights_of_frames_multiply_their_rows(place, tmp_path, kind, own):
     run = Run(settings_of(place), tmp_path)
     rows = [Row(0), Row(1)] if kind == "energy" else [Row(0, 2, 1), Row(1, 5, 0)]
     some = [run.data[k] for k in (0, 1)]
-    weighted = [some[0], replace(some[1], weight=2.0, energy_weight=3.0)]
+    weighted = [some[0], replace(some[1], weight=2.0, energy_weight=9.0)]
     plain, double = (run.trainer.measure(make_sample(run.potential, fs), rows) for fs in (some, weighted))
     for a, b in zip(plain[:2], double[:2], strict=True):
         assert_array_equal(a[0], b[0])

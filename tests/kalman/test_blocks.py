@@ -64,13 +64,44 @@ def test_a_remainder_starts_the_next_block_in_the_text_and_is_alone_in_the_code(
     assert partition(parts, "RLEKF-code", 10).sizes == (10, 10, 5, 6)
 
 
+def test_groups_are_whole_where_they_fit():
+    """Sizes by hand for N_b = 10: 4 + 5 fit together with nothing after; 12 is cut alone; 6 + 3 fit."""
+    sizes = [("a", 4), ("a", 5), ("b", 7), ("b", 5), ("c", 2), ("c", 4), ("d", 3), ("", 1)]
+    parts = [Part(f"p{i}", n, "layer", group) for i, (group, n) in enumerate(sizes)]
+    assert partition(parts, "RLEKF", 10).sizes == (9, 7, 5, 10)
+    # without groups 5 of the 7 would stand in the block before
+    assert partition([p._replace(group="") for p in parts], "RLEKF", 10).sizes == (9, 7, 7, 8)
+    # all fit: one block, as without groups
+    assert partition(parts, "RLEKF", 40).sizes == (31,)
+
+
+@pytest.mark.parametrize(("n_types", "neuron"), [(3, 30), (16, 80), (89, 30)])
+def test_blocks_of_a_nep_follow_its_centre_types(n_types, neuron):
+    """No block has weights of two types unless it has all of both."""
+    from kalmandp.potentials.nep.form import NEPForm
+
+    types = tuple(f"T{t}" for t in range(n_types))
+    form = NEPForm(types, n_max=(4, 4), basis_size=(8, 8), l_max=(4, 1), neuron=neuron)
+    tensors = form.layout().tensors
+    blocks = partition([Part(t.name, t.size, t.layer, t.group) for t in tensors], "RLEKF", 8192)
+    ends = {t.group: t.stop for t in tensors}
+    starts = {t.group: t.start for t in reversed(tensors)}
+    assert blocks.n_weights == form.layout().size and len(ends) == n_types + 1  # and the common bias
+    for w in blocks:
+        inside = [g for g in ends if starts[g] < w.stop and w.start < ends[g]]
+        assert len(inside) == 1 or all(w.start <= starts[g] and ends[g] <= w.stop for g in inside), w
+    size = ends["centre.0"]
+    assert max(blocks.sizes) <= 8192 and (len(blocks) == 1) == (n_types * size + 1 <= 8192)
+
+
 @given(
     sizes=st.lists(st.integers(1, 60), min_size=1, max_size=30),
     block_size=st.integers(1, 40),
     strategy=st.sampled_from(sorted(STRATEGIES)),
+    groups=st.lists(st.sampled_from(["", "x", "y"]), min_size=3, max_size=3),
 )
-def test_every_partition_covers_every_weight_once(sizes, block_size, strategy):
-    parts = [Part(f"p{i}", size, f"layer{i // 2}") for i, size in enumerate(sizes)]
+def test_every_partition_covers_every_weight_once(sizes, block_size, strategy, groups):
+    parts = [Part(f"p{i}", size, f"layer{i // 2}", groups[i // 3 % 3]) for i, size in enumerate(sizes)]
     blocks = partition(parts, strategy, block_size)
     covered = np.concatenate([np.arange(sum(sizes))[w] for w in blocks])
     assert covered.tolist() == list(range(sum(sizes)))

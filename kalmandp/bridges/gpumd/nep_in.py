@@ -15,6 +15,7 @@ Source: GPUMD's manual, "The nep.in input file".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ TRAIN, TEST, MODEL = "train.xyz", "test.xyz", "nep.txt"
 LAMBDA = {"lambda_e": 1.0, "lambda_f": 1.0, "lambda_v": 0.1}
 #: σ of the filter where a weight is at its default: eV/atom, eV/Å, eV/atom.
 SIGMA = {"lambda_e": ("sigma_e", 1e-4), "lambda_f": ("sigma_f", 1e-2), "lambda_v": ("sigma_w", 5e-3)}
+#: What every frame of an extended XYZ has once, in any case, with blanks or none.
+LATTICE = re.compile(r"\blattice\s*=", re.IGNORECASE)
+#: GPUMD's default number of frames to a generation.
+BATCH = 1000
 #: Updates that a run is long enough for, and the fewest and most passes over the frames.
 UPDATES, PASSES = 1500, (6, 40)
 #: Keywords of other kinds of model, and what they ask for.
@@ -79,7 +84,7 @@ SNES = {
     "lambda_v": "lambda_v",
 }  # fmt: skip
 #: Keywords that change nothing for any optimizer here.
-IDLE = ("lambda_1", "lambda_2", "batch", "save_potential", "output_descriptor", "initial_para")
+IDLE = ("lambda_1", "lambda_2", "save_potential", "output_descriptor", "initial_para")
 #: Keywords that the filter alone obeys.
 OF_FILTER = ("type_weight", "force_delta", "lambda_shear")
 
@@ -139,15 +144,16 @@ def read(path, optimizer: str | None = None) -> Translated:
     if "use_typewise_cutoff_zbl" in stated:
         model["use_typewise_cutoff_zbl"] = (stated["use_typewise_cutoff_zbl"] or [True])[0]
     section = _optimizer(stated, optimizer or "RLEKF")
-    test = folder / TEST
+    test, frames = folder / TEST, _frames(train)
     training: dict[str, Any] = {
-        "training_data": {"systems": [TRAIN]}, "numb_epoch": _passes(train), "disp_freq": 100,
+        "training_data": {"systems": [TRAIN]}, "numb_epoch": _passes(frames), "disp_freq": 100,
         "model_file": MODEL, "seed": 1,
     }  # fmt: skip
     if section["type"] == "SNES":
         del training["numb_epoch"]
         training["numb_steps"] = one("generation", 100_000)
         training["disp_freq"] = one("output_interval", 100)
+        training["training_data"]["batch_size"] = max(1, min(one("batch", BATCH), frames))
     if test.is_file():
         training["validation_data"] = {"systems": [TEST]}
     task = "predict" if one("prediction", 0) else "train"
@@ -220,7 +226,7 @@ def _notices(stated: dict, optimizer: str) -> tuple[str, ...]:
     """One sentence for what has no meaning here."""
     evolution = optimizer == "SNES"
     own = (*IDLE, *(OF_FILTER if optimizer in ("SNES", "Adam") else ()))
-    own = (*own, *(() if evolution else ("population", "generation", "sigma0")))
+    own = (*own, *(() if evolution else ("population", "generation", "sigma0", "batch")))
     idle = [name for name in own if name in stated]
     if not idle:
         return ()
@@ -228,11 +234,15 @@ def _notices(stated: dict, optimizer: str) -> tuple[str, ...]:
     return (f"without effect here: {', '.join(idle)}{why}",)
 
 
-def _passes(train: Path) -> float:
-    """Passes over the frames: enough for `UPDATES` updates."""
+def _frames(train: Path) -> int:
+    """How many frames there are."""
     with open(train, encoding="utf-8", errors="replace") as file:
-        frames = sum("lattice=" in line.lower() for line in file)
-    return float(min(max(UPDATES // max(frames, 1), PASSES[0]), PASSES[1]))
+        return max(1, sum(LATTICE.search(line) is not None for line in file))
+
+
+def _passes(frames: int) -> float:
+    """Passes over the frames: enough for `UPDATES` updates."""
+    return float(min(max(UPDATES // frames, PASSES[0]), PASSES[1]))
 
 
 def _one_file(path: Path, words: list[str]) -> str:

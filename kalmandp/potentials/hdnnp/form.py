@@ -122,7 +122,7 @@ class HDNNPForm:
 
     def layout(self) -> WeightLayout:
         """One net for each element: its functions, the hidden layers, one energy."""
-        nets = [Net(f"fitting.{t}", self._net(n)) for t, n in enumerate(self.size_t)]
+        nets = [Net(f"fitting.{t}", self._net(n), f"centre.{t}") for t, n in enumerate(self.size_t)]
         return WeightLayout(nets, [net.name for net in nets])
 
     def _net(self, n_in: int) -> tuple[LayerForm, ...]:

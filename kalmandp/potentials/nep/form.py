@@ -121,10 +121,12 @@ class NEPForm:
         radial, angular = self.basis
         pieces: list[Array | Net] = []
         for t in range(self.n_types):
-            pieces.append(Array(f"c_radial.{t}", (*radial, self.n_types), f"c.{t}"))
-            pieces.append(Array(f"c_angular.{t}", (*angular, self.n_types), f"c.{t}"))
+            # two centre types meet in sums of energies and forces alone
+            group = f"centre.{t}"
+            pieces.append(Array(f"c_radial.{t}", (*radial, self.n_types), f"c.{t}", group))
+            pieces.append(Array(f"c_angular.{t}", (*angular, self.n_types), f"c.{t}", group))
             if self.version > 3:
-                pieces.append(Net(f"fitting.{t}", (hidden, last)))
+                pieces.append(Net(f"fitting.{t}", (hidden, last), group))
         if self.version == 3:
             pieces.append(Net("fitting.0", (hidden, last)))
         if self.version < 5:

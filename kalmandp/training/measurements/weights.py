@@ -2,13 +2,14 @@
 
 A number of weight ω has the noise R/ω²: the filter trusts it as if it had been measured ω² times. ::
 
-    energy           ω = w_f w_E,f                       `Frame.weight`, `Frame.energy_weight`
+    energy           ω² = w_f² w_E,f                     `Frame.weight`, `Frame.energy_weight`
     force            ω² = w_f² τ_t² δ/(δ + |F_ref|)      τ of the atom's type, F_ref the vector of the atom
     virial           ω = w_f;   w_f λ_shear for xy, yz, zx
     atomic energy    ω = w_f
 
-R is multiplied by 1/ω² after it was adapted to the errors (`noise.variances.AdaptiveNoise`), which do not
-know the weights. A loss has its squared errors times ω² of the frame.
+As in GPUMD's loss the squared error of an energy is multiplied by energy_weight itself; every other weight
+enters squared. R is multiplied by 1/ω² after it was adapted to the errors (`noise.variances.AdaptiveNoise`),
+which do not know the weights. A loss has its squared errors times ω² of the frame.
 
 Source: GPUMD's manual, keys weight and energy_weight of extended XYZ; type_weight, force_delta, lambda_shear
 of nep.in.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import sqrt
 
 import numpy as np
 
@@ -55,7 +57,7 @@ def frame_weights(frames, kind: str) -> np.ndarray | None:
     weight_f = [1.0 if f.weight is None else f.weight for f in frames]
     if kind == "energy":
         own_f = [1.0 if f.energy_weight is None else f.energy_weight for f in frames]
-        weight_f = [a * b for a, b in zip(weight_f, own_f, strict=True)]
+        weight_f = [a * sqrt(b) for a, b in zip(weight_f, own_f, strict=True)]
     return None if all(w == 1.0 for w in weight_f) else np.array(weight_f)
 
 

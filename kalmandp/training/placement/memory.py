@@ -38,7 +38,7 @@ class CovarianceNeed(NamedTuple):
 
 def parts_of(layout) -> list[Part]:
     """The weights of a potential as parts that `kalman.blocks.partition` takes."""
-    return [Part(t.name, t.size, t.layer) for t in layout.tensors]
+    return [Part(t.name, t.size, t.layer, t.group) for t in layout.tensors]
 
 
 def host_memory(blocks: Blocks, choices: KalmanChoices) -> int:
