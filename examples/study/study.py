@@ -2,8 +2,9 @@
 
     python examples/study/study.py table1 -o study
 
-Parts: table1 learning fig2 fig3 fig4 fig5 theorem1 cost width noise speed, and report, which makes the
-tables and figures of all of them from the results that are there. Without a part: all. See README.md beside
+Parts: table1 learning fig2 fig3 fig4 fig5 theorem1 cost width noise speed; second, the study of three models
+and their optimizers; and report, which makes the tables and figures of all of them from the results that are
+there. Without a part: all. See README.md beside
 this file.
 """
 
@@ -20,7 +21,10 @@ from kalmandp.errors import KalmanDPError, require
 from runs import Study, asked  # isort: skip
 from runs.pool import THREADS  # isort: skip
 
-PARTS = ("table1", "learning", "fig2", "fig3", "fig4", "fig5", "theorem1", "cost", "width", "noise", "speed")
+PARTS = (
+    "table1", "learning", "fig2", "fig3", "fig4", "fig5", "theorem1", "cost", "width", "noise", "speed",
+    "second",
+)  # fmt: skip
 
 
 def arguments(argv=None) -> argparse.Namespace:
@@ -36,13 +40,14 @@ def arguments(argv=None) -> argparse.Namespace:
         help="presets, adam, NAME-EPOCHS, NAME={JSON keys} (default paper adam)")  # fmt: skip
     add("--epochs", type=float, help="passes over the data (30)")
     add("--frames", type=int, help="so many frames instead of epochs")
+    add("--seconds", type=float, help="of one processor, for each run of the part second (60)")
     add("--seeds", type=int, help="runs with seeds 1 … N (1)")
     add("--processes", type=int, default=2, help="runs at a time (2)")
     add("--threads", type=int, default=1, help="of each run (1)")
     add("--smoke", action="store_true", help="tiny networks and 12 frames: does it work?")
     add("--list", action="store_true", help="name the runs, finished or open; run none")
     args = parser.parse_args(argv)
-    for name in ("epochs", "frames", "seeds", "processes", "threads"):
+    for name in ("epochs", "frames", "seconds", "seeds", "processes", "threads"):
         value = getattr(args, name)
         require(value is None or value > 0, f"--{name}", value, "more than 0")
     for name in args.parts:

@@ -46,23 +46,27 @@ def _relu6(a):
 
 
 def _logistic(a):
-    """1/(1 + e⁻ᵃ) without overflow: ½(1 + tanh ½a)."""
-    return 0.5 * (1.0 + namespace(a).tanh(0.5 * a))
+    """s = 1/(1 + e⁻ᵃ) and 1 − s to the last digits: with e = e^−|a| they are 1/(1 + e) and e/(1 + e)."""
+    xp = namespace(a)
+    right = a.real > 0
+    e = xp.exp(a * xp.where(right, -1.0, 1.0))
+    large, small = 1.0 / (1.0 + e), e / (1.0 + e)
+    return xp.where(right, large, small), xp.where(right, small, large)
 
 
 def _sigmoid(a):
-    # φ′ = φ (1 − φ),  φ″ = φ′ (1 − 2φ)
-    s = _logistic(a)
-    d = s * (1.0 - s)
-    return s, d, d * (1.0 - 2.0 * s)
+    # φ′ = φ (1 − φ),  φ″ = φ′ ((1 − φ) − φ)
+    s, c = _logistic(a)
+    d = s * c
+    return s, d, d * (c - s)
 
 
 def _softplus(a):
     # φ = ln(1 + eᵃ) = ln(1 + e^−|a|) + max(a, 0),  φ′ = the sigmoid
     xp = namespace(a)
-    size = a * xp.where(a.real > 0, 1.0, -1.0)  # |a|, complex-safe
-    s = _logistic(a)
-    return xp.log1p(xp.exp(-size)) + a * (a.real > 0), s, s * (1.0 - s)
+    right = a.real > 0
+    s, c = _logistic(a)
+    return xp.log1p(xp.exp(a * xp.where(right, -1.0, 1.0))) + a * right, s, s * c
 
 
 def _gelu(a):
@@ -112,10 +116,12 @@ _TABLE: dict[str, Callable] = {
     "silu": _silu,
 }
 
+
 def _complement(a):
     # 1 − the sigmoid
-    s, d, dd = _sigmoid(a)
-    return 1.0 - s, -d, -dd
+    s, c = _logistic(a)
+    d = s * c
+    return c, -d, -d * (c - s)
 
 
 def _gaussian(a):

@@ -17,8 +17,11 @@ import numpy as np
 from kalmandp.potentials.activations import NAMES
 from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.initial import initial_weights
+from kalmandp.potentials.hdnnp.form import SCALINGS
 from kalmandp.potentials.hdnnp.symmetry_functions import SymmetryFunction
 
+#: Scalings of symmetry functions that leave them of the order of one.
+SCALED = [name for name in SCALINGS if name not in ("none", "center")]
 SMOOTH = [name for name in NAMES if name not in ("relu", "relu6")]
 
 
@@ -80,12 +83,16 @@ NEP = Fixture(
 def random_hdnnp(rng, n_types=2, **choices):
     """Neither activations that grow without bound nor all neighbours at the ends of polynomials.
 
-    Sums would be of very different sizes; so one wide Gaussian for each neighbour is always there.
+    Sums would be of very different sizes; so one wide Gaussian for each neighbour is always there. The last
+    layer does not saturate, and the others are seldom far out since q is scaled: 1 − tanh² of a large number
+    has few digits, and every derivative would be a multiple of it. (`test_hdnnp_derivatives` has the rest.)
     """
     tame = [a for a in hdnnp_cases.SMOOTH if a not in ("harmonic", "exponential")]
+    last = ("linear", "softplus", "cosine")
     hidden = [(4, 3), (5,), (3, 4, 3), ()][rng.integers(4)]
-    activations = tuple(str(rng.choice(tame)) for _ in range(len(hidden) + 1))
-    form = hdnnp_cases.random_form(rng, n_types, **{"hidden": hidden, "activations": activations, **choices})
+    activations = (*(str(rng.choice(tame)) for _ in hidden), str(rng.choice(last)))
+    drawn = {"hidden": hidden, "activations": activations, "scaling": str(rng.choice(SCALED))}
+    form = hdnnp_cases.random_form(rng, n_types, **{**drawn, **choices})
     wide = [SymmetryFunction(2, (name,), 6.0, eta=0.1) for name in form.type_map]
     return replace(form, functions=tuple((*rows, *wide) for rows in form.functions), cutoff_kind=1)
 

@@ -19,7 +19,7 @@ from kalmandp.potentials.hdnnp.form import HDNNPForm
 from kalmandp.potentials.hdnnp.symmetry_functions import SymmetryFunction, angular_term
 from kalmandp.testing import COMPLEX_STEP, complex_step_error, taylor_slope
 
-PROFILE = settings(max_examples=25, deadline=None, derandomize=True)
+PROFILE = settings(max_examples=25, deadline=None)
 
 
 @st.composite
@@ -52,8 +52,7 @@ def test_weights(drawn):
         if not np.abs(J).max() > 0:  # one atom, no pairs: no force to differentiate
             continue
         d = rng.normal(size=(5, len(w)))
-        bound = 1e-12 * max(1.0, 0.01 / np.abs(J).max())  # a saturated net: see test_derivatives
-        assert complex_step_error(function, J, w, d[0]) < bound, name
+        assert complex_step_error(function, J, w, d[0]) < 1e-12, name
         # the median: along one direction the curvature may vanish by chance, and the slope with it
         assert np.median([taylor_slope(function, J, w, x) for x in d]) > 1.8, name
 
@@ -68,7 +67,7 @@ def test_pair_vectors_and_mixed_identity(drawn):
         moved = case.moved(1j * COMPLEX_STEP * v)
         value, exact = (case.pair_gradient() * v).sum(), moved.energies().sum().imag / COMPLEX_STEP
         # rounding of the sum, of ∂q/∂r (triples of a pair may cancel), of polynomials near their end, and of
-        # 1 − tanh² where a net saturates
+        # 1 − tanh² where a net saturates, as nets of unscaled functions do
         size = np.abs(case.pair_gradient() * v).sum()
         inner = max((np.abs(c.dq_bnc).max() for c in case.env.classes), default=0.0)
         assert_allclose(value, exact, rtol=0, atol=1e-10 * size + 1e-12 * inner + 1e-13, err_msg=name)

@@ -12,7 +12,10 @@ from kalmandp import Dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "examples" / "study"
-RUNS = ("asked", "curves", "display", "one", "optimizers", "pool", "results", "study", "systems", "unit")
+RUNS = (
+    "asked", "budget", "curves", "display", "one", "optimizers", "pool", "results", "study", "systems",
+    "unit",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +32,8 @@ def study():
         Modules.command, Modules.paper = import_module("study"), import_module("paper")
         for name in Modules.command.PARTS:
             setattr(Modules, name, import_module(f"parts.{name}"))
+        for name in ("conditioning", "plan", "tables"):
+            setattr(Modules, f"second_{name}", import_module(f"parts.second.{name}"))
         yield Modules
     finally:
         sys.path.remove(str(FOLDER))

@@ -4,9 +4,9 @@ from .optimizers import Optimizer, optimizer, with_keys
 from .results import Result
 from .study import Study
 from .systems import System, find_systems
-from .unit import Init, Network, Unit
+from .unit import Init, Model, Network, Unit
 
 __all__ = [
-    "Init", "Network", "Optimizer", "Result", "Study", "System", "Unit", "find_systems", "optimizer",
+    "Init", "Model", "Network", "Optimizer", "Result", "Study", "System", "Unit", "find_systems", "optimizer",
     "with_keys",
 ]  # fmt: skip

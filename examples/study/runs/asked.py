@@ -12,15 +12,19 @@ from .systems import find_systems
 
 #: Options that add up from one command to the next; of the others the last one counts.
 LISTS = ("systems", "optimizers", "data")
+#: A part may have other defaults of these.
+STATED = ("systems", "optimizers")
 DEFAULTS: dict[str, Any] = {
     "systems": None, "optimizers": ["default", "paper", "adam"], "data": [], "data_folder": None,
-    "epochs": 30.0, "frames": None, "seeds": 1, "smoke": False,
+    "epochs": 30.0, "frames": None, "seconds": None, "seeds": 1, "smoke": False,
 }  # fmt: skip
 
 
 def options(given: dict[str, Any]) -> dict[str, Any]:
-    """Options with the defaults for what was not given."""
-    return {name: default if given.get(name) is None else given[name] for name, default in DEFAULTS.items()}
+    """Options with the defaults for what was not given; "stated" keeps which of two were."""
+    stated = given.get("stated", [name for name in STATED if given.get(name) is not None])
+    known = {name: default if given.get(name) is None else given[name] for name, default in DEFAULTS.items()}
+    return known | {"stated": list(stated)}
 
 
 def study_of(folder: Path, given: dict[str, Any], processes: int = 2, threads: int = 1) -> Study:
@@ -40,7 +44,7 @@ def study_of(folder: Path, given: dict[str, Any], processes: int = 2, threads: i
         optimizer(name)
     return Study(
         folder, systems, missing, tuple(o["optimizers"]), o["epochs"], o["frames"], o["seeds"], processes,
-        threads, o["smoke"],
+        threads, o["smoke"], o["seconds"], tuple(o["stated"]),
     )  # fmt: skip
 
 

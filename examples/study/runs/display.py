@@ -61,7 +61,7 @@ class Display:
             if slot.first is None:
                 slot.first, slot.began = event["step"], time.monotonic()
             slot.step = event["step"]
-            slot.job = slot.job._replace(steps=event["steps"])
+            slot.job = slot.job.with_steps(event["steps"])
             self._learn(slot)
         else:
             E, F = (

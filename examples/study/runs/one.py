@@ -19,6 +19,7 @@ from kalmandp.training.loop import Run
 from kalmandp.training.report.metrics import Metrics, compare, summarize
 from kalmandp.training.state.checkpoint import versions
 
+from .budget import WARM_UP, with_length
 from .results import CURVE, DETAILS, RESULT, UNIT, plain, read_json, write_details, write_json
 from .unit import Init, Unit
 
@@ -27,8 +28,6 @@ EPOCHS = (1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7,
 GROWTH = 1.07
 #: … and numbers of frames at which they are looked at too.
 FRAMES = (5, 12, 25, 50, 100, 200, 400, 800, 1600, 3200)
-#: Steps whose processor time is not counted: they compile, and find neighbours.
-WARM_UP = 3
 #: Seconds between checkpoints: P takes some to write.
 SAVE_EVERY = 600.0
 #: A picture of P is kept for networks of at most so many weights, this many cells across.
@@ -63,7 +62,7 @@ def carry_out(unit: Unit, folder: Path, tell: Tell, stop: Callable[[], bool]) ->
         if read_json(folder / UNIT) != identity:
             clear(folder)
             write_json(folder / UNIT, identity)
-        run = open_run(unit, folder)
+        run = open_run(with_length(unit, folder), folder)
         test = _Kept(Dataset(unit.test, run.potential.type_map), run.potential)
         cpu = _train(run, test, tell, stop)
         if run.step_number < run.n_steps:
@@ -146,13 +145,14 @@ def _finish(unit: Unit, identity, run: Run, test: _Kept, cpu: float | None, fold
     final = _finals(train, summarize(comparison))
     write_details(folder / DETAILS, _details(run, comparison))
     result.save(folder / run.settings.training.model_file)
-    names = ("step", "epoch", "updates", "seconds", "valid_e", "valid_f")
+    names = ("step", "epoch", "updates", "seconds", "valid_e", "valid_f", "valid_v")
     history = {name: run.history[column].tolist() for name, column in zip(CURVE, names, strict=True)}
     blocks = run.trainer.filter.blocks.sizes if hasattr(run.trainer, "filter") else ()
     facts = {
         "n_weights": run.potential.layout.size, "blocks": list(blocks), "n_train": len(run.data),
         "n_test": len(test.frames), "n_atoms": len(test.frames[0]), "steps": run.n_steps,
         "updates": run.trainer.updates, "seconds": run.seconds, "cpu_per_step": cpu,
+        "state_bytes": int(sum(np.asarray(value).nbytes for value in run.trainer.state().values())),
         "threads": int(os.environ.get("NUMBA_NUM_THREADS", 0)),
         "rms_force": train.rms_force, "versions": versions(),
     }  # fmt: skip
@@ -165,7 +165,7 @@ def _finals(train: Metrics, test: Metrics) -> dict[str, float]:
     return {
         f"{kind}{name}_{part}": getattr(errors, f"{kind}_{measure}")
         for part, errors in (("train", train), ("test", test))
-        for kind in ("energy", "force")
+        for kind in ("energy", "force", "virial")
         for name, measure in (("", "rmse"), ("_mae", "mae"))
     }
 

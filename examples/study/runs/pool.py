@@ -31,6 +31,12 @@ class Job(NamedTuple):
     steps: int
     seconds_per_step: float
 
+    def with_steps(self, steps: int) -> Job:
+        """The job with the steps that it was found to have; a run of so many seconds lasts no longer."""
+        if self.unit.seconds is None or steps == self.steps:
+            return self._replace(steps=steps)
+        return self._replace(steps=steps, seconds_per_step=self.steps * self.seconds_per_step / steps)
+
 
 class Outcome(NamedTuple):
     """What became of a queue: keys of runs that are done, and of those that failed with what was wrong."""

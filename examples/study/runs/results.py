@@ -16,15 +16,15 @@ from kalmandp.files import naming, replacing, writing_hdf5
 from .unit import Unit
 
 RESULT, DETAILS, UNIT = "result.json", "details.h5", "unit.json"
-#: Columns of a learning curve: errors of the test frames in eV/atom and eV/Å.
-CURVE = ("step", "epoch", "updates", "seconds", "energy", "force")
+#: Columns of a learning curve: errors of the test frames in eV/atom, eV/Å and eV/atom.
+CURVE = ("step", "epoch", "updates", "seconds", "energy", "force", "virial")
 
 
 class Result(NamedTuple):
     """What a finished run left.
 
-    curve : columns of `CURVE`; final : RMSE "energy_train", "energy_test", "force_train", "force_test"; mean
-        absolute errors "energy_mae_train" …
+    curve : columns of `CURVE`; final : RMSE "energy_train", "energy_test", "force_train" … "virial_test";
+        mean absolute errors "energy_mae_train" …
     facts : n_weights, n_blocks, n_train, n_test, n_atoms, steps, updates, seconds, cpu_per_step, …
     """
 
@@ -33,6 +33,12 @@ class Result(NamedTuple):
     final: dict[str, float]
     facts: dict[str, Any]
     folder: Path
+
+    @property
+    def cpu_seconds(self) -> np.ndarray:
+        """Seconds of one processor at each point of the curve: steps × the mean of a step; NaN if unknown."""
+        per_step = self.facts.get("cpu_per_step")
+        return self.curve["step"] * (np.nan if per_step is None else per_step)
 
     def details(self) -> dict[str, np.ndarray]:
         """Arrays of the run: test labels and predictions, |Δw| of every update, a coarse picture of P."""

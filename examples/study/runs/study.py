@@ -14,11 +14,15 @@ from .optimizers import Optimizer, optimizer
 from .pool import Job, Outcome, work_off
 from .results import Result, is_finished, read_result, write_json
 from .systems import System
-from .unit import PAPER_NETWORK, Network, Unit
+from .unit import PAPER_NETWORK, Model, Network, Unit
 
 #: A first guess of the seconds of a step, corrected while the queue runs: per weight of the model for the
 #: filter, and per atom for either.
 FILTER_SECONDS, ADAM_SECONDS, ATOM_SECONDS = 8e-6, 5e-8, 1e-4
+#: The same for the weights of a type where nobody counts them.
+WEIGHTS = 2000
+#: Of a run of so many seconds: what it takes in all, over them.
+OVERHEAD = 1.4
 
 
 @dataclass
@@ -33,6 +37,8 @@ class Study:
     epochs, frames : length of the runs; ``frames`` takes precedence
     seeds : how many;  processes, threads : of the queue
     smoke : everything in a few seconds, to see that it works
+    seconds : of one processor, for the runs of the second study; None for its own
+    stated : "systems" and "optimizers", if they were asked for; a part may have others by default
     """
 
     folder: Path
@@ -45,6 +51,8 @@ class Study:
     processes: int = 2
     threads: int = 1
     smoke: bool = False
+    seconds: float | None = None
+    stated: tuple[str, ...] = ()
 
     @property
     def network(self) -> Network:
@@ -71,10 +79,13 @@ class Study:
     def unit(self, system: System, which: str | Optimizer, seed: int = 1, **changes) -> Unit:
         """A run of this study's length; ``changes`` are fields of `Unit`."""
         o = optimizer(which) if isinstance(which, str) else which
-        length = {"epochs": o.epochs or self.epochs, "frames": None}
+        length: dict = {"epochs": o.epochs or self.epochs, "frames": None}
         if self.frames is not None:
             length = {"epochs": None, "frames": self.frames}
+        if changes.get("seconds") is not None:
+            length = {"epochs": None, "frames": None}
         if self.smoke:
+            changes = {name: value for name, value in changes.items() if name != "seconds"}
             length = {"epochs": None, "frames": min(length["frames"] or 12, 12)}
             length["frames"] += int(o.epochs or 0) // 30  # a longer schedule is another run
         fields = {"network": self.network, **length, **changes}
@@ -100,12 +111,12 @@ class Study:
         return work_off(jobs, self.folder, self.processes, self.threads, display)
 
     def _job(self, unit: Unit) -> Job:
+        if unit.seconds is not None:  # and about as much again for the trial and the looks at the test frames
+            return Job(unit, self.folder_of(unit), 1, OVERHEAD * unit.seconds)
         with Dataset(unit.train) as data:
             n_frames, n_atoms, n_types = len(data), data.natoms(0), len(data.type_map)
         steps = unit.frames if unit.frames is not None else max(1, round(unit.epochs * n_frames))
-        net = unit.network
-        nets = ((1, *net.embedding), (net.embedding[-1] * net.axis_neuron, *net.fitting))
-        weights = n_types * sum(a * b for widths in nets for a, b in pairwise(widths))
+        weights = n_types * _weights(unit.network)
         per_weight = FILTER_SECONDS if unit.is_kalman else ADAM_SECONDS
         seconds = per_weight * weights + ATOM_SECONDS * n_atoms * (4 if unit.is_kalman else 1)
         return Job(unit, self.folder_of(unit), steps, seconds)
@@ -136,3 +147,11 @@ class Study:
             Path(beside).write_text(text.rstrip() + "\n", encoding="utf-8")
         print(f"\n{text.rstrip()}\n\n(written to {path})")
         return path
+
+
+def _weights(form: Network | Model) -> int:
+    """Weights for a type, roughly."""
+    if isinstance(form, Model):
+        return WEIGHTS
+    nets = ((1, *form.embedding), (form.embedding[-1] * form.axis_neuron, *form.fitting))
+    return sum(a * b for widths in nets for a, b in pairwise(widths))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -55,6 +56,26 @@ PAPER_NETWORK = Network()
 
 
 @dataclass(frozen=True)
+class Model:
+    """Form of a potential of any kind: a name for folders, and the section ``model`` as JSON text.
+
+    `Network` is the Deep Potential's, whose fields the first study moves one by one.
+    """
+
+    name: str
+    text: str
+
+    @classmethod
+    def of(cls, name: str, **keys) -> Model:
+        """The model with these keys of the section."""
+        return cls(name, json.dumps(keys, sort_keys=True))
+
+    def section(self) -> dict[str, Any]:
+        """The section ``model`` of an input."""
+        return json.loads(self.text)
+
+
+@dataclass(frozen=True)
 class Init:
     """Initial weights by the study: ``what`` ~ N(mean, deviation²); "W" in units of 1/√(n_in + n_out)."""
 
@@ -76,7 +97,8 @@ class Unit:
     system, train, test : name and files of the data
     optimizer : its name;  sections : the input's sections it stands for
     network : form of the potential
-    epochs, frames : length of the run, in passes over the data or in frames; one of them is None
+    epochs, frames, seconds : length of the run, in passes over the data, in frames, or in seconds of one
+        processor (`budget`); two of them are None
     seed : of the weights and of the data's order;  init : other initial weights than the package's
     """
 
@@ -85,17 +107,19 @@ class Unit:
     test: str
     optimizer: str
     sections: dict = field(hash=False)
-    network: Network = PAPER_NETWORK
+    network: Network | Model = PAPER_NETWORK
     epochs: float | None = 30.0
     frames: int | None = None
     seed: int = 1
     init: Init | None = None
+    seconds: float | None = None
 
     @property
     def key(self) -> str:
         """Folder of the run: "Cu/default_30epochs_seed1"."""
         base = self.optimizer.removesuffix(f"-{self.epochs:g}") if self.epochs is not None else self.optimizer
-        length = f"{self.epochs:g}epochs" if self.frames is None else f"{self.frames}frames"
+        lengths = (("epochs", self.epochs), ("frames", self.frames), ("s", self.seconds))
+        length = next(f"{value:g}{unit}" for unit, value in lengths if value is not None)
         parts = [base, *([] if self.network == PAPER_NETWORK else [self.network.name]), length]
         tail = f"_{self.init.name}" if self.init else ""
         return f"{self.system}/{_plain('_'.join(parts))}_seed{self.seed}{tail}"
@@ -106,12 +130,15 @@ class Unit:
 
     def input(self) -> dict[str, Any]:
         """The input of the package for this run."""
-        length = {"numb_steps": self.frames} if self.frames is not None else {"numb_epoch": self.epochs}
+        length = {"numb_epoch": self.epochs} if self.epochs is not None else {"numb_steps": self.frames or 1}
+        sections = {name: keys for name, keys in self.sections.items() if name != "training_data"}
         return {
             "model": self.network.section(),
-            **self.sections,
+            **sections,
             "training": {
-                "training_data": {"systems": [self.train], "batch_size": 1},
+                "training_data": {
+                    "systems": [self.train], "batch_size": 1, **self.sections.get("training_data", {})
+                },
                 **length, "seed": self.seed, "disp_freq": NEVER, "save_freq": NEVER,
             },
         }  # fmt: skip
@@ -130,8 +157,12 @@ class Unit:
 def unit_from(tree: dict) -> Unit:
     """The unit of ``asdict(unit)``, as it comes back from JSON."""
     network, init = tree["network"], tree["init"]
-    nets = {name: tuple(network[name]) for name in ("embedding", "fitting")}
-    return Unit(**{**tree, "network": Network(**{**network, **nets}), "init": Init(**init) if init else None})
+    if "text" in network:
+        form: Network | Model = Model(**network)
+    else:
+        nets = {name: tuple(network[name]) for name in ("embedding", "fitting")}
+        form = Network(**{**network, **nets})
+    return Unit(**{**tree, "network": form, "init": Init(**init) if init else None})
 
 
 def _plain(name: str) -> str:

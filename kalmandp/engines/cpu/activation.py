@@ -121,10 +121,18 @@ def _tanh_vector(row, start, phi, d1, d2):
 
 
 @njit(**EXACT)
+def logistic(a):
+    """s = 1/(1 + e⁻ᵃ) and 1 − s."""
+    e = math.exp(-abs(a))
+    large, small = 1.0 / (1.0 + e), e / (1.0 + e)
+    return (large, small) if a > 0 else (small, large)
+
+
+@njit(**EXACT)
 def _silu(a):
-    s = 0.5 * (1.0 + math.tanh(0.5 * a))
-    d = s * (1.0 - s)
-    return a * s, s + a * d, 2.0 * d + a * d * (1.0 - 2.0 * s)
+    s, c = logistic(a)
+    d = s * c
+    return a * s, s + a * d, 2.0 * d + a * d * (c - s)
 
 
 @njit(**EXACT)
@@ -136,12 +144,12 @@ def _rare(code, threshold, a):
     if code == 3:
         return (a, 1.0, 0.0) if 0 < a < 6 else ((6.0, 0.0, 0.0) if a >= 6 else (0.0, 0.0, 0.0))
     if code == 4:
-        s = 0.5 * (1.0 + math.tanh(0.5 * a))
-        return math.log1p(math.exp(-abs(a))) + max(a, 0.0), s, s * (1.0 - s)
+        s, c = logistic(a)
+        return math.log1p(math.exp(-abs(a))) + max(a, 0.0), s, s * c
     if code == 5:
-        s = 0.5 * (1.0 + math.tanh(0.5 * a))
-        d = s * (1.0 - s)
-        return s, d, d * (1.0 - 2.0 * s)
+        s, c = logistic(a)
+        d = s * c
+        return s, d, d * (c - s)
     if code == 6:
         z1 = GELU_SCALE * (1.0 + 3.0 * GELU_CUBIC * a * a)
         t = math.tanh(GELU_SCALE * (a + GELU_CUBIC * a * a * a))

@@ -12,8 +12,9 @@ enum { TANH, LINEAR, RELU, RELU6, SOFTPLUS, SIGMOID, GELU, SILU, SILUT };
 struct Phi { double value, d1, d2; };
 
 __device__ __forceinline__ Phi logistic(double a) {
-  const double s = 0.5 * (1 + tanh(0.5 * a)), d = s * (1 - s);
-  return {s, d, d * (1 - 2 * s)};
+  const double e = exp(-fabs(a)), large = 1 / (1 + e), small = e / (1 + e);
+  const double s = a > 0 ? large : small, c = a > 0 ? small : large, d = s * c;
+  return {s, d, d * (c - s)};
 }
 
 __device__ __forceinline__ Phi silu(double a) {
