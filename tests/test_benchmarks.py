@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import re
 import shutil
+import subprocess
 import sys
 import time
 from importlib import import_module
@@ -178,3 +181,32 @@ def test_the_gpus_benchmark_measures_what_it_says(benchmarks, monkeypatch):
     assert once["project.cu: multiply"] == 5 and once["environment.cu: pair_environment"] == 1
     (row,) = runs.learning(bench, *gpu.SI64, seconds=60.0, epochs=1, small=True)
     assert row["frames"] == 1 and row["meV/Å"] > 0
+
+
+@pytest.mark.parametrize("name", ["nep.py", "nep_memory.py", "nep_conditioning.py", "nep_training.py"])
+def test_benchmarks_of_nep_run_and_print_their_figures(name):
+    one = {f"{library}_NUM_THREADS": "1" for library in ("NUMBA", "OMP", "OPENBLAS", "MKL")}
+    root = str(FOLDER.parents[1])
+    done = subprocess.run(
+        [sys.executable, FOLDER / name, "--small"], capture_output=True, text=True, timeout=900,
+        env={**os.environ, **one, "PYTHONPATH": root},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
+    if name == "nep.py":
+        parts = {x[:24].strip(): float(x[24:].split()[0]) for x in said.splitlines() if " ms" in x}
+        assert {"the filter's update", "its P Hᵀ", "rows of 72 forces", "together"} <= parts.keys()
+        assert 0 < float(re.search(r"gemm \d+: ([\d.]+) of it", said)[1]) < 2
+    elif name == "nep_memory.py":
+        # more than an interpreter with its compiler, less than a machine has
+        assert 0.05 < float(re.search(r"memory at most ([\d.]+) GiB", said)[1]) < 4
+    elif name == "nep_conditioning.py":
+        rows = np.array([line.split()[:6] for line in said.splitlines() if line[:9].strip().isdigit()], float)
+        assert len(rows) == 4
+        # P ≤ P₀/Λ, and nearly that along what no measurement tells: three digits are printed
+        assert_allclose(rows[:, 2], rows[:, 3], rtol=6e-3)
+        assert (rows[:, 4] > 0).all() and rows[3, 2] > 2 > 1.1 > rows[1, 2]
+    else:
+        ends = [line.split("|")[1:5] for line in said.splitlines() if line.startswith("| ") and "/" in line]
+        assert [name.strip() for name, *_ in ends] == ["NEP/RLEKF", "NEP/Adam", "NEP/SNES", "DP/RLEKF"]
+        assert all(float(energy) > 0 for _, _, _, energy in ends)

@@ -5,8 +5,8 @@
 Some combinations of weights change nothing: the scale of c against that of W0, for each radial function and
 type. No measurement says anything of them, so along them a filter that forgets has P = P₀/Λ, with Λ = Π λ_i
 over all updates. With the λ of the preset, which tends to 1, Λ has a limit above zero (`kalman/theorem.py:
-remembered`), and P stays below P₀/Λ for ever. With a λ that stays below 1 it grows without bound: the second
-table.
+remembered`), and P stays below P₀/Λ for ever. With a λ that stays below 1 it grows without bound, until P
+has no more digits for what is known well: the second table.
 
 Rock salt of ``data/thirteen``, a small NEP, one thread. "max" and "min" are the largest and smallest
 eigenvalue of P over P₀; errors are those of the test frames, of the mean of the weights.
@@ -22,6 +22,7 @@ import numpy as np
 from support.turns import with_threads
 
 import kalmandp
+from kalmandp.errors import FilterError
 from kalmandp.kalman.theorem import remembered
 from kalmandp.training.config.inputs import read_input
 from kalmandp.training.loop import Run
@@ -44,8 +45,12 @@ def follow(run: Run, updates: int, test) -> None:
     print(f"N = {run.potential.layout.size}, λ₁ {c.lam:g}, ν {c.nu:g}, P₀ {c.p0:g}")
     print(f"{'updates':>9}{'tr P/tr P₀':>12}{'max':>10}{'1/Λ':>10}{'min':>10}{'meV/atom':>10}{'meV/Å':>8}")
     for until in np.unique(np.geomspace(10, updates, max(2, round(np.log10(updates)))).round().astype(int)):
-        while run.step_number < until:
-            run.step()
+        try:
+            while run.step_number < until:
+                run.step()
+        except FilterError as error:
+            print(f"  after {run.step_number:,} updates: {str(error).rpartition(': ')[2]}")
+            return
         P = run.trainer.filter.covariance.dense(0) / c.p0
         eigenvalues = np.linalg.eigvalsh(P)
         errors = kalmandp.evaluate(run.result(), test)

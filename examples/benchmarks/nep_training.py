@@ -160,7 +160,7 @@ def main() -> None:
         options.folder = folder
         test = divided(options)
         if options.small:
-            options.seconds, test = 1.0, test[:2]
+            options.seconds, test = 0.3, test[:2]
         results = {}
         for seconds in options.budgets or [options.seconds]:
             for candidate in options.candidates:
