@@ -46,23 +46,32 @@ def _relu6(a):
 
 
 def _logistic(a):
-    """1/(1 + e⁻ᵃ) without overflow: ½(1 + tanh ½a)."""
-    return 0.5 * (1.0 + namespace(a).tanh(0.5 * a))
+    """Of the logistic function s = 1/(1 + e⁻ᵃ): (s, 1 − s, s′, s″), each with all its digits::
+
+        e = e^−|a|,   s = 1/(1 + e) or e/(1 + e) for a > 0 or not,   s′ = e/(1 + e)²
+        s″ = s′ ((1 − s) − s) = ∓ s′ (1 − e)/(1 + e)
+    """
+    xp = namespace(a)
+    sign = xp.where(a.real > 0, 1.0, -1.0)
+    e = xp.exp(-a * sign)  # of |a|, complex-safe
+    large = 1.0 / (1.0 + e)
+    small = e * large
+    s, rest = xp.where(a.real > 0, large, small), xp.where(a.real > 0, small, large)
+    d = small * large
+    return s, rest, d, -sign * d * (1.0 - e) * large
 
 
 def _sigmoid(a):
-    # φ′ = φ (1 − φ),  φ″ = φ′ (1 − 2φ)
-    s = _logistic(a)
-    d = s * (1.0 - s)
-    return s, d, d * (1.0 - 2.0 * s)
+    s, _, d, dd = _logistic(a)
+    return s, d, dd
 
 
 def _softplus(a):
-    # φ = ln(1 + eᵃ) = ln(1 + e^−|a|) + max(a, 0),  φ′ = the sigmoid
+    # φ = ln(1 + eᵃ) = max(a, 0) + ln(1 + e^−|a|),  φ′ = the sigmoid
     xp = namespace(a)
     size = a * xp.where(a.real > 0, 1.0, -1.0)  # |a|, complex-safe
-    s = _logistic(a)
-    return xp.log1p(xp.exp(-size)) + a * (a.real > 0), s, s * (1.0 - s)
+    s, _, d, _ = _logistic(a)
+    return xp.log1p(xp.exp(-size)) + a * (a.real > 0), s, d
 
 
 def _gelu(a):
@@ -114,8 +123,8 @@ _TABLE: dict[str, Callable] = {
 
 def _complement(a):
     # 1 − the sigmoid
-    s, d, dd = _sigmoid(a)
-    return 1.0 - s, -d, -dd
+    _, rest, d, dd = _logistic(a)
+    return rest, -d, -dd
 
 
 def _gaussian(a):

@@ -84,7 +84,7 @@ def random_hdnnp(rng, n_types=2, **choices):
     """
     tame = [a for a in hdnnp_cases.SMOOTH if a not in ("harmonic", "exponential")]
     hidden = [(4, 3), (5,), (3, 4, 3), ()][rng.integers(4)]
-    activations = tuple(str(rng.choice(tame)) for _ in range(len(hidden) + 1))
+    activations = (*(str(rng.choice(tame)) for _ in hidden), str(rng.choice(hdnnp_cases.OUTPUTS)))
     form = hdnnp_cases.random_form(rng, n_types, **{"hidden": hidden, "activations": activations, **choices})
     wide = [SymmetryFunction(2, (name,), 6.0, eta=0.1) for name in form.type_map]
     return replace(form, functions=tuple((*rows, *wide) for rows in form.functions), cutoff_kind=1)

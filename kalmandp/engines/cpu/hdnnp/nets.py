@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from kalmandp.engines.cpu.activation import CODES, EXACT, apply
+from kalmandp.engines.cpu.activation import CODES, EXACT, apply, logistic
 from kalmandp.engines.cpu.linear import add_row, dot_product
 from kalmandp.engines.cpu.network import A_COL, COLUMNS, N_IN, N_OUT, NetStack
 from kalmandp.engines.cpu.threads import PART
@@ -61,9 +61,8 @@ def net_stack(layout) -> tuple[NetStack, Activations]:
 def _further(code, a):
     """φ, φ′, φ″ of the activations in ``FURTHER``, in their order."""
     if code == 100:
-        s = 0.5 * (1.0 + math.tanh(0.5 * a))
-        d = s * (1.0 - s)
-        return 1.0 - s, -d, -d * (1.0 - 2.0 * s)
+        s, d, dd = logistic(-a)
+        return s, -d, dd
     if code == 101:
         g = math.exp(-0.5 * a * a)
         return g, -a * g, (a * a - 1.0) * g
