@@ -17,8 +17,11 @@ import numpy as np
 from kalmandp.potentials.activations import NAMES
 from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.initial import initial_weights
+from kalmandp.potentials.hdnnp.form import SCALINGS
 from kalmandp.potentials.hdnnp.symmetry_functions import SymmetryFunction
 
+#: Scalings of symmetry functions that leave them of the order of one.
+SCALED = [name for name in SCALINGS if name not in ("none", "center")]
 SMOOTH = [name for name in NAMES if name not in ("relu", "relu6")]
 
 
@@ -80,12 +83,15 @@ NEP = Fixture(
 def random_hdnnp(rng, n_types=2, **choices):
     """Neither activations that grow without bound nor all neighbours at the ends of polynomials.
 
-    Sums would be of very different sizes; so one wide Gaussian for each neighbour is always there.
+    Sums would be of very different sizes; so one wide Gaussian for each neighbour is always there. The last
+    layer does not saturate, and the others are seldom far out since q is scaled: 1 − tanh² of a large number
+    has few digits, and every derivative would be a multiple of it. (`test_hdnnp_derivatives` has the rest.)
     """
     tame = [a for a in hdnnp_cases.SMOOTH if a not in ("harmonic", "exponential")]
     hidden = [(4, 3), (5,), (3, 4, 3), ()][rng.integers(4)]
     activations = (*(str(rng.choice(tame)) for _ in hidden), str(rng.choice(hdnnp_cases.OUTPUTS)))
-    form = hdnnp_cases.random_form(rng, n_types, **{"hidden": hidden, "activations": activations, **choices})
+    drawn = {"hidden": hidden, "activations": activations, "scaling": str(rng.choice(SCALED))}
+    form = hdnnp_cases.random_form(rng, n_types, **{**drawn, **choices})
     wide = [SymmetryFunction(2, (name,), 6.0, eta=0.1) for name in form.type_map]
     return replace(form, functions=tuple((*rows, *wide) for rows in form.functions), cutoff_kind=1)
 
@@ -96,6 +102,6 @@ def random_ranges(rng, form, wide=False) -> dict:
     return hdnnp_cases.random_case(rng, form, [frame]).statistics
 
 
-HDNNP = Fixture(random_hdnnp, random_ranges, lambda rng, form: 0.5 * rng.normal(size=form.layout().size))
+HDNNP = Fixture(random_hdnnp, random_ranges, lambda rng, form: 0.3 * rng.normal(size=form.layout().size))
 
 FIXTURES = {"se_e2_a": SE_E2_A, "nep": NEP, "hdnnp": HDNNP}
