@@ -103,8 +103,8 @@ KINDS: dict[str, Kind] = {
 }
 
 #: Inputs of other programs: a module that reads one (``recognises(path)``, ``read(path, optimizer)``), and
-#: one that writes that program's files beside ours (``at_checkpoint(run)``, ``at_end(run)``, ``predict``,
-#: and ``at_epoch(run)`` if it has something of each epoch).
+#: one that writes that program's files beside ours (``at_checkpoint(run)``, ``at_epoch(run)``,
+#: ``at_end(run)``, ``predict``).
 INPUTS = {
     "nep.in": ("kalmandp.bridges.gpumd.nep_in", "kalmandp.bridges.gpumd.companion"),
     "input.nn": ("kalmandp.bridges.n2p2.input_file", "kalmandp.bridges.n2p2.companion"),
