@@ -33,6 +33,7 @@ class Kind(NamedTuple):
     first : choices of a form that begins with nothing; learning on the fly takes the first kind that has them
     ahead : what has the kernels of a first step on the CPU compiled by processes of their own: made of the
         dtype of P (None without a filter), ``running``, ``wait()``, ``stop()``
+    form_frames : ``form_frames(choices)``, frames, evenly chosen, that a new form is made from; "" for few
     net_units : ``net_units(form)``, units of energy and of force of its nets per eV and per eV/Å; "" for 1
     """
 
@@ -48,6 +49,7 @@ class Kind(NamedTuple):
     preset: str = "matrix"
     first: str = ""
     ahead: str | None = None
+    form_frames: str = ""
     net_units: str = ""
 
 
@@ -91,6 +93,7 @@ KINDS: dict[str, Kind] = {
         cuts=False,
         files="kalmandp.bridges.n2p2.files",
         fused={"cpu": "kalmandp.engines.cpu.hdnnp.engine:NumbaEngine"},
+        form_frames="kalmandp.potentials.hdnnp.new:form_frames",
         net_units="kalmandp.potentials.hdnnp.units:net_units",
     ),
 }

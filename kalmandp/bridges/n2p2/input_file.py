@@ -18,7 +18,6 @@ from kalmandp.bridges.translated import Translated
 from kalmandp.errors import FileError, InputError
 from kalmandp.potentials.hdnnp.files import read_input_nn
 from kalmandp.potentials.hdnnp.units import bias_of
-from kalmandp.training.config.n2p2 import SELECTIONS, value_of
 
 #: Files beside input.nn.
 DATA = "input.data"
@@ -40,6 +39,7 @@ NUMBERS = frozenset(
     kalman_lambda_short kalman_nue_short force_weight short_energy_fraction short_force_fraction
     force_energy_ratio short_energy_error_threshold short_force_error_threshold""".split()
 )
+SELECTIONS = frozenset(("selection_mode", "selection_mode_energy", "selection_mode_force"))
 #: After each force update an energy update with the same structure.
 REPEATED = "repeated_energy_update"
 #: Thresholds by n2p2's other names, from the general to the particular.
@@ -141,11 +141,12 @@ def _n2p2(path: Path, stated: dict[str, str]) -> dict[str, Any]:
             section |= dict.fromkeys(own, _number(path, stated, name))
     section |= {name: _number(path, stated, name, int) for name in sorted(INTEGERS & set(stated))}
     section |= {name: _number(path, stated, name) for name in sorted(NUMBERS & set(stated))}
-    for name in sorted({*SELECTIONS, REPEATED} & set(stated)):
-        try:
-            section[name] = value_of(name, stated[name])
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+    for name in sorted(SELECTIONS & set(stated)):  # a mode, and pairs of an epoch and the mode from there on
+        words = stated[name].split() or [""]
+        numbers = [_number(path, {name: word}, name, int) for word in words]
+        section[name] = numbers[0] if len(numbers) == 1 else numbers
+    if REPEATED in stated:
+        section[REPEATED] = True
     of_forces = {"short_force_fraction", "force_energy_ratio"} & set(section)
     if "use_short_forces" not in stated:  # forces are not learnt
         section |= dict.fromkeys(of_forces, 0.0) or {"short_force_fraction": 0.0}
