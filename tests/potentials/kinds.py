@@ -91,9 +91,15 @@ def random_hdnnp(rng, n_types=2, **choices):
 
 
 def random_ranges(rng, form, wide=False) -> dict:
-    """Of symmetry functions, about those of a frame."""
+    """Of symmetry functions, about those of a frame; so wide that another frame is not 35 σ away.
+
+    There tanh saturates, all of ∂F/∂w is about 1e-6, and 1 − tanh² has few digits.
+    """
     frame = hdnnp_cases.random_frame(rng, form, 8)
-    return hdnnp_cases.random_case(rng, form, [frame]).statistics
+    found = hdnnp_cases.random_case(rng, form, [frame]).statistics
+    found["sigma"] = np.where(found["sigma"] > 0, found["sigma"] + 0.5 * np.abs(found["mean"]), 0.0)
+    found["max"] = found["max"] + 0.5 * np.abs(found["max"])
+    return found
 
 
 #: Of a size with which a hidden layer seldom saturates: 1 − tanh² of a large number has few digits.
