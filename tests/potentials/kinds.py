@@ -97,12 +97,11 @@ def random_ranges(rng, form, wide=False) -> dict:
     """
     frame = hdnnp_cases.random_frame(rng, form, 8)
     found = hdnnp_cases.random_case(rng, form, [frame]).statistics
-    found["sigma"] = np.where(found["sigma"] > 0, found["sigma"] + 0.5 * np.abs(found["mean"]), 0.0)
-    found["max"] = found["max"] + 0.5 * np.abs(found["max"])
+    found["sigma"] = np.where(found["sigma"] > 0, found["sigma"] + 0.25 * np.abs(found["mean"]), 0.0)
+    found["max"] = found["max"] + 0.25 * np.abs(found["max"])
     return found
 
 
-#: Of a size with which a hidden layer seldom saturates: 1 − tanh² of a large number has few digits.
-HDNNP = Fixture(random_hdnnp, random_ranges, lambda rng, form: 0.35 * rng.normal(size=form.layout().size))
+HDNNP = Fixture(random_hdnnp, random_ranges, lambda rng, form: 0.5 * rng.normal(size=form.layout().size))
 
 FIXTURES = {"se_e2_a": SE_E2_A, "nep": NEP, "hdnnp": HDNNP}
