@@ -36,6 +36,7 @@ class Kind(NamedTuple):
     first : choices of a form that begins with nothing; learning on the fly takes the first kind that has them
     ahead : what has the kernels of a first step on the CPU compiled by processes of their own: made of the
         dtype of P (None without a filter), ``running``, ``wait()``, ``stop()``
+    form_frames : ``form_frames(choices)``, frames, evenly chosen, that a new form is made from; "" for few
     net_units : ``net_units(form)``, units of energy and of force of its nets per eV and per eV/Å; "" for 1
     """
 
@@ -52,6 +53,7 @@ class Kind(NamedTuple):
     first: str = ""
     ahead: str | None = None
     usage: str | None = None
+    form_frames: str = ""
     net_units: str = ""
 
 
@@ -97,6 +99,7 @@ KINDS: dict[str, Kind] = {
         cuts=False,
         files="kalmandp.bridges.n2p2.files",
         fused={"cpu": "kalmandp.engines.cpu.hdnnp.engine:NumbaEngine"},
+        form_frames="kalmandp.potentials.hdnnp.new:form_frames",
         net_units="kalmandp.potentials.hdnnp.units:net_units",
         usage="kalmandp.bridges.n2p2.usage:usage",
     ),
