@@ -32,8 +32,8 @@ from kalmandp.training.config.inputs import read_input
 from kalmandp.training.loop import Run
 
 DATA = Path(__file__).resolve().parents[2] / "data"
-#: Steps before the clock runs, and those that tell how long one takes.
-WARM_UP, PROBE = 2, 5
+#: Steps before the clock runs; those that tell how long one takes go on for so many seconds.
+WARM_UP, PROBE = 2, 0.3
 #: Points of a curve, evenly spaced in the logarithm of the seconds, and the earliest share of a run.
 POINTS, EARLIEST = 12, 0.01
 
@@ -71,10 +71,11 @@ def seconds_of_a_step(options, candidate: str, folder: str) -> float:
     run = Run(settings(options, candidate, 10**6), folder)
     for _ in range(WARM_UP):
         run.step()
-    began = time.process_time()
-    for _ in range(PROBE):
+    began, count, taken = time.process_time(), 0, 0.0
+    while taken < PROBE:
         run.step()
-    return (time.process_time() - began) / PROBE
+        count, taken = count + 1, time.process_time() - began
+    return taken / count
 
 
 def trained(options, candidate: str, seconds: float, points: int, test) -> list[tuple]:
