@@ -27,7 +27,10 @@ class Kind(NamedTuple):
     reordered : ``reordered(form, weights, statistics, old)``, the same with type n what ``old[n]`` was
     cuts : whether it can do with fewer types than there were
     files : the module of its model files: ``recognises(path)``, ``read(path)``, ``write(potential, path)``,
-        ``FORMAT`` (in words), ``DEFAULT`` (their usual name) and ``SUFFIXES``
+        ``FORMAT`` (in words), ``DEFAULT`` (their usual name) and ``SUFFIXES``; for the commands of DeePMD-kit
+        ``compression(path)`` and ``sections(potential)``, or None
+    usage : ``usage(model, types)``, what other programs run a model file: (program, what it needs, text to
+        copy) of each, for the path of a model and the names of its types
     fused : device -> its fused engine there
     preset : of the filter, where an input names none
     first : choices of a form that begins with nothing; learning on the fly takes the first kind that has them
@@ -48,6 +51,7 @@ class Kind(NamedTuple):
     preset: str = "matrix"
     first: str = ""
     ahead: str | None = None
+    usage: str | None = None
     net_units: str = ""
 
 
@@ -68,6 +72,7 @@ KINDS: dict[str, Kind] = {
         },
         preset="default",
         ahead="kalmandp.engines.cpu.deep_potential.ahead:Compilation",
+        usage="kalmandp.bridges.deepmd.usage:usage",
     ),
     "nep": Kind(
         form="kalmandp.potentials.nep.form:NEPForm",
@@ -80,6 +85,7 @@ KINDS: dict[str, Kind] = {
         files="kalmandp.bridges.gpumd.files",
         fused={"cpu": "kalmandp.engines.cpu.nep.engine:NEPNumbaEngine"},
         first="kalmandp.potentials.nep.initial:FIRST",
+        usage="kalmandp.bridges.gpumd.usage:usage",
     ),
     "hdnnp": Kind(
         form="kalmandp.potentials.hdnnp.form:HDNNPForm",
@@ -92,11 +98,13 @@ KINDS: dict[str, Kind] = {
         files="kalmandp.bridges.n2p2.files",
         fused={"cpu": "kalmandp.engines.cpu.hdnnp.engine:NumbaEngine"},
         net_units="kalmandp.potentials.hdnnp.units:net_units",
+        usage="kalmandp.bridges.n2p2.usage:usage",
     ),
 }
 
 #: Inputs of other programs: a module that reads one (``recognises(path)``, ``read(path, optimizer)``), and
-#: one that writes that program's files beside ours (``at_checkpoint(run)``, ``at_end(run)``, ``predict``).
+#: one that writes that program's files beside ours (``at_checkpoint(run)``, ``at_end(run)``, ``predict``,
+#: and ``at_epoch(run)`` if it has something of each epoch).
 INPUTS = {
     "nep.in": ("kalmandp.bridges.gpumd.nep_in", "kalmandp.bridges.gpumd.companion"),
     "input.nn": ("kalmandp.bridges.n2p2.input_file", "kalmandp.bridges.n2p2.companion"),

@@ -337,3 +337,45 @@ def test_nothing_is_loaded_that_is_not_used(code, absent):
 def test_what_is_loaded_is_seen():
     """The planted mistake."""
     assert "kalmandp.engines.cuda.launch" in loaded("import kalmandp.engines.cuda.launch")
+
+
+# --- what is needed of a thing is written in its contract ---------------------------------------------
+
+#: What may be asked for all the same, and why: things of other libraries, platforms, or the user's own.
+FOREIGN = {
+    "cli": {"arranged"},  # a command's module may have it; the function that asks says what it is
+    "bridges/deepmd/codec": {"CSafeLoader", "CSafeDumper"},  # PyYAML with and without its C library
+    "formats/foreign/ase": {"results"},  # ASE's calculators
+    "frames/frame": {"check_state", "results"},
+    "geometry/neighbours": {"type_map"},  # a Dataset knows its types, a list of frames does not
+    "kalman/covariance": {"shape"},  # a data set of an open HDF5 file, or numbers
+    "kalman/filter": {"writeable"},  # NumPy's flags have it, CuPy's do not
+    "on_the_fly/reference": {"implemented_properties", "reset"},
+    "potentials/hdnnp/files": {"strerror"},  # OSError has it, UnicodeDecodeError does not
+    "potentials/potential": {"get_positions", "writeable"},
+    "training/config/inputs": {"strerror"},
+    "training/placement/memory": {"sysconf_names"},  # not on Windows
+    "training/report/metrics": {"positions"},  # one Frame or ase.Atoms, or several
+}
+
+
+def sniffed(text: str) -> set[str]:
+    """Attributes that a source asks for where they may be missing."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) > 1:
+            asks = node.func.id == "hasattr" or (node.func.id == "getattr" and len(node.args) == 3)
+            if asks and isinstance(name := node.args[1], ast.Constant):
+                found.add(str(name.value))
+    return found
+
+
+def test_what_a_part_needs_of_another_is_in_a_contract():
+    names = {str(p.relative_to(ROOT / "kalmandp").with_suffix("")): p for p in modules().values()}
+    asked = {name: sniffed(path.read_text(encoding="utf-8")) for name, path in names.items()}
+    assert {name: words for name, words in asked.items() if words} == FOREIGN
+
+
+def test_an_attribute_that_is_asked_for_is_seen():
+    text = "xp = getattr(engine, 'xp', np)\nif hasattr(P, 'window'):\n    getattr(P, 'known')\n"
+    assert sniffed(text) == {"xp", "window"}

@@ -21,7 +21,7 @@ from kalmandp.errors import FileError, MissingPackage
 from kalmandp.report import write_report
 from kalmandp.report.errors import errors_of
 from kalmandp.report.figures import themed
-from kalmandp.report.usage import OWN, kind_of_model, uses
+from kalmandp.report.usage import uses
 from kalmandp.training.report.metrics import evaluate
 
 #: Tags that have no end.
@@ -183,7 +183,7 @@ def test_frames_that_were_left_out_are_named(ran, tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "words"), [
-    ("se_e2_a", "pair_style   deepmd"), ("nep4", "potential    m/nep.txt"), ("hdnnp", '"1:Si 2:O"'),
+    ("se_e2_a", "pair_style   deepmd"), ("nep", "potential    m/nep.txt"), ("hdnnp", '"1:Si 2:O"'),
     ("another", "KalmanDP"),
 ])  # fmt: skip
 def test_each_kind_of_model_has_its_commands(kind, words):
@@ -192,10 +192,6 @@ def test_each_kind_of_model_has_its_commands(kind, words):
     programs = {"se_e2_a": "DeePMD-kit", "nep": "GPUMD", "hdnnp": "n2p2"}
     others = {program for k, program in programs.items() if not kind.startswith(k)}
     assert not any(w in u.where for u in listed for w in others)
-
-
-def test_a_model_names_its_kind(ran):
-    assert kind_of_model(kalmandp.Potential.load(ran / "run" / "model.dp")) == "se_e2_a" and "nep" in OWN
 
 
 def test_a_figure_takes_the_pages_colours_and_keeps_to_itself():

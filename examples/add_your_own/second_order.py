@@ -91,11 +91,12 @@ def read_section(read, value):
 
 register(NAME, KINDS["se_e2_a"]._replace(
     form=f"{__name__}:SecondOrderForm", descriptor=f"{__name__}:SecondOrder", new=f"{__name__}:new",
-    section=f"{__name__}:read_section", files=__name__, fused={},
+    section=f"{__name__}:read_section", files=__name__, fused={}, usage=None,
 ))  # fmt: skip
 
 #: The module of its model files, which the registry asks for: there are none.
 FORMAT, DEFAULT, SUFFIXES = "none of second_order", "", ()
+compression = sections = None
 
 
 def recognises(path) -> bool:

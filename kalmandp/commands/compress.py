@@ -25,9 +25,9 @@ def run(args) -> int:
         raise InputError("-o is given without -s; expected data to take the closest distance from")
     potential = Potential.load(args.model)
     path = Path(args.model)
-    compression = getattr(load(kind_of(potential.form).files), "compression", None)
+    compression = load(kind_of(potential.form).files).compression
     if compression is None:
-        able = [name for name, kind in KINDS.items() if hasattr(load(kind.files), "compression")]
+        able = [name for name, kind in KINDS.items() if load(kind.files).compression is not None]
         raise InputError(
             f"{path}: is a model of the kind {potential.form.kind}, in which nothing is tabulated; expected "
             f"one that DeePMD-kit compresses, {', '.join(able)}"

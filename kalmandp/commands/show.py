@@ -36,7 +36,7 @@ def run(args) -> int:
 def _parts(potential) -> tuple[dict, dict]:
     """Sections descriptor and fitting_net, as DeePMD-kit has them for its models; else the form's choices."""
     files = load(kind_of(potential.form).files)
-    if hasattr(files, "sections"):
+    if files.sections is not None:
         return files.sections(potential)
     nets = {net: [form.n_out for form in forms] for net, forms in potential.layout.nets.items()}
     return {"type": potential.form.kind, **potential.form.to_dict()}, nets

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from kalmandp.engines.protocol import Engine
 from kalmandp.geometry import pairs as of_pairs
 from kalmandp.geometry.kept import with_pairs
 from kalmandp.potentials import atomic
 from kalmandp.registry import descriptor_of
 
 
-class ReferenceEngine:
+class ReferenceEngine(Engine):
     """NumPy: every pass is the reference function itself."""
 
     name = "numpy"

@@ -20,14 +20,15 @@ Letters of array names: k number measured in this window; w, q, l as in `kalman.
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from kalmandp.arrays import namespace, to_numpy
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
-from kalmandp.kalman.covariance import DenseCovariance, Gain, stored
+from kalmandp.kalman.cholesky import cholesky
+from kalmandp.kalman.covariance import Covariance, DenseCovariance, Gain, stored
 
 #: Numbers measured before P is cut to its blocks. With 32 forces were some percent worse. With 128 they were
 #: up to a tenth better after as many updates, and no better after as much time: U is read by every update.
@@ -39,9 +40,22 @@ def is_over(k: int, m: int) -> bool:
     return k + m > WINDOW
 
 
+class Coupled(Covariance, Protocol):
+    """A covariance whose blocks are coupled within a window."""
+
+    @property
+    def window(self) -> tuple[np.ndarray, float]:
+        """U (k, N), float64, and s; they may be set."""
+        ...
+
+    def cut(self) -> None:
+        """End the window: A_l ← s(A_l − U_lᵀU_l)."""
+        ...
+
+
 def move(source: Any, target: Any) -> None:
     """Give ``target``, new, the P of ``source``: two forms of one covariance, a window's U with it."""
-    if not (hasattr(source, "window") and hasattr(target, "window")):
+    if not (source.coupled and target.coupled):
         for l in range(len(source.blocks)):
             target.assign(l, source.dense(l))
         return
@@ -84,6 +98,9 @@ class CoupledCovariance:
     P0 : the initial variances: one number, or an array (N,). Its module (NumPy, CuPy) is used for P.
     dtype : "float64" or "float32", in which A and U are stored
     """
+
+    coupled = True
+    cholesky = staticmethod(cholesky)
 
     def __init__(self, blocks: Blocks, P0: Any = 1.0, dtype: Any = "float64"):
         self._begin(DenseCovariance(blocks, P0, dtype), namespace(P0))

@@ -12,6 +12,7 @@ import numpy as np
 from kalmandp.arrays import namespace, to_numpy
 from kalmandp.errors import InputError, require
 from kalmandp.kalman.blocks import Blocks
+from kalmandp.kalman.cholesky import cholesky
 
 
 class Gain(NamedTuple):
@@ -42,12 +43,18 @@ class Covariance(Protocol):
     """What the filter needs of a covariance. `DenseCovariance` says what each method computes.
 
     A class that offers this is made by ``cls(blocks, P0, dtype)`` and again, from its ``state()``, by
-    ``cls.from_state(blocks, state)``. Nothing here validates: the filter does, once. It may also offer
-    ``cholesky(S, error)``, a faster twin of `kalman.cholesky.cholesky`.
+    ``cls.from_state(blocks, state)``. Nothing here validates: the filter does, once.
+
+    coupled : whether blocks are coupled within a window; if so it is a `kalman.coupled.Coupled`
     """
 
     blocks: Blocks
     dtype: Any
+    coupled: bool
+
+    def cholesky(self, S_qq: np.ndarray, error_q: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        """`kalman.cholesky.cholesky`, or a faster twin of it."""
+        ...
 
     def project(self, H_qw: Any) -> tuple[Any, Any]: ...
 
@@ -80,6 +87,9 @@ class DenseCovariance:
     P0 : the initial variances: one number, or an array (N,). Its module (NumPy, CuPy) is used for P.
     dtype : "float64" or "float32", in which P is stored and multiplied
     """
+
+    coupled = False
+    cholesky = staticmethod(cholesky)
 
     def __init__(self, blocks: Blocks, P0: Any = 1.0, dtype: Any = "float64"):
         xp = namespace(P0)

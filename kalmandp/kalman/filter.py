@@ -35,7 +35,6 @@ import numpy as np
 from kalmandp.arrays import namespace, to_numpy
 from kalmandp.errors import FilterError, InputError, require
 from kalmandp.kalman.blocks import BLOCK_SIZE, Blocks, Part, partition
-from kalmandp.kalman.cholesky import cholesky
 from kalmandp.kalman.coupled import move
 from kalmandp.kalman.covariance import Covariance
 from kalmandp.registry import COVARIANCES, find
@@ -237,8 +236,7 @@ class RLEKF:
         """S = λ R + H P Hᵀ = C Cᵀ, z = C⁻¹ error, and zᵀz = errorᵀ S⁻¹ error; NumPy."""
         S_qq = self.lam * R_qq
         S_qq += _checked(to_numpy(HPH_qq), S_qq)
-        # a covariance may have a faster one
-        C_qq, z_q, q = getattr(self.covariance, "cholesky", cholesky)(S_qq, error_q)
+        C_qq, z_q, q = self.covariance.cholesky(S_qq, error_q)
         if q < len(S_qq):
             raise FilterError(
                 f"the innovation variance S is not positive definite: pivot {C_qq[q, q]:.3e} at measurement "

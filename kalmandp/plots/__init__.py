@@ -6,6 +6,7 @@ nothing for a host program. matplotlib comes with ``pip install "kalmandp[plot]"
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -134,13 +135,13 @@ def _columns(history) -> dict[str, np.ndarray]:
     """The columns of an lcurve.out, wherever they come from."""
     if isinstance(history, str | Path):
         columns = read_lcurve(history)
-    elif hasattr(history, "array"):
+    elif isinstance(history, Mapping):
+        columns = {name: np.asarray(values, dtype=float) for name, values in history.items()}
+    else:  # `training.report.history.History`
         ours = {f"{kind}_{k}": f"rmse_{k}_{which}" for k in "efv"
                 for kind, which in (("valid", "val"), ("rmse", "trn"))}  # fmt: skip
         ours |= {"step": "step", "epoch": "epoch", "valid_frames": "frames_val"}
         columns = {title: np.asarray(history[name]) for name, title in ours.items()}
-    else:
-        columns = {name: np.asarray(values, dtype=float) for name, values in history.items()}
     if not len(columns.get("step", ())):
         which = f"{history}" if isinstance(history, str | Path) else "the learning curve"
         raise InputError(f"{which}: has no lines; expected at least one")

@@ -46,27 +46,32 @@ def _relu6(a):
 
 
 def _logistic(a):
-    """s = 1/(1 + e⁻ᵃ) and 1 − s to the last digits: with e = e^−|a| they are 1/(1 + e) and e/(1 + e)."""
+    """Of the logistic function s = 1/(1 + e⁻ᵃ): (s, 1 − s, s′, s″), each with all its digits::
+
+        e = e^−|a|,   s = 1/(1 + e) or e/(1 + e) for a > 0 or not,   s′ = e/(1 + e)²
+        s″ = s′ ((1 − s) − s) = ∓ s′ (1 − e)/(1 + e)
+    """
     xp = namespace(a)
-    right = a.real > 0
-    e = xp.exp(a * xp.where(right, -1.0, 1.0))
-    large, small = 1.0 / (1.0 + e), e / (1.0 + e)
-    return xp.where(right, large, small), xp.where(right, small, large)
+    sign = xp.where(a.real > 0, 1.0, -1.0)
+    e = xp.exp(-a * sign)  # of |a|, complex-safe
+    large = 1.0 / (1.0 + e)
+    small = e * large
+    s, rest = xp.where(a.real > 0, large, small), xp.where(a.real > 0, small, large)
+    d = small * large
+    return s, rest, d, -sign * d * (1.0 - e) * large
 
 
 def _sigmoid(a):
-    # φ′ = φ (1 − φ),  φ″ = φ′ ((1 − φ) − φ)
-    s, c = _logistic(a)
-    d = s * c
-    return s, d, d * (c - s)
+    s, _, d, dd = _logistic(a)
+    return s, d, dd
 
 
 def _softplus(a):
-    # φ = ln(1 + eᵃ) = ln(1 + e^−|a|) + max(a, 0),  φ′ = the sigmoid
+    # φ = ln(1 + eᵃ) = max(a, 0) + ln(1 + e^−|a|),  φ′ = the sigmoid
     xp = namespace(a)
-    right = a.real > 0
-    s, c = _logistic(a)
-    return xp.log1p(xp.exp(a * xp.where(right, -1.0, 1.0))) + a * right, s, s * c
+    size = a * xp.where(a.real > 0, 1.0, -1.0)  # |a|, complex-safe
+    s, _, d, _ = _logistic(a)
+    return xp.log1p(xp.exp(-size)) + a * (a.real > 0), s, d
 
 
 def _gelu(a):
@@ -116,12 +121,10 @@ _TABLE: dict[str, Callable] = {
     "silu": _silu,
 }
 
-
 def _complement(a):
     # 1 − the sigmoid
-    s, c = _logistic(a)
-    d = s * c
-    return c, -d, -d * (c - s)
+    _, rest, d, dd = _logistic(a)
+    return rest, -d, -dd
 
 
 def _gaussian(a):

@@ -66,7 +66,7 @@ class Potential:
         self.info = dict(info or {})
         self.engine = choose_engine(engine, device, form, self.layout)
         self._descriptor = descriptor_of(form)
-        xp = getattr(self.engine, "xp", np)  # where the engine computes
+        xp = self.engine.xp  # where the engine computes
         self._put, self._in_place = xp.asarray, not copy
         checked = _finite("weights", to_numpy(weights), (self.layout.size,))
         self._weights: Any = self._put(checked) if copy else _own(weights, xp)

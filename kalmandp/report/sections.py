@@ -15,7 +15,7 @@ from kalmandp.report.figures import figure
 from kalmandp.report.filter import filter_sections
 from kalmandp.report.page import Bar, Section, code, details, facts, milli, number, place, table, text, tiles
 from kalmandp.report.run import Run, data_of
-from kalmandp.report.usage import kind_of_model, uses
+from kalmandp.report.usage import uses
 
 #: Frames with the largest errors that are listed.
 WORST = 10
@@ -226,7 +226,7 @@ def _columns() -> tuple[str, ...]:
 
 
 def _use(run: Run) -> str:
-    listed = uses(kind_of_model(run.potential), str(run.model), run.potential.type_map)
+    listed = uses(run.potential.form.kind, str(run.model), run.potential.type_map)
     return "".join(f"<h3>{u.where}</h3>{text(u.words)}{code(u.code, u.where)}" for u in listed)
 
 

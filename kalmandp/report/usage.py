@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kalmandp.registry import KINDS, load
+
 
 class Use(NamedTuple):
     """where : the program;  words : what is needed;  code : to be copied."""
@@ -18,11 +20,10 @@ def uses(kind: str, model: str, types) -> list[Use]:
 
     Parameters
     ----------
-    kind : of potential, as the model's form names it ("se_e2_a", "nep…", "hdnnp…")
+    kind : of potential, a name in `registry.KINDS`
     model : path of the model file
     types : names of its types, in its order
     """
-    names = " ".join(types)
     listed = ", ".join(f'"{t}"' for t in types)
     ours = [
         Use("ASE", 'pip install "kalmandp[ase]"',
@@ -37,41 +38,6 @@ def uses(kind: str, model: str, types) -> list[Use]:
         Use("The command line", "errors on other data",
             f"kalmandp test -m {model} -s DATA"),
     ]  # fmt: skip
-    for beginning, own in OWN.items():
-        if kind.startswith(beginning):
-            return [*ours[:2], *own(model, names), *ours[2:]]
-    return ours
-
-
-def _deep_potential(model: str, names: str) -> list[Use]:
-    return [
-        Use("LAMMPS, with DeePMD-kit", 'pip install "deepmd-kit[cpu,lmp]"; the model is converted once',
-            f"dp convert-backend {model} model.pb\n\n# in the LAMMPS input\n"
-            f"pair_style   deepmd model.pb\npair_coeff   * * {names}"),
-    ]  # fmt: skip
-
-
-def _nep(model: str, names: str) -> list[Use]:
-    return [
-        Use("GPUMD", "the model file is nep.txt; in run.in",
-            f"potential    {model}\nensemble     nve\ntime_step    1\nrun          1000"),
-        Use("LAMMPS, with NEP_CPU", "LAMMPS built with the package of NEP_CPU; in its input",
-            f"pair_style   nep\npair_coeff   * * {model} {names}"),
-    ]  # fmt: skip
-
-
-def _hdnnp(model: str, names: str) -> list[Use]:
-    pairs = " ".join(f"{n}:{name}" for n, name in enumerate(names.split(), start=1))
-    return [
-        Use("LAMMPS, with n2p2", "LAMMPS built with the package ML-HDNNP; in its input",
-            f'pair_style   hdnnp CUTOFF dir "{model}" showew no emap "{pairs}"\npair_coeff   * *'),
-    ]  # fmt: skip
-
-
-#: How the kind of a model begins -> what else runs it.
-OWN = {"se_e2_a": _deep_potential, "nep": _nep, "hdnnp": _hdnnp}
-
-
-def kind_of_model(potential) -> str:
-    """The kind that a model's form names."""
-    return str(getattr(getattr(potential, "form", None), "kind", "se_e2_a"))
+    place = KINDS[kind].usage if kind in KINDS else None
+    others = [] if place is None else [Use(*use) for use in load(place)(model, types)]
+    return [*ours[:2], *others, *ours[2:]]

@@ -373,9 +373,14 @@ def train(
 
 def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
     """The steps of a run, saved where its input says."""
+    # a companion may have a line for each epoch, the beginning included
+    at_epoch = getattr(load(run.settings.companion), "at_epoch", None) if run.settings.companion else None
+    if at_epoch is not None and run.step_number == 0:
+        at_epoch(run)
     while run.step_number < run.n_steps:
         displays = run._is(run.display_freq)
         saves = run._is(run.settings.training.save_freq)
+        epoch = int(run.feed.progress)
         try:
             _, before, diagnostics = run.step()
         except FilterError as error:
@@ -384,6 +389,8 @@ def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
             if not run.trainer.updates:
                 raise
             raise type(error)(f"{error}; {run.rescue()}") from error
+        if at_epoch is not None and int(run.feed.progress) > epoch:
+            at_epoch(run)
         record = run.record("step", before, diagnostics=diagnostics)
         if displays:
             record = run.record("display", before, _validated(run), diagnostics)

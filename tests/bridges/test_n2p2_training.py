@@ -188,6 +188,8 @@ def test_the_command_leaves_n2p2s_files_and_old_weights_go_on(place, capsys):
     assert "parallel_mode" in capsys.readouterr().err
     for name in ("learning-curve.out", "trainpoints.out", "trainforces.out", "hdnnp/scaling.data"):
         assert (place / name).is_file()
+    lines = (place / "learning-curve.out").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["#", "0", "1", "2"]  # the first weights and each epoch
     left = read_folder(place / "hdnnp", "atomic")
     assert left.form.energy_unit == HARTREE
     from kalmandp.training.state.checkpoint import load_checkpoint
@@ -209,6 +211,16 @@ def test_the_command_leaves_n2p2s_files_and_old_weights_go_on(place, capsys):
     assert main(command) == 0
     assert "of other weights than the model; the optimizer begins anew" in capsys.readouterr().err
     assert load_checkpoint(place / "model.ckpt.h5")["optimizer"]["updates"] == UPDATES
+
+
+def test_selections_by_epoch_and_repeated_energies(place):
+    more = "selection_mode_force 0 2 1\nrepeated_energy_update\nprecondition_weights\n"
+    (place / "input.nn").write_text(text(more=more))
+    s = settings_of(place)
+    assert s.optimizer.get("selection_mode_force") == (0, 2, 1) and s.optimizer.get("repeated_energy_update")
+    assert any(n.startswith("precondition_weights: without effect; nnp-train itself") for n in s.notices)
+    assert any(n.startswith("repeated_energy_update: done as n2p2 documents") for n in s.notices)
+    assert Run(s, place / "run").feed.steps_per_epoch == N + 2 * (UPDATES - N)
 
 
 @pytest.mark.parametrize("way", ["ref", "force"])

@@ -120,6 +120,9 @@ class Case:
 
 ELEMENTS = ("H", "C", "O", "Cu")
 SMOOTH = ("linear", "tanh", "sigmoid", "softplus", *N2P2_NAMES)
+#: Of outputs: e^−a of a wide range overflows all other sums; 1 − tanh² of a large number has few digits, and
+#: all of ∂E/∂w would have no more.
+OUTPUTS = ("linear", "sigmoid", "complement", "softplus", "cosine")
 
 
 def random_functions(rng, type_map, n=5) -> list[SymmetryFunction]:
@@ -154,7 +157,7 @@ def random_form(rng, n_types=2, **choices) -> HDNNPForm:
         type_map=type_map,
         functions=[random_functions(rng, type_map, int(rng.integers(2, 7))) for _ in type_map],
         hidden=hidden,
-        activations=tuple(str(rng.choice(SMOOTH)) for _ in range(len(hidden) + 1)),
+        activations=(*(str(rng.choice(SMOOTH)) for _ in hidden), str(rng.choice(OUTPUTS))),
         cutoff_kind=int(rng.integers(1, 9)),
         cutoff_alpha=float(rng.choice([0.0, 0.2])),
         scaling=str(rng.choice(SCALINGS)),

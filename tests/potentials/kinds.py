@@ -88,9 +88,8 @@ def random_hdnnp(rng, n_types=2, **choices):
     has few digits, and every derivative would be a multiple of it. (`test_hdnnp_derivatives` has the rest.)
     """
     tame = [a for a in hdnnp_cases.SMOOTH if a not in ("harmonic", "exponential")]
-    last = ("linear", "softplus", "cosine")
     hidden = [(4, 3), (5,), (3, 4, 3), ()][rng.integers(4)]
-    activations = (*(str(rng.choice(tame)) for _ in hidden), str(rng.choice(last)))
+    activations = (*(str(rng.choice(tame)) for _ in hidden), str(rng.choice(hdnnp_cases.OUTPUTS)))
     drawn = {"hidden": hidden, "activations": activations, "scaling": str(rng.choice(SCALED))}
     form = hdnnp_cases.random_form(rng, n_types, **{**drawn, **choices})
     wide = [SymmetryFunction(2, (name,), 6.0, eta=0.1) for name in form.type_map]
@@ -103,6 +102,6 @@ def random_ranges(rng, form, wide=False) -> dict:
     return hdnnp_cases.random_case(rng, form, [frame]).statistics
 
 
-HDNNP = Fixture(random_hdnnp, random_ranges, lambda rng, form: 0.5 * rng.normal(size=form.layout().size))
+HDNNP = Fixture(random_hdnnp, random_ranges, lambda rng, form: 0.3 * rng.normal(size=form.layout().size))
 
 FIXTURES = {"se_e2_a": SE_E2_A, "nep": NEP, "hdnnp": HDNNP}

@@ -9,8 +9,10 @@ import pytest
 from hdnnp_cases import Case, random_case, random_form, random_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 from numpy.testing import assert_allclose
 
+from kalmandp.engines.cpu.hdnnp.nets import _activate, activation_code
 from kalmandp.frames.frame import Frame
 from kalmandp.geometry.pairs import force_direction, virial_direction
 from kalmandp.potentials.activations import N2P2_NAMES, activation
@@ -20,6 +22,12 @@ from kalmandp.potentials.hdnnp.symmetry_functions import SymmetryFunction, angul
 from kalmandp.testing import COMPLEX_STEP, complex_step_error, taylor_slope
 
 PROFILE = settings(max_examples=25, deadline=None)
+
+
+@njit
+def in_place(code, phi, d1, d2):
+    """φ, φ′, φ″ of a row of numbers by the fused engine."""
+    _activate(code, 1.0, 1.0, phi, d1, d2)
 
 
 @st.composite
@@ -66,15 +74,14 @@ def test_pair_vectors_and_mixed_identity(drawn):
     for name, v in directions(case, rng):
         moved = case.moved(1j * COMPLEX_STEP * v)
         value, exact = (case.pair_gradient() * v).sum(), moved.energies().sum().imag / COMPLEX_STEP
-        # rounding of the sum, of ∂q/∂r (triples of a pair may cancel), of polynomials near their end, and of
-        # 1 − tanh² where a net saturates, as nets of unscaled functions do
+        # rounding of the sum, of ∂q/∂r (triples of a pair may cancel), and of polynomials near their end
         size = np.abs(case.pair_gradient() * v).sum()
         inner = max((np.abs(c.dq_bnc).max() for c in case.env.classes), default=0.0)
-        assert_allclose(value, exact, rtol=0, atol=1e-10 * size + 1e-12 * inner + 1e-13, err_msg=name)
+        assert_allclose(value, exact, rtol=0, atol=1e-11 * size + 1e-12 * inner + 1e-14, err_msg=name)
         direct = case.weight_gradient(np.zeros(n), v)
         mixed = moved.energy_gradient(np.ones(n)).imag / COMPLEX_STEP
         assert_allclose(
-            direct, mixed, rtol=0, atol=1e-10 * np.abs(mixed).max() + 1e-12 * inner + 1e-13, err_msg=name
+            direct, mixed, rtol=0, atol=1e-10 * np.abs(mixed).max() + 1e-12 * inner + 1e-14, err_msg=name
         )
 
 
@@ -142,6 +149,30 @@ def test_every_curve_is_a_curve():
         value, slope = curve(name, np.array([0.0, 0.5]))
         assert value[0] == pytest.approx(math.tanh(1) ** 3 if name == "tanh3" else 1.0)
         assert (slope <= 0).all()
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "complement", "softplus", "silu"])
+def test_the_ends_of_logistic_functions_keep_their_digits(name):
+    """At ±30 as e^−30 has them; ½(1 + tanh ½a) has three of its digits left there."""
+    e = math.exp(-30.0)
+    s, d, dd = e / (1 + e), e / (1 + e) ** 2, e * (1 - e) / (1 + e) ** 3  # at −30
+    left = {
+        "sigmoid": (s, d, dd),
+        "complement": (1 - s, -d, -dd),
+        "softplus": (math.log1p(e), s, d),
+        "silu": (-30 * s, s - 30 * d, 2 * d - 30 * dd),
+    }[name]
+    right = {
+        "sigmoid": (1 - s, d, -dd),
+        "complement": (s, -d, dd),
+        "softplus": (30 + math.log1p(e), 1 - s, d),
+        "silu": (30 * (1 - s), 1 - s + 30 * d, 2 * d - 30 * dd),
+    }[name]
+    found = np.array(activation(name)(np.array([-30.0, 30.0])))
+    assert_allclose(found.T, [left, right], rtol=1e-14)
+    twin = np.array([[-30.0, 30.0], [0.0, 0.0], [0.0, 0.0]])
+    in_place(activation_code(name), *twin)
+    assert_allclose(twin.T, [left, right], rtol=1e-14)
 
 
 @pytest.mark.parametrize("name", N2P2_NAMES)

@@ -205,6 +205,41 @@ def test_selection():
             assert own.next(sizes) == [Row(0, 0, 1)]
 
 
+def test_a_selection_that_changes_with_the_epoch():
+    """The worst first in epoch 0, at random in 1 (the order that is left of 0 is not gone on with)."""
+    size_fk = [np.linspace(1.0, 2.0, 30), np.linspace(0.0, 0.9, 30)]
+    own, sizes = feed(size_fk, np.random.default_rng(1), selection_mode=(1, 1, 0), short_force_fraction=0.25)
+    row = lambda: 3 * (got := own.next(sizes)[0]).atom + got.axis - 30 * got.structure
+    assert [row() for _ in range(15)] == list(range(29, 14, -1))
+    second = [row() for _ in range(15)]
+    assert second != list(range(14, -1, -1)) and len(set(second)) == 15
+    s = N2P2Settings.read({"selection_mode": "0 10 1 5 2", "selection_mode_energy": "1"})
+    assert [s.mode("force", e) for e in (0, 4, 5, 9, 10, 99)] == [0, 0, 2, 2, 1, 1]
+    assert s.mode("energy", 7) == 1
+
+
+def test_repeated_energies_are_those_of_the_forces_before():
+    rng = np.random.default_rng(2)
+    stated = {"short_energy_fraction": 1.0, "short_force_fraction": 0.5, "task_batch_size_force": 2}
+    size_fk = [np.ones(3), np.ones(6), np.ones(3)]
+    own, sizes = feed(size_fk, rng, **stated, repeated_energy_update=True)
+    assert own.steps_per_epoch == 3 + 2 * 3
+    made = [own.next(sizes) for _ in range(18)]
+    of_forces = [n for n, rows in enumerate(made) if rows[0].atom >= 0]
+    assert len(of_forces) == 6
+    for n in of_forces:
+        assert made[n + 1] == [Row(f) for f in dict.fromkeys(row.structure for row in made[n])]
+    other, _ = feed(size_fk, rng, **stated, repeated_energy_update=True)
+    while other.next(sizes)[0].atom < 0:
+        pass
+    again, _ = feed(size_fk, rng, **stated, repeated_energy_update=True)
+    again.restore(other.state())  # between a force and its energies
+    assert again.next(sizes) == other.next(sizes)
+    settings = N2P2Settings.of({**stated, "repeated_energy_update": True})
+    with pytest.raises(InputError, match="forces and no energy is 1"):
+        UpdateFeed(settings, [2, 1], {"energy": [0], "force": []}, rng)
+
+
 def test_structures_without_a_label_are_no_candidates():
     settings = N2P2Settings.of({"force_energy_ratio": 2})
     own = UpdateFeed(settings, [2, 1, 3], {"energy": [0], "force": [1]}, np.random.default_rng(1))
@@ -227,6 +262,9 @@ def test_settings_that_cannot_be():
         ({"short_force_fraction": "1.5"}, "short_force_fraction is 1.5; expected a share"),
         ({"short_force_fraction": "0.5", "force_energy_ratio": "3"}, "force_energy_ratio is 3.0"),
         ({"selection_mode_force": "4"}, "selection_mode_force is 4"),
+        ({"selection_mode": "0 5"}, "selection_mode is .0, 5.; expected one of"),
+        ({"selection_mode": "0 5 3"}, "selection_mode is .0, 5, 3."),
+        ({"selection_mode": "0 x 1"}, "selection_mode is '0 x 1'"),
         ({"task_batch_size_force": "0"}, "task_batch_size_force is 0"),
         ({"force_weight": "0"}, "force_weight is 0"),
     ):

@@ -60,7 +60,7 @@ def test_norms_are_what_they_say_and_H_is_their_derivative(potential, n_frames, 
     }
     for kind, (m, chosen, name) in cases.items():
         vector = numbers(potential, sample)[kind]
-        wanted = M.labels(sample, name).ravel()[chosen]
+        wanted = np.concatenate(M.labels_f(sample, name)).ravel()[chosen]
         error = wanted - vector(w)[chosen]
         size = {"l1": lambda e: np.abs(e).mean(), "l2": lambda e: np.sqrt((e * e).mean())}[norm]
         assert_allclose(m.error_q, [size(error)], rtol=1e-9)

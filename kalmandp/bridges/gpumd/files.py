@@ -13,6 +13,8 @@ from kalmandp.potentials.potential import Potential
 #: What a file of this kind is, for messages; its usual name, and the suffixes it may have.
 FORMAT = "a nep.txt of GPUMD"
 DEFAULT, SUFFIXES = "nep.txt", (".txt", ".nep")
+#: Nothing that DeePMD-kit compresses, and no sections of its inputs.
+compression = sections = None
 
 
 def recognises(path) -> bool:

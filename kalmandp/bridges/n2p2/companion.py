@@ -13,11 +13,15 @@ LOOKED_AT = 200
 
 
 def at_checkpoint(run) -> None:
-    """A line of learning-curve.out."""
+    """Nothing: a line of learning-curve.out is of an epoch."""
+
+
+def at_epoch(run) -> None:
+    """A line of learning-curve.out: of the first weights (epoch 0), and of each epoch when it ends."""
     n, result = len(run.data), run.result()
     some = (run.data[int(k)] for k in np.unique(np.linspace(0, n - 1, min(n, LOOKED_AT)).astype(int)))
     test = [float("nan")] * 6 if run.validation is None else errors_of(result, run.validation)
-    epoch = round(run.feed.progress)
+    epoch = int(run.feed.progress)
     add_to_learning_curve(run.output / "learning-curve.out", epoch, errors_of(result, some), test)
 
 

@@ -11,6 +11,8 @@ from kalmandp.potentials.potential import Potential
 #: What such a folder is, for messages; its usual name, and the suffixes it may have.
 FORMAT = "a folder of n2p2 (input.nn, scaling.data, weights.*.data)"
 DEFAULT, SUFFIXES = "hdnnp", ("",)
+#: Nothing that DeePMD-kit compresses, and no sections of its inputs.
+compression = sections = None
 #: Begins the line of an input.nn that says in which units it is; n2p2 takes it for a comment.
 UNITS = "# units:"
 #: Cut-offs above this many units of length are in bohr: 12 bohr are usual, 6 Å as well.

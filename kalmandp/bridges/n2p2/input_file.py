@@ -18,6 +18,7 @@ from kalmandp.bridges.translated import Translated
 from kalmandp.errors import FileError, InputError
 from kalmandp.potentials.hdnnp.files import read_input_nn
 from kalmandp.potentials.hdnnp.units import bias_of
+from kalmandp.training.config.n2p2 import SELECTIONS, value_of
 
 #: Files beside input.nn.
 DATA = "input.data"
@@ -27,19 +28,20 @@ CHECKPOINT = "model.ckpt.h5"
 OBEYED = frozenset(
     """epochs random_seed test_fraction use_short_forces nguyen_widrow_weights_short use_old_weights_short
     weights_min weights_max normalize_data_set main_error_metric memorize_symfunc_results
-    updater_type""".split()
+    updater_type precondition_weights""".split()
 )
 #: Keywords of n2p2's filter and schedule; they have the same names in the section ``optimizer``.
 INTEGERS = frozenset(
-    """kalman_type jacobian_mode update_strategy selection_mode selection_mode_energy selection_mode_force
-    task_batch_size_energy task_batch_size_force rmse_threshold_trials rmse_threshold_trials_energy
-    rmse_threshold_trials_force""".split()
+    """kalman_type jacobian_mode update_strategy task_batch_size_energy task_batch_size_force
+    rmse_threshold_trials rmse_threshold_trials_energy rmse_threshold_trials_force""".split()
 )
 NUMBERS = frozenset(
     """kalman_epsilon kalman_q0 kalman_qtau kalman_qmin kalman_eta kalman_etatau kalman_etamax
     kalman_lambda_short kalman_nue_short force_weight short_energy_fraction short_force_fraction
     force_energy_ratio short_energy_error_threshold short_force_error_threshold""".split()
 )
+#: After each force update an energy update with the same structure.
+REPEATED = "repeated_energy_update"
 #: Thresholds by n2p2's other names, from the general to the particular.
 THRESHOLDS = {
     "rmse_threshold": ("short_energy_error_threshold", "short_force_error_threshold"),
@@ -115,6 +117,12 @@ def read(path, optimizer: str | None = None) -> Translated:
         )
     if "atom_energies" not in model and way == "stats-only" and as_n2p2:
         said = (*said, "no atom_energy is stated: those are taken that fit the data best")
+    if section.get(REPEATED):
+        where = "nnp-train itself stops where it stands with use_short_forces"
+        said = (*said, f"{REPEATED}: done as n2p2 documents it; {where}")
+    if "precondition_weights" in stated:
+        why = "nnp-train itself stops there; atom_energy and a normalisation do what it is for"
+        said = (*said, f"precondition_weights: without effect; {why}")
     notices = (*said, *_notices(stated, set(section) if as_n2p2 else set()))
     tree = {"model": model, "optimizer": section, "training": training}
     return Translated(tree, notices, start, start_state=state)
@@ -133,6 +141,11 @@ def _n2p2(path: Path, stated: dict[str, str]) -> dict[str, Any]:
             section |= dict.fromkeys(own, _number(path, stated, name))
     section |= {name: _number(path, stated, name, int) for name in sorted(INTEGERS & set(stated))}
     section |= {name: _number(path, stated, name) for name in sorted(NUMBERS & set(stated))}
+    for name in sorted({*SELECTIONS, REPEATED} & set(stated)):
+        try:
+            section[name] = value_of(name, stated[name])
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
     of_forces = {"short_force_fraction", "force_energy_ratio"} & set(section)
     if "use_short_forces" not in stated:  # forces are not learnt
         section |= dict.fromkeys(of_forces, 0.0) or {"short_force_fraction": 0.0}

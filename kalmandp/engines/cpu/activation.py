@@ -122,17 +122,19 @@ def _tanh_vector(row, start, phi, d1, d2):
 
 @njit(**EXACT)
 def logistic(a):
-    """s = 1/(1 + e⁻ᵃ) and 1 − s."""
+    """s, s′, s″ of the logistic function: the lines of the reference."""
     e = math.exp(-abs(a))
-    large, small = 1.0 / (1.0 + e), e / (1.0 + e)
-    return (large, small) if a > 0 else (small, large)
+    large = 1.0 / (1.0 + e)
+    small = e * large
+    d = small * large
+    dd = d * (1.0 - e) * large
+    return (large, d, -dd) if a > 0 else (small, d, dd)
 
 
 @njit(**EXACT)
 def _silu(a):
-    s, c = logistic(a)
-    d = s * c
-    return a * s, s + a * d, 2.0 * d + a * d * (c - s)
+    s, d, dd = logistic(a)
+    return a * s, s + a * d, 2.0 * d + a * dd
 
 
 @njit(**EXACT)
@@ -144,12 +146,10 @@ def _rare(code, threshold, a):
     if code == 3:
         return (a, 1.0, 0.0) if 0 < a < 6 else ((6.0, 0.0, 0.0) if a >= 6 else (0.0, 0.0, 0.0))
     if code == 4:
-        s, c = logistic(a)
-        return math.log1p(math.exp(-abs(a))) + max(a, 0.0), s, s * c
+        s, d, _ = logistic(a)
+        return math.log1p(math.exp(-abs(a))) + max(a, 0.0), s, d
     if code == 5:
-        s, c = logistic(a)
-        d = s * c
-        return s, d, d * (c - s)
+        return logistic(a)
     if code == 6:
         z1 = GELU_SCALE * (1.0 + 3.0 * GELU_CUBIC * a * a)
         t = math.tanh(GELU_SCALE * (a + GELU_CUBIC * a * a * a))

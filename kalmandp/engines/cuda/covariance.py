@@ -38,6 +38,7 @@ from kalmandp.engines.cuda.launch import THREADS, CupyDevice, Device, Functions,
 from kalmandp.engines.cuda.plan import NARROW, PENDING, Plan, make_plan, panels, work_bytes, work_shapes
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
+from kalmandp.kalman.cholesky import cholesky
 from kalmandp.kalman.coupled import Windows
 from kalmandp.kalman.covariance import Gain, gain, stored
 
@@ -71,6 +72,7 @@ class CudaCovariance:
 
     #: whether U couples the blocks, as in `kalman.coupled`; else each block has the part of U that is its own
     coupled = False
+    cholesky = staticmethod(cholesky)
 
     def __init__(self, blocks: Blocks, P0: Any = 1.0, dtype: Any = "float64", device: Device | None = None):
         self._make(blocks, dtype, device)

@@ -27,7 +27,7 @@ from kalmandp.checks import (
     sequence,
     text,
 )
-from kalmandp.training.config.n2p2 import INTEGERS, N2P2Settings
+from kalmandp.training.config.n2p2 import INTEGERS, SELECTIONS, N2P2Settings
 from kalmandp.training.config.presets import ADAM_PRESETS, PRESETS, REDUCTIONS, SNES_PRESETS
 from kalmandp.training.measurements.candidates import Selection
 from kalmandp.training.measurements.measurement import NORMS
@@ -199,9 +199,19 @@ SNES = (
 )
 
 #: n2p2's keywords; which numbers they may have is checked by `N2P2Settings.of`.
+_modes = one_of(
+    "a mode, or a list of one and then epoch, mode, …", integer(0),
+    sequence(integer(0), "numbers", at_least=1),
+)
 N2P2 = (
     Key("type", anything, None),
-    *(Key(name, integer(0) if name in INTEGERS else number(), name) for name in N2P2Settings._fields),
+    *(
+        Key(name, integer(0) if name in INTEGERS else number(), name)
+        for name in N2P2Settings._fields
+        if name not in (*SELECTIONS, "repeated_energy_update")
+    ),
+    *(Key(name, _modes, name) for name in SELECTIONS),
+    Key("repeated_energy_update", boolean, "repeated_energy_update"),
 )
 
 LOSS = (

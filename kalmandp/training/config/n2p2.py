@@ -16,17 +16,49 @@ OF_TYPE = {
 FADING = {"kalman_epsilon": 0.1, "kalman_q0": 0.0, "kalman_qtau": 0.0, "kalman_qmin": 0.0}
 #: Integers and the values that they may have; None for any from 1 on.
 INTEGERS: dict[str, tuple[int, ...] | None] = {
-    "kalman_type": (0, 1), "jacobian_mode": (0, 1, 2), "update_strategy": (0, 1), "selection_mode": (0, 1, 2),
-    "selection_mode_energy": (0, 1, 2), "selection_mode_force": (0, 1, 2), "task_batch_size_energy": None,
-    "task_batch_size_force": None, "rmse_threshold_trials": None, "rmse_threshold_trials_energy": None,
-    "rmse_threshold_trials_force": None,
+    "kalman_type": (0, 1), "jacobian_mode": (0, 1, 2), "update_strategy": (0, 1),
+    "task_batch_size_energy": None, "task_batch_size_force": None, "rmse_threshold_trials": None,
+    "rmse_threshold_trials_energy": None, "rmse_threshold_trials_force": None,
 }  # fmt: skip
+#: How candidates are chosen: a mode, or one and then pairs of an epoch, from 0 on, and the mode from there.
+SELECTIONS = ("selection_mode", "selection_mode_energy", "selection_mode_force")
+SELECTION_MODES = (0, 1, 2)
 #: Keywords of n2p2 that state several of ours, or one under another name.
 ALSO = {
     "rmse_threshold": ("short_energy_error_threshold", "short_force_error_threshold"),
     "rmse_threshold_energy": ("short_energy_error_threshold",),
     "rmse_threshold_force": ("short_force_error_threshold",),
 }
+
+
+def selections(stated: int | tuple[int, ...] | None) -> list[tuple[int, int]]:
+    """Epoch and the mode from there on, in order; of a schedule that has no sense [(−1, −1)]."""
+    if stated is None:
+        return []
+    numbers = [stated] if isinstance(stated, int) else list(stated)
+    if len(numbers) % 2 == 0 or min(numbers[1::2], default=0) < 0:
+        return [(-1, -1)]
+    return sorted({0: numbers[0], **dict(zip(numbers[1::2], numbers[2::2], strict=True))}.items())
+
+
+def value_of(name: str, text: str) -> Any:
+    """The value of a keyword of input.nn.
+
+    Raises
+    ------
+    InputError
+        If it is no number, or no whole one where that is wanted.
+    """
+    if name == "repeated_energy_update":
+        return True
+    kind = int if name in INTEGERS or name in SELECTIONS else float
+    try:
+        numbers = [kind(word) for word in text.split()]
+    except ValueError:
+        numbers = []
+    if not numbers or (len(numbers) > 1 and name not in SELECTIONS):
+        raise InputError(f"{name} is {text!r}; expected {'a whole number' if kind is int else 'a number'}")
+    return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
 
 class N2P2Settings(NamedTuple):
@@ -49,7 +81,7 @@ class N2P2Settings(NamedTuple):
     force_weight: float = 1.0
     jacobian_mode: int = 1
     update_strategy: int = 0
-    selection_mode: int = 0
+    selection_mode: int | tuple[int, ...] = 0
     task_batch_size_energy: int = 1
     task_batch_size_force: int = 1
     short_energy_fraction: float = 1.0
@@ -58,10 +90,11 @@ class N2P2Settings(NamedTuple):
     short_energy_error_threshold: float = 0.0
     short_force_error_threshold: float = 1.0
     rmse_threshold_trials: int = 3
-    selection_mode_energy: int | None = None
-    selection_mode_force: int | None = None
+    selection_mode_energy: int | tuple[int, ...] | None = None
+    selection_mode_force: int | tuple[int, ...] | None = None
     rmse_threshold_trials_energy: int | None = None
     rmse_threshold_trials_force: int | None = None
+    repeated_energy_update: bool = False
 
     @classmethod
     def read(cls, training: Mapping[str, str]) -> N2P2Settings:
@@ -75,10 +108,7 @@ class N2P2Settings(NamedTuple):
         stated: dict[str, Any] = {}
         for name in (*cls._fields, *ALSO):
             if name in training:
-                try:
-                    stated[name] = (int if name in INTEGERS else float)(training[name])
-                except ValueError:
-                    raise InputError(f"{name} is {training[name]!r}; expected a number") from None
+                stated[name] = value_of(name, training[name])
         return cls.of(stated)
 
     @classmethod
@@ -103,6 +133,11 @@ class N2P2Settings(NamedTuple):
             value, wanted = getattr(self, name), "an integer ≥ 1" if known is None else f"one of {known}"
             require(value is None or (value >= 1 if known is None else value in known), name, value, wanted)
         of_type = OF_TYPE[1] if self.kalman_type == 1 else ("kalman_eta", "kalman_etamax")
+        for name in SELECTIONS:
+            modes = selections(getattr(self, name))
+            wanted = f"one of {SELECTION_MODES}, or with epochs: 0 5 2 is 0, and 2 from epoch 5 on"
+            known = not modes or (modes[0][0] == 0 and all(mode in SELECTION_MODES for _, mode in modes))
+            require(known, name, getattr(self, name), wanted)
         for name in ("kalman_epsilon", *of_type):
             require(getattr(self, name) > 0, name, getattr(self, name), "a number > 0")
         for name in OF_TYPE[1] if self.kalman_type == 1 else ():
@@ -138,10 +173,11 @@ class N2P2Settings(NamedTuple):
         """Numbers of an update."""
         return self.task_batch_size_energy if kind == "energy" else self.task_batch_size_force
 
-    def mode(self, kind: str) -> int:
-        """selection_mode of energies, or of forces."""
+    def mode(self, kind: str, epoch: int = 0) -> int:
+        """selection_mode of energies, or of forces, in an epoch."""
         own = self.selection_mode_energy if kind == "energy" else self.selection_mode_force
-        return self.selection_mode if own is None else own
+        modes = selections(self.selection_mode if own is None else own)
+        return next(mode for first, mode in reversed(modes) if first <= epoch)
 
     def trials(self, kind: str) -> int:
         """Candidates tried at most for a place."""

@@ -7,6 +7,9 @@ The next candidates are taken by selection_mode:
 2  at random, but the next whose error is above a share of the RMSE at the beginning of the epoch; of those
    tried the worst, if none is (n2p2 takes the last)
 
+The mode may change with the epoch. With repeated_energy_update an update by the energies of the same
+structures follows each update by forces (n2p2 documents this, and stops where it is stated with forces).
+
 An error is that of a net's number: of an energy per atom, of a force component with force_weight.
 """
 
@@ -23,6 +26,8 @@ from kalmandp.training.config.n2p2 import N2P2Settings
 #: |ξ| of all numbers of a kind that a structure has: ``sizes(kind, structure)``.
 Sizes = Callable[[str, int], np.ndarray]
 KINDS = ("energy", "force")
+#: What stands in a schedule, by its number there.
+UPDATES = (*KINDS, "again")
 
 
 class Row(NamedTuple):
@@ -36,10 +41,14 @@ class Row(NamedTuple):
 def epoch_schedule(
     settings: N2P2Settings, n_energies: int, n_forces: int, rng: np.random.Generator
 ) -> list[str]:
-    """The kinds of the updates of an epoch, "energy" and "force", shuffled into one list."""
+    """The kinds of the updates of an epoch, "energy" and "force", shuffled into one list.
+
+    "again" after a "force" is an update by the energies of its structures (repeated_energy_update).
+    """
     energies, forces = settings.updates(n_energies, n_forces)
     kinds = ["energy"] * energies + ["force"] * forces
-    return [kinds[k] for k in rng.permutation(len(kinds))]
+    after = {"energy": ["energy"], "force": ["force"] + ["again"] * settings.repeated_energy_update}
+    return [kind for k in rng.permutation(len(kinds)) for kind in after[kinds[k]]]
 
 
 class UpdateFeed:
@@ -55,7 +64,7 @@ class UpdateFeed:
     Raises
     ------
     InputError
-        If an epoch has no update.
+        If an epoch has no update, or an energy that is to be repeated is missing.
     """
 
     def __init__(self, settings: N2P2Settings, atoms_f, lacking, rng: np.random.Generator):
@@ -66,13 +75,19 @@ class UpdateFeed:
         size = {"energy": np.ones(self.n_frames, dtype=int), "force": 3 * np.asarray(atoms_f, dtype=int)}
         self._first = {k: np.concatenate([[0], np.cumsum(size[k][self._of[k]])]) for k in KINDS}
         self.counts = (self.n_candidates("energy"), self.n_candidates("force"))
-        n_updates = sum(settings.updates(*self.counts))
+        energies, forces = settings.updates(*self.counts)
+        if settings.repeated_energy_update and forces:
+            missing = len(np.setdiff1d(self._of["force"], self._of["energy"]))
+            wanted = "0 with repeated_energy_update"
+            require(not missing, "number of structures with forces and no energy", missing, wanted)
+        n_updates = energies + forces * (1 + settings.repeated_energy_update)
         require(n_updates > 0, "updates of an epoch", 0, "at least 1: larger fractions, or more data")
         self.steps_per_epoch = n_updates
         self.epoch, self.position = 0, 0
         self._kinds = self._schedule()
         self._waiting = {kind: np.zeros(0, dtype=np.int64) for kind in KINDS}
         self._rmse = dict.fromkeys(KINDS, 0.0)
+        self._last = np.zeros(0, dtype=np.int64)  # structures of the last update by forces
 
     def n_candidates(self, kind: str) -> int:
         """How many numbers of a kind there are."""
@@ -90,21 +105,29 @@ class UpdateFeed:
             self._kinds = self._schedule()
         if self.position == 0:
             for kind in KINDS:
-                if self.settings.mode(kind) and KINDS.index(kind) in self._kinds:
+                before, now = (self.settings.mode(kind, max(e, 0)) for e in (self.epoch - 1, self.epoch))
+                if before == 1 != now:  # the worst are no longer first
+                    self._waiting[kind] = np.zeros(0, dtype=np.int64)
+                if now and KINDS.index(kind) in self._kinds:
                     self._look(kind, sizes)
-        kind = KINDS[self._kinds[self.position]]
+        kind = UPDATES[self._kinds[self.position]]
         self.position += 1
-        return [self._row(kind, number) for number in self._chosen(kind, sizes)]
+        if kind == "again":
+            return [Row(int(f)) for f in self._last]
+        rows = [self._row(kind, number) for number in self._chosen(kind, sizes)]
+        if kind == "force":
+            self._last = np.array(list(dict.fromkeys(row.structure for row in rows)), dtype=np.int64)
+        return rows
 
     def _schedule(self) -> np.ndarray:
         kinds = epoch_schedule(self.settings, *self.counts, self.rng)
-        return np.array([KINDS.index(kind) for kind in kinds], dtype=np.int8)
+        return np.array([UPDATES.index(kind) for kind in kinds], dtype=np.int8)
 
     def _look(self, kind: str, sizes: Sizes) -> None:
         """Errors of all candidates as they are now: the RMSE, and the order of mode 1."""
         size_k = np.concatenate([sizes(kind, int(f)) for f in self._of[kind]])
         self._rmse[kind] = float(np.sqrt((size_k * size_k).mean()))
-        if self.settings.mode(kind) == 1:
+        if self.settings.mode(kind, self.epoch) == 1:
             self._waiting[kind] = np.argsort(-size_k, kind="stable")
 
     def _take(self, kind: str, count: int) -> np.ndarray:
@@ -117,7 +140,7 @@ class UpdateFeed:
 
     def _chosen(self, kind: str, sizes: Sizes) -> np.ndarray:
         s = self.settings
-        if s.mode(kind) != 2:
+        if s.mode(kind, self.epoch) != 2:
             return self._take(kind, s.count(kind))
         chosen = []
         for _ in range(s.count(kind)):
@@ -145,6 +168,7 @@ class UpdateFeed:
     def state(self) -> dict[str, Any]:
         return {
             "epoch": self.epoch, "position": self.position, "n_frames": self.n_frames, "kinds": self._kinds,
+            "last": self._last,
             **{f"waiting_{kind}": self._waiting[kind] for kind in KINDS},
             **{f"rmse_{kind}": self._rmse[kind] for kind in KINDS},
         }  # fmt: skip
@@ -155,6 +179,7 @@ class UpdateFeed:
         wanted = f"{self.steps_per_epoch}, as the input says"
         require(len(kinds) == self.steps_per_epoch, "updates of the checkpoint's epoch", len(kinds), wanted)
         self.epoch, self.position, self._kinds = int(state["epoch"]), int(state["position"]), kinds
+        self._last = np.array(state.get("last", self._last), dtype=np.int64)
         for kind in KINDS:
             self._waiting[kind] = np.array(state[f"waiting_{kind}"], dtype=np.int64)
             self._rmse[kind] = float(state[f"rmse_{kind}"])

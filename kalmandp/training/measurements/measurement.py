@@ -110,17 +110,9 @@ def labels_f(sample: Sample, name: str) -> list[np.ndarray]:
     return values if name in ("forces", "atomic_energies") else [np.asarray(v)[None] for v in values]
 
 
-def labels(sample: Sample, name: str) -> np.ndarray:
-    """Labels of all frames of a sample, joined."""
-    return np.concatenate(labels_f(sample, name))
-
-
-def errors(sample: Sample, name: str, prediction):
-    """Labels of all frames less their prediction, where the prediction is."""
-    on_device = getattr(sample.environment, "labels", None)
-    if on_device is not None:  # each frame's are uploaded once
-        return on_device(name, labels_f(sample, name)) - prediction
-    return namespace(prediction).asarray(labels(sample, name)) - prediction
+def errors(potential: Potential, sample: Sample, name: str, prediction):
+    """Labels of all frames less their prediction, where the engine computes."""
+    return potential.engine.labels(sample.environment, name, labels_f(sample, name)) - prediction
 
 
 #: The norms of an error that a vector may be measured by.
@@ -153,7 +145,7 @@ def energy_signed(
     Algorithm 2, l. 2 and 3, by Algorithm 1, l. 6 and 7.
     """
     now = predict(potential, sample, forces=False) if now is None else now
-    error_f = errors(sample, "energy", now.E_f)
+    error_f = errors(potential, sample, "energy", now.E_f)
     square, weight_f = _shared(sample, "energy", error_f)
     error, s_f = norm(error_f, kind, weight_f)
     E_bar_i = (s_f / len(error_f))[sample.environment.geometry.frame_i]
@@ -178,7 +170,7 @@ def force_signed(
     xp = namespace(now.F_ic)
     atoms = xp.asarray(atoms)
     where = atoms if atoms.ndim == 1 else (atoms[0], atoms[1])
-    error_ac = errors(sample, "forces", now.F_ic)[where]
+    error_ac = errors(potential, sample, "forces", now.F_ic)[where]
     square, weight_f = _shared(sample, "force", error_ac)
     if weight_f is not None:
         weight_f = weight_f[sample.environment.geometry.frame_i][atoms if atoms.ndim == 1 else atoms[0]]
@@ -196,7 +188,7 @@ def virial_signed(
 ) -> Measurement:
     """The norm ``kind`` of the virial errors of all frames, one number."""
     now = predict(potential, sample) if now is None else now
-    error_fcc = errors(sample, "virial", now.W_fcc)
+    error_fcc = errors(potential, sample, "virial", now.W_fcc)
     square, weight_f = _shared(sample, "virial", error_fcc)
     error, s_fcc = norm(error_fcc, kind, None if weight_f is None else weight_f[:, None, None])
     C_fcc = s_fcc / error_fcc.size
@@ -218,7 +210,7 @@ def atomic_energy_signed(
     partitioned calculation; the potential's bias is part of E_i. R is ``noise.atomic_energy``.
     """
     now = predict(potential, sample, forces=False) if now is None else now
-    error_i = errors(sample, "atomic_energies", now.E_i)
+    error_i = errors(potential, sample, "atomic_energies", now.E_i)
     square, weight_f = _shared(sample, "atomic_energy", error_i)
     weight_i = None if weight_f is None else weight_f[sample.environment.geometry.frame_i]
     error, s_i = norm(error_i, kind, weight_i)
@@ -334,16 +326,17 @@ def matrix(
     xp = namespace(now.E_f)
     if len(numbers.energy_f):
         sizes = [len(frame) for frame in sample.frames]
-        add("energy", errors(sample, "energy", now.E_f), [noise.energy(n, n_blocks) for n in sizes])
+        R_f = [noise.energy(n, n_blocks) for n in sizes]
+        add("energy", errors(potential, sample, "energy", now.E_f), R_f)
     if len(k := numbers.force_k):
-        F_error_ic = errors(sample, "forces", now.F_ic)
+        F_error_ic = errors(potential, sample, "forces", now.F_ic)
         i_k, c_k = xp.asarray(k.T)
         add("force", F_error_ic[i_k, c_k], [noise.force(per_frame, n_blocks)] * len(k))
     if len(i := numbers.atom_i):
-        E_error_i = errors(sample, "atomic_energies", now.E_i)
+        E_error_i = errors(potential, sample, "atomic_energies", now.E_i)
         add("atomic_energy", E_error_i[xp.asarray(i)], [noise.atomic_energy(per_frame, n_blocks)] * len(i))
     if len(k := numbers.virial_k):
-        W = errors(sample, "virial", now.W_fcc)
+        W = errors(potential, sample, "virial", now.W_fcc)
         f, d, c = xp.asarray(k.T)
         R_q = [noise.virial(len(sample.frames[n]), n_blocks) for n in k[:, 0].tolist()]
         add("virial", 0.5 * (W[f, d, c] + W[f, c, d]), R_q)

@@ -82,8 +82,7 @@ class Gpu:
 
     def frames_memory(self, potential: Potential, frames) -> int:
         """Bytes of the atoms and pairs of these frames on the device."""
-        upload = getattr(potential.engine, "upload", None)
-        return 0 if upload is None else sum(upload(frame).nbytes for frame in frames)
+        return potential.engine.memory_of(frames)
 
     def filter(self, potential: Potential, blocks: Blocks, choices):
         from kalmandp.engines.cuda.filter import CudaRLEKF
@@ -143,7 +142,7 @@ def _numbers(choices) -> int:
 
 def device_of(potential: Potential) -> Host | Gpu:
     """Where the engine of a potential computes."""
-    return Gpu(potential.engine.device) if hasattr(potential.engine, "xp") else Host()
+    return Host() if potential.engine.device == Host.device else Gpu(potential.engine.device)
 
 
 def open_device(device: str | Device) -> Host | Gpu:

@@ -88,18 +88,18 @@ def loss_gradient(potential, sample: Sample, prefactors) -> tuple[float, np.ndar
         return 1.0 if weight_f is None else xp.asarray(weight_f**2)
 
     if "energy" in kinds:
-        E_error_f = -errors(sample, "energy", now.E_f)
+        E_error_f = -errors(potential, sample, "energy", now.E_f)
         square_f = weights("energy")
         loss += p_e * (square_f * E_error_f**2 / n_f).mean()
         E_bar_i = (2.0 * p_e * square_f * E_error_f / (n_f * frames))[g.frame_i]
     if "force" in kinds:
-        F_error_ic = -errors(sample, "forces", now.F_ic)
+        F_error_ic = -errors(potential, sample, "forces", now.F_ic)
         square_f = weights("force")
         square_ic = square_f if isinstance(square_f, float) else square_f[g.frame_i][:, None]
         loss += p_f * (square_ic * F_error_ic**2).mean()
         v_pc.append(force_direction(g, 2.0 * p_f * square_ic * F_error_ic / F_error_ic.size))
     if "virial" in kinds and p_v:
-        W_error_fcc = -errors(sample, "virial", now.W_fcc)
+        W_error_fcc = -errors(potential, sample, "virial", now.W_fcc)
         square_f = weights("virial")
         square_fcc = square_f if isinstance(square_f, float) else square_f[:, None, None]
         loss += p_v * (square_fcc * W_error_fcc**2 / n_f[:, None, None]).mean()

@@ -23,6 +23,7 @@ from kalmandp.training.noise.variances import AdaptiveNoise
 from kalmandp.training.placement.device import Gpu, Host
 from kalmandp.training.placement.memory import parts_of
 from kalmandp.training.report.diagnostics import Update, innovations
+from kalmandp.training.state.checkpoint import Stored
 from kalmandp.training.trainers.averaging import WeightAverage
 from kalmandp.training.trainers.protocol import Guard, Trainer
 
@@ -187,7 +188,7 @@ class KalmanTrainer(Trainer):
         """The forces that a drawn group (t, k) measures: the first of its targets, or the candidates."""
         if self.choices.trials == 1 or self.candidates is None or "force" not in kinds:
             return as_group(self.choices, group[0])
-        error_ic = to_numpy(measurement.errors(sample, "forces", now.F_ic))
+        error_ic = to_numpy(measurement.errors(self.potential, sample, "forces", now.F_ic))
         self.candidates.see("force", error_ic)
         size = np.abs(error_ic).ravel() if self.choices.components else np.sqrt((error_ic**2).mean(1))
         chosen = self.candidates.choose(np.where(group < 0, -1.0, size[group]))
@@ -200,7 +201,8 @@ class KalmanTrainer(Trainer):
         if "energy" not in taught(sample.frames, self.choices.order):
             return np.inf
         now = measurement.predict(self.potential, sample, forces=False)
-        error_f = to_numpy(measurement.errors(sample, "energy", now.E_f)) / np.diff(sample.first_f)
+        error_f = to_numpy(measurement.errors(self.potential, sample, "energy", now.E_f))
+        error_f = error_f / np.diff(sample.first_f)
         self.candidates.see("energy", error_f)
         threshold = self.candidates.selection.energy * self.candidates.rmse("energy")
         return float(np.sqrt(np.mean(error_f**2)) / threshold) if threshold else np.inf
@@ -298,7 +300,7 @@ class KalmanTrainer(Trainer):
         for name, value in _form(self.filter).items():
             if asked[name] != value:
                 raise InputError(f"optimizer/{name} is {asked[name]}; expected {value}, as in the checkpoint")
-        if asked["coupled"] and any(getattr(value, "rounded", False) for value in state.values()):
+        if asked["coupled"] and any(isinstance(value, Stored) and value.rounded for value in state.values()):
             # of what an energy leaves of its own variance, 10⁻⁹ and less, A − UᵀU has no digit then
             P: Any = self.filter.covariance
             P.cut()
@@ -307,4 +309,4 @@ class KalmanTrainer(Trainer):
 def _form(kalman) -> dict:
     """The keys of the input that decide the form of P; a restart requires these to match."""
     P = kalman.covariance
-    return {"covariance_dtype": P.dtype, "coupled": hasattr(type(P), "window")}
+    return {"covariance_dtype": P.dtype, "coupled": P.coupled}

@@ -135,12 +135,12 @@ def rmse_loss(
 
     loss = 0.0
     if "energy" in kinds:
-        loss += lambda_e * rms("energy", errors(sample, "energy", now.E_f) / n_f)
+        loss += lambda_e * rms("energy", errors(potential, sample, "energy", now.E_f) / n_f)
     if "force" in kinds:
         frame_i = np.repeat(np.arange(len(sample.frames)), np.diff(sample.first_f))
-        loss += lambda_f * rms("force", errors(sample, "forces", now.F_ic), frame_i)
+        loss += lambda_f * rms("force", errors(potential, sample, "forces", now.F_ic), frame_i)
     if "virial" in kinds:
-        loss += lambda_v * rms("virial", errors(sample, "virial", now.W_fcc) / n_f[:, None, None])
+        loss += lambda_v * rms("virial", errors(potential, sample, "virial", now.W_fcc) / n_f[:, None, None])
     return loss
 
 

@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kalmandp.engines.cpu import network as network_kernels
-from kalmandp.engines.cpu import pair_sums
-from kalmandp.engines.cpu.buffers import Store
 from kalmandp.engines.cpu.deep_potential import gradient_kernels as grad
 from kalmandp.engines.cpu.deep_potential import prediction_kernels as predict
 from kalmandp.engines.cpu.deep_potential.environment import (
@@ -27,10 +25,9 @@ from kalmandp.engines.cpu.deep_potential.environment import (
     sum_nodes,
 )
 from kalmandp.engines.cpu.deep_potential.table import NodeValues, TableRows, serves, table_rows
+from kalmandp.engines.cpu.fused import ATOMS_PER_CHUNK, CHUNKS, FusedEngine
 from kalmandp.engines.cpu.network import LayerAdjoints, NetCache, multiplications
-from kalmandp.engines.cpu.threads import Team
 from kalmandp.errors import InputError
-from kalmandp.geometry.kept import with_pairs
 from kalmandp.potentials import atomic
 from kalmandp.potentials.atomic import Numbers
 from kalmandp.potentials.deep_potential.environment import pair_kinds
@@ -42,11 +39,6 @@ from kalmandp.potentials.deep_potential.table_step import (
     relative_errors,
 )
 from kalmandp.potentials.protocol import Parameters
-
-#: Chunks of atoms with accumulators of their own at most, and atoms that are worth one: constants, whatever
-#: the number of threads.
-CHUNKS = 8
-ATOMS_PER_CHUNK = 16
 
 
 class PairData(NamedTuple):
@@ -99,7 +91,7 @@ class Space(NamedTuple):
     B_kt: Any
 
 
-class NumbaEngine:
+class NumbaEngine(FusedEngine):
     """The passes of the potential for one form; keeps the table's grid between calls.
 
     Parameters
@@ -109,12 +101,11 @@ class NumbaEngine:
     threads : how many threads work on a pass; None asks `numba.get_num_threads` each time
     """
 
-    name = "numba"
-
     def __init__(self, form, layout, step: float = CPU_STEP, threads: int | None = None):
         if reason := self.unfit(form):
             raise InputError(reason)
-        self.form = a = form
+        super().__init__(form, layout, threads)
+        a = form
         self.grid = TableGrid(0, 0, float(step), CPU_ORDER)
         start = lambda net: layout[f"{net}.layer.0.W"].start
         stack = lambda nets: network_kernels.stack([layout.nets[n] for n in nets], [start(n) for n in nets])
@@ -127,9 +118,6 @@ class NumbaEngine:
         self._w_embedding = slice(0, int(self._fitting.forms[0, 0, network_kernels.W_START]))
         self._values: dict[float, NodeValues] = {}
         self._halvings = 0
-        self._each = np.arange(0)
-        self._team = Team(threads)
-        self._store = Store()
 
     @staticmethod
     def unfit(form) -> str | None:
@@ -141,10 +129,6 @@ class NumbaEngine:
             f"the engine 'numba' tabulates the embedding, which activation {phi!r} makes too rough "
             f"for that; expected one of {', '.join(SMOOTH)}, or the engine 'numpy'"
         )
-
-    def frames(self, data):
-        """Frames of a data set with their pairs, found once and kept."""
-        return with_pairs(data, self.form.cutoff, self.form.type_map)
 
     def environment(self, statistics, frames, pairs=None) -> FusedEnvironment:
         """Twin of `DeepPotential.environment`."""
@@ -242,21 +226,6 @@ class NumbaEngine:
         )  # fmt: skip
         return f_pc
 
-    def forces(self, env: FusedEnvironment, f_pc):
-        """Twin of `pairs.forces_from_pairs`."""
-        F_ic = np.empty((env.n_atoms, 3))
-        parts = self._store.empty((CHUNKS, env.n_atoms, 3))
-        self._team.run(pair_sums.forces, 10 * len(f_pc), env.first_i, env.geometry.j_p, f_pc, parts, F_ic)
-        return F_ic
-
-    def virial(self, env: FusedEnvironment, f_pc):
-        """Twin of `pairs.virial_from_pairs`."""
-        W_icc = self._store.empty((env.n_atoms, 3, 3))
-        self._team.run(pair_sums.virials, 10 * len(f_pc), env.first_i, env.geometry.r_pc, f_pc, W_icc)
-        W_fcc = np.zeros((env.geometry.n_frames, 3, 3))
-        np.add.at(W_fcc, env.geometry.frame_i, W_icc)
-        return W_fcc
-
     def energy_gradient(self, par, env, fwd, E_bar_i):
         """Twin of `atomic.energy_gradient`."""
         return self._weight_gradient(par, env, fwd, E_bar_i, np.empty((0, 3)))
@@ -328,9 +297,3 @@ class NumbaEngine:
     def _products(self, nodes: Nodes) -> int:
         """Multiplications of one product with the table, about."""
         return 4 * self._padded * len(nodes.net_t)
-
-    def _count(self, n: int) -> np.ndarray:
-        """0, 1, 2, …, at least n of them."""
-        if len(self._each) < n:
-            self._each = np.arange(n)
-        return self._each

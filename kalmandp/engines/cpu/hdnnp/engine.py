@@ -12,13 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kalmandp.engines.cpu import network as network_kernels
-from kalmandp.engines.cpu import pair_sums
-from kalmandp.engines.cpu.buffers import Store
+from kalmandp.engines.cpu.fused import FusedEngine
 from kalmandp.engines.cpu.hdnnp import function_kernels, kernels
 from kalmandp.engines.cpu.hdnnp.nets import net_stack
 from kalmandp.engines.cpu.hdnnp.tables import SymmetryTables, symmetry_tables
 from kalmandp.engines.cpu.network import LayerAdjoints, NetCache, multiplications
-from kalmandp.engines.cpu.threads import Team
 from kalmandp.frames.kept import KeptFrames
 from kalmandp.geometry.pairs import Geometry, gather
 from kalmandp.potentials.atomic import Numbers
@@ -27,8 +25,6 @@ from kalmandp.potentials.protocol import Parameters
 
 #: Bytes of kept frames with their derivatives.
 CACHE_BYTES = 1 << 30
-#: Chunks of atoms with sums of their own at most: a constant, whatever the number of threads.
-CHUNKS = 8
 
 
 class Functions(NamedTuple):
@@ -104,6 +100,10 @@ class FusedEnvironment(NamedTuple):
         return self.geometry.n_atoms
 
     @property
+    def first_i(self) -> Any:
+        return self.functions.first_i
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the symmetry functions and their derivatives."""
         return self.functions.nbytes
@@ -143,28 +143,13 @@ class Room(NamedTuple):
     idt_bar: Any
 
 
-class NumbaEngine:
-    """The passes of the potential for one form.
-
-    Parameters
-    ----------
-    form, layout : of the potential
-    threads : how many threads work on a pass; None asks `numba.get_num_threads` each time
-    """
-
-    name = "numba"
+class NumbaEngine(FusedEngine):
+    """The passes of an HDNNP; parameters as `FusedEngine` has them."""
 
     def __init__(self, form, layout, threads: int | None = None):
-        self.form = form
+        super().__init__(form, layout, threads)
         self.tables: SymmetryTables = symmetry_tables(form)
         self._nets, self._activations = net_stack(layout)
-        self._team, self._store = Team(threads), Store()
-        self._each = np.arange(0)
-
-    @staticmethod
-    def unfit(form) -> str | None:
-        """Why this engine cannot compute a form; None: it takes every one."""
-        return None
 
     def frames(self, data) -> KeptFrames:
         """Frames of a data set with their symmetry functions and derivatives, computed once and kept."""
@@ -236,24 +221,6 @@ class NumbaEngine:
         )  # fmt: skip
         return f_pc
 
-    def forces(self, env: FusedEnvironment, f_pc):
-        """Twin of `pairs.forces_from_pairs`."""
-        F_ic = np.empty((env.n_atoms, 3))
-        parts = self._store.empty((CHUNKS, env.n_atoms, 3))
-        first_i, j_p = env.functions.first_i, env.geometry.j_p
-        self._team.run(pair_sums.forces, 10 * len(f_pc), first_i, j_p, f_pc, parts, F_ic)
-        return F_ic
-
-    def virial(self, env: FusedEnvironment, f_pc):
-        """Twin of `pairs.virial_from_pairs`."""
-        W_icc = self._store.empty((env.n_atoms, 3, 3))
-        self._team.run(
-            pair_sums.virials, 10 * len(f_pc), env.functions.first_i, env.geometry.r_pc, f_pc, W_icc
-        )
-        W_fcc = np.zeros((env.geometry.n_frames, 3, 3))
-        np.add.at(W_fcc, env.geometry.frame_i, W_icc)
-        return W_fcc
-
     def energy_gradient(self, par, env, cache, E_bar_i):
         """Twin of `atomic.energy_gradient`."""
         return self._weight_gradient(par, env, cache, E_bar_i, np.empty((0, 3)))
@@ -307,12 +274,6 @@ class NumbaEngine:
         nets, n, rows = self._nets, self._team.size, network_kernels.ROWS
         local = (n, self.form.n_types, self.tables.d_cm.shape[1])
         return Space(*self._store.several((n, 4, rows, nets.widest), (n, 2, rows, nets.n_a), local))
-
-    def _count(self, n: int) -> np.ndarray:
-        """0, 1, 2, …, at least n of them."""
-        if len(self._each) < n:
-            self._each = np.arange(n)
-        return self._each
 
 
 def _wanted(numbers: Numbers) -> np.ndarray:

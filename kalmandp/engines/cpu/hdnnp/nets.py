@@ -61,9 +61,8 @@ def net_stack(layout) -> tuple[NetStack, Activations]:
 def _further(code, a):
     """φ, φ′, φ″ of the activations in ``FURTHER``, in their order."""
     if code == 100:
-        s, c = logistic(a)
-        d = s * c
-        return c, -d, -d * (c - s)
+        s, d, dd = logistic(-a)
+        return s, -d, dd
     if code == 101:
         g = math.exp(-0.5 * a * a)
         return g, -a * g, (a * a - 1.0) * g

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kalmandp.engines.cpu import pair_sums
-from kalmandp.engines.cpu.buffers import Store
+from kalmandp.engines.cpu.fused import ATOMS_PER_CHUNK, CHUNKS, FusedEngine
 from kalmandp.engines.cpu.nep import environment_kernels, force_kernels, prediction_kernels, row_kernels
 from kalmandp.engines.cpu.nep.tables import (
     LANES,
@@ -24,17 +23,11 @@ from kalmandp.engines.cpu.nep.tables import (
     sizes_of,
     weights_of,
 )
-from kalmandp.engines.cpu.threads import Team
-from kalmandp.geometry.kept import with_pairs
 from kalmandp.geometry.pairs import Geometry, atoms_by_type, gather
 from kalmandp.potentials.atomic import Numbers
 from kalmandp.potentials.nep.zbl import pair_table, repulsion
 from kalmandp.potentials.protocol import Parameters
 
-#: Chunks of a frame's atoms with accumulators of their own at most, and atoms that are worth one: constants,
-#: whatever the number of threads.
-CHUNKS = 8
-ATOMS_PER_CHUNK = 16
 #: The six strains, (d, c) with d ≤ c.
 STRAINS = tuple((d, c) for d in range(3) for c in range(d, 3))
 
@@ -82,6 +75,10 @@ class FusedEnvironment(NamedTuple):
         return self.geometry.n_atoms
 
     @property
+    def first_i(self) -> Any:
+        return self.arrays.first_i
+
+    @property
     def nbytes(self) -> int:
         """Bytes that it holds."""
         arrays = {id(a): a for a in (*self.geometry, *self.arrays, *(self.fixed or ()))}
@@ -109,33 +106,14 @@ class FusedForward(NamedTuple):
     rows: list
 
 
-class NEPNumbaEngine:
-    """The passes of a NEP.
-
-    Parameters
-    ----------
-    form, layout : of the potential
-    threads : how many threads work on a pass; None asks `numba.get_num_threads` each time
-    """
-
-    name = "numba"
+class NEPNumbaEngine(FusedEngine):
+    """The passes of a NEP; parameters as `FusedEngine` has them."""
 
     def __init__(self, form, layout, threads: int | None = None):
-        self.form, self.layout = form, layout
+        super().__init__(form, layout, threads)
         self._z, self._k = sizes_of(form), constants_of(form)
         self._places = places_of(form, layout)
         self._table = None if form.zbl is None else pair_table(form.zbl, form.type_map)
-        self._team = Team(threads)
-        self._store = Store()
-
-    @staticmethod
-    def unfit(form) -> str | None:
-        """Why this engine cannot compute a form: it takes all."""
-        return None
-
-    def frames(self, data):
-        """Frames of a data set with their pairs, found once and kept."""
-        return with_pairs(data, self.form.cutoff, self.form.type_map)
 
     def environment(self, statistics, frames, pairs=None) -> FusedEnvironment:
         """Twin of `NEPDescriptor.environment`."""
@@ -202,22 +180,6 @@ class NEPNumbaEngine:
             _, near, f_near = env.fixed
             f_pc[near] += f_near
         return f_pc
-
-    def forces(self, env: FusedEnvironment, f_pc):
-        """Twin of `pairs.forces_from_pairs`."""
-        F_ic = np.empty((env.n_atoms, 3))
-        parts = self._store.empty((CHUNKS, env.n_atoms, 3))
-        first_i, j_p = env.arrays.first_i, env.geometry.j_p
-        self._team.run(pair_sums.forces, 10 * len(f_pc), first_i, j_p, f_pc, parts, F_ic)
-        return F_ic
-
-    def virial(self, env: FusedEnvironment, f_pc):
-        """Twin of `pairs.virial_from_pairs`."""
-        W_icc = self._store.empty((env.n_atoms, 3, 3))
-        self._team.run(pair_sums.virials, 10 * len(f_pc), env.arrays.first_i, env.geometry.r_pc, f_pc, W_icc)
-        W_fcc = np.zeros((env.geometry.n_frames, 3, 3))
-        np.add.at(W_fcc, env.geometry.frame_i, W_icc)
-        return W_fcc
 
     def energy_gradient(self, par, env, fwd, E_bar_i):
         """Twin of `atomic.energy_gradient`."""

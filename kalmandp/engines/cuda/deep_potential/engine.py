@@ -22,6 +22,7 @@ from kalmandp.engines.cuda.deep_potential.environment import CudaEnvironment, En
 from kalmandp.engines.cuda.deep_potential.frames import device_frames
 from kalmandp.engines.cuda.deep_potential.network import Nets, Rows, rows_of
 from kalmandp.engines.cuda.launch import THREADS, WARP, CupyDevice, Device, blocks_for
+from kalmandp.engines.protocol import Engine
 from kalmandp.errors import InputError
 from kalmandp.frames.kept import KeptFrames
 from kalmandp.potentials import atomic
@@ -75,7 +76,7 @@ class CudaForward(NamedTuple):
         return self.G_enm, grid.step, grid.start, self.places.n_nodes, self.G_enm.shape[2]
 
 
-class CudaEngine(EnvironmentMaker):
+class CudaEngine(EnvironmentMaker, Engine):
     """The passes of the potential on a CUDA device, for one form.
 
     Parameters
@@ -117,6 +118,14 @@ class CudaEngine(EnvironmentMaker):
     def frames(self, data) -> KeptFrames:
         """Frames of a data set with their pairs, uploaded once and kept on the device."""
         return device_frames(data, self)
+
+    def labels(self, env: CudaEnvironment, name: str, values_f):
+        """The label of all frames, on the device; each frame's is uploaded once."""
+        return env.labels(name, values_f)
+
+    def memory_of(self, frames) -> int:
+        """Bytes of the atoms and pairs of these frames on the device."""
+        return sum(self.upload(frame).nbytes for frame in frames)
 
     def energies(self, par: Parameters, env: CudaEnvironment):
         """Twin of `atomic.energies`."""

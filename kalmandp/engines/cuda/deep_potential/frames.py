@@ -60,7 +60,7 @@ class DevicePairs(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Bytes on the device, with those of the labels whether they are there yet or not."""
-        arrays = (a for a in self if hasattr(a, "nbytes"))
+        arrays = (a for a in self if isinstance(a, namespace(self.r_pc).ndarray))
         labels = LABELS_OF_ATOM * len(self.types_i) + LABELS_OF_FRAME * len(self.sizes)
         return sum(a.nbytes for a in arrays) + labels
 
