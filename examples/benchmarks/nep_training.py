@@ -8,7 +8,8 @@ training frames (seed 1) is the test. Seconds are of the processor, of one threa
 otherwise, after two steps of a run of its own, which compile. A run is as long as its seconds allow at the
 rate of those steps: Adam's learning rate falls over the whole of it, and the mean of the filter's weights is
 over its last third. So each line of a table is the end of a run of its own (--budgets), and each curve one
-run. Test errors are evaluated outside of the clock.
+run. The first steps find neighbours too, later passes do not: a run may end before its seconds. Test errors
+are evaluated outside of the clock.
 
 SNES takes ``--batch`` frames to a generation of 50 members, Adam and the filter one to a step. All begin with
 the same weights.
