@@ -99,6 +99,7 @@ class Run:
         self.trainer = make_trainer(
             settings, self.potential, self.rng, self.device, n_steps=self.n_steps,
             steps_per_epoch=per_epoch, guard=uninterrupted, trained=self._trained(init_model, finetune),
+            data=self.data,
         )  # fmt: skip
         self.frames = self.device.frames(self.data, self.potential)  # in the room that P has left
         self.history, self.diagnostics = History(), Diagnostics()

@@ -61,7 +61,7 @@ def same(one, other):
 def test_the_same_bits_as_a_run(tmp_path, measurement):
     path = tmp_path / "morse.h5"
     kalmandp.Dataset.write(path, frames(10))
-    optimizer = {"block_size": 300, "measurement": measurement, "with_virial": True}
+    optimizer = {"block_size": 300, "measurement": measurement, "with_virial": True, "virial_offset": True}
     run = Run(kalmandp.read_input(settings(path, optimizer=optimizer)), tmp_path)
     weights = run.potential.weights.copy()
     for _ in range(10):  # of 8 numbers if paired: the window of a coupled P ends on the way
