@@ -70,7 +70,7 @@ def test_the_same_bits_as_a_run(tmp_path, measurement):
     rng = np.random.default_rng(1)
     host = kalmandp.OnlineTrainer(run.potential.with_engine(None), rng=rng, **optimizer)
     host.potential.weights = weights
-    host.trainer.filter.weights[:] = weights
+    host.trainer.weights[:] = weights
     order = Feed(10, 1, rng).order  # a run draws its order first
     with kalmandp.Dataset(path) as data:
         for k in order:
