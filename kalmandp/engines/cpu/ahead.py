@@ -46,7 +46,7 @@ class Tiny(NamedTuple):
 
 
 class NotingTeam(Team):
-    """Notes kernels and the types of their arguments, and runs none: the arrays of the last argument become zeros."""
+    """Notes kernels and the types of their arguments, and runs none: arrays of the last one become zeros."""
 
     def __init__(self) -> None:
         super().__init__(1)
