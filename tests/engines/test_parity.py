@@ -273,6 +273,25 @@ def test_the_same_bits_for_any_number_of_threads():
         assert (value == results[1][key]).all(), key
 
 
+def test_rows_of_force_components_are_the_same_bits_for_any_number_of_threads_and_beside_any_others():
+    case, frames = build(2)
+    every_k = np.stack(np.nonzero(np.ones((7, 3))), axis=1)
+    nothing = np.zeros(0, int)
+    numbers = Numbers(nothing, every_k, nothing, np.zeros((0, 3), int))
+    H_mw = []
+    for threads in (1, 2, 3):
+        engine = make_engine("numba", case.form, case.layout, threads=threads)
+        run = engine._team.run
+        engine._team.run = lambda kernel, work, *args, run=run: run(kernel, 1e12, *args)
+        env = engine.environment(case.statistics, frames)
+        _, forward = engine.energies(case.par, env)
+        H_mw.append(engine.rows(case.par, env, forward, numbers))
+        backwards = numbers._replace(force_k=every_k[::-1])
+        H_mw.append(engine.rows(case.par, env, forward, backwards)[::-1])
+    assert np.abs(H_mw[0]).max() > 0.0
+    assert all((H == H_mw[0]).all() for H in H_mw)
+
+
 def test_extending_the_table_changes_no_bit():
     case, frames = build(4)
     engine = make_engine("numba", case.form, case.layout)

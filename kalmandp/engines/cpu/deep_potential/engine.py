@@ -24,6 +24,7 @@ from kalmandp.engines.cpu.deep_potential.environment import (
     polynomials,
     sum_nodes,
 )
+from kalmandp.engines.cpu.deep_potential.rows import force_rows
 from kalmandp.engines.cpu.deep_potential.table import NodeValues, TableRows, serves, table_rows
 from kalmandp.engines.cpu.fused import ATOMS_PER_CHUNK, CHUNKS, FusedEngine
 from kalmandp.engines.cpu.network import LayerAdjoints, NetCache, NetRows, multiplications
@@ -267,7 +268,13 @@ class NumbaEngine(FusedEngine):
 
     def rows(self, par, env, fwd, numbers: Numbers):
         """Twin of `atomic.rows`."""
-        return atomic.rows_by(self, par, env, fwd, numbers)
+        none, ends = np.empty((0, 2), np.int64), np.cumsum([len(part) for part in numbers])
+        H_mw = atomic.rows_by(self, par, env, fwd, numbers._replace(force_k=none))
+        if not len(numbers.force_k):
+            return H_mw
+        H_mw = np.insert(H_mw, np.full(len(numbers.force_k), ends[0]), 0.0, axis=0)
+        force_rows(self, par, env, fwd, numbers.force_k, H_mw[ends[0] : ends[1]])
+        return H_mw
 
     def _weight_gradient(self, par, env, fwd, E_bar_i, v_pc):
         nets, table = self._fitting, fwd.table
