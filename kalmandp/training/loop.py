@@ -104,6 +104,7 @@ class Run:
         self.frames = self.device.frames(self.data, self.potential)  # in the room that P has left
         self.history, self.diagnostics = History(), Diagnostics()
         self.step_number, self.seconds = 0, 0.0
+        self._finished: Potential | None = None
 
     def _trained(self, init_model, finetune) -> bool:
         """Whether the run begins with a model, and the input does not state a prior for its weights."""
@@ -135,6 +136,7 @@ class Run:
     def step(self) -> tuple[measurement.Sample, Metrics | None, dict]:
         """Learn the next batch; returns it, its errors beforehand on display steps, diagnostics."""
         began = time.perf_counter()
+        self._finished = None
         self._feed_before = self.feed.state()
         numbers, sample = self._next_batch()
         frames, pairs = self._frames(numbers)
@@ -196,6 +198,8 @@ class Run:
 
     def result(self) -> Potential:
         """The model that is saved now: with averaged weights (`averaging`), or as it is."""
+        if self._finished is not None:
+            return self._finished
         average = self.trainer.average
         if average is None:
             return self.potential
@@ -204,6 +208,11 @@ class Run:
         some = known[np.unique(np.linspace(0, n - 1, min(n, SHIFT_FRAMES)).astype(int))]
         frames = (self.frames[int(k)] for k in some)
         return averaged(self.potential, average.weights, frames, self.device.device)
+
+    def finish(self) -> None:
+        """At the end: `result` is what the trainer makes of it then; optimizer and checkpoint stay."""
+        finished = self.trainer.finished(self.result(), self.data, self.validation)
+        self._finished = None if finished is self.potential else finished
 
     def validate(self, everything: bool = False) -> Metrics | None:
         """Errors of `result` on all validation frames; for the curve on evenly spaced ones of a large set."""
@@ -403,6 +412,7 @@ def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
             run.checkpoint()
             record = record._replace(event="display+checkpoint" if displays else "checkpoint")
         yield record
+    run.finish()
     final = run.record("end", valid=_validated(run, everything=True))
     run.history.add(final)
     run.checkpoint()

@@ -117,6 +117,9 @@ def read_optimizer(section: Mapping[str, Any], kind: str = DEEPMD) -> OptimizerS
     if (optimizer.get("candidates") or {}).get("energy"):
         wanted = "no threshold of energies: which frames come is the caller's choice"
         raise read.error("optimizer/candidates", optimizer.get("candidates"), wanted)
+    if optimizer.get("last_layer"):
+        wanted = "false: it is solved for at the end of a run, which frames that come one by one do not have"
+        raise read.error("optimizer/last_layer", True, wanted)
     return optimizer.with_preset(KINDS[kind].preset) if optimizer.preset == "default" else optimizer
 
 

@@ -173,6 +173,7 @@ KALMAN = (
     Key("type_weight", optional(_weights_of_types), "type_weight"),
     Key("force_delta", optional(number(above=0.0, unit="eV/Å")), "force_delta"),
     Key("lambda_shear", number(above=0.0), "lambda_shear"),
+    Key("last_layer", boolean, "last_layer"),
     *_KF,
 )
 

@@ -73,6 +73,8 @@ class KalmanChoices:
     gate : bound of `training.measurements.gate`, None for no gate
     type_weight, force_delta, lambda_shear : of `training.measurements.weights`, of a matrix alone
     checkpoint_dtype : in which a checkpoint stores P, see `training.state.checkpoint`
+    last_layer : at the end of a run the last layer is solved for exactly (`training.last_layer`), and kept
+        if no error of the validation frames (else of a held-back tenth of the training frames) is larger
     """
 
     p0: float
@@ -105,6 +107,7 @@ class KalmanChoices:
     type_weight: Mapping[str, float] = field(default_factory=dict)
     force_delta: float | None = None
     lambda_shear: float = 1.0
+    last_layer: bool = False
 
     @property
     def weighting(self) -> Weighting:

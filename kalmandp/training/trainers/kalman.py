@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from kalmandp.kalman.blocks import partition
 from kalmandp.kalman.filter import UpdateInfo
 from kalmandp.potentials.potential import Potential
 from kalmandp.training.config.presets import REDUCTIONS, KalmanChoices, check_weighting
+from kalmandp.training.last_layer import last_layer_columns, solve_last_layer
 from kalmandp.training.measurements import measurement
 from kalmandp.training.measurements.candidates import Candidates
 from kalmandp.training.measurements.drawing import as_group, draw_groups
@@ -60,6 +62,8 @@ class KalmanTrainer(Trainer):
         self.candidates = None if choices.candidates is None else Candidates(choices.candidates)
         self.per_epoch = per_epoch
         check_weighting(choices)
+        if choices.last_layer:  # what cannot be solved for is told before the first step
+            last_layer_columns(potential.layout)
         choices.weighting.check_types(potential.type_map)
         selection = choices.candidates
         self.frame_trials = selection.trials if selection is not None and selection.energy else 1
@@ -149,6 +153,28 @@ class KalmanTrainer(Trainer):
             o_t = fitted(np.array(off_f) / 3.0, np.array(counts_ft))
             self.offset_t[...] = namespace(self.filter.weights).asarray(o_t)
         self.log = []
+
+    def finished(self, potential: Potential, frames, held) -> Potential:
+        """At the end of a run: the model with its last layer solved for (`training.last_layer`) if asked."""
+        c = self.choices
+        if not c.last_layer:
+            return potential
+        try:
+            solved = solve_last_layer(
+                potential, frames, held, noise=c.noise, kinds=c.order, p0=c.p0, weighting=c.weighting,
+                virial_offset=self.offset is not None, device=self.device.device,
+            )  # fmt: skip
+        except (FilterError, InputError) as error:  # it must not cost the run
+            warnings.warn(f"the last layer is as it was trained: {error}", stacklevel=2)
+            return potential
+        if not solved.accepted:
+            warnings.warn(
+                "the last layer is as it was trained: of the frames to judge by the exact solution has "
+                f"energies off by {solved.after.energy_rmse:.3g} eV/atom and forces by "
+                f"{solved.after.force_rmse:.3g} eV/Å; expected at most {solved.before.energy_rmse:.3g} and "
+                f"{solved.before.force_rmse:.3g}, as trained", stacklevel=2,
+            )  # fmt: skip
+        return solved.potential
 
     def measure(self, sample: measurement.Sample, rng=None) -> Iterator[measurement.Measurement]:
         """What Algorithm 2, l. 2 to 5, measures on a sample, one after another; each is for one `update`.

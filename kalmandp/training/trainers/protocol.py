@@ -75,6 +75,17 @@ class Trainer(ABC):
     def learn_prior(self, samples: Iterable[Sample]) -> None:  # noqa: B027, what has no P has no prior
         """For weights that were trained on these samples: know as much of them as a filter would."""
 
+    def finished(self, potential: Potential, frames: Any, held: Any) -> Potential:
+        """The model at the end of a run, of the one that would be saved.
+
+        Parameters
+        ----------
+        potential : with the weights to be saved
+        frames : the training data
+        held : the validation data, None if there are none
+        """
+        return potential
+
     def surplus(self, sample: Sample) -> float:
         """How far a sample's error is above the threshold by which samples are passed over; ∞ without one."""
         return np.inf
