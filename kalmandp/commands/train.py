@@ -154,15 +154,17 @@ def _notices(settings) -> None:
 @contextlib.contextmanager
 def _compiling(args, settings) -> Iterator:
     """Have the kernels of a first step compiled while the data are read; yields what waits for them."""
-    from kalmandp.registry import KINDS, load
+    from kalmandp.registry import KINDS
 
     o, device = settings.optimizer, args.device or settings.training.device
-    ahead = KINDS[settings.model.kind].ahead
-    if device != "cpu" or ahead is None:
+    if device != "cpu" or KINDS[settings.model.kind].ahead is None:
         yield None
         return
+    from kalmandp.engines.cpu.ahead import Compilation
+
     tiled = o.is_kalman and o.get("covariance") in (None, "tiled")
-    compilation = load(ahead)((o.get("covariance_dtype") or "float64") if tiled else None)
+    dtype = o.get("covariance_dtype") or "float64"
+    compilation = Compilation(settings.model.kind, dtype if tiled else None)
 
     def wait() -> None:
         if compilation.running and not args.quiet:
@@ -241,7 +243,7 @@ def _say_how_to_go_on(args, last, checkpoint: Path) -> None:
 
 def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
     """Errors on the validation frames, figures, and where everything lies."""
-
+    from kalmandp.commands.info import stored_disagreement
     from kalmandp.potentials.potential import Potential
     from kalmandp.training.loop import datasets
     from kalmandp.training.report.metrics import compare, summarize
@@ -272,6 +274,8 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
             '\nThere are no validation frames ("validation_fraction": 0.1 in training sets a tenth aside); '
             "`kalmandp test` compares the model with others."
         )
+    if (disagreement := stored_disagreement(checkpoint)) is not None:
+        print(f"\nnote: {disagreement}.")
     _say_what_was_left_out(settings, output, checkpoint, left)
     if not skip_plots:
         left += _figures(comparison, output, output / t.disp_file)
