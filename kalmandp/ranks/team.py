@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -113,13 +114,20 @@ def sum_in_order(team: Team, own: np.ndarray, counts: Sequence[int]) -> np.ndarr
     shape = own.shape[1:]
     n = int(np.prod(shape, dtype=int))
     bounds = [n * r // team.size for r in range(team.size + 1)]
+    sizes = [b - a for a, b in pairwise(bounds)]
     flat = own.reshape(len(own), n)
     mine = bounds[team.rank + 1] - bounds[team.rank]
-    sent = [np.ascontiguousarray(flat[:, a:b]).ravel() for a, b in zip(bounds, bounds[1:], strict=False)]
+    sent = [np.ascontiguousarray(flat[:, a:b]).ravel() for a, b in pairwise(bounds)]
     got = team.exchange(sent, [c * mine for c in counts])
     total = np.zeros(mine)
     for part, count in zip(got, counts, strict=True):
         for row in part.reshape(count, mine):
             total += row
-    sizes = [b - a for a, b in zip(bounds, bounds[1:], strict=False)]
     return team.gather(total, sizes).reshape(shape)
+
+
+def agree(team: Team, failed: Exception | None) -> None:
+    """Raise the error of the first rank that has one, on all ranks alike; it names the rank of several."""
+    for rank, error in enumerate(team.all(failed)):
+        if error is not None:
+            raise type(error)(str(error) if team.size == 1 else f"rank {rank}: {error}")

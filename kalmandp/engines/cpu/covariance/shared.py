@@ -29,7 +29,7 @@ from kalmandp.engines.cpu.covariance import plan as tiling
 from kalmandp.engines.cpu.covariance import shared_kernels as kernels
 from kalmandp.engines.cpu.covariance import tiles as tiles_kernels
 from kalmandp.engines.cpu.covariance.gain import PIECE
-from kalmandp.engines.cpu.covariance.plan import FIRST, R0, R1, TILE, W0, W1
+from kalmandp.engines.cpu.covariance.plan import FIRST, TILE, W0, W1
 from kalmandp.engines.cpu.covariance.tiled import PANEL, PENDING, CoupledTiledCovariance, TiledCovariance
 from kalmandp.engines.cpu.threads import Team as Threads
 from kalmandp.errors import require
@@ -104,9 +104,8 @@ class SharedTiledCovariance(TiledCovariance):
         self._segments, group, self._segments_r = self._make_segments(rows)
         self._group_g = group
         base = self._w_low - self._own_w.start
-        self._bounds = own[self._chunks[:, R0], W0][:, None] + base if len(chunks) else np.zeros((0, 1), int)
-        ends = own[self._chunks[:, R1] - 1, W1][:, None] + base if len(chunks) else np.zeros((0, 1), int)
-        self._bounds = np.concatenate([self._bounds, ends], axis=1)
+        bounds = [(own[a, W0] + base, own[b - 1, W1] + base) for a, b, *_ in self._chunks]
+        self._bounds = np.array(bounds, dtype=np.int64).reshape(-1, 2)
         pieces = [(w, min(w + PIECE, b)) for a, b in self._bounds.tolist() for w in range(a, b, PIECE)]
         self._pieces = np.array(pieces, dtype=np.int64).reshape(-1, 2)
         self._pieces_r = [
@@ -119,7 +118,7 @@ class SharedTiledCovariance(TiledCovariance):
         self._team, self._store = Threads(), Store()
 
     def _make_segments(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[int]]:
-        """Pieces of chunks that are of one block (coupled: whole chunks): ours, the group of all, how many."""
+        """Pieces of chunks that are of one block (coupled: chunks): ours, the group of all, how many."""
         own, group, counts = [], [], []
         block_t = np.cumsum(rows[:, FIRST] == np.arange(len(rows))) - 1
         for r, (i, j) in enumerate(pairwise(self._c_r)):
