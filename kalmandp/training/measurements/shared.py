@@ -59,7 +59,8 @@ def measured_together(
                 own[f] = measure(f, part)
             except KalmanDPError as error:
                 failed = f"rank {team.rank}: {error}"
-    small = [(f, m._replace(H_qw=len(m.H_qw))) for f, m in own.items() if m is not None]
+    n_rows: Any = {f: len(m.H_qw) for f, m in own.items() if m is not None}
+    small: list = [(f, m._replace(H_qw=n_rows[f])) for f, m in own.items() if m is not None]
     told = team.all((failed, small))
     for message, _ in told:
         if message is not None:

@@ -14,6 +14,8 @@ from kalmandp.training.placement.device import Host, _beginning
 class SharedHost(Host):
     """The processors of the ranks of ``team``; all of them make the same calls."""
 
+    team: Team
+
     def __init__(self, team: Team):
         self.team = team
 

@@ -18,7 +18,7 @@ from kalmandp.errors import FileError
 from kalmandp.ranks.rows import Rows
 
 #: Writes an array: ``create(place, name, array, is_P)``.
-Create = Callable[[h5py.Group, str, np.ndarray, bool], None]
+Create = Callable[[h5py.Group, str, Any, bool], None]
 
 
 def create_plain(place: h5py.Group, name: str, value: np.ndarray, is_P: bool) -> None:
