@@ -15,6 +15,7 @@ from kalmandp.errors import InputError
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.filter import RLEKF, UpdateInfo
 from kalmandp.potentials.potential import Potential
+from kalmandp.registry import load
 from kalmandp.training.placement import memory
 
 if TYPE_CHECKING:
@@ -188,9 +189,7 @@ def open_device(device: str | Device, team: Team | None = None) -> Host | Gpu:
     if device == "cpu":
         if team is None:
             return Host()
-        from kalmandp.training.placement.shared import SharedHost
-
-        return SharedHost(team)
+        return load("kalmandp.training.placement.shared:SharedHost")(team)
     if team is not None and team.size > 1:
         raise InputError(f"device is {device!r} on {team.size} ranks; expected 'cpu', whose P they can share")
     from kalmandp.engines.cuda.launch import CupyDevice
