@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 import kalmandp
 from kalmandp.commands.habits import UsageError, unknown_options, wrong_word
 from kalmandp.errors import KalmanDPError
+from kalmandp.ranks.team import under_mpi
 
 #: command -> what it does, in the order of the help
 COMMANDS = {
@@ -42,6 +43,8 @@ COMMANDS = {
 }
 
 MISUNDERSTOOD, INTERRUPTED = 2, 130
+#: Seconds in which the other ranks meet the same error, if they do.
+ALIKE = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _share_the_machine()
     args = _read(_arranged(sys.argv[1:] if argv is None else list(argv)))
     debug = bool(os.environ.get("KALMANDP_DEBUG"))
+    if argv is None and under_mpi():
+        return _on_ranks(args)
     try:
         with _plain_warnings():
             status = args.run(args)
@@ -70,6 +75,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _on_ranks(args: argparse.Namespace) -> int:
+    """Run a command on all ranks of MPI: rank 0 speaks; an error ends all of them, told once."""
+    from kalmandp.ranks import team_of
+
+    team = team_of()
+    if team is None or not getattr(args, "ranks", False):
+        command = str(args.parser.prog)
+        if team is not None and team.rank == 0:
+            return _fail(f"{command} is for one rank, and {team.size} were started; expected it without MPI")
+        return 1
+    silent = open(os.devnull, "w") if team.rank else None
+    try:
+        out, err = silent or sys.stdout, silent or sys.stderr
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _plain_warnings():
+            status = args.run(args)
+            sys.stdout.flush()
+        return status
+    except (Exception, KeyboardInterrupt) as error:
+        message = str(error) if isinstance(error, KalmanDPError) else f"{type(error).__name__}: {error}"
+        alike = team.all_failed(ALIKE)
+        if not alike or team.rank == 0:
+            who = "" if message.startswith("rank ") or alike else f"rank {team.rank}: "
+            _fail(f"{who}{message}")
+        if not alike:
+            team.end_all(1)
+        return 1
 
 
 def _share_the_machine() -> None:
@@ -126,7 +159,7 @@ def make_parser() -> argparse.ArgumentParser:
         module = importlib.import_module(f"kalmandp.commands.{name.replace('-', '_')}")
         command = commands.add_parser(name, help=what, description=module.__doc__)
         module.add_arguments(command)
-        command.set_defaults(run=module.run, parser=command)
+        command.set_defaults(run=module.run, parser=command, ranks=getattr(module, "ON_RANKS", False))
     return parser
 
 

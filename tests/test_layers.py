@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 #: are asked for) is below all.
 FLOORS = (
     ("errors",),
-    ("arrays", "checks", "constants", "examples", "files", "registry", "testing"),
+    ("arrays", "checks", "constants", "examples", "files", "ranks", "registry", "testing"),
     ("frames",),
     ("geometry", "kalman"),
     ("formats",),

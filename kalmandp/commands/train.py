@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+#: Started by mpiexec it works on all ranks together.
+ON_RANKS = True
 #: Steps of a run with --smoke.
 SMOKE_STEPS = 2
 #: Frames left out that are listed on the screen.
@@ -54,15 +56,17 @@ def add_arguments(parser) -> None:
 def run(args) -> int:
     from kalmandp.commands.habits import input_file
     from kalmandp.files import one_run_in
+    from kalmandp.ranks import Alone, team_of
     from kalmandp.training.config.inputs import read_input
 
     args.input, args.restart = input_file(args.input, args.restart)
     settings = read_input(args.input, optimizer=args.optimizer)
     output = Path(args.output)
-    with one_run_in(output):
+    team = team_of() or Alone()
+    with one_run_in(output) if team.rank == 0 else contextlib.nullcontext():
         if settings.task == "predict":
             return _predict(settings, output)
-        return _run(args, settings, output)
+        return _run(args, settings, output, team)
 
 
 def _predict(settings, output: Path) -> int:
@@ -77,7 +81,7 @@ def _predict(settings, output: Path) -> int:
     return 0
 
 
-def _run(args, settings, output: Path) -> int:
+def _run(args, settings, output: Path, team) -> int:
     from kalmandp.commands.progress import Progress
     from kalmandp.commands.stopping import stopping
     from kalmandp.training.loop import train
@@ -86,7 +90,7 @@ def _run(args, settings, output: Path) -> int:
     restart = None
     if args.restart is not None:
         restart = Path(args.restart) if args.restart else checkpoint
-    settings = _with_seed(settings, restart)
+    settings = team.of_first(None if team.rank else _with_seed(settings, restart))
     if args.smoke:
         settings = _smoke(settings)
     if not args.quiet:
@@ -94,11 +98,12 @@ def _run(args, settings, output: Path) -> int:
     _make_folders(settings, output)
     last = None
     with (
-        _old_files_kept(settings, output, fresh=restart is None) as (started, now),
+        _old_files_kept(settings, output, fresh=restart is None and team.rank == 0) as (started, now),
         contextlib.closing(Progress(quiet=args.quiet)) as progress,
         stopping() as stop,
         _compiling(args, settings) as compiled,
     ):
+        team.all(None)  # the names are those of rank 0 from here on
         settings = replace(settings, start=now(settings.start), start_state=now(settings.start_state))
         start = {"restart": restart, "init_model": args.init_model, "finetune": args.finetune}
         options = {"stop": stop, "exclusive": False, "device": args.device, "ready": compiled}
@@ -108,7 +113,8 @@ def _run(args, settings, output: Path) -> int:
     if last is not None and last.event == "stopped":
         _say_how_to_go_on(args, last, checkpoint)
         return 130
-    _finish(settings, output, checkpoint, skip_plots=args.skip_plots)
+    if team.rank == 0:
+        _finish(settings, output, checkpoint, skip_plots=args.skip_plots)
     return 0
 
 

@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from kalmandp.errors import FileError, FilterError, InputError
 from kalmandp.files import make_folder, one_run_in
 from kalmandp.frames.dataset import Dataset
 from kalmandp.potentials.potential import Potential
+from kalmandp.ranks.rows import Rows, serve, served
+from kalmandp.ranks.team import Alone, Team, agree, team_of
 from kalmandp.registry import load
 from kalmandp.training.config.inputs import read_input
 from kalmandp.training.config.settings import Settings
@@ -28,10 +31,12 @@ from kalmandp.training.data.choose import feed_of
 from kalmandp.training.measurements import measurement
 from kalmandp.training.measurements.gate import LEFT_OUT_FILE
 from kalmandp.training.measurements.labels import check_labels
+from kalmandp.training.measurements.shared import SharedSample, is_ours
 from kalmandp.training.placement.device import open_device
 from kalmandp.training.report.diagnostics import Diagnostics
 from kalmandp.training.report.history import COLUMNS, History, Record
-from kalmandp.training.report.metrics import Metrics, evaluate
+from kalmandp.training.report.metrics import Metrics, evaluate, summarize
+from kalmandp.training.report.shared import compare_over
 from kalmandp.training.starting import new_potential, started_from
 from kalmandp.training.state.checkpoint import open_checkpoint, save_checkpoint
 from kalmandp.training.trainers.averaging import SHIFT_FRAMES, averaged
@@ -53,10 +58,11 @@ class Run:
 
     def __init__(
         self, settings: Settings, output, restart=None, init_model=None, engine=None, finetune=None,
-        device=None,
+        device=None, team: Team | None = None,
     ):  # fmt: skip
         t = settings.training
-        self.device = open_device(device or t.device)
+        self.team: Team = Alone() if team is None else team
+        self.device = open_device(device or t.device, team)
         self.settings, self.output = settings, Path(output)
         self._folder = str(settings.folder.resolve())  # paths in the input are relative to it
         for name in (t.save_ckpt, t.model_file, t.disp_file):
@@ -139,8 +145,9 @@ class Run:
         self._finished = None
         self._feed_before = self.feed.state()
         numbers, sample = self._next_batch()
-        frames, pairs = self._frames(numbers)
-        before = evaluate(self.potential, frames, pairs) if self._is(self.display_freq) else None
+        frames, before = sample.frames, None
+        if self._is(self.display_freq):
+            before = evaluate(self.potential, *self._frames(numbers))
         if self.trainer.gate is not None:
             self.trainer.gate.at_work = self.feed.epoch > 0
         try:
@@ -162,7 +169,7 @@ class Run:
         most, chosen = -np.inf, None
         for _ in range(min(self.trainer.frame_trials, self.feed.steps_per_epoch)):
             numbers = self.trainer.choose(self.feed, self.frames)
-            sample = measurement.make_sample(self.potential, *self._frames(numbers))
+            sample = self._sample(numbers)
             surplus = self.trainer.surplus(sample)
             if np.isnan(surplus):
                 names = ", ".join(frame.source for frame in sample.frames)
@@ -172,6 +179,21 @@ class Run:
             if surplus > 1.0:
                 break
         return chosen  # type: ignore[return-value]  # an epoch has a batch at least
+
+    def _sample(self, numbers: np.ndarray) -> Any:
+        """The batch, made ready to be measured; of one that ranks share, the frames that are ours."""
+        shares = getattr(self.trainer, "shares_frames", None)
+        if shares is None or not shares(len(numbers)):
+            return measurement.make_sample(self.potential, *self._frames(numbers))
+        frames, parts = [], []
+        for f, k in enumerate(numbers):
+            part = None
+            if is_ours(self.team, f):
+                part = measurement.make_sample(self.potential, *self._frames(numbers[f : f + 1]))
+            frames.append(self.data[int(k)] if part is None else part.frames[0])
+            parts.append(part)
+        first_f = np.concatenate([[0], np.cumsum([len(f) for f in frames])])
+        return SharedSample(frames, None, first_f, parts)
 
     def _frames(self, numbers: np.ndarray) -> tuple[list, list]:
         """Frames by their numbers, and their pairs."""
@@ -222,6 +244,9 @@ class Run:
         t = self.settings.training
         part = max(VALIDATION_FRAMES, t.validation_batch * (t.validation_batch_size or 1))
         chosen = range(n) if everything or n <= part else np.linspace(0, n - 1, part).astype(int)
+        if self.team.size > 1:
+            some = self.validation.subset(np.asarray(chosen))
+            return summarize(compare_over(self.team, self.result(), some))
         return evaluate(self.result(), (self.validation[int(k)] for k in chosen))
 
     def record(self, event, before=None, valid=None, diagnostics=None) -> Record:
@@ -251,6 +276,8 @@ class Run:
         path = self.checkpoint_path
         self._save(path, self.feed.state())
         self.potential.info["model_def_script"] = self.settings.source.get("model", {})
+        if self.team.rank:
+            return path
         self.result().save(self.output / t.model_file)
         self.history.write(self.output / t.disp_file)
         if self.trainer.gate is not None:
@@ -264,14 +291,28 @@ class Run:
         return self.output / self.settings.checkpoint_name
 
     def _save(self, path: Path, feed: dict) -> None:
-        gate = self.trainer.gate
+        gate, optimizer = self.trainer.gate, self.trainer.state()
+        shared = [x for x in optimizer.values() if isinstance(x, Rows)]
+        if self.team.rank:  # rank 0 writes, and asks for our part of P piece by piece
+            serve(self.team, shared)
+            agree(self.team, None)
+            return
+        failed: Exception | None = None
+        try:
+            self._write(path, feed, gate, optimizer)
+        except FileError as error:
+            failed = error
+        served(self.team)
+        agree(self.team, failed)
+
+    def _write(self, path: Path, feed: dict, gate, optimizer: dict) -> None:
         save_checkpoint(
             path,
             potential=self.potential,
             source={**self.settings.source, "seed_used": self.seed, "folder_used": self._folder},
             rng=self.rng,
             states={
-                "optimizer": self.trainer.state(),
+                "optimizer": optimizer,
                 "feed": feed,
                 "history": {"rows": self.history.array, "columns": " ".join(COLUMNS)},
                 "diagnostics": self.diagnostics.state(),
@@ -322,7 +363,7 @@ class Run:
 def train(
     settings, *, output=".", restart=None, init_model=None, finetune=None,
     stop: Callable[[], bool] | None = None, exclusive: bool = True, device=None,
-    ready: Callable[[], None] | None = None,
+    ready: Callable[[], None] | None = None, comm=None,
 ) -> Iterator[Record]:  # fmt: skip
     """Train a potential: Algorithm 2, l. 1 to 6; the caller owns the loop.
 
@@ -337,6 +378,7 @@ def train(
     exclusive : hold ``output`` for this run alone (`files.one_run_in`); False if the caller does
     device : "cpu" or "cuda", in place of the input's training/device
     ready : called once, when everything has been read and before the first step
+    comm : communicator of mpi4py's whose ranks train together; by default the launcher's, if there is one
 
     Yields
     ------
@@ -374,8 +416,10 @@ def train(
     """
     if not isinstance(settings, Settings):
         settings = read_input(settings)
+    team = team_of(comm)
+    exclusive = exclusive and (team is None or team.rank == 0)
     with one_run_in(output) if exclusive else contextlib.nullcontext():
-        run = Run(settings, output, restart, init_model, finetune=finetune, device=device)
+        run = Run(settings, output, restart, init_model, finetune=finetune, device=device, team=team)
         if ready is not None:
             ready()
         yield from _records(run, stop)
@@ -383,7 +427,7 @@ def train(
 
 def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
     """The steps of a run, saved where its input says."""
-    companion = load(run.settings.companion) if run.settings.companion else None
+    companion = load(run.settings.companion) if run.settings.companion and not run.team.rank else None
     if companion is not None and run.step_number == 0:  # the beginning is an epoch's end, too
         companion.at_epoch(run)
     while run.step_number < run.n_steps:
@@ -404,7 +448,7 @@ def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
         if displays:
             record = run.record("display", before, _validated(run), diagnostics)
             run.history.add(record)
-        if stop is not None and stop():
+        if stop is not None and any(run.team.all(bool(stop()))):
             run.checkpoint()
             yield record._replace(event="stopped")
             return
@@ -416,7 +460,7 @@ def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
     final = run.record("end", valid=_validated(run, everything=True))
     run.history.add(final)
     run.checkpoint()
-    if run.settings.companion:
+    if run.settings.companion and not run.team.rank:
         load(run.settings.companion).at_end(run)
     yield final
 

@@ -316,16 +316,16 @@ def combine(measurements) -> Measurement:
 
 def matrix(
     potential: Potential, sample: Sample, atoms, noise, n_blocks: int, order, now=None,
-    weighting: Weighting | None = None,
+    weighting: Weighting | None = None, rows=None,
 ) -> Measurement:  # fmt: skip
     """Every component a number of its own, in one update.
 
     Of the kinds in ``order``: the energies of all frames, the force components of ``atoms``, the energies of
-    ``atoms``, the virials, one after another; each with its weight.
+    ``atoms``, the virials, one after another; each with its weight. ``rows`` makes H in place of the engine.
     """
     now = predict(potential, sample) if now is None else now
     numbers, per_frame = chosen_numbers(sample, atoms, order), sample.n_atoms // len(sample.frames)
-    H_qw = potential.engine.rows(potential.parameters, sample.environment, now.forward, numbers)
+    H_qw = (rows or potential.engine.rows)(potential.parameters, sample.environment, now.forward, numbers)
     error_q, R, kinds = [], [], []
 
     def add(kind: str, errors_q, R_q) -> None:

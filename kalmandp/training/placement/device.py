@@ -15,10 +15,12 @@ from kalmandp.errors import InputError
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.filter import RLEKF, UpdateInfo
 from kalmandp.potentials.potential import Potential
+from kalmandp.registry import load
 from kalmandp.training.placement import memory
 
 if TYPE_CHECKING:
     from kalmandp.engines.cuda.launch import Device
+    from kalmandp.ranks.team import Team
 
 DEVICES = ("cpu", "cuda")
 
@@ -27,6 +29,8 @@ class Host:
     """The processor: fused Numba engines, P in the host's memory."""
 
     device: Any = "cpu"
+    #: Ranks that share P; None for one that has all of it.
+    team: Team | None = None
 
     def frames(self, data, potential: Potential):
         """The data's frames with their pairs, kept once they were needed."""
@@ -77,6 +81,8 @@ class Host:
 
 class Gpu:
     """A CUDA device: frames, environment, weights and P stay there from the first step to the last."""
+
+    team: Team | None = None
 
     def __init__(self, device: Device):
         self.device = device
@@ -168,7 +174,7 @@ def device_of(potential: Potential) -> Host | Gpu:
     return Host() if potential.engine.device == Host.device else Gpu(potential.engine.device)
 
 
-def open_device(device: str | Device) -> Host | Gpu:
+def open_device(device: str | Device, team: Team | None = None) -> Host | Gpu:
     """The device of that name, "cpu" or "cuda", or an opened `cuda.launch.Device`.
 
     Raises
@@ -181,7 +187,11 @@ def open_device(device: str | Device) -> Host | Gpu:
     if device not in DEVICES:
         raise InputError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
     if device == "cpu":
-        return Host()
+        if team is None:
+            return Host()
+        return load("kalmandp.training.placement.shared:SharedHost")(team)
+    if team is not None and team.size > 1:
+        raise InputError(f"device is {device!r} on {team.size} ranks; expected 'cpu', whose P they can share")
     from kalmandp.engines.cuda.launch import CupyDevice
 
     return Gpu(CupyDevice())

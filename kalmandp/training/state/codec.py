@@ -15,9 +15,10 @@ import h5py
 import numpy as np
 
 from kalmandp.errors import FileError
+from kalmandp.ranks.rows import Rows
 
 #: Writes an array: ``create(place, name, array, is_P)``.
-Create = Callable[[h5py.Group, str, np.ndarray, bool], None]
+Create = Callable[[h5py.Group, str, Any, bool], None]
 
 
 def create_plain(place: h5py.Group, name: str, value: np.ndarray, is_P: bool) -> None:
@@ -31,7 +32,7 @@ def put(group: h5py.Group, state: dict, create: Create = create_plain) -> None:
     for name, value in state.items():
         folder, _, leaf = name.rpartition("/")
         place = group.require_group(folder) if folder else group
-        if isinstance(value, np.ndarray):
+        if isinstance(value, (np.ndarray, Rows)):
             create(place, leaf, value, folder == "P")
         else:
             place.attrs[leaf] = np.bytes_(value) if isinstance(value, str) else value

@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from kalmandp.training.measurements.candidates import Candidates
 from kalmandp.training.measurements.drawing import as_group, draw_groups
 from kalmandp.training.measurements.gate import Gate, Refusal
 from kalmandp.training.measurements.labels import taught
+from kalmandp.training.measurements.shared import SharedSample, measured_together, shared_rows
 from kalmandp.training.measurements.virial_offset import Disagreement, VirialOffset, fitted
 from kalmandp.training.noise.variances import AdaptiveNoise
 from kalmandp.training.placement.device import Gpu, Host
@@ -211,6 +213,9 @@ class KalmanTrainer(Trainer):
             self.adaptive.begin_step()
         rng = self.rng if rng is None else rng
         choices = self.choices
+        if isinstance(sample, SharedSample):
+            yield from self._by_frames(sample, kinds, rng)
+            return
         if choices.measurement == "signed":
             yield from self._signed(sample, kinds, rng)
             return
@@ -225,7 +230,8 @@ class KalmanTrainer(Trainer):
             chosen = [self._chosen(group, sample, kinds, now) for group in groups]
             atoms = np.concatenate([np.zeros(0, dtype=int), *chosen])
             yield measurement.matrix(
-                self.potential, sample, atoms, choices.noise, self.n_blocks, kinds, now, choices.weighting
+                self.potential, sample, atoms, choices.noise, self.n_blocks, kinds, now, choices.weighting,
+                self._rows,
             )
         else:
             yield self._joint(sample, kinds, groups)
@@ -234,6 +240,53 @@ class KalmanTrainer(Trainer):
         """What labels are expected to be."""
         now = measurement.predict(self.potential, sample)
         return now if self.offset is None else self.offset.expected(now, sample, self.offset_t)
+
+    @property
+    def _rows(self):
+        """What makes the rows of H in place of the engine: the ranks together; None without ranks."""
+        team = self.device.team
+        return None if team is None else partial(shared_rows, team, self.potential.engine)
+
+    def shares_frames(self, n_frames: int) -> bool:
+        """Whether the frames of a batch are measured one by one, each on a rank."""
+        alone = self.candidates is not None or self.offset is not None or self.choices.measurement == "matrix"
+        return self.device.team is not None and n_frames > 1 and not alone
+
+    def _by_frames(self, sample: SharedSample, kinds, rng) -> Iterator[measurement.Measurement]:
+        """The measurements of each frame by itself, each the mean over the frames (`combine`)."""
+        c, team = self.choices, self.device.team
+        if team is None:
+            raise InputError("a batch shared by ranks was given; expected a trainer of these ranks")
+        stubs = [measurement.Sample([f], None, np.array([0, len(f)])) for f in sample.frames]
+        some = stubs[:1] if c.same_atoms else stubs
+        drawn = [self._groups(stub, kinds, rng) for stub in some]
+        groups_f = drawn * len(stubs) if c.same_atoms else drawn
+        n_groups = max(map(len, groups_f))
+
+        def together(chosen, what: str | None = None) -> measurement.Measurement:
+            def measure(f: int, part: measurement.Sample) -> measurement.Measurement | None:
+                groups = [groups_f[f][g] for g in chosen if g < len(groups_f[f])]
+                if chosen and not groups:
+                    return None
+                p, noise, L = self.potential, c.noise, self.n_blocks
+                if what is None:
+                    return self._joint(part, kinds, groups)
+                if what == "force":
+                    atoms = as_group(c, groups[0][0])
+                    return measurement.force_signed(p, part, atoms, noise, L, kind=c.norm)
+                return measurement.SIGNED[what](p, part, noise, L, kind=c.norm)
+
+            return measured_together(team, sample, measure)
+
+        if c.measurement == "paired":
+            for g in range(max(1, n_groups)):
+                yield together([g] if n_groups else [])._replace(kind="paired")
+        elif c.measurement == "signed":
+            for kind in kinds:
+                for chosen in [[g] for g in range(n_groups)] if kind == "force" else [[]]:
+                    yield together(chosen, kind)
+        else:
+            yield together(list(range(n_groups)))
 
     def _joint(self, sample, kinds, groups) -> measurement.Measurement:
         c, now = self.choices, self._predicted(sample)

@@ -1,0 +1,346 @@
+"""The covariance in tiles (`tiled`), its tile rows shared out over ranks: twin of `kalman.covariance`.
+
+The tile rows of all blocks are cut into chunks of nearly equal numbers of tiles; the blocks alone decide
+where. Each rank has a range of consecutive chunks: of A their tiles, of U, K and G their weights. H, the
+weights and all small things are on every rank. Tile (I, J) is used twice, for K_I and for K_J, so a chunk
+adds to the K of earlier chunks of its block. ::
+
+    what travels in an update of m numbers      numbers
+    A H of a block that several ranks have      m · (rows of earlier ranks), to their owners
+    U H of each segment                         m · (columns waiting), to all
+    H P Hᵀ of each chunk                        m² · chunks/R
+    the new weights                             N, to all
+    U, when it is folded in                     WINDOW · (rows of earlier ranks of a block)
+
+Every sum over chunks goes through them in their order: the bits do not depend on the number of ranks.
+Stored it is a `TiledCovariance`, which goes on from it, as this goes on from that.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from kalmandp.engines.cpu.buffers import Store, aligned_zeros
+from kalmandp.engines.cpu.covariance import pending as pending_kernels
+from kalmandp.engines.cpu.covariance import plan as tiling
+from kalmandp.engines.cpu.covariance import shared_kernels as kernels
+from kalmandp.engines.cpu.covariance import tiles as tiles_kernels
+from kalmandp.engines.cpu.covariance.gain import PIECE
+from kalmandp.engines.cpu.covariance.plan import FIRST, TILE, W0, W1
+from kalmandp.engines.cpu.covariance.tiled import PANEL, PENDING, CoupledTiledCovariance, TiledCovariance
+from kalmandp.engines.cpu.threads import Team as Threads
+from kalmandp.errors import require
+from kalmandp.kalman.blocks import Blocks
+from kalmandp.kalman.coupled import Windows
+from kalmandp.kalman.covariance import Gain, stored
+from kalmandp.ranks.rows import Rows
+from kalmandp.ranks.team import Alone, Team, sum_in_order
+
+#: Chunks that the tiles of P are cut into, at least; a chunk of a large P has this many tiles, and one of a
+#: small P no fewer than the last.
+CHUNKS, TILES_PER_CHUNK, FEWEST = 32, 2048, 4
+
+
+def cut(rows: np.ndarray, n_tiles: int) -> np.ndarray:
+    """First tile row of each chunk, and the end: a function of the blocks alone."""
+    n_chunks = max(1, min(max(CHUNKS, n_tiles // TILES_PER_CHUNK), n_tiles // FEWEST))
+    targets = np.arange(1, n_chunks) * (n_tiles / n_chunks)
+    return np.unique([0, *np.searchsorted(rows[:, TILE], targets), len(rows)])
+
+
+def share(sizes: np.ndarray, n_ranks: int) -> np.ndarray:
+    """First chunk of each rank, and the end: consecutive chunks, their tiles as even as they can be."""
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    targets = ends[-1] * np.arange(1, n_ranks) / n_ranks
+    return np.array([0, *(int(np.argmin(np.abs(ends - x))) for x in targets), len(sizes)])
+
+
+class SharedTiledCovariance(TiledCovariance):
+    """P in tiles over the ranks of ``team``, which a subclass has (`shared_class`)."""
+
+    ranks: Team = Alone()
+
+    def __init__(self, blocks: Blocks, P0: Any = 1.0, dtype: Any = "float64"):
+        self._make(blocks, dtype)
+        variance_w = np.broadcast_to(np.asarray(P0, dtype=self.dtype), (blocks.n_weights,))[self._own_w]
+        t, j = self._tile_of_weight()
+        self._tiles[self._diagonal_tiles()[t], j, j] = variance_w
+
+    def _make(self, blocks: Blocks, dtype: Any) -> None:
+        self.blocks, self.dtype = blocks, np.dtype(dtype)
+        T = self._T = tiling.ROW_BYTES // self.dtype.itemsize
+        plan = tiling.make_plan(blocks, T, self.coupled)
+        rows, me = plan.rows, self.ranks.rank
+        starts = cut(rows, plan.n_tiles)
+        tile_t = np.append(rows[:, TILE], plan.n_tiles)
+        c_r = share(np.diff(tile_t[starts]), self.ranks.size)
+        self._t_r = starts[c_r]  # first tile row of each rank
+        self._tile_r, self._chunks_r = tile_t[self._t_r], np.diff(c_r)
+        first_t = np.append(rows[:, FIRST], len(rows))
+        self._low_r = np.minimum(first_t[self._t_r[:-1]], self._t_r[:-1])
+        w_t = np.append(rows[:, W0], blocks.n_weights)
+        self._w_r = w_t[self._t_r]
+        self._t0, self._t1, self._low = int(self._t_r[me]), int(self._t_r[me + 1]), int(self._low_r[me])
+        self._own_w = slice(int(self._w_r[me]), int(self._w_r[me + 1]))
+        self._w_low = int(w_t[self._low])
+        # the same tables, of the tile rows from the first of our first block to our last
+        own = rows[self._low : self._t1].copy()
+        own[:, TILE] -= self._tile_r[me]
+        own[:, FIRST] -= self._low
+        own[:, [W0, W1]] -= self._w_low
+        self._rows, self._home = own, self._t0 - self._low
+        self._chunk_rows = [(int(a), int(b)) for a, b in pairwise(starts)]
+        self._low_c = [int(first_t[a]) for a, _ in self._chunk_rows]
+        self._c_r = c_r
+        chunks, place = [], 0
+        for a, b in self._chunk_rows[c_r[me] : c_r[me + 1]]:
+            low = int(first_t[a])
+            chunks.append((a - self._low, b - self._low, low - self._low, place))
+            place += b - low + 1
+        self._chunks, self._n_sums = np.array(chunks, dtype=np.int64).reshape(-1, 4), place
+        self._segments, group, self._segments_r = self._make_segments(rows)
+        self._group_g = group
+        base = self._w_low - self._own_w.start
+        bounds = [(own[a, W0] + base, own[b - 1, W1] + base) for a, b, *_ in self._chunks]
+        self._bounds = np.array(bounds, dtype=np.int64).reshape(-1, 2)
+        pieces = [(w, min(w + PIECE, b)) for a, b in self._bounds.tolist() for w in range(a, b, PIECE)]
+        self._pieces = np.array(pieces, dtype=np.int64).reshape(-1, 2)
+        self._pieces_r = [
+            sum(-(-(w_t[b] - w_t[a]) // PIECE) for a, b in self._chunk_rows[i:j]) for i, j in pairwise(c_r)
+        ]
+        self._tiles = aligned_zeros((int(self._tile_r[me + 1] - self._tile_r[me]), T, T), self.dtype)
+        self._pending = aligned_zeros((PENDING, len(own), T), self.dtype)
+        self._turned = aligned_zeros((len(chunks), T, PENDING), self.dtype)
+        self._n_pending, self._scale = 0, 1.0
+        self._team, self._store = Threads(), Store()
+
+    def _make_segments(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[int]]:
+        """Pieces of chunks that are of one block (coupled: chunks): ours, the group of all, how many."""
+        own, group, counts = [], [], []
+        block_t = np.cumsum(rows[:, FIRST] == np.arange(len(rows))) - 1
+        for r, (i, j) in enumerate(pairwise(self._c_r)):
+            before = len(group)
+            for a, b in self._chunk_rows[i:j]:
+                inner = [] if self.coupled else [t for t in range(a + 1, b) if rows[t, FIRST] == t]
+                for t, u in pairwise([a, *inner, b]):
+                    group.append(0 if self.coupled else int(block_t[t]))
+                    if r == self.ranks.rank:
+                        own.append((t - self._low, u - self._low, group[-1]))
+            counts.append(len(group) - before)
+        return np.array(own, dtype=np.int64).reshape(-1, 3), np.array(group), counts
+
+    def project(self, H_qw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return our weights' part of K = P Hᵀ, as rows, and the whole H P Hᵀ (m, m)."""
+        m, w = len(H_qw), self._own_w
+        K_qw = self._store.empty((m, w.stop - w.start))
+        for q in range(0, m, PANEL):
+            H = np.ascontiguousarray(H_qw[q : q + PANEL, self._w_low : w.stop], dtype=np.float64)
+            self._project_few(H, K_qw[q : q + PANEL])
+        parts = np.empty((len(self._chunks), m, m))
+        H = np.ascontiguousarray(H_qw[:, w], dtype=np.float64)
+        self._team.run(kernels.gram, m * H.size, H, K_qw, self._bounds, parts)
+        return K_qw, sum_in_order(self.ranks, parts, self._chunks_r)
+
+    def _project_few(self, H_qw: np.ndarray, K_qw: np.ndarray) -> None:
+        m, T, n_k = len(H_qw), self._T, self._n_pending
+        X = self._store.zeros((len(self._rows), m, T), self.dtype)
+        sums = self._store.zeros((self._n_sums, m, T))
+        tiles_kernels.pack(X, H_qw, self._rows)
+        self._team.run(
+            tiles_kernels.multiply_tiles, m * self._tiles.size, self._tiles, self._rows, self._chunks, X, sums
+        )
+        Y = self._summed(sums)
+        Z = np.zeros((int(self._group_g[-1]) + 1, n_k, m))
+        work = n_k * m * (self._t1 - self._t0) * T
+        if n_k:
+            parts = np.empty((len(self._segments), n_k, m))
+            self._team.run(
+                kernels.multiply_pending, work, self._pending, n_k, self._segments, X, parts
+            )  # fmt: skip
+            parts = self.ranks.gather(parts.ravel(), [g * n_k * m for g in self._segments_r])
+            np.add.at(Z, self._group_g, parts.reshape(-1, n_k, m))
+        self._team.run(
+            kernels.finish, work, self._pending, n_k, self._scale, self._rows, self._segments, Z, Y,
+            self._home, self._own_w.start - self._w_low, K_qw,
+        )  # fmt: skip
+
+    def _summed(self, sums: np.ndarray) -> np.ndarray:
+        """A X of our own rows: what all chunks add to them, in the order of chunks."""
+        shape, me = sums.shape[1:], self.ranks.rank
+        Y = np.empty((self._t1 - self._t0, *shape))
+        for a, b, low, place in self._chunks.tolist():
+            own_low = max(low, self._home)
+            Y[own_low - self._home : a - self._home] += sums[place + own_low - low : place + a - low]
+            Y[a - self._home : b - self._home] = sums[place + a - low : place + b - low]
+        to_r, counts, width = [], [], int(np.prod(shape))
+        for r in range(self.ranks.size):
+            t0, t1 = int(self._t_r[r]) - self._low, int(self._t_r[r + 1]) - self._low
+            rows = [np.zeros(0)]
+            if r < me:
+                for a, _, low, place in self._chunks.tolist():
+                    i, j = max(low, t0), min(a, t1)
+                    if i < j:
+                        rows.append(sums[place + i - low : place + j - low].ravel())
+            to_r.append(np.concatenate(rows))
+            counts.append(width * sum(j - i for i, j in self._from(r)))
+        for r, got in enumerate(self.ranks.exchange(to_r, counts)):
+            start = 0
+            for i, j in self._from(r):
+                part = got[start : start + (j - i) * width].reshape(j - i, *shape)
+                Y[i - self._t0 : j - self._t0] += part
+                start += (j - i) * width
+        return Y
+
+    def _from(self, r: int) -> list[tuple[int, int]]:
+        """Our tile rows that each chunk of a later rank adds to."""
+        found = []
+        if r > self.ranks.rank:
+            for c in range(self._c_r[r], self._c_r[r + 1]):
+                i, j = max(self._low_c[c], self._t0), min(self._chunk_rows[c][0], self._t1)
+                if i < j:
+                    found.append((i, j))
+        return found
+
+    def gain(self, K_qw: np.ndarray, C_qq: np.ndarray, z_q: np.ndarray, weights: np.ndarray) -> Gain:
+        """Return our part of G = C⁻¹K, and all the weights that Algorithm 1, l. 12, goes to."""
+        own = np.ascontiguousarray(weights[self._own_w])
+        new, parts = np.empty(len(own)), np.empty((len(self._pieces), 2))
+        self._team.run(
+            kernels.gain, (2 + len(K_qw)) * K_qw.size, K_qw, C_qq, z_q, own, new, self._pieces, parts
+        )
+        every = self.ranks.gather(
+            np.concatenate([new, parts.ravel()]),
+            [int(n) + 2 * int(p) for n, p in zip(np.diff(self._w_r), self._pieces_r, strict=True)],
+        )
+        after, squares, start = [], [], 0
+        for n, p in zip(np.diff(self._w_r).tolist(), self._pieces_r, strict=True):
+            after.append(every[start : start + n])
+            squares.append(every[start + n : start + n + 2 * p].reshape(-1, 2))
+            start += n + 2 * int(p)
+        step_square, gain_square = np.concatenate(squares).sum(axis=0).tolist()
+        return Gain(K_qw, np.concatenate(after), step_square, gain_square)
+
+    def downdate(self, G_qw: np.ndarray, lam: float) -> None:
+        """P ← (P − GᵀG)/λ: G joins the pending columns, which are folded in when they are full."""
+        rows, done = self._rows[self._home :].copy(), 0
+        rows[:, [W0, W1]] -= self._own_w.start - self._w_low
+        while done < len(G_qw):
+            if self._n_pending == PENDING:
+                self.fold()
+            G = np.ascontiguousarray(G_qw[done : done + PENDING - self._n_pending])
+            own = self._pending[:, self._home :]
+            pending_kernels.append(own, self._n_pending, G, 1 / np.sqrt(self._scale), rows)
+            self._n_pending += len(G)
+            done += len(G)
+        self._scale /= lam
+
+    def fold(self) -> None:
+        """A ← s(A − UᵀU), s ← 1; U of the earlier rows of our first block comes from their ranks."""
+        n_k = self._n_pending
+        if not n_k and self._scale == 1.0:
+            return
+        to_r, counts, me = [], [], self.ranks.rank
+        for r in range(self.ranks.size):
+            i, j = max(int(self._low_r[r]), self._t0), min(int(self._t_r[r]), self._t1)
+            mine = self._pending[:n_k, i - self._low : j - self._low] if r > me and i < j else np.zeros(0)
+            to_r.append(np.ascontiguousarray(mine, dtype=np.float64).ravel())
+            i, j = max(self._low, int(self._t_r[r])), min(self._t0, int(self._t_r[r + 1]))
+            counts.append(n_k * max(0, j - i) * self._T if r < me else 0)
+        for r, got in enumerate(self.ranks.exchange(to_r, counts)):
+            if r < me and len(got):
+                i, j = max(self._low, int(self._t_r[r])), min(self._t0, int(self._t_r[r + 1]))
+                self._pending[:n_k, i - self._low : j - self._low] = got.reshape(n_k, j - i, self._T)
+        self._team.run(
+            pending_kernels.fold, n_k * self._tiles.size, self._tiles, self._pending, n_k, self._scale,
+            self._rows, self._chunks, self._turned,
+        )  # fmt: skip
+        self._n_pending, self._scale = 0, 1.0
+
+    def diagonal(self) -> np.ndarray:
+        """The variances of the N weights, float64 (N,)."""
+        t, j = self._tile_of_weight()
+        A_tj = np.einsum("tjj->tj", self._tiles[self._diagonal_tiles()]).astype(np.float64)
+        for u_tj in self._columns.transpose(1, 0, 2).astype(np.float64):
+            A_tj = A_tj - u_tj * u_tj
+        return self.ranks.gather(self._scale * A_tj[t, j], np.diff(self._w_r).tolist())
+
+    def dense(self, l: int) -> np.ndarray:
+        """Block l as a full matrix (n_l, n_l), float64: P times unit vectors."""
+        w = list(self.blocks)[l]
+        columns = []
+        for first in range(w.start, w.stop, PANEL):
+            n = min(PANEL, w.stop - first)
+            H_qw = np.zeros((n, self.blocks.n_weights))
+            H_qw[np.arange(n), first + np.arange(n)] = 1.0
+            K_qw = self.project(H_qw)[0]
+            K_wq = self.ranks.gather(K_qw.T.ravel(), [int(k) * n for k in np.diff(self._w_r)])
+            columns.append(K_wq.reshape(-1, n)[w])
+        return np.concatenate(columns, axis=1)
+
+    def assign(self, l: int, P_ww: np.ndarray) -> None:
+        """Not for a shared P: it is made by its variances, or from what was stored."""
+        require(False, "a block of a shared covariance", "set", "one that is stored")
+
+    def state(self, copy: bool = True) -> dict[str, Any]:
+        """A, U, s as they are, in the form of `TiledCovariance`; the arrays lie on all ranks (`Rows`)."""
+        U_tkj = self._columns
+        tiles, pending = (x.copy() if copy else x for x in (self._tiles, U_tkj))
+        return {
+            "tiles": Rows(self.ranks, "tiles", tiles, np.diff(self._tile_r).tolist()),
+            "pending": Rows(self.ranks, "pending", pending, np.diff(self._t_r).tolist()),
+            "scale": self._scale,
+        }
+
+    @classmethod
+    def from_state(cls, blocks: Blocks, state: dict[str, Any]) -> SharedTiledCovariance:
+        """Make the covariance that ``state`` was taken from; each rank reads its own part."""
+        new = cls.__new__(cls)
+        new._make(blocks, stored(state, "tiles", (-1, -1, -1)).dtype)
+        me, T = new.ranks.rank, new._T
+        tiles = stored(state, "tiles", (int(new._tile_r[-1]), T, T))
+        U_tkj = stored(state, "pending", (int(new._t_r[-1]), -1, T))
+        new._n_pending = U_tkj.shape[1]
+        require(new._n_pending <= PENDING, "pending columns stored", new._n_pending, f"≤ {PENDING}")
+        first = int(new._tile_r[me])
+        for t in range(0, len(new._tiles), 1024):  # piecewise: it may be a data set in a file
+            end = min(t + 1024, len(new._tiles))
+            new._tiles[t:end] = tiles[first + t : first + end]
+        if new._n_pending and new._t0 < new._t1:
+            new._columns[...] = U_tkj[new._t0 : new._t1]
+        new._scale = float(stored(state, "scale", ())[()])
+        require(0 < new._scale < np.inf, "the scale stored", new._scale, "a positive number")
+        return new
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of tiles and pending columns on this rank."""
+        return self._tiles.nbytes + self._pending.nbytes + self._turned.nbytes
+
+    @property
+    def _columns(self) -> np.ndarray:
+        """U of our own rows as (t, k, T), a view."""
+        return self._pending[: self._n_pending, self._home :].transpose(1, 0, 2)
+
+    def _diagonal_tiles(self) -> np.ndarray:
+        rows = self._rows[self._home :]
+        return rows[:, TILE] + np.arange(self._home, len(self._rows)) - rows[:, FIRST]
+
+    def _tile_of_weight(self) -> tuple[np.ndarray, np.ndarray]:
+        rows = self._rows[self._home :]
+        t = np.repeat(np.arange(len(rows)), rows[:, W1] - rows[:, W0])
+        return t, np.arange(len(t)) + (rows[0, W0] if len(rows) else 0) - rows[t, W0]
+
+
+class SharedCoupledCovariance(Windows, SharedTiledCovariance):
+    """The same with blocks coupled within a window: twin of `kalman.coupled.CoupledCovariance`."""
+
+    window = CoupledTiledCovariance.window
+
+
+def shared_class(team: Team, coupled: bool) -> type:
+    """The covariance whose tiles the ranks of ``team`` share."""
+    base = SharedCoupledCovariance if coupled else SharedTiledCovariance
+    return type(base.__name__, (base,), {"ranks": team})

@@ -1,0 +1,78 @@
+"""A team of MPI's ranks, through mpi4py. No other file imports it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from kalmandp.errors import MissingPackage
+
+
+def _MPI() -> Any:
+    try:
+        from mpi4py import MPI
+    except ImportError:
+        raise MissingPackage("mpi4py", "mpi", "a run under mpiexec") from None
+    return MPI
+
+
+class MpiTeam:
+    """The ranks of a communicator, of which two duplicates are made: one to work, one for the end."""
+
+    def __init__(self, comm: Any):
+        self._MPI = _MPI()
+        self.comm, self._end = comm.Dup(), comm.Dup()
+        self.rank, self.size = comm.Get_rank(), comm.Get_size()
+        near = self.comm.Split_type(self._MPI.COMM_TYPE_SHARED)
+        self.local_rank = near.Get_rank()
+        near.Free()
+
+    def gather(self, own: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+        everything = np.empty(sum(counts))
+        own = np.ascontiguousarray(own, dtype=float).ravel()
+        self.comm.Allgatherv(own, (everything, list(counts)))
+        return everything
+
+    def exchange(self, to_r: Sequence[np.ndarray], counts: Sequence[int]) -> list[np.ndarray]:
+        sizes = [len(x) for x in to_r]
+        sent = np.concatenate(to_r) if len(to_r) > 1 else to_r[0]
+        got = np.empty(sum(counts))
+        self.comm.Alltoallv((sent, sizes), (got, list(counts)))
+        return np.split(got, np.cumsum(counts)[:-1])
+
+    def all(self, value: Any) -> list:
+        return self.comm.allgather(value)
+
+    def of_first(self, value: Any) -> Any:
+        return self.comm.bcast(value, root=0)
+
+    def to_first(self, own: np.ndarray | None, sender: int) -> Any:
+        if sender == 0:
+            return own if self.rank == 0 else None
+        if self.rank == sender:
+            self.comm.send(own, dest=0, tag=1)
+        return self.comm.recv(source=sender, tag=1) if self.rank == 0 else None
+
+    def all_failed(self, seconds: float) -> bool:
+        request, until = self._end.Ibarrier(), time.monotonic() + seconds
+        while not request.Test():
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def end_all(self, status: int) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.comm.Abort(status)
+
+
+@cache
+def world() -> MpiTeam:
+    """The team of all ranks that the launcher started."""
+    return MpiTeam(_MPI().COMM_WORLD)

@@ -1,0 +1,133 @@
+"""What is asked of the ranks that work together, and the one rank of a program without MPI.
+
+Every method is called by all ranks alike. Nothing is ever summed by MPI: parts are gathered and added up in
+their own order, so that a sum has the same bits for any number of ranks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+
+#: What launchers set for the programs that they start: MPICH and its kin, Open MPI, PMIx.
+LAUNCHERS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
+
+
+class Team(Protocol):
+    """Some ranks; ``rank`` is our number among ``size``, ``local_rank`` that on this machine."""
+
+    rank: int
+    size: int
+    local_rank: int
+
+    def gather(self, own: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+        """The flat float64 arrays of all ranks, one behind the other; rank r has ``counts[r]`` numbers."""
+        ...
+
+    def exchange(self, to_r: Sequence[np.ndarray], counts: Sequence[int]) -> list[np.ndarray]:
+        """Send ``to_r[r]`` to each rank r; return what each sent, ``counts[r]`` numbers of rank r."""
+        ...
+
+    def all(self, value: Any) -> list:
+        """A small object of each rank, on every rank."""
+        ...
+
+    def of_first(self, value: Any) -> Any:
+        """The object that rank 0 gives, on every rank."""
+        ...
+
+    def to_first(self, own: np.ndarray | None, sender: int) -> Any:
+        """An array that one rank sends to rank 0, which returns it; None on the others."""
+        ...
+
+    def all_failed(self, seconds: float) -> bool:
+        """Whether all ranks come here within so many seconds. The end of a program, never used before."""
+        ...
+
+    def end_all(self, status: int) -> None:
+        """End the program on all ranks at once."""
+        ...
+
+
+class Alone:
+    """One rank, without MPI."""
+
+    rank, size, local_rank = 0, 1, 0
+
+    def gather(self, own: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+        return own
+
+    def exchange(self, to_r: Sequence[np.ndarray], counts: Sequence[int]) -> list[np.ndarray]:
+        return list(to_r)
+
+    def all(self, value: Any) -> list:
+        return [value]
+
+    def of_first(self, value: Any) -> Any:
+        return value
+
+    def to_first(self, own: np.ndarray | None, sender: int) -> Any:
+        return own
+
+    def all_failed(self, seconds: float) -> bool:
+        return True
+
+    def end_all(self, status: int) -> None:
+        raise SystemExit(status)
+
+
+def under_mpi() -> bool:
+    """Whether a launcher of MPI has started this program."""
+    return any(name in os.environ for name in LAUNCHERS)
+
+
+def team_of(comm: Any = None) -> Team | None:
+    """The team of a communicator of mpi4py's, or of the launcher's world; None where there is neither.
+
+    The communicator is duplicated: what its owner sends and receives is not touched.
+    """
+    if comm is None and not under_mpi():
+        return None
+    if isinstance(comm, Alone):
+        return comm
+    from kalmandp.ranks.mpi import MpiTeam, world
+
+    return world() if comm is None else MpiTeam(comm)
+
+
+def sum_in_order(team: Team, own: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    """Σ over the parts of all ranks, in the order of ranks and, in each, of its parts.
+
+    Parameters
+    ----------
+    own : (parts, …) of this rank
+    counts : how many parts each rank has
+
+    Returns
+    -------
+    The sum, the same bits however the parts are shared out. Each rank adds up a share of the numbers.
+    """
+    shape = own.shape[1:]
+    n = int(np.prod(shape, dtype=int))
+    bounds = [n * r // team.size for r in range(team.size + 1)]
+    sizes = [b - a for a, b in pairwise(bounds)]
+    flat = own.reshape(len(own), n)
+    mine = bounds[team.rank + 1] - bounds[team.rank]
+    sent = [np.ascontiguousarray(flat[:, a:b]).ravel() for a, b in pairwise(bounds)]
+    got = team.exchange(sent, [c * mine for c in counts])
+    total = np.zeros(mine)
+    for part, count in zip(got, counts, strict=True):
+        for row in part.reshape(count, mine):
+            total += row
+    return team.gather(total, sizes).reshape(shape)
+
+
+def agree(team: Team, failed: Exception | None) -> None:
+    """Raise the error of the first rank that has one, on all ranks alike; it names the rank of several."""
+    for rank, error in enumerate(team.all(failed)):
+        if error is not None:
+            raise type(error)(str(error) if team.size == 1 else f"rank {rank}: {error}")

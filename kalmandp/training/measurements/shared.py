@@ -1,0 +1,105 @@
+"""Measurements that ranks share out: frames of a batch, and rows of H of a matrix measurement.
+
+What is drawn is drawn by all ranks alike. Who measures what changes no bit: each frame is measured by itself,
+rows in chunks of `ROWS`, and what was measured is gathered in the order of frames and rows on every rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kalmandp.errors import InputError, KalmanDPError
+from kalmandp.potentials.atomic import Numbers
+from kalmandp.ranks.team import Team
+from kalmandp.training.measurements.measurement import Measurement, Sample, combine
+
+#: Rows of H that one rank makes together, of one kind.
+ROWS = 32
+
+
+class SharedSample(NamedTuple):
+    """The frames of a batch, of which each rank has made its own ready; stands in for a `Sample`.
+
+    part_f : for each frame its own Sample, None on the ranks that do not measure it
+    """
+
+    frames: list
+    environment: Any
+    first_f: np.ndarray
+    part_f: list[Sample | None]
+
+    @property
+    def n_atoms(self) -> int:
+        return int(self.first_f[-1])
+
+
+def is_ours(team: Team, f: int) -> bool:
+    """Whether we measure frame f of a batch."""
+    return f % team.size == team.rank
+
+
+def measured_together(
+    team: Team, sample: SharedSample, measure: Callable[[int, Sample], Measurement | None]
+) -> Measurement:
+    """The mean (`combine`) of a measurement of each frame, which its rank makes by ``measure(f, part)``.
+
+    Raises
+    ------
+    InputError
+        On all ranks alike, if a frame cannot be measured: it names the rank; the message names the frame.
+    """
+    own: dict[int, Measurement | None] = {}
+    failed = None
+    for f, part in enumerate(sample.part_f):
+        if part is not None and failed is None:
+            try:
+                own[f] = measure(f, part)
+            except KalmanDPError as error:
+                failed = f"rank {team.rank}: {error}"
+    n_rows: Any = {f: len(m.H_qw) for f, m in own.items() if m is not None}
+    small: list = [(f, m._replace(H_qw=n_rows[f])) for f, m in own.items() if m is not None]
+    told = team.all((failed, small))
+    for message, _ in told:
+        if message is not None:
+            raise InputError(message)
+    n_w = next((m.H_qw.shape[1] for m in own.values() if m is not None), 0)
+    n_w = max(team.all(n_w))
+    H = [m.H_qw.ravel() for m in own.values() if m is not None]
+    every = team.gather(
+        np.concatenate([*H, np.zeros(0)]), [n_w * sum(m.H_qw for _, m in theirs) for _, theirs in told]
+    )
+    found, start = {}, 0
+    for _, theirs in told:
+        for f, m in theirs:
+            stop = start + m.H_qw * n_w
+            found[f] = m._replace(H_qw=every[start:stop].reshape(-1, n_w))
+            start = stop
+    return combine(found[f] for f in sorted(found))
+
+
+def shared_rows(team: Team, engine, parameters, environment, forward, numbers: Numbers) -> np.ndarray:
+    """``engine.rows``, its chunks made by the ranks in turn."""
+    chunks = []
+    for place, what in enumerate(numbers):
+        for first in range(0, len(what), ROWS):
+            none = [x[:0] for x in numbers]
+            none[place] = what[first : first + ROWS]
+            chunks.append(Numbers(*none))
+    own = [
+        engine.rows(parameters, environment, forward, chunk).ravel()
+        for c, chunk in enumerate(chunks)
+        if c % team.size == team.rank
+    ]
+    n_w = len(parameters.weights)
+    counts = [n_w * sum(c.n_rows for c in chunks[r :: team.size]) for r in range(team.size)]
+    every = team.gather(np.concatenate([*own, np.zeros(0)]), counts)
+    first_r = np.concatenate([[0], np.cumsum(counts)])[:-1]
+    rows = []
+    for c, chunk in enumerate(chunks):
+        r = c % team.size
+        rows.append(every[first_r[r] : first_r[r] + chunk.n_rows * n_w].reshape(-1, n_w))
+        first_r[r] += chunk.n_rows * n_w
+    return np.concatenate(rows)

@@ -1,0 +1,51 @@
+"""The processors of several ranks: P is shared out over them, weights, noise and λ are on every one."""
+
+from __future__ import annotations
+
+from kalmandp.errors import InputError
+from kalmandp.kalman.blocks import Blocks
+from kalmandp.kalman.filter import RLEKF
+from kalmandp.potentials.potential import Potential
+from kalmandp.ranks.team import Team
+from kalmandp.training.placement import memory
+from kalmandp.training.placement.device import Host, _beginning
+
+
+class SharedHost(Host):
+    """The processors of the ranks of ``team``; all of them make the same calls."""
+
+    team: Team
+
+    def __init__(self, team: Team):
+        self.team = team
+
+    def filter(self, potential: Potential, blocks: Blocks, choices, nuisance_P0=None) -> RLEKF:
+        if choices.covariance == "dense":
+            raise InputError(
+                "optimizer/covariance is 'dense', which one rank holds; expected 'tiled' with several ranks"
+            )
+        weights, P0 = _beginning(potential.weights, potential.layout.prior(choices.p0), nuisance_P0)
+        kalman = RLEKF(
+            weights, blocks, P0=P0, lam=choices.lam, nu=choices.nu,
+            covariance=self._shared(choices.coupled), dtype=choices.covariance_dtype,
+        )  # fmt: skip
+        kalman._kind = "tiled coupled" if choices.coupled else "tiled"
+        return kalman
+
+    def restored(self, state: dict) -> RLEKF:
+        """The filter of a checkpoint in tiles, written by any number of ranks; each reads its own part."""
+        new, kind, P = RLEKF._without_covariance(state)
+        if not kind.startswith("tiled"):
+            raise InputError(f"the checkpoint's P is {kind!r}; expected 'tiled', which ranks can share")
+        new.covariance = self._shared("coupled" in kind).from_state(new.blocks, P)
+        new._kind = kind
+        return new
+
+    def _shared(self, coupled: bool):
+        from kalmandp.engines.cpu.covariance.shared import shared_class
+
+        return shared_class(self.team, coupled)
+
+    def memory(self, blocks: Blocks, choices) -> int:
+        """Bytes of P on one rank, about."""
+        return round(memory.host_memory(blocks, choices) * min(1.0, 1.0 / self.team.size + 0.05))

@@ -1,0 +1,101 @@
+"""Several ranks, one filter: the same bits for any number of them, across a restart, after a death."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from small_models import tree_of, write_data, write_input
+from starting import missing, start
+
+HERE = Path(__file__).parent
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "never")
+
+#: A Deep Potential in blocks, a dense NEP whose rows of H are shared out, a batch of frames.
+CASES = {
+    "deep potential in blocks": ("se_e2_a", {"optimizer": {"block_size": 64}}),
+    "dense nep": ("nep", {"optimizer": {"preset": "matrix", "group_size": 8}}),
+    "batch": ("hdnnp", {"optimizer": {}, "data": {"batch_size": 4}}),
+}
+
+
+def run(ranks: int, folder: Path, name: str, kind: str, **options):
+    return start(ranks, str(HERE / "train.py"), kind, str(folder), name, json.dumps(options))
+
+
+def state(folder: Path, name: str) -> dict:
+    """All arrays of a run's checkpoint."""
+    found = {}
+
+    def add(place, item) -> None:
+        if isinstance(item, h5py.Dataset) and not place.startswith(("json", "history")):
+            found[place] = item[()]
+
+    with h5py.File(folder / name / "model.ckpt.h5") as file:
+        file.visititems(add)
+    return found
+
+
+def assert_same(one: dict, two: dict) -> None:
+    assert set(one) == set(two)
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    write_data(folder)
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_same_bits_and_restart(folder, case):
+    kind, options = CASES[case]
+    runs = {}
+    for ranks in (1, 2, 3, 4):
+        done = run(ranks, folder, f"{case} {ranks}", kind, numb_steps=60, save_freq=60, **options)
+        assert done.returncode == 0, done.stderr
+        runs[ranks] = state(folder, f"{case} {ranks}")
+    for ranks in (2, 3, 4):
+        assert_same(runs[1], runs[ranks])
+    half = f"{case} half"
+    assert run(3, folder, half, kind, numb_steps=30, save_freq=30, **options).returncode == 0
+    checkpoint = str(folder / half / "model.ckpt.h5")
+    done = run(2, folder, half, kind, numb_steps=60, save_freq=60, restart=checkpoint, **options)
+    assert done.returncode == 0, done.stderr
+    assert_same(runs[1], state(folder, half))
+
+
+def test_a_death_ends_all_and_the_checkpoint_stands(folder):
+    options = {"numb_steps": 12, "save_freq": 4}
+    assert run(2, folder, "whole", "hdnnp", **options).returncode == 0
+    done = run(2, folder, "killed", "hdnnp", dies=[1, 7], **options)
+    assert done.returncode != 0
+    with h5py.File(folder / "killed" / "model.ckpt.h5") as file:
+        assert file["progress"].attrs["step"] == 4
+    checkpoint = str(folder / "killed" / "model.ckpt.h5")
+    assert run(2, folder, "killed", "hdnnp", restart=checkpoint, **options).returncode == 0
+    assert_same(state(folder, "whole"), state(folder, "killed"))
+
+
+def test_a_bad_frame_is_one_error(folder, tmp_path):
+    write_data(tmp_path)
+    with h5py.File(tmp_path / "train.h5", "r+") as file:
+        positions = next(x for x in _datasets(file) if x.shape[-1:] == (3,) and "pos" in x.name)
+        positions[..., 1, :] = positions[..., 0, :]  # atom 1 lies on atom 0, of all frames
+    tree = tree_of("hdnnp", tmp_path, data={"batch_size": 4})
+    words = ["train", str(write_input(tmp_path / "input.json", tree)), "-o", str(tmp_path / "r")]
+    done = start(2, "-m", "kalmandp", *words)
+    assert done.returncode != 0
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert "rank" in error and "train.h5" in error
+
+
+def _datasets(file):
+    found = []
+    file.visititems(lambda name, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
+    return found
