@@ -86,7 +86,9 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="few sets")
     parser.add_argument("--more", nargs="*", default=[], help="files of healthy sets")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="plant in every Nth set")
-    parser.add_argument("--part", default="1/1", metavar="K/N", help="sets K, K+N, K+2N, …: the counts of all parts add")
+    parser.add_argument(
+        "--part", default="1/1", metavar="K/N", help="sets K, K+N, K+2N, …: the counts of all parts add"
+    )
     parser.add_argument("--healthy-only", action="store_true", help="plant nothing")
     args = parser.parse_args()
     part, parts = (int(n) for n in args.part.split("/"))
