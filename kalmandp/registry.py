@@ -36,6 +36,7 @@ class Kind(NamedTuple):
     first : choices of a form that begins with nothing; learning on the fly takes the first kind that has them
     ahead : what has the kernels of a first step on the CPU compiled by processes of their own: made of the
         dtype of P (None without a filter), ``running``, ``wait()``, ``stop()``
+    form_frames : ``form_frames(choices)``, frames, evenly chosen, that a new form is made from; "" for few
     net_units : ``net_units(form)``, units of energy and of force of its nets per eV and per eV/Å; "" for 1
     """
 
@@ -52,6 +53,7 @@ class Kind(NamedTuple):
     first: str = ""
     ahead: str | None = None
     usage: str | None = None
+    form_frames: str = ""
     net_units: str = ""
 
 
@@ -97,14 +99,15 @@ KINDS: dict[str, Kind] = {
         cuts=False,
         files="kalmandp.bridges.n2p2.files",
         fused={"cpu": "kalmandp.engines.cpu.hdnnp.engine:NumbaEngine"},
+        form_frames="kalmandp.potentials.hdnnp.new:form_frames",
         net_units="kalmandp.potentials.hdnnp.units:net_units",
         usage="kalmandp.bridges.n2p2.usage:usage",
     ),
 }
 
 #: Inputs of other programs: a module that reads one (``recognises(path)``, ``read(path, optimizer)``), and
-#: one that writes that program's files beside ours (``at_checkpoint(run)``, ``at_end(run)``, ``predict``,
-#: and ``at_epoch(run)`` if it has something of each epoch).
+#: one that writes that program's files beside ours (``at_checkpoint(run)``, ``at_epoch(run)``,
+#: ``at_end(run)``, ``predict``).
 INPUTS = {
     "nep.in": ("kalmandp.bridges.gpumd.nep_in", "kalmandp.bridges.gpumd.companion"),
     "input.nn": ("kalmandp.bridges.n2p2.input_file", "kalmandp.bridges.n2p2.companion"),

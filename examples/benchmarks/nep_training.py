@@ -8,7 +8,8 @@ training frames (seed 1) is the test. Seconds are of the processor, of one threa
 otherwise, after two steps of a run of its own, which compile. A run is as long as its seconds allow at the
 rate of those steps: Adam's learning rate falls over the whole of it, and the mean of the filter's weights is
 over its last third. So each line of a table is the end of a run of its own (--budgets), and each curve one
-run. Test errors are evaluated outside of the clock.
+run. The first steps find neighbours too, later passes do not: a run may end before its seconds. Test errors
+are evaluated outside of the clock.
 
 SNES takes ``--batch`` frames to a generation of 50 members, Adam and the filter one to a step. All begin with
 the same weights.
@@ -32,8 +33,8 @@ from kalmandp.training.config.inputs import read_input
 from kalmandp.training.loop import Run
 
 DATA = Path(__file__).resolve().parents[2] / "data"
-#: Steps before the clock runs, and those that tell how long one takes.
-WARM_UP, PROBE = 2, 5
+#: Steps before the clock runs; those that tell how long one takes go on for so many seconds.
+WARM_UP, PROBE = 2, 0.3
 #: Points of a curve, evenly spaced in the logarithm of the seconds, and the earliest share of a run.
 POINTS, EARLIEST = 12, 0.01
 
@@ -71,10 +72,11 @@ def seconds_of_a_step(options, candidate: str, folder: str) -> float:
     run = Run(settings(options, candidate, 10**6), folder)
     for _ in range(WARM_UP):
         run.step()
-    began = time.process_time()
-    for _ in range(PROBE):
+    began, count, taken = time.process_time(), 0, 0.0
+    while taken < PROBE:
         run.step()
-    return (time.process_time() - began) / PROBE
+        count, taken = count + 1, time.process_time() - began
+    return taken / count
 
 
 def trained(options, candidate: str, seconds: float, points: int, test) -> list[tuple]:

@@ -180,6 +180,22 @@ def read_checkpoint_header(path) -> Header:
         raise FileError(f"{path}: cannot be read as a checkpoint ({_first_line(error)})") from error
 
 
+def stored_disagreement(path):
+    """What a checkpoint says of its virial labels and its energies; None where that is not worth a line."""
+    import h5py
+
+    from kalmandp.training.measurements.virial_offset import WORTH_A_LINE, disagreement
+
+    with h5py.File(path, "r") as file:
+        stored = file["optimizer"].get("virial_offset")
+        if stored is None:
+            return None
+        atoms_t = stored["atoms"][()].astype(float)
+        o_t = file["optimizer/weights"][-len(atoms_t) :].astype(float)
+        found = disagreement(o_t, atoms_t, float(stored.attrs["volume"]))
+    return None if found is None or not abs(found.energy) > WORTH_A_LINE else found
+
+
 def _checkpoint(path: str) -> str:
     from kalmandp.frames.hdf5.storage import reading
 
@@ -209,6 +225,8 @@ def _checkpoint_table(path: str) -> str:
             value = last.get(f"valid_{key}", float("nan"))
             if value == value:
                 rows.append((f"{name} RMSE", f"{1e3 * value:.3g} {unit} on validation frames"))
+    if (found := stored_disagreement(path)) is not None:
+        rows.append(("virials", str(found)))
     systems = header.source.get("training", {}).get("training_data", {}).get("systems")
     rows.append(("trained on", _shorten(systems)))
     return table(rows + model_rows(form_class(header.kind)(**header.model)))

@@ -8,6 +8,11 @@ import json
 
 def add_arguments(parser) -> None:
     parser.add_argument("input", metavar="INPUT.json", help="the input file")
+    parser.add_argument(
+        "--optimizer",
+        metavar="TYPE",
+        help="for the input of another program, e.g. input.nn: as train --optimizer",
+    )
     parser.add_argument("--no-timing", action="store_true", help="measure nothing")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="in place of the input's training/device")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
@@ -17,7 +22,8 @@ def run(args) -> int:
     from kalmandp.training.config.inputs import read_input
     from kalmandp.training.placement.plan import make_plan
 
-    plan = make_plan(read_input(args.input), timing=not args.no_timing, device=args.device)
+    settings = read_input(args.input, optimizer=args.optimizer)
+    plan = make_plan(settings, timing=not args.no_timing, device=args.device)
     if args.json:
         print(json.dumps({**plan._asdict(), "fits": plan.fits}, indent=2))
     else:

@@ -241,7 +241,7 @@ def _say_how_to_go_on(args, last, checkpoint: Path) -> None:
 
 def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
     """Errors on the validation frames, figures, and where everything lies."""
-
+    from kalmandp.commands.info import stored_disagreement
     from kalmandp.potentials.potential import Potential
     from kalmandp.training.loop import datasets
     from kalmandp.training.report.metrics import compare, summarize
@@ -272,6 +272,8 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
             '\nThere are no validation frames ("validation_fraction": 0.1 in training sets a tenth aside); '
             "`kalmandp test` compares the model with others."
         )
+    if (disagreement := stored_disagreement(checkpoint)) is not None:
+        print(f"\nnote: {disagreement}.")
     _say_what_was_left_out(settings, output, checkpoint, left)
     if not skip_plots:
         left += _figures(comparison, output, output / t.disp_file)

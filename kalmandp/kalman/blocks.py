@@ -62,6 +62,10 @@ class Blocks:
         """N, the number of weights covered."""
         return sum(self.sizes)
 
+    def extended(self, n: int) -> Blocks:
+        """The same with n weights more in the last block: nuisances, whose covariance with it is kept."""
+        return Blocks((*self.sizes[:-1], self.sizes[-1] + n))
+
     def __len__(self) -> int:
         """L, the number of blocks."""
         return len(self.sizes)

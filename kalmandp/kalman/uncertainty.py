@@ -15,6 +15,12 @@ from kalmandp.kalman.filter import RLEKF
 ROWS_AT_ONCE, FEWEST, NUMBERS = 256, 32, 1 << 22
 
 
+def padded(H_qw: Any, N: int) -> Any:
+    """H with zeros behind it, (m, N): of weights that the numbers do not depend on."""
+    xp, n = namespace(H_qw), H_qw.shape[1]
+    return H_qw if n == N else xp.concatenate([H_qw, xp.zeros((len(H_qw), N - n))], axis=1)
+
+
 def prediction_variance(kalman: RLEKF, H: Any) -> Any:
     """Return the variance of predictions h(w) due to the uncertainty of w.
 
@@ -24,7 +30,8 @@ def prediction_variance(kalman: RLEKF, H: Any) -> Any:
     Parameters
     ----------
     kalman : the filter; it is not changed
-    H : ∂h/∂w of the predictions, (m, N) or (N,)
+    H : ∂h/∂w of the predictions, (m, N) or (N,); of fewer columns where they do not depend on the last
+        weights (nuisances)
 
     Returns
     -------
@@ -33,7 +40,8 @@ def prediction_variance(kalman: RLEKF, H: Any) -> Any:
     xp = namespace(kalman.weights)
     H_qw = xp.atleast_2d(xp.asarray(H, dtype="float64"))
     N = len(kalman.weights)
-    require(H_qw.ndim == 2 and H_qw.shape[1] == N, "H's shape", np.shape(H), f"(m, {N})")
+    require(H_qw.ndim == 2 and H_qw.shape[1] <= N, "H's shape", np.shape(H), f"(m, {N})")
+    H_qw = padded(H_qw, N)
     at_once = max(FEWEST, min(ROWS_AT_ONCE, NUMBERS // N))
     variance_q = xp.empty(len(H_qw))
     for first in range(0, len(H_qw), at_once):

@@ -27,11 +27,11 @@ from kalmandp.arrays import to_numpy
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks, partition
 from kalmandp.kalman.filter import RLEKF
-from kalmandp.kalman.uncertainty import prediction_variance
+from kalmandp.kalman.uncertainty import padded, prediction_variance
 from kalmandp.potentials.potential import Potential
 from kalmandp.training.measurements.measurement import make_sample, predict
 from kalmandp.training.placement.memory import parts_of
-from kalmandp.training.uncertainty import numbers_of
+from kalmandp.training.uncertainty import check_weights, numbers_of
 
 #: R of a label where P is made here: what a small model leaves, eV/Å and eV per atom.
 SIGMA_F, SIGMA_E, SIGMA_W = 0.05, 5e-4, 2.5e-3
@@ -80,6 +80,7 @@ def know(potential: Potential, kalman: RLEKF, frame: Any) -> None:
     n = len(potential.as_frame(frame))
     atoms = None if n <= ATOMS else np.linspace(0, n - 1, ATOMS).astype(int)
     H_qw, n_atoms = rows_of(potential, frame, atoms)
+    H_qw = padded(H_qw, len(kalman.weights))
     kalman.update(H_qw, np.zeros(len(H_qw)), noise_of(n_atoms, len(H_qw)))
 
 
@@ -132,8 +133,7 @@ def choose(potential: Potential, kalman: RLEKF, pool: Sequence[Any], n: int) -> 
     Chosen
     """
     require(n > 0, "the number of frames to choose", n, "at least 1")
-    N = potential.layout.size
-    require(len(kalman.weights) == N, "the weights of P", len(kalman.weights), f"{N}, those of the potential")
+    check_weights(potential, kalman)
     kalman.lam = kalman.nu = 1.0
     kalman.process_noise = 0.0
     scores = {k: _score(potential, kalman, pool[k]) for k in range(len(pool))}

@@ -99,6 +99,7 @@ class Run:
         self.trainer = make_trainer(
             settings, self.potential, self.rng, self.device, n_steps=self.n_steps,
             steps_per_epoch=per_epoch, guard=uninterrupted, trained=self._trained(init_model, finetune),
+            data=self.data,
         )  # fmt: skip
         self.frames = self.device.frames(self.data, self.potential)  # in the room that P has left
         self.history, self.diagnostics = History(), Diagnostics()
@@ -373,10 +374,9 @@ def train(
 
 def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
     """The steps of a run, saved where its input says."""
-    # a companion may have a line for each epoch, the beginning included
-    at_epoch = getattr(load(run.settings.companion), "at_epoch", None) if run.settings.companion else None
-    if at_epoch is not None and run.step_number == 0:
-        at_epoch(run)
+    companion = load(run.settings.companion) if run.settings.companion else None
+    if companion is not None and run.step_number == 0:  # the beginning is an epoch's end, too
+        companion.at_epoch(run)
     while run.step_number < run.n_steps:
         displays = run._is(run.display_freq)
         saves = run._is(run.settings.training.save_freq)
@@ -389,8 +389,8 @@ def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
             if not run.trainer.updates:
                 raise
             raise type(error)(f"{error}; {run.rescue()}") from error
-        if at_epoch is not None and int(run.feed.progress) > epoch:
-            at_epoch(run)
+        if companion is not None and int(run.feed.progress) > epoch:
+            companion.at_epoch(run)
         record = run.record("step", before, diagnostics=diagnostics)
         if displays:
             record = run.record("display", before, _validated(run), diagnostics)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,11 +82,14 @@ class OnlineTrainer:
         As in the section ``optimizer`` of an input file: ``type``, ``preset``, ``block_size``, ``p0``,
         ``lam``, ``nu``, ``sigma_e``, ``sigma_f``, ``measurement``, ``reduction``, ``candidates``,
         ``covariance_dtype``, ``gate``, …
+        ``virial_offset=True`` has a constant between virials and energies estimated, for which volumes must
+        vary (`training.measurements.virial_offset`).
 
     Attributes
     ----------
     potential : Potential, always with the weights of the last update
-    filter : RLEKF; ``filter.weights`` (N,), ``filter.covariance.diagonal()`` (N,) and ``.dense(l)``
+    filter : RLEKF; ``filter.weights`` (N,), ``filter.covariance.diagonal()`` (N,) and ``.dense(l)``; with
+        ``virial_offset`` N is one more for each type
     gate : Gate or None; ``gate.left_out`` lists what it left out, by the number of the step
     steps : frames learnt so far
     calibration : Calibration, what `calibrate` has found; a part of what `save` writes
@@ -129,6 +133,8 @@ class OnlineTrainer:
         choices, trained_on = resolve(self.settings), list(trained_on)
         if trained_on and self.settings.get("p0") is None:
             choices = choices.of_trained()
+        if self.settings.get("virial_offset") is None:  # it needs volumes that vary, which nobody knows yet
+            choices = replace(choices, virial_offset=False)
         self.trainer = KalmanTrainer(potential, choices, rng, device_of(potential))
         self.steps = 0
         self.calibration = Calibration()
@@ -400,7 +406,8 @@ class OnlineTrainer:
             If the group was not written by `save`, or not to its end.
         """
         saved = read_group(group, engine)
-        online = cls(saved.potential, rng=saved.rng, threads=threads, **{**saved.optimizer, **optimizer})
+        made_by = {"with_virial": False, **saved.optimizer}  # what 0.7.0 and older did not state
+        online = cls(saved.potential, rng=saved.rng, threads=threads, **{**made_by, **optimizer})
         try:
             online.trainer.restore(saved.state)
             if online.gate is not None:
@@ -443,4 +450,6 @@ def _stated(settings: OptimizerSettings, choices: KalmanChoices) -> dict[str, An
     asked = {"type": settings.type, "preset": settings.preset, **settings.stated}
     if settings.preset == "default":
         del asked["preset"]
-    return asked | {name: getattr(choices, name) for name in MADE_BY}
+    asked |= {name: getattr(choices, name) for name in MADE_BY}
+    asked["virial_offset"] = choices.virial_offset
+    return {"with_virial": "present" if "virial" in choices.order else False, **asked}

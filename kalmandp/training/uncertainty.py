@@ -58,6 +58,13 @@ class Variances(NamedTuple):
     virial: np.ndarray
 
 
+def check_weights(potential: Potential, kalman: RLEKF) -> None:
+    """Refuse a P of other weights than the potential's; nuisances of its types may stand behind them."""
+    N, n = potential.layout.size, len(kalman.weights)
+    known = n in (N, N + len(potential.type_map))
+    require(known, "the weights of P", n, f"{N}, those of the potential")
+
+
 def numbers_of(n_atoms: int) -> Numbers:
     """Energy, all force components, and the virial of one frame, in this order."""
     force_k = np.stack([np.repeat(np.arange(n_atoms), 3), np.tile(np.arange(3), n_atoms)], axis=1)
@@ -89,7 +96,7 @@ def variances(
     environment : of the frame, if it is at hand
     """
     N = potential.layout.size
-    require(len(kalman.weights) == N, "the weights of P", len(kalman.weights), f"{N}, those of the potential")
+    check_weights(potential, kalman)
     sample = make_sample(potential, [frame])
     if environment is not None:
         sample = sample._replace(environment=environment)

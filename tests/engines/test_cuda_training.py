@@ -54,6 +54,8 @@ def tree(data, **changes):
 OPTIMIZERS = [
     {}, {"measurement": "signed", "with_virial": True}, {"measurement": "joint", "with_virial": True},
     {"measurement": "matrix", "n_groups": 1, "group_size": 1, "with_virial": True},
+    {"measurement": "matrix", "n_groups": 1, "group_size": 1, "with_virial": True, "virial_offset": True},
+    {"measurement": "signed", "with_virial": True, "virial_offset": True},
     {"preset": "deepmd"}, {"covariance_dtype": "float32"},
     {"preset": "n2p2", "n_groups": 2, "reduction": "sum"},
 ]  # fmt: skip

@@ -61,7 +61,7 @@ def same(one, other):
 def test_the_same_bits_as_a_run(tmp_path, measurement):
     path = tmp_path / "morse.h5"
     kalmandp.Dataset.write(path, frames(10))
-    optimizer = {"block_size": 300, "measurement": measurement, "with_virial": True}
+    optimizer = {"block_size": 300, "measurement": measurement, "with_virial": True, "virial_offset": True}
     run = Run(kalmandp.read_input(settings(path, optimizer=optimizer)), tmp_path)
     weights = run.potential.weights.copy()
     for _ in range(10):  # of 8 numbers if paired: the window of a coupled P ends on the way
@@ -70,7 +70,7 @@ def test_the_same_bits_as_a_run(tmp_path, measurement):
     rng = np.random.default_rng(1)
     host = kalmandp.OnlineTrainer(run.potential.with_engine(None), rng=rng, **optimizer)
     host.potential.weights = weights
-    host.trainer.filter.weights[:] = weights
+    host.trainer.weights[:] = weights
     order = Feed(10, 1, rng).order  # a run draws its order first
     with kalmandp.Dataset(path) as data:
         for k in order:

@@ -24,8 +24,12 @@ RCUT, RCUT_SMTH, SEL = 6.0, 0.5, (46, 92)
 
 def water(n_atoms: int, seed: int = 1) -> Frame:
     """A frame of as many atoms, one of the numbers in `CELLS`; oxygen first."""
+    return molecules(CELLS[n_atoms], seed)
+
+
+def molecules(cells: tuple[int, int, int], seed: int = 1) -> Frame:
+    """A frame of so many molecules along each edge."""
     rng = np.random.default_rng(seed)
-    cells = CELLS[n_atoms]
     O_mc = SPACING * (np.indices(cells).reshape(3, -1).T + 0.5)
     O_mc = O_mc + rng.uniform(-JITTER, JITTER, O_mc.shape)
     # two bonds at ± half the angle from one axis, turned by a random orthogonal matrix

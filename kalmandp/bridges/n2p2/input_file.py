@@ -18,7 +18,6 @@ from kalmandp.bridges.translated import Translated
 from kalmandp.errors import FileError, InputError
 from kalmandp.potentials.hdnnp.files import read_input_nn
 from kalmandp.potentials.hdnnp.units import bias_of
-from kalmandp.training.config.n2p2 import SELECTIONS, value_of
 
 #: Files beside input.nn.
 DATA = "input.data"
@@ -40,6 +39,8 @@ NUMBERS = frozenset(
     kalman_lambda_short kalman_nue_short force_weight short_energy_fraction short_force_fraction
     force_energy_ratio short_energy_error_threshold short_force_error_threshold""".split()
 )
+#: A mode, or one and then pairs of an epoch and the mode from there on.
+SELECTIONS = frozenset("selection_mode selection_mode_energy selection_mode_force".split())
 #: After each force update an energy update with the same structure.
 REPEATED = "repeated_energy_update"
 #: Thresholds by n2p2's other names, from the general to the particular.
@@ -141,11 +142,8 @@ def _n2p2(path: Path, stated: dict[str, str]) -> dict[str, Any]:
             section |= dict.fromkeys(own, _number(path, stated, name))
     section |= {name: _number(path, stated, name, int) for name in sorted(INTEGERS & set(stated))}
     section |= {name: _number(path, stated, name) for name in sorted(NUMBERS & set(stated))}
-    for name in sorted({*SELECTIONS, REPEATED} & set(stated)):
-        try:
-            section[name] = value_of(name, stated[name])
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+    section |= {name: _whole_numbers(path, stated, name) for name in sorted(SELECTIONS & set(stated))}
+    section |= {REPEATED: True} if REPEATED in stated else {}
     of_forces = {"short_force_fraction", "force_energy_ratio"} & set(section)
     if "use_short_forces" not in stated:  # forces are not learnt
         section |= dict.fromkeys(of_forces, 0.0) or {"short_force_fraction": 0.0}
@@ -166,6 +164,17 @@ def _number(path: Path, stated: dict[str, str], name: str, kind: type = float, d
     except ValueError:
         wanted = "a whole number" if kind is int else "a number"
         raise InputError(f"{path}: {name} is {stated[name]!r}; expected {wanted}") from None
+
+
+def _whole_numbers(path: Path, stated: dict[str, str], name: str) -> int | list[int]:
+    """The whole numbers of a keyword; one of them by itself."""
+    try:
+        numbers = [int(word) for word in stated[name].split()]
+    except ValueError:
+        numbers = []
+    if not numbers:
+        raise InputError(f"{path}: {name} is {stated[name]!r}; expected whole numbers")
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def _old(folder: Path, as_n2p2: bool) -> tuple[str, str]:

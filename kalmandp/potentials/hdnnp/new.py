@@ -20,6 +20,11 @@ INITIAL = ("standard", "n2p2", "nguyen-widrow")
 FRAMES = 200
 
 
+def form_frames(choices) -> int:
+    """Frames that a form is made from: many for a default set, whose distances are the data's."""
+    return 1 if choices.get("functions") is not None else FRAMES
+
+
 def new(
     type_map, frames, rng, *, functions=None, cutoff: float = 6.0, angular_cutoff: float | None = None,
     n_radial: int | None = None, n_angular: int | None = None, most: int = MOST,

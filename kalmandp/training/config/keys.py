@@ -158,6 +158,7 @@ KALMAN = (
     Key("reduction", choice(*REDUCTIONS), "reduction"),
     Key("candidates", optional(_candidates), "candidates"),
     Key("with_virial", optional(_with_virial), "with_virial"),
+    Key("virial_offset", boolean, "virial_offset"),
     Key("with_atomic_energies", optional(boolean), "with_atomic_energies"),
     Key("pref_e", _pair, "pref_e"),
     Key("pref_f", _pair, "pref_f"),

@@ -136,8 +136,8 @@ class N2P2Settings(NamedTuple):
         for name in SELECTIONS:
             modes = selections(getattr(self, name))
             wanted = f"one of {SELECTION_MODES}, or with epochs: 0 5 2 is 0, and 2 from epoch 5 on"
-            known = not modes or (modes[0][0] == 0 and all(mode in SELECTION_MODES for _, mode in modes))
-            require(known, name, getattr(self, name), wanted)
+            fits = not modes or (modes[0][0] == 0 and all(mode in SELECTION_MODES for _, mode in modes))
+            require(fits, name, getattr(self, name), wanted)
         for name in ("kalman_epsilon", *of_type):
             require(getattr(self, name) > 0, name, getattr(self, name), "a number > 0")
         for name in OF_TYPE[1] if self.kalman_type == 1 else ():

@@ -54,6 +54,8 @@ class KalmanChoices:
     n_groups, group_size : y force updates per frame with x atoms each; x "all": each atom in one group
     norm : the one number that a vector's error becomes, of `measurement.NORMS`
     replacement : atoms drawn with replacement, as the codes do, or each at most once
+    virial_offset : the filter estimates a constant between virial labels and energies beside its weights
+        (`training.measurements.virial_offset`); of a preset: where the volumes of the data tell it
     optional : kinds of ``order`` that are learnt where the data have them, and else not missed
     components : a group is of x single force components, n2p2's, instead of x atoms with all three
     same_atoms : a batch's groups are the same atoms of each of its frames
@@ -86,6 +88,7 @@ class KalmanChoices:
     measurement: str = "signed"
     order: tuple[str, ...] = ("energy", "force")
     optional: tuple[str, ...] = ()
+    virial_offset: bool = False
     components: bool = False
     same_atoms: bool = False
     reduction: str = "mean"
@@ -138,13 +141,13 @@ PRESETS = {
     "default": KalmanChoices(
         p0=1.0, lam=0.999, nu=0.999, partition="RLEKF", block_size=128, measurement="paired", n_groups=2,
         group_size="all", norm="l2", noise=PhysicalNoise(sigma_e=0.001, sigma_f=0.03, sigma_w=0.005),
-        coupled=True, adapt=0.5, averaging=0.1,
+        coupled=True, adapt=0.5, averaging=0.1, virial_offset=True,
     ),
     # all components of 64 atoms at once, P dense up to 8,192 weights
     "matrix": KalmanChoices(
         p0=0.1, lam=0.9995, nu=0.999, partition="RLEKF", block_size=8192, measurement="matrix", n_groups=1,
         group_size=64, noise=PhysicalNoise(sigma_e=0.0001, sigma_f=0.01, sigma_w=0.005),
-        adapt=2.0, tied=True, averaging=0.3,
+        adapt=2.0, tied=True, averaging=0.3, virial_offset=True,
     ),
     "paper": KalmanChoices(
         p0=1.0, lam=0.98, nu=0.9987, partition="RLEKF", block_size=5120, noise=BlockNoise(),
@@ -283,7 +286,7 @@ def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
         "noise": _noise(choices.noise, optimizer),
         "partition": _partition(choices.partition, optimizer),
         "order": _order(choices.order, optimizer),
-        "optional": ("virial",) if optimizer.get("with_virial") == "present" else None,
+        "optional": _optional(optimizer.get("with_virial")),
     }
     resolved = replace(choices, **alone, **{k: v for k, v in together.items() if v is not None})
     chosen = resolved.measurement == "matrix" or resolved.trials > 1
@@ -344,6 +347,11 @@ def _order(default: tuple[str, ...], optimizer: OptimizerSettings) -> tuple[str,
         first_to_last = ("virial", "energy", "atomic_energy", "force")
     asked = lambda kind: kind in default if wanted[kind] is None else wanted[kind]
     return tuple(kind for kind in first_to_last if asked(kind))
+
+
+def _optional(with_virial: bool | str | None) -> tuple[str, ...] | None:
+    """Virials that are asked for with true must be there; None leaves it to the preset."""
+    return None if with_virial is None else ("virial",) if with_virial == "present" else ()
 
 
 def _partition(default: str, optimizer: OptimizerSettings) -> str:

@@ -154,7 +154,7 @@ class Settings:
         there, and are left relative to the current folder otherwise, as DeePMD-kit has them
     ignored : paths of keys that change nothing here (display, profiling), for a notice
     companion : of an input of another program, the module that writes that program's files beside ours
-        (``at_checkpoint(run)``, ``at_end(run)``); "" for our own
+        (``at_checkpoint(run)``, ``at_epoch(run)``, ``at_end(run)``); "" for our own
     notices : sentences on what such an input says and has no meaning here
     start : a model to go on from, "" for none
     start_state : a checkpoint whose optimizer is gone on with if its weights are those of ``start``, or ""

@@ -41,6 +41,7 @@ class Measurement(NamedTuple):
 
     kind_q : (m,) what each number is: "energy", "force", "virial" or "atomic_energy"
     square_q : (m,) ω², by which R is divided (`weights`); None where all are 1
+    trace_qf : (m, f) of a number Σ_f C_f:W_f of the virials of f frames the tr C_f; None of other numbers
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Measurement(NamedTuple):
     noise_q: np.ndarray
     kind_q: tuple[str, ...]
     square_q: np.ndarray | None = None
+    trace_qf: Any = None
 
     def weighted(self, noise_q: np.ndarray) -> np.ndarray:
         """R/ω² of an R (m,)."""
@@ -194,7 +196,10 @@ def virial_signed(
     C_fcc = s_fcc / error_fcc.size
     H_w = _tangent_gradient(potential, sample, now, virial_direction(sample.environment.geometry, C_fcc))
     R = noise.virial(sample.n_atoms // len(sample.frames), n_blocks)
-    return Measurement("virial", H_w[None], error[None], np.array([R]), ("virial",), square)
+    trace_f = namespace(C_fcc).einsum("fcc->f", C_fcc)
+    return Measurement(
+        "virial", H_w[None], error[None], np.array([R]), ("virial",), square, trace_f[None]
+    )
 
 
 def atomic_energy_signed(
@@ -261,6 +266,11 @@ def joint(
         tuple(what for m in parts for what in m.kind_q),
         None if all(m.square_q is None for m in parts)
         else np.concatenate([np.ones(len(m.noise_q)) if m.square_q is None else m.square_q for m in parts]),
+        None if all(m.trace_qf is None for m in parts)
+        else xp.concatenate([
+            xp.zeros((len(m.noise_q), len(sample.frames))) if m.trace_qf is None else m.trace_qf
+            for m in parts
+        ]),
     )  # fmt: skip
 
 
@@ -341,7 +351,20 @@ def matrix(
         R_q = [noise.virial(len(sample.frames[n]), n_blocks) for n in k[:, 0].tolist()]
         add("virial", 0.5 * (W[f, d, c] + W[f, c, d]), R_q)
     square_q = squares(sample.frames, numbers, weighting or Weighting())
-    return Measurement("matrix", H_qw, xp.concatenate(error_q), np.array(R), tuple(kinds), square_q)
+    return Measurement(
+        "matrix", H_qw, xp.concatenate(error_q), np.array(R), tuple(kinds), square_q,
+        _traces(numbers, len(sample.frames)),
+    )  # fmt: skip
+
+
+def _traces(numbers: Numbers, n_frames: int) -> np.ndarray | None:
+    """tr C_f of each number of a matrix: 1 for a diagonal component of the virial of frame f, else 0."""
+    if not len(k := numbers.virial_k):
+        return None
+    trace_qf = np.zeros((numbers.n_rows, n_frames))
+    diagonal = np.flatnonzero(k[:, 1] == k[:, 2])
+    trace_qf[numbers.n_rows - len(k) + diagonal, k[diagonal, 0]] = 1.0  # virials come last
+    return trace_qf
 
 
 def chosen_numbers(sample: Sample, atoms, order) -> Numbers:

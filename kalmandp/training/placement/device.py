@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from kalmandp.arrays import namespace
 from kalmandp.errors import InputError
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.filter import RLEKF, UpdateInfo
@@ -33,10 +36,11 @@ class Host:
         """Bytes that these frames take where the run keeps them; 0 where it does not matter."""
         return 0
 
-    def filter(self, potential: Potential, blocks: Blocks, choices) -> RLEKF:
-        """The filter that begins with the potential's weights."""
+    def filter(self, potential: Potential, blocks: Blocks, choices, nuisance_P0=None) -> RLEKF:
+        """The filter that begins with the potential's weights, and behind them zeros of these variances."""
+        weights, P0 = _beginning(potential.weights, potential.layout.prior(choices.p0), nuisance_P0)
         return RLEKF(
-            potential.weights, blocks, P0=potential.layout.prior(choices.p0), lam=choices.lam, nu=choices.nu,
+            weights, blocks, P0=P0, lam=choices.lam, nu=choices.nu,
             covariance=choices.covariance + (" coupled" if choices.coupled else ""),
             dtype=choices.covariance_dtype,
         )  # fmt: skip
@@ -55,7 +59,7 @@ class Host:
     ) -> UpdateInfo | None:  # fmt: skip
         """One update, and the potential's new weights; None if asynchronous: `synchronize` returns it."""
         info = kalman.update(H, error, noise, accept)
-        potential.weights = kalman.weights
+        potential.weights = kalman.weights[: potential.layout.size]
         return info
 
     def synchronize(self, kalman: RLEKF) -> list[tuple[Any, UpdateInfo]]:
@@ -76,6 +80,15 @@ class Gpu:
 
     def __init__(self, device: Device):
         self.device = device
+        self._view: tuple[Any, Any] = (None, None)
+
+    def _model_weights(self, potential: Potential, kalman):
+        """The filter's weights without nuisances: the same array each time."""
+        if len(kalman.weights) == potential.layout.size:
+            return kalman.weights
+        if self._view[0] is not kalman.weights:
+            self._view = kalman.weights, kalman.weights[: potential.layout.size]
+        return self._view[1]
 
     def frames(self, data, potential: Potential):
         return potential.engine.frames(data)
@@ -84,7 +97,7 @@ class Gpu:
         """Bytes of the atoms and pairs of these frames on the device."""
         return potential.engine.memory_of(frames)
 
-    def filter(self, potential: Potential, blocks: Blocks, choices):
+    def filter(self, potential: Potential, blocks: Blocks, choices, nuisance_P0=None):
         from kalmandp.engines.cuda.filter import CudaRLEKF
 
         if choices.covariance == "dense":
@@ -92,12 +105,13 @@ class Gpu:
                 "optimizer/covariance is 'dense', which is the reference on the processor; with device "
                 "'cuda' leave it out"
             )
+        P0 = potential.layout.prior(choices.p0)
+        weights, P0 = _beginning(potential.parameters.weights, P0, nuisance_P0)
         kalman = CudaRLEKF(
-            potential.parameters.weights, blocks, P0=potential.layout.prior(choices.p0), lam=choices.lam,
-            nu=choices.nu,
+            weights, blocks, P0=P0, lam=choices.lam, nu=choices.nu,
             dtype=choices.covariance_dtype, coupled=choices.coupled, device=self.device,
         )  # fmt: skip
-        potential.share_weights(kalman.weights)
+        potential.share_weights(self._model_weights(potential, kalman))
         return kalman
 
     def restored(self, state: dict):
@@ -109,7 +123,7 @@ class Gpu:
         self, kalman, potential: Potential, H, error, noise, accept=None
     ) -> UpdateInfo | None:  # fmt: skip
         # the potential shares the filter's weights: there is nothing to copy, and nothing to wait for
-        potential.share_weights(kalman.weights)
+        potential.share_weights(self._model_weights(potential, kalman))
         error_q = self.device.xp.asarray(error)
         if accept is not None:  # a gate has to see S before it lets the update pass
             return kalman.update(H, error_q, noise, accept)
@@ -128,6 +142,15 @@ class Gpu:
 
     def free_bytes(self) -> int:
         return self.device.free_bytes()
+
+
+def _beginning(weights, P0, nuisance_P0) -> tuple[Any, Any]:
+    """Weights and variances that a filter begins with; nuisances stand last, and begin with 0."""
+    if nuisance_P0 is None:
+        return weights, P0
+    xp = namespace(weights)
+    P0_w = np.concatenate([np.broadcast_to(P0, weights.shape), nuisance_P0])
+    return xp.concatenate([weights, xp.zeros(len(nuisance_P0))]), xp.asarray(P0_w)
 
 
 def _numbers(choices) -> int:

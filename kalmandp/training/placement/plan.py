@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kalmandp.frames.dataset import Dataset
-from kalmandp.registry import kind_of, load
+from kalmandp.registry import KINDS, kind_of, load
 from kalmandp.training.config.presets import PRESETS, resolve, resolve_snes
 from kalmandp.training.config.settings import N2P2, Settings
 from kalmandp.training.data.choose import feed_of
@@ -83,7 +83,11 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
         check_labels(data, settings)
         n_frames = _frames_to_train(len(data), settings)
         some = data.subset(np.unique(np.linspace(0, len(data) - 1, SOME_FRAMES).astype(int)))
-        potential = new_potential(m, some, np.random.default_rng(0), engine, place.device)
+        # a form that the data make is that of the run
+        own = KINDS[m.kind].form_frames
+        n_form = min(len(data), max(SOME_FRAMES, load(own)(m.choices) if own else 0))
+        of_form = data.subset(np.unique(np.linspace(0, len(data) - 1, n_form).astype(int)))
+        potential = new_potential(m, of_form, np.random.default_rng(0), engine, place.device)
         batch = settings.frames_per_step(data.natoms(0))
         steps_per_epoch = -(-n_frames // min(batch, n_frames))
         if o.type == N2P2:  # a step is an update by numbers of any frames
@@ -99,7 +103,7 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
             atoms_per_frame=float(np.mean([some.natoms(k) for k in range(len(some))])),
             type_map=potential.type_map,
             model=load(kind_of(potential.form).rows)(potential.form),
-            looked_at=len(some) if len(some) < len(data) else 0,
+            looked_at=n_form if n_form < len(data) else 0,
             optimizer=f"{o.type}, preset {o.preset}" if (o.type, o.preset) != ("Adam", "default") else o.type,
             n_weights=potential.layout.size,
             block_sizes=block_sizes,

@@ -29,7 +29,8 @@ class Metrics(NamedTuple):
     """Root mean square and mean absolute errors; NaN where no frame has the label.
 
     energy and virial in eV/atom, force in eV/Å, atomic_energy in eV; ``rms_force`` is the labels' own
-    RMS, eV/Å; ``energies`` and the three like it say how many of ``n_frames`` have the label
+    RMS, eV/Å; ``energies`` and the three like it say how many of ``n_frames`` have the label;
+    ``virial_mean`` is the mean of prediction − label on the diagonal, eV/atom
     """
 
     energy_rmse: float
@@ -47,6 +48,12 @@ class Metrics(NamedTuple):
     forces: int = 0
     virials: int = 0
     atomic_energies: int = 0
+    virial_mean: float = float("nan")
+
+    @property
+    def virial_rest(self) -> float:
+        """RMSE of virials when that mean is taken out, eV/atom."""
+        return float(np.sqrt(max(0.0, self.virial_rmse**2 - self.virial_mean**2 / 3.0)))
 
 
 def compare(potential: Potential, frames, pairs=None) -> Comparison:
@@ -91,6 +98,7 @@ def summarize(comparison: Comparison) -> Metrics:
         rms(energy), mae(energy), rms(force), mae(force), rms(virial), mae(virial),
         rms([f[..., 0].ravel() for f in forces]), len(c.n_atoms), int(c.n_atoms.sum()),
         rms(atomic), mae(atomic), len(energy), len(force), len(virial), len(atomic),
+        float(np.mean([v.reshape(3, 3).trace() / 3.0 for v in virial])) if virial else float("nan"),
     )  # fmt: skip
 
 

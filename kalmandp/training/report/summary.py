@@ -58,7 +58,7 @@ def error_table(metrics: Metrics) -> str:
     rows = [
         ("energy", m.energy_rmse, m.energy_mae, "meV/atom", ""),
         ("force", m.force_rmse, m.force_mae, "meV/Å", _share(m)),
-        ("virial", m.virial_rmse, m.virial_mae, "meV/atom", ""),
+        ("virial", m.virial_rmse, m.virial_mae, "meV/atom", _constant(m)),
         ("atomic", m.atomic_energy_rmse, m.atomic_energy_mae, "meV", "   energies of single atoms"),
     ]
     labelled = (m.energies, m.forces, m.virials, m.atomic_energies)
@@ -75,6 +75,14 @@ def error_table(metrics: Metrics) -> str:
 
 def _of(labelled: int, n_frames: int) -> str:
     return f"   of {labelled:,} of {n_frames:,} frames" if labelled < n_frames else ""
+
+
+def _constant(m: Metrics) -> str:
+    """A mean error on the diagonal, where it is most of the RMSE: then labels and energies disagree."""
+    if not m.virial_mean**2 / 3.0 > 0.5 * m.virial_rmse**2:
+        return ""
+    mean, rest = 1e3 * m.virial_mean, 1e3 * m.virial_rest
+    return f"   mean {mean:+.1f} on the diagonal; RMSE without it {rest:.1f}"
 
 
 def _share(m: Metrics) -> str:
@@ -95,6 +103,7 @@ def metrics_to_dict(metrics: Metrics) -> dict:
         for kind in ("rmse", "mae")
     }
     plain["rms_force_eV_per_angstrom"] = metrics.rms_force
+    plain["virial_mean_eV_per_atom"] = metrics.virial_mean
     errors = {name: value if np.isfinite(value) else None for name, value in plain.items()}
     return {"frames": metrics.n_frames, "atoms": metrics.n_atoms, **errors}
 

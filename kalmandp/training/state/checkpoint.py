@@ -7,6 +7,9 @@
     /optimizer      of a Kalman filter: weights (N,), block_sizes (L,);
                     attributes lam, nu, process_noise, updates, covariance ("tiled", "cuda", "dense";
                     with coupled blocks "tiled coupled", …)
+                    where virials are learnt, weights and the last block have an offset of them for each type
+                    behind the model's N (`training.measurements.virial_offset`); virial_offset/atoms
+                    (types,) and its attribute volume: atoms and Å³ that it was measured on
                     of Adam: weights, m, v (N,); attribute updates
                     of both, if the run averages: average (N,); attribute averaged, the updates in it
     /optimizer/P    the covariance, see below

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from kalmandp.potentials.potential import Potential
 from kalmandp.registry import kind_of, load
 from kalmandp.training.config.presets import PRESETS, resolve, resolve_n2p2, resolve_snes
 from kalmandp.training.config.settings import N2P2, Settings
+from kalmandp.training.measurements.virial_offset import volumes_tell
 from kalmandp.training.placement.device import Gpu, Host
 from kalmandp.training.placement.memory import check_generation, check_memory, parts_of
 from kalmandp.training.trainers.adam import AdamTrainer
@@ -23,6 +25,7 @@ from kalmandp.training.trainers.snes import SNESTrainer
 def make_trainer(
     settings: Settings, potential: Potential, rng: np.random.Generator, device: Host | Gpu, *, n_steps: int,
     steps_per_epoch: int, guard: Guard = contextlib.nullcontext, trained: bool = False,
+    data=None,
 ) -> Trainer:  # fmt: skip
     """The trainer of an input's optimizer.
 
@@ -35,6 +38,7 @@ def make_trainer(
     n_steps, steps_per_epoch : of the run, for what is scheduled
     guard : called for a context that each update is made in
     trained : whether the weights are those of a model, and no p0 is stated for them
+    data : the training data; an offset of virials that is not stated depends on their volumes
 
     Raises
     ------
@@ -52,6 +56,9 @@ def make_trainer(
     if o.type == N2P2:
         return _n2p2(settings, potential, device, steps_per_epoch, guard)
     choices = resolve(o).of_trained() if trained else resolve(o)
+    if choices.virial_offset and o.get("virial_offset") is None:
+        told = data is not None and "virial" in choices.order and volumes_tell(data)
+        choices = replace(choices, virial_offset=told)
     check_memory(parts_of(potential.layout), choices, device)
     per_epoch = steps_per_epoch * choices.updates_per_step
     return KalmanTrainer(potential, choices, rng, device, guard=guard, per_epoch=per_epoch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from kalmandp.training.measurements.candidates import Candidates
 from kalmandp.training.measurements.drawing import as_group, draw_groups
 from kalmandp.training.measurements.gate import Gate, Refusal
 from kalmandp.training.measurements.labels import taught
+from kalmandp.training.measurements.virial_offset import Disagreement, VirialOffset, fitted
 from kalmandp.training.noise.variances import AdaptiveNoise
 from kalmandp.training.placement.device import Gpu, Host
 from kalmandp.training.placement.memory import parts_of
@@ -73,9 +75,16 @@ class KalmanTrainer(Trainer):
         #: by the count of updates before each of them, what the average was then
         self._averages: dict[int, Any] = {}
         blocks = partition(parts_of(potential.layout), choices.partition, choices.block_size)
-        self.filter = self.device.filter(potential, blocks, choices)
+        #: what virial labels have and energies have not (`virial_offset`); None to learn labels as they are
+        self.offset = None
+        if choices.virial_offset and "virial" in choices.order:
+            self.offset = VirialOffset(len(potential.type_map))
+            blocks = blocks.extended(self.offset.n_types)
+        self.filter = self.device.filter(
+            potential, blocks, choices, None if self.offset is None else self.offset.prior
+        )
         #: the Polyak average of the weights (`averaging`); None to save those of the last update
-        self.average = WeightAverage(self.filter.weights, choices.averaging) if choices.averaging else None
+        self.average = WeightAverage(self.weights, choices.averaging) if choices.averaging else None
 
     @property
     def updates(self) -> int:
@@ -84,6 +93,21 @@ class KalmanTrainer(Trainer):
     @property
     def lam(self) -> float:
         return float(self.filter.lam)
+
+    @property
+    def weights(self) -> Any:
+        """The model's weights, (N,), where the filter has them; a view."""
+        return self.filter.weights[: self.potential.layout.size]
+
+    @property
+    def offset_t(self) -> Any:
+        """o_t of `virial_offset`, where the filter has it; a view."""
+        return self.filter.weights[self.potential.layout.size :]
+
+    @property
+    def disagreement(self) -> Disagreement | None:
+        """What virial labels have and energies have not, where it was measured."""
+        return None if self.offset is None else self.offset.disagreement(self.offset_t)
 
     def step(self, sample: measurement.Sample) -> dict:
         """All updates of one sample; returns the diagnostics of each kind of measurement."""
@@ -102,6 +126,8 @@ class KalmanTrainer(Trainer):
         ----------
         samples : frames, one or more to an update
         """
+        off_f: list[float] = []
+        counts_ft: list[np.ndarray] = []
         with self.filter.learning_prior():
             for sample in samples:
                 for m in self.measure(sample):
@@ -113,7 +139,15 @@ class KalmanTrainer(Trainer):
                     nothing = namespace(m.error_q).zeros_like(m.error_q)
                     with self.guard():
                         self.device.take_in(self.filter, self.potential, m.H_qw, nothing, noise_q)
+                if self.offset is not None and all(frame.virial is not None for frame in sample.frames):
+                    W_fcc = measurement.predict(self.potential, sample).W_fcc
+                    error_fcc = to_numpy(measurement.errors(self.potential, sample, "virial", W_fcc))
+                    off_f += np.trace(error_fcc, axis1=1, axis2=2).tolist()
+                    counts_ft += list(self.offset.counts(sample))
             self.device.synchronize(self.filter)
+        if off_f:  # a constant is no part of the model: it is not what the model has learnt, but what is left
+            o_t = fitted(np.array(off_f) / 3.0, np.array(counts_ft))
+            self.offset_t[...] = namespace(self.filter.weights).asarray(o_t)
         self.log = []
 
     def measure(self, sample: measurement.Sample, rng=None) -> Iterator[measurement.Measurement]:
@@ -129,7 +163,20 @@ class KalmanTrainer(Trainer):
         ------
         InputError
             If the sample has no label to learn: nothing has changed then.
+
+        Notes
+        -----
+        With an offset of virials H has a column more for each type.
         """
+        if self.offset is None:
+            yield from self._measured(sample, rng)
+            return
+        for m in self._measured(sample, rng):
+            if "virial" in m.kind_q:
+                self.offset.see(sample)
+            yield self.offset.extended(m, sample)
+
+    def _measured(self, sample: measurement.Sample, rng) -> Iterator[measurement.Measurement]:
         kinds = taught(sample.frames, self.choices.order)
         self.log, self._enqueued, self._averages = [], [], {}
         if self.gate is not None:
@@ -148,7 +195,7 @@ class KalmanTrainer(Trainer):
             for pair in [[group] for group in groups] or [[]]:  # without forces the other numbers, once
                 yield self._joint(sample, kinds, pair)._replace(kind="paired")
         elif choices.measurement == "matrix":
-            now = measurement.predict(self.potential, sample)
+            now = self._predicted(sample)
             chosen = [self._chosen(group, sample, kinds, now) for group in groups]
             atoms = np.concatenate([np.zeros(0, dtype=int), *chosen])
             yield measurement.matrix(
@@ -157,8 +204,13 @@ class KalmanTrainer(Trainer):
         else:
             yield self._joint(sample, kinds, groups)
 
+    def _predicted(self, sample) -> measurement.Prediction:
+        """What labels are expected to be."""
+        now = measurement.predict(self.potential, sample)
+        return now if self.offset is None else self.offset.expected(now, sample, self.offset_t)
+
     def _joint(self, sample, kinds, groups) -> measurement.Measurement:
-        c, now = self.choices, measurement.predict(self.potential, sample)
+        c, now = self.choices, self._predicted(sample)
         chosen = [self._chosen(group, sample, kinds, now) for group in groups]
         return measurement.joint(self.potential, sample, chosen, c.noise, self.n_blocks, kinds, now, c.norm)
 
@@ -182,7 +234,8 @@ class KalmanTrainer(Trainer):
                         p, sample, self._chosen(group, sample, kinds, now), noise, L, now, norm
                     )
             else:
-                yield measurement.SIGNED[kind](p, sample, noise, L, kind=norm)
+                shifted = self._predicted(sample) if kind == "virial" else None
+                yield measurement.SIGNED[kind](p, sample, noise, L, shifted, norm)
 
     def _chosen(self, group: np.ndarray, sample, kinds, now: measurement.Prediction) -> np.ndarray:
         """The forces that a drawn group (t, k) measures: the first of its targets, or the candidates."""
@@ -232,7 +285,7 @@ class KalmanTrainer(Trainer):
             if self.average is not None and (info is None or info.accepted):
                 if info is None:
                     self._averages[before] = self.average.mark()
-                self.average.add(self.filter.weights)
+                self.average.add(self.weights)
             if info is None:
                 self._enqueued.append((m.kind_q, scaled_q, noise_q))
             else:
@@ -271,7 +324,7 @@ class KalmanTrainer(Trainer):
 
     def state(self) -> dict:
         state = self.filter.state(copy=False)
-        for part in (self.adaptive, self.candidates, self.average):
+        for part in (self.adaptive, self.candidates, self.average, self.offset):
             state |= {} if part is None else part.state()
         return state
 
@@ -282,21 +335,24 @@ class KalmanTrainer(Trainer):
                 "the input's optimizer is a Kalman filter of this package, the checkpoint's is not; expected "
                 "the same"
             )
+        if self.offset is not None and np.sum(state["block_sizes"]) == self.potential.layout.size:
+            # of an older version: it goes on as it began
+            blocks = self._without_offset("usual_virial" in state)
         if tuple(state["block_sizes"]) != blocks.sizes:
             largest = max(state["block_sizes"])
             raise InputError(
                 "the input's optimizer cuts P into other blocks than the checkpoint's, the largest of "
                 f"{largest:,}; expected the same optimizer/block_size"
             )
-        for part in (self.adaptive, self.candidates):
+        for part in (self.adaptive, self.candidates, self.offset):
             if part is not None:
                 part.restore(state)
         asked = _form(self.filter)
         del self.filter  # or there would be two P in memory
         self.filter = self.device.restored(state)
-        self.potential.weights = self.filter.weights
+        self.potential.weights = self.weights
         if self.average is not None:
-            self.average.restore(state, self.filter.weights)
+            self.average.restore(state, self.weights)
         for name, value in _form(self.filter).items():
             if asked[name] != value:
                 raise InputError(f"optimizer/{name} is {asked[name]}; expected {value}, as in the checkpoint")
@@ -304,6 +360,14 @@ class KalmanTrainer(Trainer):
             # of what an energy leaves of its own variance, 10⁻⁹ and less, A − UᵀU has no digit then
             P: Any = self.filter.covariance
             P.cut()
+
+    def _without_offset(self, has_virials: bool):
+        """Go on without an offset, and without virials that the run has not had; the blocks of P then."""
+        self.offset = None
+        c = self.choices
+        if not has_virials and "virial" in c.optional:
+            self.choices = replace(c, order=tuple(kind for kind in c.order if kind != "virial"))
+        return partition(parts_of(self.potential.layout), c.partition, c.block_size)
 
 
 def _form(kalman) -> dict:
