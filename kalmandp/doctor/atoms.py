@@ -45,7 +45,8 @@ def check_atoms(s: Survey, units_are_off: bool = False) -> Iterator[Finding]:
 
 def _overlaps(s: Survey) -> Iterator[Finding]:
     """Pairs much shorter than a bond: an error if the forces know nothing of it, a note if they do."""
-    if not np.nanmedian(s.spacing_f) > SQUEEZED:
+    known_f = np.isfinite(s.spacing_f)  # no atom has a neighbour, or no name is an element's: nothing to say
+    if not known_f.any() or not np.median(s.spacing_f[known_f]) > SQUEEZED:
         return
     near = np.flatnonzero(s.ratio_f < CLOSE)
     known = np.array([frame.forces is not None for frame in s.frames], dtype=bool)
