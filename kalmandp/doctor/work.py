@@ -124,7 +124,7 @@ def check_work(s: Survey, w: Work, judge: Judge) -> Iterator[Finding]:
         yield s.finding(
             "error" if judge.asks_too_much else "warning", "energy-force",
             f"energies do not follow from forces: over {contradicted} small steps between frames ΔE and the "
-            f"work of the forces have the correlation {forces.correlation:.2f}",
+            f"work of the forces have the correlation {forces.correlation:.2f} (expected 1)",
             "Energies, forces and positions do not belong together: convert the data anew",
         )  # fmt: skip
         return

@@ -22,7 +22,7 @@ from kalmandp.frames.frame import Frame
 from kalmandp.frames.hdf5.storage import path_text, reading
 
 UNCONVERGED = "its SCF cycle did not converge"
-TRUNCATED = "the file ends within it"
+TRUNCATED = "the file ends before this step is complete"
 
 #: eV/Å³: a pressure is printed with two decimals of a kB, or fewer digits than the stress.
 PRESSURE_ROUNDING = 0.02 * KILOBAR
@@ -246,8 +246,8 @@ def _check_pressure(printed: float, frame: Frame) -> None:
     found = float(np.trace(frame.virial)) / (3.0 * frame.volume)
     if not abs(found - printed) <= PRESSURE_ROUNDING + 2e-3 * abs(printed):
         raise LeftOut(
-            f"{frame.source}: its stress is a pressure of {found / GIGAPASCAL:.4g} GPa, where the file says "
-            f"{printed / GIGAPASCAL:.4g} GPa"
+            f"{frame.source}: its stress gives a pressure of {found / GIGAPASCAL:.4g} GPa, and the file "
+            f"prints {printed / GIGAPASCAL:.4g} GPa; expected the same"
         )
 
 
