@@ -29,6 +29,7 @@ from kalmandp.frames.hdf5.writing import write_hdf5, write_npy
 LEFT_OUT = {
     "SCF cycle did not converge": "SCF not converged",
     "SCF cycle has no end": "SCF not converged",
+    "does not say whether its SCF": "convergence not stated",
     "the file says": "SCF not converged",
     "the file ends before": "the file ends before they are complete",
     "the rest of this file": "a file that cannot be read, or not to its end",

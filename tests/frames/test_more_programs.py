@@ -179,6 +179,10 @@ def test_aims_without_its_beginning_says_so(tmp_path):
     assert all("the beginning of the file is missing; expected '| Atomic" in text for text in source.left_out)
     with pytest.raises(InputError, match="the beginning of the file is missing"):
         convert(path, tmp_path / "a.h5")
+    unsaid = text.replace("  Self-consistency cycle converged.\n", "", 1)
+    frames, source = read(written(tmp_path / "c.out", unsaid))
+    assert len(frames) == 2 and "frame 0: the file does not say whether its SCF" in source.left_out[0]
+    assert len(list(Source(str(tmp_path / "c.out"), "aims", keep_unconverged=True).frames())) == 3
     only_a_word = written(tmp_path / "b.out", "Self-consistency cycle converged.\n")
     with pytest.raises(FileError, match="holds no ionic step; expected an output of FHI-aims"):
         convert(only_a_word, tmp_path / "b.h5")

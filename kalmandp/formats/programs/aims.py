@@ -55,7 +55,7 @@ def read_aims(lines: Lines, ignored: set[str]) -> Iterator[Step]:
                 had_forces |= step.forces is not None
                 yield _finish(step)
             running = True  # where what stands before was cut away
-            step = Step(symbols, positions, cell, converged=False, pbc=(cell is not None,) * 3)
+            step = Step(symbols, positions, cell, converged=None, pbc=(cell is not None,) * 3)
         elif "in the preceding time step" in line or "Updated atomic structure" in line:
             updated = "Updated" in line
             symbols, positions, cell = _geometry(lines, len(symbols), cell)
