@@ -268,9 +268,7 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
         with contextlib.closing(training_data), contextlib.closing(validation):
             comparison = compare(Potential.load(model), validation)
             known = _known_from_training(training_data, validation)
-        seen = {0: "not trained on", len(validation): "all of which were trained on too"}
-        which = seen.get(known, f"{known:,} of which were trained on too")
-        print(f"\nErrors on {len(validation):,} validation frames, {which}:\n")
+        print(f"\nErrors on {_which(len(validation), known)}:\n")
         print(error_table(summarize(comparison)))
         prefix = output / "validation"
         write_details(comparison, prefix, ", ".join(t.validation_systems) or "validation")
@@ -289,6 +287,18 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
     width = max(len(name) for name, _ in left)
     for name, path in left:
         print(f"{name:<{width}}  {path}")
+
+
+def _which(n: int, known: int) -> str:
+    """The validation frames in words; ``known`` of the ``n`` are among the training frames."""
+    from kalmandp.commands.wording import plural
+
+    frames = plural(n, "validation frame")
+    if not known:
+        return f"{frames}, not trained on"
+    if known == n:
+        return f"{frames}, {'which was' if n == 1 else 'all of which were'} trained on too"
+    return f"{frames}, {known:,} of which {'was' if known == 1 else 'were'} trained on too"
 
 
 def _known_from_training(training_data, validation) -> int:

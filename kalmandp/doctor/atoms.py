@@ -45,7 +45,8 @@ def check_atoms(s: Survey, units_are_off: bool = False) -> Iterator[Finding]:
 
 def _overlaps(s: Survey) -> Iterator[Finding]:
     """Pairs much shorter than a bond: an error if the forces know nothing of it, a note if they do."""
-    if not np.nanmedian(s.spacing_f) > SQUEEZED:
+    known_f = np.isfinite(s.spacing_f)  # no atom has a neighbour, or no name is an element's: nothing to say
+    if not known_f.any() or not np.median(s.spacing_f[known_f]) > SQUEEZED:
         return
     near = np.flatnonzero(s.ratio_f < CLOSE)
     known = np.array([frame.forces is not None for frame in s.frames], dtype=bool)
@@ -67,7 +68,7 @@ def _overlaps(s: Survey) -> Iterator[Finding]:
         i, j, r = s.closest_f[f]
         names = s.frames[f].symbols
         aside = {
-            "error": ", and the forces on them are none of a collision" if known[f] else "",
+            "error": ", and the forces on them are too small for that" if known[f] else "",
             "warning": "",
             "note": f"; the forces on them reach {_force_at(s, f):.3g} eV/Å",
         }[severity]
@@ -122,8 +123,8 @@ def _emptiness(s: Survey) -> Iterator[Finding]:
             alike = [s.counts_ft[f].tobytes() in usual_atoms for f in np.flatnonzero(vast)]
             yield s.finding(
                 "warning" if any(alike) else "note", "empty-cell",
-                f"up to {volume_f[vast].max():.3g} Å³ per atom, where the set has {usual:.3g} Å³",
-                "Are atoms missing, or is the cell of another frame? Isolated molecules may be meant",
+                f"up to {volume_f[vast].max():.3g} Å³ per atom, where {usual:.3g} Å³ is usual in the set",
+                "Are atoms missing, or does the cell belong to another frame? Isolated molecules are right",
                 np.flatnonzero(vast),
             )  # fmt: skip
     lone = (s.lone_f > 0) & (s.n_atoms_f > 1)
@@ -165,7 +166,7 @@ def _missing(s: Survey) -> Iterator[Finding]:
         if frames:
             yield s.finding(
                 severity, "missing-atoms",
-                f"{s.formula(frames[0])} with the labels of {s.formula(whole[0])}, which most frames are",
+                f"atoms {s.formula(frames[0])} with the labels of {s.formula(whole[0])}, as most frames are",
                 "The conversion has lost or doubled atoms: convert the frames anew, or take them out", frames,
             )  # fmt: skip
 

@@ -38,8 +38,8 @@ def check_duplicates(s: Survey) -> Iterator[Finding]:
         aside = f"; {moved} of them in another cell or orientation, the same by symmetry" if moved else ""
         yield s.finding(
             "note" if moved == len(twins) else "warning", "duplicates",
-            f"{len(later)} of {len(s)} frames repeat earlier ones (frame {s.numbers_f[b]} is frame "
-            f"{s.numbers_f[a]}{aside})",
+            f"{len(later)} of {len(s)} frames repeat earlier ones (frame {s.numbers_f[b]} is the same as "
+            f"frame {s.numbers_f[a]}{aside})",
             "Take the repetitions out (kalmandp convert --without): they count twice in training", later,
         )  # fmt: skip
         yield from _contradictions(s, twins)
@@ -77,7 +77,7 @@ def check_leakage(s: Survey, t: Survey) -> Iterator[Finding]:
         yield t.finding(
             "warning", "near-leakage",
             f"{len(near)} of {len(t)} frames are within {NEAR} Å of a frame of {s.name}",
-            "Test on other trajectories: these errors say how well neighbours in time are known", near,
+            "Test on other trajectories: frames so near to the training set say little about others", near,
         )  # fmt: skip
 
 

@@ -102,8 +102,8 @@ def _examine_one(s: Survey, rng: np.random.Generator) -> Iterator[Finding]:
     if not compared and not findings and np.isfinite(s.energy_f).any():
         yield s.finding(
             "note", "energy-force",
-            f"units and signs of energies and forces were not compared: {len(work.a_s)} small steps between "
-            "frames are too few, or too wide",
+            f"units and signs of energies and forces were not compared: {len(work.a_s)} pairs of near frames "
+            "are too few, or too far apart",
             "Frames of one trajectory, a few femtoseconds apart, would tell",
         )  # fmt: skip
 
@@ -114,6 +114,6 @@ def _unknown_species(s: Survey, other: Survey) -> Iterator[Finding]:
         names = ", ".join(s.types[t] for t in np.flatnonzero(new_t))
         yield other.finding(
             "error", "species", f"{names} is not in {s.name}",
-            "A model cannot know it: add frames to train on",
+            "A model cannot know it: add frames with it to the training set",
             np.flatnonzero(other.counts_ft[:, new_t].any(axis=1)),
         )  # fmt: skip

@@ -34,13 +34,15 @@ def _missing(s: Survey) -> Iterator[Finding]:
     for label, severity in (("energy", "warning"), ("forces", "warning"), ("virial", "note")):
         without = np.array([getattr(f, label) is None for f in s.frames], dtype=bool)
         if without.all() and label == "energy" and len(s):
-            yield s.finding("error", "labels", "no frame has an energy", "Nothing can be trained without")
+            yield s.finding(
+                "error", "labels", "no frame has an energy", "Nothing can be trained without energies"
+            )
         elif without.all() and label == "forces" and len(s):
             yield s.finding("warning", "labels", "no frame has forces", "Compute forces: they teach the most")
         elif without.any() and not without.all():
             yield s.finding(
-                severity, "labels", f"{without.sum()} of {len(s)} frames have no {label}, the others have",
-                "Compute them, or know that these frames teach less", np.flatnonzero(without),
+                severity, "labels", f"{without.sum()} of {len(s)} frames have no {label}; the others have",
+                "Compute them; without, these frames teach less", np.flatnonzero(without),
             )  # fmt: skip
 
 
@@ -113,7 +115,7 @@ def _net_force(s: Survey, judge: Judge) -> Iterator[Finding]:
             net = np.sqrt((sums[worst] ** 2).sum())
             yield s.finding(
                 severity, "net-force",
-                f"the forces of frame {s.numbers_f[having[worst]]} add up to {net:.3g} eV/Å, the mark of "
-                f"errors of {sigma_f[worst]:.2g} eV/Å (RMS force {usual:.2g})",
+                f"the forces of frame {s.numbers_f[having[worst]]} add up to {net:.3g} eV/Å (expected 0), "
+                f"as errors of {sigma_f[worst]:.2g} eV/Å in each do (RMS force {usual:.2g})",
                 advice, np.array(having)[bad],
             )  # fmt: skip

@@ -124,7 +124,7 @@ def check_work(s: Survey, w: Work, judge: Judge) -> Iterator[Finding]:
         yield s.finding(
             "error" if judge.asks_too_much else "warning", "energy-force",
             f"energies do not follow from forces: over {contradicted} small steps between frames ΔE and the "
-            f"work of the forces have the correlation {forces.correlation:.2f}",
+            f"work of the forces have the correlation {forces.correlation:.2f} (expected 1)",
             "Energies, forces and positions do not belong together: convert the data anew",
         )  # fmt: skip
         return
@@ -274,9 +274,9 @@ def _contradicted(w: Work, forces: Slope) -> int | None:
     return int(same.sum()) if np.median(left[same]) > CONTRADICTED else None
 
 
-def _causes(w: Work, forces: Slope) -> dict[str, Cause]:
-    """What explains the slope of the energies, the nearest first."""
-    table = {**ENERGY_FORCE, "energies per atom": Cause(1.0 / float(np.median(w.n_atoms_s)), 1.0)}
+def _causes(n_atoms: np.ndarray, forces: Slope) -> dict[str, Cause]:
+    """What explains the slope of the energies, the nearest first; ``n_atoms`` of steps or of frames."""
+    table = {**ENERGY_FORCE, "energies per atom": Cause(1.0 / float(np.median(n_atoms)), 1.0)}
     return {name: table[name] for name in likely(forces, table)}
 
 
@@ -284,11 +284,12 @@ def _energy_is_off(w: Work, forces: Slope, virials: Slope) -> bool:
     """Whether a wrong unit of the energies explains both slopes: right virials seem 1/unit too large."""
     if not forces.is_known or forces.agrees_with(1.0, TOLERANCE):
         return False
-    return any(virials.agrees_with(1.0 / c.energy, TOLERANCE) for c in _causes(w, forces).values())
+    return any(virials.agrees_with(1.0 / c.energy, TOLERANCE) for c in _causes(w.n_atoms_s, forces).values())
 
 
 def _wrong_slope(s: Survey, w: Work, forces: Slope, virials: Slope, severity: str) -> Finding:
-    causes = _causes(w, forces)
+    # the second judge needs no step between near frames: there may be none
+    causes = _causes(w.n_atoms_s if len(w.n_atoms_s) else s.n_atoms_f, forces)
     names = list(causes)
     if virials.is_known:  # right virials tell what the energies are
         agreeing = [n for n, c in causes.items() if virials.agrees_with(1.0 / c.energy, TOLERANCE)]

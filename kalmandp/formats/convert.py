@@ -28,9 +28,11 @@ from kalmandp.frames.hdf5.writing import write_hdf5, write_npy
 #: Words of a message -> the reason it stands for.
 LEFT_OUT = {
     "SCF cycle did not converge": "SCF not converged",
+    "SCF cycle has no end": "SCF not converged",
+    "does not say whether its SCF": "convergence not stated",
     "the file says": "SCF not converged",
-    "ends within it": "the file ends within them",
-    "and what follows in this file": "a file that cannot be read, or not to its end",
+    "the file ends before": "the file ends before they are complete",
+    "the rest of this file": "a file that cannot be read, or not to its end",
 }
 RUNNER_SUFFIX = ".data"
 #: What an input.data can hold.
@@ -221,7 +223,7 @@ def _writer(dst: str, type_map, attributes, overwrite, compression, mixed):
     suffix = os.path.splitext(dst.rstrip("/"))[1].lower()
     is_folder = dst.endswith("/") or os.path.isdir(dst) or not suffix
     if mixed and not is_folder:
-        raise InputError(f"mixed is a layout of folders; {dst} is to be a file")
+        raise InputError(f"mixed is given, and {dst} is a file; expected a folder (a name without suffix)")
     if not is_folder and suffix in HDF5_SUFFIXES:
 
         def write(frames):
@@ -234,7 +236,7 @@ def _writer(dst: str, type_map, attributes, overwrite, compression, mixed):
         return write
     for name, value in (("attributes", attributes), ("compression", compression)):
         if value:
-            raise InputError(f"{name} is for HDF5; {dst} is to be another format")
+            raise InputError(f"{name} is given, and {dst} is no HDF5 file; expected a name in .h5 or .hdf5")
     if not is_folder and suffix in EXTXYZ_SUFFIXES:
         return lambda frames: (write_extxyz(dst, frames, overwrite=overwrite), 1)
     if not is_folder and suffix == RUNNER_SUFFIX:
@@ -270,8 +272,8 @@ def _keys_found(keys, labels: dict[str, int], sources: list[Source]) -> Iterator
         if not labels["virial" if label == "stress" else label]:
             others = sorted(set().union(*(s.ignored for s in sources)))
             raise InputError(
-                f"no frame of {sources[0].path} has {name!r}, which keys gives for {label}; "
-                f"not taken over are: {', '.join(others) or 'none'}"
+                f"no frame of {sources[0].path} has {name!r}, which keys gives for {label}; expected a name "
+                f"that is in the file (not used so far: {', '.join(others) or 'none'})"
             )
     yield from ()
 

@@ -269,8 +269,8 @@ def _units_for(source: str, stated: Units, labels, told: Told) -> Units:
         foreign = [k for k, value in stated._asdict().items() if value not in (None, 1.0)]
         if foreign and getattr(stated, kind) is None and labels[label] is not None and foreign != ["stress"]:
             raise InputError(
-                f"{source}: states a unit of {foreign[0]}, none of {kind}; expected  --unit {kind}=…  "
-                "(and the others), or the key beside it"
+                f"{source}: states the unit of {foreign[0]} and not that of {kind}; expected both "
+                f"(give  --unit {kind}=…  and the others, or write the key for it into the file)"
             )
     told.note("the units are those that the file states")
     return Units(
@@ -301,7 +301,7 @@ def _symbols(source: str, table, columns: dict[str, Column], places) -> list[str
         return [row[columns[places["species"]].first] for row in table]
     numbers = cut_columns(source, table, columns, places["Z"])[:, 0]
     if not ((numbers >= 0) & (numbers < len(ELEMENTS))).all():
-        raise InputError(f"{source}: Z goes up to {numbers.max():g}; expected atomic numbers")
+        raise InputError(f"{source}: Z goes up to {numbers.max():g}; expected atomic numbers, 1 to 118")
     return [ELEMENTS[int(z)] for z in numbers]
 
 
@@ -346,8 +346,8 @@ def _virial(source: str, virial, stress, cell, pbc, n_atoms: int):
     apart = np.abs(W - S).max()
     if not apart <= per_atom * n_atoms + share * np.abs(W).max() and np.isfinite(W).all():
         raise InputError(
-            f"{source}: its virial is {apart / max(n_atoms, 1):.3g} eV/atom from −V·stress; expected the "
-            "same of both (name the one that is right:  --key virial=virial  or  --key stress=stress)"
+            f"{source}: its virial and −V·stress differ by {apart / max(n_atoms, 1):.3g} eV/atom; expected "
+            "the same (name the one that is right:  --key virial=virial  or  --key stress=stress)"
         )
     return W
 

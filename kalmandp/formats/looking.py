@@ -49,7 +49,7 @@ def _lengths(frames: list[Frame]) -> Iterator[str]:
         seems = "bohr" if IN_BOHR[0] < usual < IN_BOHR[1] else "another unit"
         yield (
             f"neighbouring atoms are {usual:.2f} bond lengths apart (expected 0.8 to 1.2): are lengths in "
-            f"{seems}? --unit length=… says so"
+            f"{seems}? If so, give  --unit length=…"
         )
 
 

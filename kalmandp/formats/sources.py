@@ -88,7 +88,7 @@ class Source:
             except FileError as error:
                 if self.skipped is None or self.alone:
                     raise
-                self.skipped.append(f"{error} (and what follows in this file)")
+                self.skipped.append(f"{error} (this and the rest of this file are left out)")
                 return
             if make is None:
                 return
@@ -110,7 +110,8 @@ class Source:
         library, _, name = self.format.partition(":")
         if self.keys and library not in ("extxyz", "ase"):
             raise InputError(
-                f"keys is for extended XYZ and what ASE reads; {self.path} is read as {self.format}"
+                f"keys is given, and {self.path} is read as {self.format}; expected extended XYZ, or a "
+                "format that ASE reads"
             )
         if library == "extxyz":
             return read_extxyz(self.path, keys=self.keys, units=self.units, told=self.told)
@@ -119,7 +120,8 @@ class Source:
         if self.format in PROGRAMS or self.format in INSTEAD:
             if self.units is not None and self.format not in FREE_UNITS and self.format != "mtp":
                 raise InputError(
-                    f"units are given; {self.path} is of {self.format}, which has units of its own"
+                    f"units are given, and {self.path} is read as {self.format}, whose units are fixed; "
+                    "expected none"
                 )
             return self._in_units(
                 read_program(

@@ -127,9 +127,10 @@ class Frame:
     def _check_cell(self):
         # |det| over the product of the lengths is 1 for a right-angled cell, 0 for a flat one
         lengths = np.sqrt((self.cell * self.cell).sum(axis=1))
-        if self.volume <= 1e-9 * lengths.prod() or self.volume == 0.0:
+        volume = self.volume
+        if volume <= 1e-9 * lengths.prod() or volume == 0.0:
             raise InputError(
-                f"{self.source}: the cell has volume {self.volume:.3g} Å³; "
+                f"{self.source}: the cell has volume {volume:.3g} Å³; "
                 "expected three independent lattice vectors"
             )
 

@@ -73,6 +73,7 @@ def changed(place: Path, name: str, **training) -> str:
     [
         (range(30), "30 validation frames, all of which were trained on too:"),
         ([0, 7], "4 validation frames, 2 of which were trained on too:"),
+        ([3], "3 validation frames, 1 of which was trained on too:"),
         ([], "2 validation frames, not trained on:"),
     ],
 )

@@ -144,7 +144,7 @@ def test_stress_becomes_the_virial(tmp_path):
     [both] = read_text(tmp_path, agreeing)
     assert both.virial[0, 0] == -24.001
     apart = agreeing.replace("-24.001", "24")
-    with pytest.raises(InputError, match=r"frame 0: its virial is 48 eV/atom from −V·stress"):
+    with pytest.raises(InputError, match=r"frame 0: its virial and −V·stress differ by 48 eV/atom"):
         read_text(tmp_path, apart)
     [chosen] = read_text(tmp_path, apart, keys={"virial": "virial"})
     assert chosen.virial[0, 0] == 24
@@ -191,7 +191,7 @@ def test_atomic_numbers_instead_of_names(tmp_path):
         ('1\nProperties=species:S:1:pos:R:3 Lattice="a b"\nH 0 0 0\n', "Lattice is 'a b'; expected"),
         ("1\nProperties=species:S:1:pos:R:3 pbc=maybe\nH 0 0 0\n", "pbc is 'maybe'"),
         ("1\nProperties=species:S:1:pos:R:3 energy=low\nH 0 0 0\n", "energy is 'low'; expected numbers"),
-        ('1\nProperties=species:S:1:pos:R:3 = "\nH 0 0 0\n', "cannot make out"),
+        ('1\nProperties=species:S:1:pos:R:3 = "\nH 0 0 0\n', "cannot understand"),
     ],
 )
 def test_malformed_files(tmp_path, text, message):

@@ -80,13 +80,13 @@ def test_movement_without_pressure_is_of_another_tool(tmp_path):
 
 def test_movement_that_contradicts_itself_or_did_not_converge(tmp_path):
     frames, source = read(written(tmp_path / "MOVEMENT", movement(sign=3.0)))
-    assert not frames and "'stress' and its 'Pressure' do not agree" in source.left_out[0]
+    assert not frames and "'stress' is not its 'Pressure' times the volume" in source.left_out[0]
     # PWmat's defaults: 100 iterations in the first step, 40 later
     frames, source = read(written(tmp_path / "MOVEMENT", movement(3, scf=40)))
     assert len(frames) == 1 and all("did not converge" in text for text in source.left_out)
     text = movement()
     frames, source = read(written(tmp_path / "MOVEMENT", text[: text.rindex("Velocity")]))
-    assert len(frames) == 1 and "the file ends within it" in source.left_out[0]
+    assert len(frames) == 1 and "the file ends before this step is complete" in source.left_out[0]
 
 
 def test_the_data_tell_a_wrong_sign_at_conversion(tmp_path):
@@ -152,7 +152,7 @@ def test_aims_stress_is_that_of_its_pressure(tmp_path):
         if kept == 3:
             np.testing.assert_allclose(frames[0].virial[0], [-1.25, -0.25, 0])
         else:
-            assert "where the file says 3.204 GPa" in source.left_out[0]
+            assert "and the file prints 3.204 GPa" in source.left_out[0]
 
 
 def test_aims_unconverged_and_cut(tmp_path):
@@ -166,6 +166,26 @@ def test_aims_unconverged_and_cut(tmp_path):
         except (FileError, InputError):
             continue
         assert [f.energy for f in frames] == [-2980.10, -2980.12, -2980.15][: len(frames)]
+
+
+def test_aims_without_its_beginning_says_so(tmp_path):
+    """Somebody kept the cycles only: whether there is a cell stood in what is gone."""
+    text = (OUTPUTS / "invented_aims_md.out").read_text()
+    short = text[text.index("Begin self-consistency loop") :]
+    path = written(tmp_path / "aims.out", short)
+    assert guess_format(str(path)) == "aims"
+    frames, source = read(path)
+    assert not frames and len(source.left_out) == 3
+    assert all("the beginning of the file is missing; expected '| Atomic" in text for text in source.left_out)
+    with pytest.raises(InputError, match="the beginning of the file is missing"):
+        convert(path, tmp_path / "a.h5")
+    unsaid = text.replace("  Self-consistency cycle converged.\n", "", 1)
+    frames, source = read(written(tmp_path / "c.out", unsaid))
+    assert len(frames) == 2 and "frame 0: the file does not say whether its SCF" in source.left_out[0]
+    assert len(list(Source(str(tmp_path / "c.out"), "aims", keep_unconverged=True).frames())) == 3
+    only_a_word = written(tmp_path / "b.out", "Self-consistency cycle converged.\n")
+    with pytest.raises(FileError, match="holds no ionic step; expected an output of FHI-aims"):
+        convert(only_a_word, tmp_path / "b.h5")
 
 
 # --- LAMMPS ---------------------------------------------------------------------------------------
@@ -318,7 +338,7 @@ def test_the_pressure_line_of_outcar_confirms_its_stress(tmp_path):
     for pressure, pulay, kept in (("20.00", "0.00", 1), ("15.00", "5.00", 1), ("-20.00", "0.00", 0)):
         frames, source = read(written(tmp_path / "OUTCAR", OUTCAR.format(pressure=pressure, pulay=pulay)))
         assert len(frames) == kept
-    assert "its stress is a pressure of 2 GPa, where the file says -2 GPa" in source.left_out[0]
+    assert "its stress gives a pressure of 2 GPa, and the file prints -2 GPa" in source.left_out[0]
     frames, _ = read(written(tmp_path / "OUTCAR", OUTCAR.format(pressure="20.00", pulay="0.00")))
     np.testing.assert_allclose(frames[0].virial[0, 0], 30 * KILOBAR * 64)
 
@@ -328,7 +348,7 @@ def test_poscar_and_potcar_in_another_order(tmp_path):
     poscar = "c\n1.0\n4 0 0\n0 4 0\n0 0 4\n{}\n1 1\nDirect\n0 0 0\n0.4 0 0\n"
     written(tmp_path / "POSCAR", poscar.format("O Si"))
     _, source = read(path)
-    assert "POSCAR beside it names O Si, the POTCAR was of Si O" in next(iter(source.told.notes))
+    assert "POSCAR beside it names O Si, the POTCAR Si O" in next(iter(source.told.notes))
     written(tmp_path / "POSCAR", poscar.format("Si O"))
     _, source = read(path)
     assert not source.told.notes

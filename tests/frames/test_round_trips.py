@@ -54,7 +54,7 @@ def test_mixed_makes_one_system_of_many_compositions(tmp_path):
     types = np.load(tmp_path / "mixed" / "3" / "set.000" / "real_atom_types.npy")
     names = (tmp_path / "mixed" / "3" / "type_map.raw").read_text().split()
     assert [[names[t] for t in row] for row in types] == shapes[:3]
-    with pytest.raises(InputError, match="mixed is a layout of folders"):
+    with pytest.raises(InputError, match=r"mixed is given, and .* is a file; expected a folder"):
         convert(tmp_path / "a.extxyz", tmp_path / "a.h5", mixed=True)
 
 

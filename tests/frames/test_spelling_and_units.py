@@ -167,7 +167,7 @@ def test_units_that_a_file_states_are_obeyed(tmp_path):
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("energy-unit=hartree", "states a unit of energy, none of force"),
+        ("energy-unit=hartree", "states the unit of energy and not that of force"),
         ("energy-unit=zloty force-unit=eV/A", "unit of energy is 'zloty'"),
         ("units=weird", "units is 'weird', which is not understood"),
         ('units="eV, bohr" energy_unit=hartree', "another key states another energy"),

@@ -402,3 +402,26 @@ def test_any_bytes_give_settings_or_an_error_of_ours(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.json"
     path.write_bytes(content)
     settings_or_error(path)
+
+
+def test_an_input_of_version_1_is_converted(water):
+    """DeePMD-kit 1 has the keys of the data in training itself."""
+    new = {**water, "training": {**water["training"]}}
+    new["training"].pop("validation_data", None)
+    data = new["training"]["training_data"]
+    old = {
+        **new,
+        "training": {
+            **{k: v for k, v in new["training"].items() if k != "training_data"},
+            **data,
+            "load_ckpt": "model.ckpt",
+        },
+    }
+    a, b = read_input(new), read_input(old)
+    assert a.training == b.training and a.model == b.model
+    assert not a.notices and "the input is of DeePMD-kit 1: systems" in b.notices[0]
+
+
+def test_an_input_of_version_0_is_named():
+    with pytest.raises(InputError, match="is an input of DeePMD-kit 0, which has 'use_smooth' outside"):
+        read_input({"use_smooth": True, "sel_a": [46, 92], "systems": ["data"], "stop_batch": 10})

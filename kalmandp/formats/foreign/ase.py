@@ -58,9 +58,7 @@ def ase_format(path: str, name: str) -> str:
 def _frame(atoms, source: str, keys: dict[str, str], told: Told) -> Frame:
     frame = Frame.from_ase(atoms, source=source)
     if atoms.cell.rank == 3 and not any(atoms.pbc):
-        told.note(
-            "there is a cell, and ASE's reader calls the system open; it is taken as open, without the cell"
-        )
+        told.note("the file has a cell, and ASE's reader says that nothing is periodic: the cell is left out")
     for label, name in keys.items():
         results = getattr(atoms.calc, "results", None) or {}
         value = next((d[name] for d in (results, atoms.info, atoms.arrays) if name in d), None)

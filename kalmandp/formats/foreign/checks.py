@@ -74,8 +74,8 @@ def checked(
         def look(make=make, number=number) -> Frame:
             if bad is not None:
                 raise LeftOut(
-                    f"{path} frame {number}: the file says {bad[0]!r}, {whose} not where "
-                    "(--keep-unconverged takes its frames)"
+                    f"{path} frame {number}: the file says {bad[0]!r}, and {whose} does not tell for which "
+                    "frame: all are left out (--keep-unconverged takes them)"
                 )
             frame = make()
             _named_elements(frame, whose, path)
@@ -102,8 +102,8 @@ class _Seen:
         periodic = any(frame.pbc)
         if self.periodic is not None and periodic != self.periodic:
             raise FileError(
-                f"{self.path} frame {number}: {self.whose} finds {'a' if periodic else 'no'} cell in it, "
-                f"{'none' if periodic else 'one'} in frames before; expected all periodic, or none"
+                f"{self.path} frame {number}: has {'a' if periodic else 'no'} cell, and frames before have "
+                f"{'none' if periodic else 'one'}, as {self.whose} reads them; expected the same of all"
             )
         self.periodic = periodic
         key = np.round(frame.positions / SAME_PLACE).tobytes()
@@ -111,8 +111,8 @@ class _Seen:
         first, energy = self.first.setdefault(key, (number, frame.energy))
         if energy is not None and frame.energy is not None and abs(energy - frame.energy) > OTHER_ENERGY:
             raise FileError(
-                f"{self.path} frame {number}: {self.whose} gives it the positions of frame {first} and "
-                "another energy; expected the geometry that belongs to the labels"
+                f"{self.path} frame {number}: {self.whose} gives it the same positions as frame {first}, "
+                "with another energy; expected the positions to which the energy belongs (another --format?)"
             )
 
 
@@ -130,7 +130,7 @@ def _without_zero_energy(frame: Frame, told: Told, whose: str) -> Frame:
     """An energy of exactly 0 is what a reader puts where a file has none."""
     if frame.energy != 0.0:
         return frame
-    told.note(f"energies of exactly 0 are no labels: {whose} puts them where a file has none")
+    told.note(f"energies of exactly 0 are not taken: {whose} writes 0 where a file has no energy")
     told.ignored.add("energy (exactly 0)")
     return Frame(
         frame.positions, frame.types, frame.type_map, frame.cell, frame.pbc, None, frame.forces, frame.virial,
@@ -142,7 +142,7 @@ def _mentioned(frame: Frame, text: str, told: Told, whose: str) -> None:
     for label, pattern in MENTIONS.items():
         if getattr(frame, label) is None and pattern.search(text):
             told.note(
-                f"the file speaks of {label if label == 'forces' else 'a stress'}, and {whose} gives none"
+                f"the file mentions {label if label == 'forces' else 'a stress'}, and {whose} returns none"
             )
 
 

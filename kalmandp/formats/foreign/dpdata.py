@@ -47,7 +47,8 @@ def read_dpdata(path: str, name: str, told: Told) -> Iterator[partial]:
     for label in ("energies", "forces", "virials"):
         if np.size(data.get(label, ())) and len(data[label]) != len(data["coords"]):
             raise FileError(
-                f"{path}: dpdata finds {len(data[label])} {label} for {len(data['coords'])} frames in it"
+                f"{path}: dpdata finds {len(data[label])} {label} for {len(data['coords'])} frames in it; "
+                "expected one for each"
             )
     told.ignored |= {key for key in data if key not in READ}
     for k in range(len(data["coords"])):

@@ -88,7 +88,7 @@ def read_abinit(lines: Lines, ignored: set[str]) -> Iterator[Step]:
 def _finish(step: Step, cell, stress) -> Step:
     step.cell = cell
     if step.positions is None or cell is None:
-        step.problem = "its coordinates are not in the file"
+        step.problem = "its coordinates are not in the file; expected them with its forces"
     elif stress is not None:
         # W = −σV
         step.virial = -stress * volume(cell)

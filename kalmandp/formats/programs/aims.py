@@ -27,6 +27,12 @@ from kalmandp.formats.programs.steps import TRUNCATED, Lines, Step, volume
 
 WHAT = "an output of FHI-aims"
 
+#: Without its beginning a file does not say whether the system is periodic.
+NO_HEADER = (
+    "the beginning of the file is missing; expected '| Atomic structure:' and, in a crystal, '| Unit cell:' "
+    "before the first SCF cycle"
+)
+
 _FREE_ENERGY = re.compile(r"\|\s*Electronic free energy\s*:.*?([-+.\dEe]+)\s*eV\s*$")
 _STRESS = re.compile(r"(Analytical|Numerical) stress tensor")
 
@@ -48,7 +54,8 @@ def read_aims(lines: Lines, ignored: set[str]) -> Iterator[Step]:
             if step is not None:
                 had_forces |= step.forces is not None
                 yield _finish(step)
-            step = Step(symbols, positions, cell, converged=False, pbc=(cell is not None,) * 3)
+            running = True  # where what stands before was cut away
+            step = Step(symbols, positions, cell, converged=None, pbc=(cell is not None,) * 3)
         elif "in the preceding time step" in line or "Updated atomic structure" in line:
             updated = "Updated" in line
             symbols, positions, cell = _geometry(lines, len(symbols), cell)
@@ -81,10 +88,10 @@ def read_aims(lines: Lines, ignored: set[str]) -> Iterator[Step]:
 
 
 def _finish(step: Step) -> Step:
-    if step.problem is None and step.energy is None and not step.converged:
-        step.problem = "its cycle did not end"
-    elif step.problem is None and step.positions is None:
-        step.problem = "its positions are not in the file"
+    if not step.symbols:
+        step.problem = NO_HEADER
+    elif step.problem is None and step.energy is None and not step.converged:
+        step.problem = "its SCF cycle has no end in the file; expected an energy"
     return step
 
 

@@ -73,7 +73,9 @@ def _block(lines: Lines, head: str, n: int, ignored: set[str]) -> Step:
     else:
         return Step(problem=TRUNCATED)
     if cell is None or fractions is None:
-        step.problem = "its cell or its positions are missing"
+        step.problem = (
+            "its cell or its positions are missing; expected 'Lattice vector' and 'Position' in its block"
+        )
         return step
     step.cell, step.positions = cell, fractions @ cell
     if stress is not None:
@@ -93,7 +95,10 @@ def _virial(stress, pressure, cell, lines: Lines):
     for sign in (-1.0, 1.0):
         if np.abs(sign * stress - W).max() <= AGREE * np.abs(W).max() + 1e-3:
             return sign * stress, None
-    return stress, "its 'stress' and its 'Pressure' do not agree, with either sign"
+    return (
+        stress,
+        "its 'stress' is not its 'Pressure' times the volume, with either sign; expected the same size",
+    )
 
 
 def _energy(head: str) -> float:

@@ -40,6 +40,8 @@ MARKS = (
     ("CP2K| version", "cp2k"),
     (" of ABINIT", "abinit"),
     ("Invoking FHI-aims", "aims"),
+    # outputs that somebody has shortened
+    *((mark, "aims") for mark in ("Begin self-consistency loop", "Self-consistency cycle converged")),
     ("ITEM: TIMESTEP", "lammps/dump"),
     ("BEGIN_CFG", "mtp"),
     *((mark, mark) for mark in ("<qes:espresso", "Program CP ")),

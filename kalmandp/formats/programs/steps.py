@@ -22,7 +22,8 @@ from kalmandp.frames.frame import Frame
 from kalmandp.frames.hdf5.storage import path_text, reading
 
 UNCONVERGED = "its SCF cycle did not converge"
-TRUNCATED = "the file ends within it"
+NOT_SAID = "the file does not say whether its SCF cycle converged (--keep-unconverged takes it)"
+TRUNCATED = "the file ends before this step is complete"
 
 #: eV/Å³: a pressure is printed with two decimals of a kB, or fewer digits than the stress.
 PRESSURE_ROUNDING = 0.02 * KILOBAR
@@ -51,7 +52,8 @@ class Step:
     Attributes
     ----------
     symbols, positions, cell, energy, forces, virial : as in a Frame: Å, eV, eV/Å, W = −dE/dε
-    converged : False if the program says that the SCF cycle ended without convergence
+    converged : False if the program says that the SCF cycle ended without convergence; None if a file
+        in which that is expected says neither
     problem : why the step cannot be used, or None
     pressure : that the file prints beside the stress, eV/Å³; tr W/3V must agree with it
     pbc : along which lattice vectors it is periodic
@@ -63,7 +65,7 @@ class Step:
     energy: float | None = None
     forces: Any = None
     virial: Any = None
-    converged: bool = True
+    converged: bool | None = True
     problem: str | None = None
     pressure: float | None = None
     pbc: tuple[bool, bool, bool] = (True, True, True)
@@ -219,7 +221,7 @@ def _place(lines: Lines) -> str:
 
 def _frame(step: Step, source: str, keep_unconverged: bool) -> Frame:
     if step.problem is None and not step.converged and not keep_unconverged:
-        raise LeftOut(f"{source}: {UNCONVERGED}")
+        raise LeftOut(f"{source}: {NOT_SAID if step.converged is None else UNCONVERGED}")
     if step.problem is not None:
         raise LeftOut(f"{source}: {step.problem}")
     type_map = tuple(dict.fromkeys(step.symbols))
@@ -246,8 +248,8 @@ def _check_pressure(printed: float, frame: Frame) -> None:
     found = float(np.trace(frame.virial)) / (3.0 * frame.volume)
     if not abs(found - printed) <= PRESSURE_ROUNDING + 2e-3 * abs(printed):
         raise LeftOut(
-            f"{frame.source}: its stress is a pressure of {found / GIGAPASCAL:.4g} GPa, where the file says "
-            f"{printed / GIGAPASCAL:.4g} GPa"
+            f"{frame.source}: its stress gives a pressure of {found / GIGAPASCAL:.4g} GPa, and the file "
+            f"prints {printed / GIGAPASCAL:.4g} GPa; expected the same"
         )
 
 

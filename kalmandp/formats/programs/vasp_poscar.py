@@ -27,6 +27,6 @@ def compare_species(path: str, symbols: Sequence[str], told: Told) -> None:
     if listed != list(symbols):
         order = lambda atoms: " ".join(dict.fromkeys(atoms))
         told.note(
-            f"the POSCAR beside it names {order(listed)}, the POTCAR was of {order(symbols)}: VASP computed, "
-            "and the frames are, what POTCAR says; were they in one order?"
+            f"the POSCAR beside it names {order(listed)}, the POTCAR {order(symbols)}. VASP computes what "
+            "the POTCAR says, and the frames have its elements. Were both meant to be in the same order?"
         )

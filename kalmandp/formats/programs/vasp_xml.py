@@ -79,7 +79,7 @@ def _step(node: ElementTree.Element, symbols: list[str], parameters: dict[str, f
     )
     energy = node.find("energy/i[@name='e_fr_energy']")
     if positions is None or basis is None or energy is None:
-        return Step(problem="its structure or its energy is missing")
+        return Step(problem="its structure or its energy is missing; expected both")
     step = Step(symbols, positions @ basis, basis, float(energy.text or "nan"))
     step.converged = iterations < parameters.get("NELM", np.inf)
     step.forces, stress = _array(node, "varray[@name='forces']"), _array(node, "varray[@name='stress']")

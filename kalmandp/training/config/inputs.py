@@ -19,6 +19,7 @@ from kalmandp.frames.hdf5.storage import path_text
 from kalmandp.potentials.settings import ModelSettings
 from kalmandp.registry import INPUTS, KINDS, load
 from kalmandp.training.config import keys
+from kalmandp.training.config.old_inputs import of_version_2
 from kalmandp.training.config.presets import AdamChoices, resolve, resolve_adam, stated_type
 from kalmandp.training.config.settings import (
     KALMAN_TYPES,
@@ -83,7 +84,9 @@ def read_input(source, folder=None, optimizer: str | None = None) -> Settings:
     if optimizer is not None:
         raise InputError(f"{name}: states its optimizer itself; expected no other, {optimizer!r} is given")
     _check_tree(name, tree)
-    return _settings(SectionReader(name, folder), tree, folder)
+    tree, notices = of_version_2(name, tree)
+    settings = _settings(SectionReader(name, folder), tree, folder)
+    return replace(settings, notices=(*settings.notices, *notices))
 
 
 def _translated(path: Path, folder: Path, found, companion: str) -> Settings:
@@ -241,7 +244,6 @@ def _learning_rate(read: SectionReader, value, preset: LearningRateSettings) -> 
 
 
 def _training(read: SectionReader, section: dict, optimizer, folder: Path) -> TrainingSettings:
-    _refuse_version_1(read, section)
     fields = read.section("training", section, keys.TRAINING)
     data = fields.pop("training_data", None)
     if data is None:
@@ -271,15 +273,6 @@ def _named(read: SectionReader, t: TrainingSettings, model: ModelSettings) -> Tr
         raise read.error("training/model_file", t.model_file, wanted)
     _check_files(read, t)
     return t
-
-
-def _refuse_version_1(read: SectionReader, section: dict) -> None:
-    for name in ("systems", "batch_size", "set_prefix", "auto_prob", "sys_probs"):
-        if name in section:
-            raise InputError(
-                f"{read.source}: training/{name} is where DeePMD-kit 1 has it; "
-                f"expected it in training/training_data/{name}"
-            )
 
 
 def _data(read: SectionReader, path, value, table, optimizer, folder: Path) -> dict[str, Any]:

@@ -4,56 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from dataclasses import replace
 
-import h5py
 import numpy as np
 import pytest
+from by_hand import copy, errors_by_hand, fails
 from numpy.testing import assert_allclose, assert_array_equal
-from small_models import DATA, MODELS, TYPES, Trained, files_of, run, tree_of, write_input
+from small_models import MODELS, TYPES, files_of, run, tree_of, write_input
 
 import kalmandp
 from kalmandp.bridges.model_files import read_model
 from kalmandp.cli import main
-from kalmandp.errors import InputError
 from kalmandp.potentials.adapting import with_bias
 from kalmandp.registry import KINDS
 from kalmandp.training.config.inputs import read_input
-from kalmandp.training.loop import Run, train
-
-
-@pytest.fixture(scope="module", params=list(KINDS))
-def trained(request, tmp_path_factory):
-    return Trained(request.param, tmp_path_factory.mktemp(request.param))
-
-
-def fails(capsys, *words) -> str:
-    """What a command says that must fail."""
-    assert main([str(word) for word in words]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and said.count("\n") == 1
-    return said
-
-
-def copy(trained, place):
-    """The model under its own name in another folder."""
-    new = place / trained.model.name
-    (shutil.copytree if trained.model.is_dir() else shutil.copy)(trained.model, new)
-    return new
-
-
-def errors_by_hand(potential, frames) -> dict:
-    """RMSE per atom of energy and virial, and of forces."""
-    results = [potential.evaluate(f) for f in frames]
-    square = lambda x: np.sqrt(np.mean(np.square(x)))
-    pairs = list(zip(results, frames, strict=True))
-    return {
-        "energy": square([(r.energy - f.energy) / len(f) for r, f in pairs]),
-        "force": square([r.forces - f.forces for r, f in pairs]),
-        "virial": square([(r.virial - f.virial) / len(f) for r, f in pairs]),
-    }
-
+from kalmandp.training.loop import Run
 
 # --- train, test, plan ----------------------------------------------------------------------------
 
@@ -277,204 +241,6 @@ def test_doctor_with_the_input(trained, capsys):
     path = write_input(trained.place / "one_type.json", tree)
     found = [f for f in findings(path, 1) if f["check"] == "species"]
     assert found and "Cl is in the data" in found[0]["seen"]
-
-
-# --- restart, -i, -t ------------------------------------------------------------------------------
-
-
-def arrays_of(path, without=("seconds",)) -> dict:
-    """Every array and attribute of a checkpoint but times."""
-    found = {}
-
-    def visit(name, item):
-        for key, value in item.attrs.items():
-            found[f"{name}@{key}"] = np.asarray(value)
-        if isinstance(item, h5py.Dataset):
-            found[name] = item[()]
-
-    with h5py.File(path) as file:
-        file.visititems(visit)
-    timed = ("json", "history", "progress@seconds", "diagnostics")
-    return {k: v for k, v in found.items() if not k.startswith(timed)}
-
-
-def same_bits(one, other, kind):
-    a, b = arrays_of(one / "model.ckpt.h5"), arrays_of(other / "model.ckpt.h5")
-    assert a.keys() == b.keys() and any(x.size > 50 for x in a.values())
-    for name in a:
-        assert_array_equal(a[name], b[name], err_msg=name)
-    models = [kalmandp.Potential.load(p / files_of(kind).DEFAULT) for p in (one, other)]
-    assert_array_equal(models[0].weights, models[1].weights)
-    assert_array_equal(models[0].bias_atom_e, models[1].bias_atom_e)
-
-
-OPTIMIZERS = {
-    "filter": {},
-    "signed, gate": {"measurement": "signed", "gate": 25.0},
-    "candidates": {"measurement": "signed", "candidates": {"energy": 1.0, "force": 1.0, "trials": 2}},
-    "Adam": {"type": "Adam"},
-    "SNES": {"type": "SNES", "population": 4},
-    "n2p2": {"type": "n2p2"},
-}
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_restart_has_the_same_bits(trained, name, tmp_path):
-    """Stopped after step 3, in the middle of an epoch, and gone on with by the command."""
-    size = {} if name == "n2p2" else {"batch_size": 2}  # n2p2's updates are of one number
-    tree = tree_of(trained.kind, trained.place, OPTIMIZERS[name], data=size)
-    path = write_input(tmp_path / "input.json", tree)
-    run("train", path, "-o", tmp_path / "whole", "--quiet", "--skip-plots")
-    steps = iter(range(100))
-    list(train(path, output=tmp_path / "cut", stop=lambda: next(steps) == 2))
-    middle = kalmandp.Potential.load(tmp_path / "cut" / files_of(trained.kind).DEFAULT).weights
-    run("train", path, "-o", tmp_path / "cut", "--restart", "--quiet", "--skip-plots")
-    same_bits(tmp_path / "whole", tmp_path / "cut", trained.kind)
-    end = kalmandp.Potential.load(tmp_path / "cut" / files_of(trained.kind).DEFAULT).weights
-    assert (middle != end).any()  # there was something to go on with
-
-
-def test_going_on_from_a_model(trained, tmp_path, capsys):
-    potential = trained.potential
-    r = Run(read_input(trained.input), tmp_path / "i", init_model=trained.model)
-    assert_array_equal(r.potential.weights, potential.weights)
-    assert_array_equal(r.potential.bias_atom_e, potential.bias_atom_e)
-    run("train", trained.input, "-o", tmp_path / "i", "-i", trained.model, "--quiet", "--skip-plots")
-    after = kalmandp.Potential.load(tmp_path / "i" / trained.model.name)
-    assert (after.weights != potential.weights).any()
-    assert after.form == potential.form
-
-
-def test_fine_tuning_fits_the_bias_first(trained, tmp_path):
-    wrong = with_bias(trained.potential, [10.0, 20.0])
-    wrong.save(tmp_path / trained.model.name)
-    r = Run(read_input(trained.input), tmp_path / "t", finetune=tmp_path / trained.model.name)
-    error = [r.potential.evaluate(f).energy - f.energy for f in trained.frames("train")]
-    assert abs(np.mean(error)) < 1e-8
-    words = ("-t", tmp_path / trained.model.name, "--quiet", "--skip-plots")
-    run("train", trained.input, "-o", tmp_path / "t", *words)
-    new = kalmandp.Potential.load(tmp_path / "t" / trained.model.name)
-    assert_allclose(new.bias_atom_e + new.out_bias, r.potential.bias_atom_e, rtol=1e-12)
-
-
-@pytest.mark.parametrize("option", ["-i", "-t"])
-def test_going_on_with_the_types_in_another_order(trained, option, tmp_path):
-    """The same energies, whatever order the kind keeps its types in."""
-    tree = tree_of(trained.kind, trained.place, model={"type_map": list(TYPES[::-1])}, numb_steps=2)
-    path = write_input(tmp_path / "turned.json", tree)
-    # the energies of the types differ: least squares of frames of one composition makes them alike
-    model = with_bias(trained.potential, [-50.0, -80.0])
-    model.save(tmp_path / trained.model.name)
-    start = {"init_model" if option == "-i" else "finetune": tmp_path / trained.model.name}
-    r = Run(read_input(path), tmp_path / "run", **start)
-    frame = replace(trained.frames()[0], types=np.array([0] * 31 + [1]))
-    old, new = model.evaluate(frame), r.potential.evaluate(frame)
-    assert_allclose(new.forces, old.forces, atol=1e-10)
-    if option == "-i":
-        assert_allclose(new.energy, old.energy, rtol=1e-12)
-    bias = lambda p: dict(zip(p.type_map, p.bias_atom_e + p.out_bias, strict=True))
-    shift = [bias(r.potential)[name] - bias(model)[name] for name in TYPES]
-    assert_allclose(shift[0], shift[1], atol=1e-8)  # none with -i, the same for both with -t
-    run("train", path, "-o", tmp_path / "run", option, trained.model, "--quiet", "--skip-plots")
-
-
-# --- names of files -------------------------------------------------------------------------------
-
-
-def test_a_model_file_of_another_suffix_is_refused(trained, tmp_path, capsys):
-    tree = tree_of(trained.kind, trained.place, model_file="model.xyz")
-    said = fails(capsys, "train", write_input(tmp_path / "input.json", tree), "-o", tmp_path / "run")
-    assert 'training/model_file is "model.xyz"; expected a name that ends in' in said
-    assert all((suffix or "no suffix") in said for suffix in files_of(trained.kind).SUFFIXES)
-    assert not (tmp_path / "run" / "model.xyz").exists()
-
-
-def test_a_model_file_of_ones_own_name(trained, tmp_path):
-    name = f"mine{trained.model.suffix}"
-    tree = tree_of(trained.kind, trained.place, model_file=name, numb_steps=2)
-    path = write_input(tmp_path / "input.json", tree)
-    run("train", path, "-o", tmp_path / "run", "--quiet", "--skip-plots")
-    assert kalmandp.Potential.load(tmp_path / "run" / name).form.kind == trained.kind
-    # a second run keeps the first one's model
-    first = kalmandp.Potential.load(tmp_path / "run" / name).weights
-    run("train", path, "-o", tmp_path / "run", "--quiet", "--skip-plots")
-    again = tmp_path / f"again{trained.model.suffix}"
-    (tmp_path / "run" / f"{name}.old1").rename(again)
-    assert_array_equal(kalmandp.Potential.load(again).weights, first)
-
-
-def test_a_name_of_another_kinds_files_is_refused(trained, tmp_path):
-    """It would be read as one of those."""
-    own = files_of(trained.kind).SUFFIXES
-    for kind in set(KINDS) - {trained.kind}:
-        suffix = files_of(kind).SUFFIXES[0]
-        if suffix:
-            with pytest.raises(InputError, match=f"suffix is '{suffix}'; expected {own[0] or 'no suffix'}"):
-                trained.potential.save(tmp_path / f"model{suffix}")
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("option", ["-i", "-t"])
-def test_going_on_from_another_kind_is_refused_at_once(trained, option, tmp_path, capsys):
-    other = next(kind for kind in KINDS if kind != trained.kind)
-    path = write_input(tmp_path / "input.json", tree_of(other, trained.place))
-    said = fails(capsys, "train", path, "-o", tmp_path / "run", option, trained.model, "--quiet")
-    assert f"is a model of the kind {trained.kind}; expected one of the kind {other}" in said
-
-
-def test_a_restart_with_another_kinds_input_is_refused(trained, tmp_path, capsys):
-    other = next(kind for kind in KINDS if kind != trained.kind)
-    path = write_input(tmp_path / "input.json", tree_of(other, trained.place))
-    said = fails(capsys, "train", path, "-o", tmp_path, "--restart", trained.checkpoint, "--quiet")
-    assert "section model differs from the checkpoint's" in said
-
-
-# --- input that cannot be used --------------------------------------------------------------------
-
-
-def test_a_type_that_the_data_have_and_the_model_not(trained, tmp_path, capsys):
-    tree = tree_of(trained.kind, trained.place, model={"type_map": ["Na"]})
-    if "descriptor" in tree["model"]:
-        tree["model"]["descriptor"] = {**tree["model"]["descriptor"], "sel": [30]}
-    path = write_input(tmp_path / "input.json", tree)
-    said = fails(capsys, "train", path, "-o", tmp_path / "run", "--quiet", "--skip-plots")
-    assert "Cl" in said and "Na" in said
-    one_type = write_input(tmp_path / "silicon.json", tree_of(trained.kind, trained.place))
-    with kalmandp.Dataset(DATA / "Si_train.h5") as data:
-        kalmandp.Dataset.write(tmp_path / "si.h5", data[:2])
-    said = fails(capsys, "test", "-m", trained.model, "-s", tmp_path / "si.h5")
-    assert "Si" in said and one_type.exists()
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"model": {"cutoff_radius": 3}}, "model/cutoff_radius"),
-        ({"model": {"type_map": "Na"}}, "model/type_map"),
-        ({"optimizer": {"sigma_f": -1}}, "optimizer/sigma_f is -1; expected a number > 0"),
-        ({"numb_steps": 0}, "training/numb_steps is 0; expected an integer"),
-        ({"data": {"batch_size": 0}}, "batch_size is 0; expected"),
-    ],
-)
-def test_wrong_values_are_named(trained, changes, says, tmp_path, capsys):
-    path = write_input(tmp_path / "input.json", tree_of(trained.kind, trained.place, **changes))
-    assert says in fails(capsys, "train", path, "-o", tmp_path / "run")
-    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
-
-
-def test_labels_that_are_not_numbers(trained, tmp_path, capsys):
-    with kalmandp.Dataset(trained.place / "train.h5") as data:
-        kalmandp.Dataset.write(tmp_path / "nan.h5", data[:3])
-    with h5py.File(tmp_path / "nan.h5", "r+") as file:
-        found = []
-        file.visititems(lambda name, item: found.append(name) if "force" in name.lower() else None)
-        values = file[found[0]]
-        values[...] = np.where(np.arange(values.size).reshape(values.shape) == 0, np.nan, values[()])
-    tree = tree_of(trained.kind, trained.place)
-    tree["training"]["training_data"]["systems"] = [str(tmp_path / "nan.h5")]
-    path = write_input(tmp_path / "input.json", tree)
-    said = fails(capsys, "train", path, "-o", tmp_path / "run", "--quiet", "--skip-plots")
-    assert "nan.h5" in said and "forces" in said
 
 
 def test_every_kind_has_a_small_model():

@@ -1,0 +1,36 @@
+"""What the tests of every kind share."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+
+from kalmandp.cli import main
+
+
+def fails(capsys, *words) -> str:
+    """What a command says that must fail."""
+    assert main([str(word) for word in words]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+    return said
+
+
+def copy(trained, place):
+    """The model under its own name in another folder."""
+    new = place / trained.model.name
+    (shutil.copytree if trained.model.is_dir() else shutil.copy)(trained.model, new)
+    return new
+
+
+def errors_by_hand(potential, frames) -> dict:
+    """RMSE per atom of energy and virial, and of forces."""
+    results = [potential.evaluate(f) for f in frames]
+    square = lambda x: np.sqrt(np.mean(np.square(x)))
+    pairs = list(zip(results, frames, strict=True))
+    return {
+        "energy": square([(r.energy - f.energy) / len(f) for r, f in pairs]),
+        "force": square([r.forces - f.forces for r, f in pairs]),
+        "virial": square([(r.virial - f.virial) / len(f) for r, f in pairs]),
+    }

@@ -1,0 +1,74 @@
+"""RuNNer's input.data, both ways."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from frame_makers import random_frame
+
+from kalmandp.errors import InputError
+from kalmandp.formats.convert import convert
+from kalmandp.formats.runner import write_runner
+from kalmandp.formats.sources import Source, guess_format
+from kalmandp.frames.dataset import Dataset
+
+OUTPUTS = Path(__file__).parent / "outputs"
+
+
+def read(path, **options):
+    """Frames, and messages of what was left out."""
+    source = Source(str(path), guess_format(str(path)), **options)
+    frames = list(source.frames())
+    return frames, source.left_out, source.ignored
+
+
+def test_input_data_both_ways(tmp_path):
+    rng = np.random.default_rng(5)
+    labels = ("energy", "forces")
+    shapes = [("OHH", True), ("SiOO", True), ("H", False), ("OHHOHH", True)]
+    frames = [
+        random_frame(rng, s if s != "SiOO" else ["Si", "O", "O"], pbc=(p,) * 3, labels=labels)
+        for s, p in shapes
+    ]
+    assert write_runner(tmp_path / "input.data", frames) == 4
+    got, _, ignored = read(tmp_path / "input.data")
+    assert ignored == set()
+    for g, w in zip(got, frames, strict=True):
+        assert (g.symbols, g.pbc) == (w.symbols, w.pbc)
+        for name in ("positions", "energy", "forces", "cell"):
+            if getattr(w, name) is not None:
+                # to bohr and hartree and back: two roundings
+                np.testing.assert_allclose(getattr(g, name), getattr(w, name), rtol=5e-16)
+    done = convert(tmp_path / "input.data", tmp_path / "all.h5")
+    assert (done.frames, done.systems) == (4, 4)
+    with Dataset(tmp_path / "all.h5") as data:
+        assert data.type_map == ("O", "H", "Si")
+
+
+def test_charges_of_input_data_are_left_out_by_name(tmp_path):
+    text = "begin\natom 0 0 0 H 0.1 0.2 0 0 0\nenergy -1\ncharge 1\nend"  # no end of the last line
+    (tmp_path / "input.data").write_text(text)
+    # a lone atom: no distance tells the unit
+    with pytest.raises(InputError, match="its units are not stated and no distances tell"):
+        convert(tmp_path / "input.data", tmp_path / "a.h5")
+    done = convert(tmp_path / "input.data", tmp_path / "a.h5", units={"length": "bohr", "energy": "hartree"})
+    assert done.ignored == ("atom energies", "atomic charges", "charge")
+
+
+def test_what_input_data_cannot_hold_is_named(tmp_path):
+    done = convert(OUTPUTS / "si8_md.pwo", tmp_path / "a.data")
+    assert done.ignored == ("virial",)
+    assert done.labels == {"energy": 4, "forces": 4}
+
+
+def test_input_data_refuses_what_it_cannot_say(tmp_path):
+    rng = np.random.default_rng(5)
+    for options, message in (
+        ({"labels": ("forces",)}, "has no energy or no forces"),
+        ({"pbc": (True, True, False)}, "input.data knows all or none"),
+    ):
+        with pytest.raises(InputError, match=message):
+            write_runner(tmp_path / "a.data", [random_frame(rng, **options)])
+        assert not (tmp_path / "a.data").exists()
