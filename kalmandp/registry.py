@@ -34,8 +34,8 @@ class Kind(NamedTuple):
     fused : device -> its fused engine there
     preset : of the filter, where an input names none
     first : choices of a form that begins with nothing; learning on the fly takes the first kind that has them
-    ahead : what has the kernels of a first step on the CPU compiled by processes of their own: made of the
-        dtype of P (None without a filter), ``running``, ``wait()``, ``stop()``
+    ahead : ``ahead()``, a tiny potential of the kind: processes of their own compile the kernels of a first
+        step on the CPU for it (`engines.cpu.ahead`)
     form_frames : ``form_frames(choices)``, frames, evenly chosen, that a new form is made from; "" for few
     net_units : ``net_units(form)``, units of energy and of force of its nets per eV and per eV/Å; "" for 1
     """
@@ -73,7 +73,7 @@ KINDS: dict[str, Kind] = {
             "cuda": "kalmandp.engines.cuda.deep_potential.engine:CudaEngine",
         },
         preset="default",
-        ahead="kalmandp.engines.cpu.deep_potential.ahead:Compilation",
+        ahead="kalmandp.engines.cpu.deep_potential.ahead:tiny",
         usage="kalmandp.bridges.deepmd.usage:usage",
     ),
     "nep": Kind(
@@ -86,6 +86,7 @@ KINDS: dict[str, Kind] = {
         cuts=True,
         files="kalmandp.bridges.gpumd.files",
         fused={"cpu": "kalmandp.engines.cpu.nep.engine:NEPNumbaEngine"},
+        ahead="kalmandp.engines.cpu.nep.ahead:tiny",
         first="kalmandp.potentials.nep.initial:FIRST",
         usage="kalmandp.bridges.gpumd.usage:usage",
     ),
@@ -100,6 +101,7 @@ KINDS: dict[str, Kind] = {
         files="kalmandp.bridges.n2p2.files",
         fused={"cpu": "kalmandp.engines.cpu.hdnnp.engine:NumbaEngine"},
         form_frames="kalmandp.potentials.hdnnp.new:form_frames",
+        ahead="kalmandp.engines.cpu.hdnnp.ahead:tiny",
         net_units="kalmandp.potentials.hdnnp.units:net_units",
         usage="kalmandp.bridges.n2p2.usage:usage",
     ),

@@ -154,15 +154,17 @@ def _notices(settings) -> None:
 @contextlib.contextmanager
 def _compiling(args, settings) -> Iterator:
     """Have the kernels of a first step compiled while the data are read; yields what waits for them."""
-    from kalmandp.registry import KINDS, load
+    from kalmandp.registry import KINDS
 
     o, device = settings.optimizer, args.device or settings.training.device
-    ahead = KINDS[settings.model.kind].ahead
-    if device != "cpu" or ahead is None:
+    if device != "cpu" or KINDS[settings.model.kind].ahead is None:
         yield None
         return
+    from kalmandp.engines.cpu.ahead import Compilation
+
     tiled = o.is_kalman and o.get("covariance") in (None, "tiled")
-    compilation = load(ahead)((o.get("covariance_dtype") or "float64") if tiled else None)
+    dtype = o.get("covariance_dtype") or "float64"
+    compilation = Compilation(settings.model.kind, dtype if tiled else None)
 
     def wait() -> None:
         if compilation.running and not args.quiet:

@@ -175,7 +175,7 @@ def test_labels_of_a_frame_travel_once(data):
         sample = make_sample(potential, *zip(*(kept[k] for k in numbers), strict=True))
         for name, shape in shapes.items():
             strict_arrays.uploads.clear()
-            found = [errors(sample, name, xp.zeros(shape)).get() for _ in range(2)]
+            found = [errors(potential, sample, name, xp.zeros(shape)).get() for _ in range(2)]
             assert strict_arrays.uploads == [8 * np.prod(shape) // 2] * wanted
             labels = np.stack([getattr(kept[k][0], name) for k in numbers]).reshape(shape)
             assert (np.array(found) == labels).all()

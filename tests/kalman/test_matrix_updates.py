@@ -244,7 +244,7 @@ def test_ranges_do_not_depend_on_the_machine():
     """H Kᵀ is summed over at most `RANGES` ranges, which cover the weights."""
     for sizes in ((1,), (100,), (5000,), (33, 1, 700)):
         plan = make_plan(Blocks(sizes), 32)
-        ranges = MatrixUpdates(plan, 32, None)._ranges
+        ranges = MatrixUpdates(plan, 32, None)._tables.ranges
         assert len(ranges) <= matrix.RANGES
         assert ranges[0, 0] == 0 and ranges[-1, 1] == len(plan.rows)
         assert_array_equal(ranges[1:, 0], ranges[:-1, 1])

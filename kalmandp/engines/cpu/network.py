@@ -79,6 +79,19 @@ class NetCache(NamedTuple):
     d2: Any
 
 
+class NetRows(NamedTuple):
+    """Rows that go through a stack of nets.
+
+    blocks : tasks (`row_blocks`);  first : where each net's rows begin;  source : where row r is in ``cache``
+    """
+
+    nets: NetStack
+    blocks: Any
+    first: Any
+    source: Any
+    cache: NetCache
+
+
 class LayerAdjoints(NamedTuple):
     """What a pass back through the layers of some rows leaves and needs: a̅, ǡ, tangents Ẋ and ȧ, idt̄.
 

@@ -8,6 +8,7 @@ that were pending. The kernels are in `matrix_kernels`.
 from __future__ import annotations
 
 from math import sqrt
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,36 @@ from kalmandp.kalman.covariance import Gain
 RANGES, LEAST = 16, 128
 
 
+class Tables(NamedTuple):
+    """Where the pieces of P lie, as `matrix_kernels` goes through them; T is the size of a tile."""
+
+    T: int
+    rows: np.ndarray
+    squares: np.ndarray
+    pairs: np.ndarray
+    segments: np.ndarray
+    z_of_tile: np.ndarray
+    ranges: np.ndarray
+
+
+class Halves(NamedTuple):
+    """P = scale·(A − UᵀU) with n_k rows of U: the tiles of A and the pending rows, flat."""
+
+    tiles: np.ndarray
+    pending: np.ndarray
+    n_k: int
+    scale: float
+
+
+class Space(NamedTuple):
+    """Work space of `matrix_kernels.project`, flat."""
+
+    X: np.ndarray
+    Y: np.ndarray
+    Z: np.ndarray
+    parts: np.ndarray
+
+
 class MatrixUpdates:
     """Tables and work space for updates of a covariance in tiles of T × T.
 
@@ -35,13 +66,14 @@ class MatrixUpdates:
     """
 
     def __init__(self, plan: Plan, T: int, store: Store):
-        self._rows, self._segments, self._T, self._store = plan.rows, plan.segments, T, store
-        self._squares, self._pairs = make_rounds(plan.rows, T)
+        self._store = store
+        squares, pairs = make_rounds(plan.rows, T)
         lengths = plan.segments[:, T1] - plan.segments[:, T0]
-        self._z_of_tile = np.repeat(plan.block_segments[plan.segments[:, BLOCK]], lengths)
+        z_of_tile = np.repeat(plan.block_segments[plan.segments[:, BLOCK]], lengths)
         n_ranges = max(1, min(RANGES, len(plan.rows) * T // LEAST))
         bounds = np.arange(n_ranges + 1) * len(plan.rows) // n_ranges
-        self._ranges = np.stack([bounds[:-1], bounds[1:]], axis=1)
+        ranges = np.stack([bounds[:-1], bounds[1:]], axis=1)
+        self._tables = Tables(T, plan.rows, squares, pairs, plan.segments, z_of_tile, ranges)
         self._spaces: dict[str, np.ndarray] = {}
 
     def project(
@@ -49,17 +81,17 @@ class MatrixUpdates:
         K_qw: np.ndarray,
     ) -> np.ndarray:  # fmt: skip
         """K ← P Hᵀ as rows, for P = scale·(A − UᵀU) with n_k rows of U; return H P Hᵀ."""
-        m, n_g, empty = len(H_qw), len(self._ranges), self._store.empty
+        t, m, empty = self._tables, len(H_qw), self._store.empty
         n_panels = -(-m // COLUMNS)
-        X, Y = (self._space(name, n_panels * len(self._rows) * self._T * COLUMNS) for name in ("in", "out"))
-        Z = self._store.zeros((len(self._segments) * n_panels * len(pending) * COLUMNS if n_k else 1,))
-        parts = self._store.zeros((n_g * (n_panels * COLUMNS) ** 2,))
-        steps = np.zeros((-(-n_panels // kernels.PANELS_AT_ONCE), len(self._squares), LINE), dtype=np.int64)
+        X, Y = (self._space(name, n_panels * len(t.rows) * t.T * COLUMNS) for name in ("in", "out"))
+        Z = self._store.zeros((len(t.segments) * n_panels * len(pending) * COLUMNS if n_k else 1,))
+        parts = self._store.zeros((len(t.ranges) * (n_panels * COLUMNS) ** 2,))
+        steps = np.zeros((-(-n_panels // kernels.PANELS_AT_ONCE), len(t.squares), LINE), dtype=np.int64)
         HPH_qq = empty((m, m))
         team.run(
-            kernels.project, 2 * m * tiles.size, steps, tiles.reshape(-1), self._T, self._rows, self._squares,
-            self._pairs, self._segments, self._z_of_tile, self._ranges, pending.reshape(-1), n_k, scale, H_qw,
-            X, Y, Z, K_qw, parts, HPH_qq,
+            kernels.project, 2 * m * tiles.size, steps, t,
+            Halves(tiles.reshape(-1), pending.reshape(-1), n_k, scale), H_qw, Space(X, Y, Z, parts), K_qw,
+            HPH_qq,
         )  # fmt: skip
         return HPH_qq
 
@@ -86,11 +118,13 @@ class MatrixUpdates:
     ) -> None:  # fmt: skip
         """P = scale·(A − UᵀU) with n_k rows of U becomes A ← (P − GᵀG)/λ."""
         k = n_k + len(G_qw)
-        U = self._space("in", len(self._rows) * self._T * k).reshape(-1, k, COLUMNS)
+        t = self._tables
+        U = self._space("in", len(t.rows) * t.T * k).reshape(-1, k, COLUMNS)
         # s(A − UᵀU) − GᵀG = s(A − UᵀU − GᵀG/s)
         team.run(
-            kernels.downdate, k * tiles.size, tiles.reshape(-1), self._T, self._rows, self._squares,
-            self._pairs, pending.reshape(-1), n_k, G_qw, 1 / sqrt(scale), scale / lam, U, U.reshape(-1),
+            kernels.downdate, k * tiles.size, t,
+            Halves(tiles.reshape(-1), pending.reshape(-1), n_k, scale / lam), G_qw, 1 / sqrt(scale), U,
+            U.reshape(-1),
         )  # fmt: skip
 
     def _space(self, name: str, n: int) -> np.ndarray:

@@ -38,17 +38,19 @@ REACH = 128
 
 
 @njit(**KERNEL)
-def project(
-    counters, me, steps, tiles, T, rows, squares, pairs, segments, z_of_tile, ranges, pending, n_k, scale,
-    H_qw, X, Y, Z, K_qw, parts, HPH_qq
-):  # fmt: skip
+def project(counters, me, steps, tables, P, H_qw, space, K_qw, HPH_qq):
     """K = scale·(A Hᵀ − Uᵀ(U Hᵀ)) as rows, and H Kᵀ.
 
-    Flat arrays: ``tiles``; ``pending``; X and Y (panels, n_t T, 16), H and K turned; Z (segments, panels,
-    PENDING, 16), U Hᵀ over each segment, then the sum of each block in the place of its first segment,
-    ``z_of_tile``; ``parts`` (ranges, panels 16, panels 16), H Kᵀ over each range. ``parts`` and Z are zero
+    Flat arrays, of P and of the work space: ``tiles``; ``pending``; X and Y (panels, n_t T, 16), H and K
+    turned; Z (segments, panels, PENDING, 16), U Hᵀ over each segment, then the sum of each block in the place
+    of its first segment, ``z_of_tile``; ``parts`` (ranges, panels 16, panels 16), H Kᵀ over each range.
+    ``parts`` and Z are zero
     before.
     """
+    T, rows, squares, pairs = tables.T, tables.rows, tables.squares, tables.pairs
+    segments, z_of_tile, ranges = tables.segments, tables.z_of_tile, tables.ranges
+    tiles, pending, n_k, scale = P.tiles, P.pending, P.n_k, P.scale
+    X, Y, Z, parts = space.X, space.Y, space.Z, space.parts
     m, n_t = H_qw.shape[0], rows.shape[0]
     n_panels = (m + COLUMNS - 1) // COLUMNS
     n_ranges, panel_size, z_size = len(ranges), n_t * T * COLUMNS, len(pending) // (n_t * T) * COLUMNS
@@ -278,11 +280,13 @@ def _copy(to, source, n):
 
 
 @njit(**KERNEL)
-def downdate(counters, me, tiles, T, rows, squares, pairs, pending, n_k, G_qw, factor, scale, U, flat_U):
+def downdate(counters, me, tables, P, G_qw, factor, U, flat_U):
     """A ← scale·(A − UᵀU) on one triangle, for the n_k pending rows and, after them, factor·G.
 
     ``U`` (n_t T/16, k, 16) is space for the panels of these rows.
     """
+    T, rows, squares, pairs = tables.T, tables.rows, tables.squares, tables.pairs
+    tiles, pending, n_k, scale = P.tiles, P.pending, P.n_k, P.scale
     n_t, n_panels, n_rows = len(rows), T // COLUMNS, U.shape[1]
     while True:
         t = take(counters, me, 0, n_t)

@@ -194,10 +194,10 @@ def _splats(y, Z_kq, q):
 
 
 @njit(**KERNEL)
-def gather(
-    counters, me, pending, n_k, scale, rows, chunks, touched, segments, block_segments, sums, Z_parts, Y, K_qw
-):
+def gather(counters, me, pending, n_k, scale, plan, sums, Z_parts, Y, K_qw):
     """K = scale·(A X − Uᵀ(U X)), by segments, from what `multiply_tiles` and `multiply_pending` left."""
+    rows, chunks, touched = plan.rows, plan.chunks, plan.touched
+    segments, block_segments = plan.segments, plan.block_segments
     while True:
         task = take(counters, me, 0, len(segments))
         if task >= len(segments):

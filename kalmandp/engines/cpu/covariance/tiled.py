@@ -120,8 +120,8 @@ class TiledCovariance:
         if n_k:
             run(pending_kernels.multiply_pending, work, self._pending, n_k, *tables, X, Z_parts)
         run(
-            pending_kernels.gather, work + K_qw.size, self._pending, n_k, self._scale, plan.rows, plan.chunks,
-            plan.touched, *tables, sums, Z_parts, self._work.Y, K_qw,
+            pending_kernels.gather, work + K_qw.size, self._pending, n_k, self._scale, plan, sums, Z_parts,
+            self._work.Y, K_qw,
         )  # fmt: skip
 
     def gain(self, K_qw: np.ndarray, C_qq: np.ndarray, z_q: np.ndarray, weights: np.ndarray) -> Gain:

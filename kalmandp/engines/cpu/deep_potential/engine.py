@@ -26,7 +26,7 @@ from kalmandp.engines.cpu.deep_potential.environment import (
 )
 from kalmandp.engines.cpu.deep_potential.table import NodeValues, TableRows, serves, table_rows
 from kalmandp.engines.cpu.fused import ATOMS_PER_CHUNK, CHUNKS, FusedEngine
-from kalmandp.engines.cpu.network import LayerAdjoints, NetCache, multiplications
+from kalmandp.engines.cpu.network import LayerAdjoints, NetCache, NetRows, multiplications
 from kalmandp.errors import InputError
 from kalmandp.potentials import atomic
 from kalmandp.potentials.atomic import Numbers
@@ -62,6 +62,38 @@ class NodeSums(NamedTuple):
     row_t: Any
     S_tk: Any
     G_rm: Any
+
+
+class Moments(NamedTuple):
+    """T of every atom, and what makes D of it: M rows, of which ``axis`` are M‹; scale = 1/Σsel."""
+
+    T_ikm: Any
+    M: int
+    axis: int
+    scale: float
+
+
+class Wanted(NamedTuple):
+    """Whose derivative: the atoms that feel something, Ē of all, and v of all pairs or of none."""
+
+    atoms: Any
+    E_bar_i: Any
+    v_pc: Any
+
+
+class Back(NamedTuple):
+    """What the way back leaves on its way; without motion the arrays with a dot have no rows.
+
+    collected : Ḡ of the table's rows, a sum for each chunk of atoms
+    """
+
+    fitting: LayerAdjoints
+    embedding: LayerAdjoints
+    T_bar_ikm: Any
+    T_dot_ikm: Any
+    T_dot_bar_ikm: Any
+    S_dot_tk: Any
+    collected: Any
 
 
 class Table(NamedTuple):
@@ -206,10 +238,10 @@ class NumbaEngine(FusedEngine):
         T_ikm = self._store.empty((n, 4, self._padded))
         cache = self._new_cache(nets, n)
         E_i = np.empty(n)
+        rows = NetRows(nets, env.blocks, env.first_t, self._count(n), cache)
         self._team.run(
-            predict.atomic_energies, multiplications(nets, n) + self._products(table.nodes), nets, env.blocks,
-            env.order_r, par.weights, par.bias_t, table.sums, self._M, self._axis, T_ikm, cache,
-            np.empty((n, 1)), E_i,
+            predict.atomic_energies, multiplications(nets, n) + self._products(table.nodes), par.weights,
+            rows, env.order_r, par.bias_t, table.sums, self._moments(T_ikm), np.empty((n, 1)), E_i,
         )  # fmt: skip
         return E_i, FusedForward(table, T_ikm, cache)
 
@@ -218,11 +250,10 @@ class NumbaEngine(FusedEngine):
         nets, table = self._fitting, fwd.table
         f_pc = self._store.empty((len(env.geometry.i_p), 3))
         work = multiplications(nets, env.n_atoms) + self._products(table.nodes) + 200 * len(f_pc)
-        space = self._space(nets, table.nodes.most)
+        rows = NetRows(nets, env.blocks, env.first_t, self._count(env.n_atoms), fwd.cache)
         self._team.run(
-            predict.pair_gradient, work, space, nets, env.blocks, env.order_r, self._count(env.n_atoms),
-            par.weights,
-            fwd.cache, table.pairs, table.sums, self._M, self._axis, self._scale, fwd.T_ikm, f_pc,
+            predict.pair_gradient, work, self._space(nets, table.nodes.most), par.weights, rows, env.order_r,
+            table.pairs, table.sums, self._moments(fwd.T_ikm), f_pc,
         )  # fmt: skip
         return f_pc
 
@@ -248,15 +279,21 @@ class NumbaEngine(FusedEngine):
         T_bar_ikm, T_dot_ikm, T_dot_bar_ikm, S_dot_tk = self._store.several(
             *((shape, shape, shape, table.nodes.S_tk.shape) if moves else still)
         )
+        collected = self._store.empty((chunks_of(n), *table.sums.G_rm.shape))
+        n_rows = len(table.sums.G_rm)
+        fitting = NetRows(nets, blocks, first_t, source, fwd.cache)
+        embedding = NetRows(
+            self._embedding, table.rows.blocks, table.rows.first_e, self._count(n_rows), table.cache
+        )
+        back = Back(
+            self._new_adjoints(nets, n, moves), self._new_adjoints(self._embedding, n_rows, False),
+            T_bar_ikm, T_dot_ikm, T_dot_bar_ikm, S_dot_tk, collected,
+        )  # fmt: skip
         gradient = np.zeros(par.layout.size)
         work = (6 if moves else 3) * (multiplications(nets, n) + self._products(table.nodes) // 2)
         self._team.run(
-            grad.weight_gradient, work, self._space(nets, table.nodes.most), nets,
-            blocks, first_t, atoms, source,
-            self._count(max(n, len(table.sums.G_rm))), par.weights, fwd.cache, table.pairs, table.sums, v_pc,
-            self._M, self._axis, self._scale, E_bar_i, fwd.T_ikm, T_dot_ikm, S_dot_tk,
-            self._new_adjoints(nets, n, moves), T_bar_ikm, T_dot_bar_ikm, *self._for_embedding(table, n),
-            gradient,
+            grad.weight_gradient, work, self._space(nets, table.nodes.most), par.weights, fitting, embedding,
+            Wanted(atoms, E_bar_i, v_pc), self._moments(fwd.T_ikm), table.pairs, table.sums, back, gradient,
         )  # fmt: skip
         return gradient
 
@@ -271,12 +308,8 @@ class NumbaEngine(FusedEngine):
         first_t = np.searchsorted(source, env.first_t)
         return source, env.order_r[source], first_t, network_kernels.row_blocks(first_t)
 
-    def _for_embedding(self, table: Table, n_atoms: int):
-        """What the way back through the embedding nets takes."""
-        nets, n_rows = self._embedding, len(table.sums.G_rm)
-        chunks = max(1, min(CHUNKS, n_atoms // ATOMS_PER_CHUNK))
-        collected = self._store.empty((chunks, *table.sums.G_rm.shape))
-        return collected, nets, table.rows, table.cache, self._new_adjoints(nets, n_rows, False)
+    def _moments(self, T_ikm) -> Moments:
+        return Moments(T_ikm, self._M, self._axis, self._scale)
 
     def _new_cache(self, nets: network_kernels.NetStack, n_rows: int) -> NetCache:
         a = (n_rows, nets.n_a)
@@ -297,3 +330,8 @@ class NumbaEngine(FusedEngine):
     def _products(self, nodes: Nodes) -> int:
         """Multiplications of one product with the table, about."""
         return 4 * self._padded * len(nodes.net_t)
+
+
+def chunks_of(n_atoms: int) -> int:
+    """Chunks of atoms with a sum of their own."""
+    return max(1, min(CHUNKS, n_atoms // ATOMS_PER_CHUNK))

@@ -35,6 +35,27 @@ class Nodes(NamedTuple):
     most: int
 
 
+class Scaling(NamedTuple):
+    """From r to R̃: the switch's ends (Å) and polynomial, davg and dstd."""
+
+    rcut_smth: float
+    rcut: float
+    switch: Any
+    davg: Any
+    dstd: Any
+
+
+class Touching(NamedTuple):
+    """Pairs that touch nodes of a step, the lowest node of all, and marks (thread, net, node − lowest)."""
+
+    first_i: Any
+    net_p: Any
+    Rt_pk: Any
+    inverse_step: float
+    lowest: int
+    marks: Any
+
+
 class FusedEnvironment(NamedTuple):
     """Twin of `Environment`, with pairs as rows of a compressed list.
 
@@ -88,8 +109,8 @@ def fused_environment(a, team: Team, davg, dstd, frames, pairs, step: float) -> 
     davg, dstd = np.ascontiguousarray(davg, dtype=float), np.ascontiguousarray(dstd, dtype=float)
     Rt_pk, geometry_p = np.empty((n_p, 4)), np.empty((n_p, 5))
     team.run(
-        kernels.pair_environment, 60 * n_p, first_i, types_i, i_p, r_pc, a.rcut_smth, a.rcut,
-        np.array(SWITCH_COEFFICIENTS), davg, dstd, Rt_pk, geometry_p,
+        kernels.pair_environment, 60 * n_p, first_i, types_i, i_p, r_pc,
+        Scaling(a.rcut_smth, a.rcut, np.array(SWITCH_COEFFICIENTS), davg, dstd), Rt_pk, geometry_p,
     )  # fmt: skip
     order_r = np.argsort(types_i, kind="stable")
     first_t = np.searchsorted(types_i[order_r], np.arange(a.n_types + 1))
@@ -107,10 +128,10 @@ def sum_nodes(a, team: Team, env: FusedEnvironment, step: float) -> Nodes:
     n_p, n = len(env.geometry.i_p), env.n_atoms
     lowest = int(np.floor(env.low / step)) - ORDER
     shape = (a.n_embeddings, int(np.floor(env.high / step)) + 2 * ORDER - lowest)
-    known = (env.first_i, env.net_p, env.Rt_pk, 1.0 / step)
     count_i = np.empty(n, np.int64)
     marks = np.empty((team.size, *shape), np.int32)
-    team.run(kernels.count_nodes, 50 * n_p, *known, lowest, marks, env.count_iv, count_i)
+    pairs = Touching(env.first_i, env.net_p, env.Rt_pk, 1.0 / step, lowest, marks)
+    team.run(kernels.count_nodes, 50 * n_p, pairs, env.count_iv, count_i)
     touched_i = np.concatenate([[0], np.cumsum(count_i)])
     n_t = int(touched_i[-1])
     nodes = Nodes(
@@ -118,8 +139,7 @@ def sum_nodes(a, team: Team, env: FusedEnvironment, step: float) -> Nodes:
         np.empty(n_p, np.int32), int(count_i.max(initial=1)),
     )  # fmt: skip
     team.run(
-        kernels.sum_nodes, 100 * n_p, *known, polynomials()[0], lowest, marks,
-        np.empty((team.size, 4, nodes.most)), env.count_iv, env.Rt_vk, 1.0 / a.n_neighbours, touched_i,
-        nodes.net_t, nodes.node_t, nodes.S_tk, nodes.place_p,
+        kernels.sum_nodes, 100 * n_p, pairs, polynomials()[0], np.empty((team.size, 4, nodes.most)),
+        env.count_iv, env.Rt_vk, 1.0 / a.n_neighbours, nodes,
     )  # fmt: skip
     return nodes

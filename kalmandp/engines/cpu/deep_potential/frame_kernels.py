@@ -33,23 +33,10 @@ DS, S_R = 3, 4
 
 
 @njit(**KERNEL)
-def pair_environment(
-    counters,
-    me,
-    first_i,
-    types_i,
-    i_p,
-    r_pc,
-    rcut_smth,
-    rcut,
-    switch,
-    davg,
-    dstd,
-    Rt_pk,
-    geometry,
-):
+def pair_environment(counters, me, first_i, types_i, i_p, r_pc, known, Rt_pk, geometry):
     """R̃ and what its derivatives need, by the equations of `environment.raw_environment`."""
-    A, B, C = switch[0], switch[1], switch[2]
+    rcut_smth, rcut, davg, dstd = known.rcut_smth, known.rcut, known.davg, known.dstd
+    A, B, C = known.switch[0], known.switch[1], known.switch[2]
     n_atoms = len(types_i)
     while True:
         task = take(counters, me, 0, groups(n_atoms))
@@ -133,8 +120,10 @@ def _first_node(g, inverse_step):
 
 
 @njit(**PART)
-def _mark(i, first_i, net_p, Rt_pk, inverse_step, lowest, marks):
+def _mark(i, pairs, marks):
     """Mark the nodes (net, node − lowest) that pairs of atom i touch by 1, the others by 0."""
+    first_i, net_p, Rt_pk = pairs.first_i, pairs.net_p, pairs.Rt_pk
+    inverse_step, lowest = pairs.inverse_step, pairs.lowest
     marks[:] = 0
     for p in range(first_i[i], first_i[i + 1]):
         node = _first_node(Rt_pk[p, 0], inverse_step) - lowest
@@ -143,16 +132,16 @@ def _mark(i, first_i, net_p, Rt_pk, inverse_step, lowest, marks):
 
 
 @njit(**KERNEL)
-def count_nodes(counters, me, first_i, net_p, Rt_pk, inverse_step, lowest, marks, count_iv, n_touched_i):
+def count_nodes(counters, me, pairs, count_iv, n_touched_i):
     """How many nodes and padding slots each atom touches."""
-    mine = marks[me]
+    mine = pairs.marks[me]
     n_atoms = len(n_touched_i)
     while True:
         task = take(counters, me, 0, groups(n_atoms))
         if task >= groups(n_atoms):
             break
         for i in range(task * ATOMS, min(n_atoms, (task + 1) * ATOMS)):
-            _mark(i, first_i, net_p, Rt_pk, inverse_step, lowest, mine)
+            _mark(i, pairs, mine)
             count = 0
             for e in range(mine.shape[0]):
                 for n in range(mine.shape[1]):
@@ -171,20 +160,20 @@ def turned(S_kt, t0, t1, S_tk):
 
 
 @njit(**KERNEL)
-def sum_nodes(
-    counters, me, first_i, net_p, Rt_pk, inverse_step, c_an, lowest, marks, sums, count_iv, Rt_vk, scale,
-    touched_i,
-    net_t, node_t, S_tk, place_p,
-):  # fmt: skip
+def sum_nodes(counters, me, pairs, c_an, sums, count_iv, Rt_vk, scale, nodes):
     """List the nodes of each atom, and sum up S. A padding slot of kind v is listed as net −1 − v."""
-    place, S_kt = marks[me], sums[me]
+    first_i, net_p, Rt_pk = pairs.first_i, pairs.net_p, pairs.Rt_pk
+    inverse_step, lowest = pairs.inverse_step, pairs.lowest
+    touched_i, net_t, node_t = nodes.touched_i, nodes.net_t, nodes.node_t
+    S_tk, place_p = nodes.S_tk, nodes.place_p
+    place, S_kt = pairs.marks[me], sums[me]
     n_atoms = len(touched_i) - 1
     while True:
         task = take(counters, me, 0, groups(n_atoms))
         if task >= groups(n_atoms):
             break
         for i in range(task * ATOMS, min(n_atoms, (task + 1) * ATOMS)):
-            _mark(i, first_i, net_p, Rt_pk, inverse_step, lowest, place)
+            _mark(i, pairs, place)
             t = touched_i[i]
             for e in range(place.shape[0]):
                 for n in range(place.shape[1]):

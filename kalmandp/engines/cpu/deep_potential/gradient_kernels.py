@@ -67,11 +67,12 @@ def _node_tangents(i, pairs, v_pc, scale, S_dot_kt):
 
 
 @njit(**PART)
-def _energy_adjoint(
-    counters, me, phase, space, nets, blocks, atoms, source, w, cache, M, axis, E_bar_i, T_ikm, layers,
-    T_bar_ikm,
-):  # fmt: skip
+def _energy_adjoint(counters, me, phase, space, w, fitting, wanted, moments, back):
     """Ē_i → D̄ → T̄ of ``atoms``, and a̅ of their nets."""
+    nets, blocks, source, cache = fitting.nets, fitting.blocks, fitting.source, fitting.cache
+    layers = back.fitting
+    atoms, E_bar_i, T_ikm, M, axis = wanted.atoms, wanted.E_bar_i, moments.T_ikm, moments.M, moments.axis
+    T_bar_ikm = back.T_bar_ikm
     bar, new = space.rows[me, 0], space.rows[me, 1]
     D_bar = new if nets.forms.shape[1] % 2 else bar
     while True:
@@ -91,15 +92,17 @@ def _energy_adjoint(
 
 
 @njit(**PART)
-def _tangent_adjoint(
-    counters, me, phase, space, nets, blocks, atoms, source, w, cache, pairs, sums, v_pc, M, axis, scale,
-    E_bar_i,
-    T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
-):  # fmt: skip
+def _tangent_adjoint(counters, me, phase, space, w, fitting, wanted, moments, pairs, sums, back):
     """v → Ṡ → Ṫ → Ḋ → Ė and back, with Ė̄ = 1 and Ē given: T̄ and Ṫ̄ of ``atoms``, a̅ and ǡ of their nets.
 
     T̄ = adj(T, D̄) + adj(Ṫ, Ḋ̄);  Ṫ̄ = adj(T, Ḋ̄)
     """
+    nets, blocks, source, cache = fitting.nets, fitting.blocks, fitting.source, fitting.cache
+    layers = back.fitting
+    atoms, E_bar_i, v_pc = wanted.atoms, wanted.E_bar_i, wanted.v_pc
+    T_ikm, M, axis, scale = moments.T_ikm, moments.M, moments.axis, moments.scale
+    T_dot_ikm, S_dot_tk = back.T_dot_ikm, back.S_dot_tk
+    T_bar_ikm, T_dot_bar_ikm = back.T_bar_ikm, back.T_dot_bar_ikm
     S_dot_kt = space.B_kt[me]
     bar, new, dot, new_dot = space.rows[me, 0], space.rows[me, 1], space.rows[me, 2], space.rows[me, 3]
     odd = nets.forms.shape[1] % 2
@@ -132,8 +135,10 @@ def _tangent_adjoint(
 
 
 @njit(**PART)
-def _node_adjoint(counters, me, phase, atoms, sums, S_dot_tk, T_bar_ikm, T_dot_bar_ikm, collected):
+def _node_adjoint(counters, me, phase, atoms, sums, back):
     """Ḡ_n = Σ_i Σ_k S_kn T̄_k + Ṡ_kn Ṫ̄_k, the atoms of a chunk into sums of their own."""
+    S_dot_tk, T_bar_ikm, T_dot_bar_ikm = back.S_dot_tk, back.T_bar_ikm, back.T_dot_bar_ikm
+    collected = back.collected
     chunks, count, M = collected.shape[0], len(atoms), T_bar_ikm.shape[2]
     while True:
         chunk = take(counters, me, phase, chunks)
@@ -183,23 +188,25 @@ def _sum_chunks(counters, me, phase, collected):
 
 
 @njit(**PART)
-def _sum_columns(counters, me, phase, nets, first_row, source, cache, layers, gradient):
+def _sum_columns(counters, me, phase, rows, layers, gradient):
     """Gradient of the nets' weights, some columns of a task."""
+    nets, first = rows.nets, rows.first
     while True:
         task = take(counters, me, phase, len(nets.columns))
         if task >= len(nets.columns):
             break
         net, column = nets.columns[task, 0], nets.columns[task, 1]
-        add_columns(nets, net, first_row[net], first_row[net + 1], source, cache, layers, gradient, column)
+        add_columns(
+            nets, net, first[net], first[net + 1], rows.source, rows.cache, layers, gradient, column
+        )
 
 
 @njit(**PART)
-def _embedding_gradient(
-    counters, me, phase, space, nets, rows, each, w, table_cache, collected, layers, gradient
-):
+def _embedding_gradient(counters, me, phase, space, w, embedding, collected, layers, gradient):
     """Ḡ of the table's rows through the embedding nets, in two phases."""
     bar, new = space.rows[me, 0], space.rows[me, 1]
-    blocks, n_out = rows.blocks, nets.n_out
+    nets, blocks, source, cache = embedding.nets, embedding.blocks, embedding.source, embedding.cache
+    n_out = nets.n_out
     while True:
         task = take(counters, me, phase, len(blocks))
         if task >= len(blocks):
@@ -209,47 +216,28 @@ def _embedding_gradient(
             for m in range(n_out):
                 bar[r - r0, m] = collected[0, r, m]
         backward_rows(
-            nets, net, w, r0, r1, each, table_cache, bar, new, layers.a_bar, START, layers.idt_bar, NO
+            nets, net, w, r0, r1, source, cache, bar, new, layers.a_bar, START, layers.idt_bar, NO
         )
         done(counters, phase)
     wait(counters, phase, len(blocks))
-    _sum_columns(counters, me, phase + 1, nets, rows.first_e, each, table_cache, layers, gradient)
+    _sum_columns(counters, me, phase + 1, embedding, layers, gradient)
 
 
 @njit(**KERNEL)
 def weight_gradient(
-    counters, me, space, fitting, blocks, first_t, atoms, source, each, w, cache, pairs, sums, v_pc, M, axis,
-    scale, E_bar_i, T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
-    collected, embedding, rows, table_cache, table_layers, gradient,
+    counters, me, space, w, fitting, embedding, wanted, moments, pairs, sums, back, gradient
 ):  # fmt: skip
     """Twin of `atomic.weight_gradient`, for atoms that move or have an Ē.
 
-    Without motion, ``v_pc`` and ``S_dot_tk`` having no rows, twin of `atomic.energy_gradient`.
+    Without motion, ``wanted.v_pc`` and ``back.S_dot_tk`` having no rows, twin of `atomic.energy_gradient`.
     """
-    if len(S_dot_tk) > 0:
-        _tangent_adjoint(
-            counters, me, ATOMS, space, fitting, blocks, atoms, source, w, cache, pairs, sums, v_pc, M,
-            axis, scale, E_bar_i, T_ikm, T_dot_ikm, S_dot_tk, layers, T_bar_ikm, T_dot_bar_ikm,
-        )  # fmt: skip
+    if len(back.S_dot_tk) > 0:
+        _tangent_adjoint(counters, me, ATOMS, space, w, fitting, wanted, moments, pairs, sums, back)
     else:
-        _energy_adjoint(
-            counters, me, ATOMS, space, fitting, blocks, atoms, source, w, cache, M, axis, E_bar_i, T_ikm,
-            layers, T_bar_ikm,
-        )  # fmt: skip
-    _node_adjoint(counters, me, NODES, atoms, sums, S_dot_tk, T_bar_ikm, T_dot_bar_ikm, collected)
-    _sum_columns(counters, me, FITTING, fitting, first_t, source, cache, layers, gradient)
-    _sum_chunks(counters, me, CHUNKS, collected)
+        _energy_adjoint(counters, me, ATOMS, space, w, fitting, wanted, moments, back)
+    _node_adjoint(counters, me, NODES, wanted.atoms, sums, back)
+    _sum_columns(counters, me, FITTING, fitting, back.fitting, gradient)
+    _sum_chunks(counters, me, CHUNKS, back.collected)
     _embedding_gradient(
-        counters,
-        me,
-        EMBEDDING,
-        space,
-        embedding,
-        rows,
-        each,
-        w,
-        table_cache,
-        collected,
-        table_layers,
-        gradient,
-    )
+        counters, me, EMBEDDING, space, w, embedding, back.collected, back.embedding, gradient
+    )  # fmt: skip

@@ -144,8 +144,10 @@ def contract_adjoint(T, M, axis, D_bar, T_bar):
 
 
 @njit(**KERNEL)
-def atomic_energies(counters, me, nets, blocks, order, w, bias_t, sums, M, axis, T_ikm, cache, y, E_i):
+def atomic_energies(counters, me, w, fitting, order, bias_t, sums, moments, y, E_i):
     """S, G → T → D → E_i, a block of atoms of one type at a time."""
+    nets, blocks, cache = fitting.nets, fitting.blocks, fitting.cache
+    T_ikm, M, axis = moments.T_ikm, moments.M, moments.axis
     while True:
         task = take(counters, me, 0, len(blocks))
         if task >= len(blocks):
@@ -162,10 +164,10 @@ def atomic_energies(counters, me, nets, blocks, order, w, bias_t, sums, M, axis,
 
 
 @njit(**KERNEL)
-def pair_gradient(
-    counters, me, space, nets, blocks, order, each, w, cache, pairs, sums, M, axis, scale, T_ikm, f_pc
-):
+def pair_gradient(counters, me, space, w, fitting, order, pairs, sums, moments, f_pc):
     """Ē = 1 → D̄ → T̄ → B → f_pc = Σ_k R̃̄_k ∂R̃_k/∂r_c."""
+    nets, blocks, source, cache = fitting.nets, fitting.blocks, fitting.source, fitting.cache
+    T_ikm, M, axis, scale = moments.T_ikm, moments.M, moments.axis, moments.scale
     bar, new, a_bar, idt_bar = space.rows[me, 0], space.rows[me, 1], space.layers[me, 0], space.layers[me, 1]
     T_bar, B_kt = space.T_km[me], space.B_kt[me]
     D_bar = new if nets.forms.shape[1] % 2 else bar
@@ -175,7 +177,7 @@ def pair_gradient(
             break
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
         bar[:, 0] = scale
-        backward_rows(nets, net, w, r0, r1, each, cache, bar, new, a_bar, r0, idt_bar, YES)
+        backward_rows(nets, net, w, r0, r1, source, cache, bar, new, a_bar, r0, idt_bar, YES)
         for r in range(r0, r1):
             i = order[r]
             T_bar[:] = 0.0

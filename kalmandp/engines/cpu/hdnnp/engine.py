@@ -16,7 +16,7 @@ from kalmandp.engines.cpu.fused import FusedEngine
 from kalmandp.engines.cpu.hdnnp import function_kernels, kernels
 from kalmandp.engines.cpu.hdnnp.nets import net_stack
 from kalmandp.engines.cpu.hdnnp.tables import SymmetryTables, symmetry_tables
-from kalmandp.engines.cpu.network import LayerAdjoints, NetCache, multiplications
+from kalmandp.engines.cpu.network import LayerAdjoints, NetCache, NetRows, multiplications
 from kalmandp.frames.kept import KeptFrames
 from kalmandp.geometry.pairs import Geometry, gather
 from kalmandp.potentials.atomic import Numbers
@@ -70,10 +70,14 @@ class PairData(NamedTuple):
 
 
 class FrameData(NamedTuple):
-    """Which atoms belong to a frame: frame of each atom, where each type's rows begin."""
+    """Which atoms belong to a frame: frame of each atom, where each type's rows begin; the atom of each row
+    and its inverse; Ġ along the strains."""
 
     frame_i: Any
     first_t: Any
+    order: Any
+    row_i: Any
+    strain_ikd: Any
 
 
 class FusedEnvironment(NamedTuple):
@@ -243,9 +247,9 @@ class NumbaEngine(FusedEngine):
         gradient = np.zeros(par.layout.size)
         work = 3 * self._work(n) + (len(env.functions.dG) if moves else 0)
         self._team.run(
-            kernels.weight_gradient, work, self._space(), nets, network_kernels.row_blocks(first_t), first_t,
-            env.order_r[source], source, par.weights, cache, env.pairs, v_pc, E_bar_i,
-            LayerAdjoints(*self._store.several(*shapes)), gradient,
+            kernels.weight_gradient, work, self._space(), par.weights,
+            NetRows(nets, network_kernels.row_blocks(first_t), first_t, source, cache), env.order_r[source],
+            env.pairs, v_pc, E_bar_i, LayerAdjoints(*self._store.several(*shapes)), gradient,
         )  # fmt: skip
         return gradient
 
@@ -261,9 +265,10 @@ class NumbaEngine(FusedEngine):
             *self._store.several(a, a, (team, n, nets.n_x), a, (team, 0, nets.n_a)),
         )  # fmt: skip
         self._team.run(
-            kernels.rows, len(wanted) * self._work(n), self._space(), nets, env.order_r, env.row_i,
-            FrameData(env.geometry.frame_i, env.first_t), par.weights, cache, env.pairs,
-            env.functions.strain_ikd, wanted, room, H_mw,
+            kernels.rows, len(wanted) * self._work(n), self._space(), par.weights, nets, cache,
+            FrameData(
+                env.geometry.frame_i, env.first_t, env.order_r, env.row_i, env.functions.strain_ikd
+            ), env.pairs, wanted, room, H_mw,
         )  # fmt: skip
         return H_mw
 

@@ -97,11 +97,9 @@ def _add_motion(p, t, vx, vy, vz, pairs, q_dot):
 
 
 @njit(**KERNEL)
-def weight_gradient(
-    counters, me, space, nets, blocks, first_t, atoms, source, w, cache, pairs, v_pc, E_bar_i, layers,
-    gradient,
-):  # fmt: skip
+def weight_gradient(counters, me, space, w, rows, atoms, pairs, v_pc, E_bar_i, layers, gradient):
     """Twin of `atomic.weight_gradient`, for atoms that move or have an Ē; of `energy_gradient` without v."""
+    nets, blocks, first_t, source, cache = rows.nets, rows.blocks, rows.first, rows.source, rows.cache
     bar, new, dot, new_dot = space.rows[me, 0], space.rows[me, 1], space.rows[me, 2], space.rows[me, 3]
     while True:
         task = take(counters, me, 0, len(blocks))
@@ -201,8 +199,9 @@ def _frame_entries(f, frames, order, pairs, first, source):
 
 
 @njit(**KERNEL)
-def rows(counters, me, space, nets, order, row_i, frames, w, cache, pairs, strain_ikd, wanted, room, H_mw):
+def rows(counters, me, space, w, nets, cache, frames, pairs, wanted, room, H_mw):
     """Twin of `atomic.rows`: one number is one task. wanted : (m, 4) kind, and what names the number."""
+    order, row_i, strain_ikd = frames.order, frames.row_i, frames.strain_ikd
     place_i, listed, first, source = room.place[me], room.listed[me], room.first[me], room.source[me]
     bar, new, dot, new_dot = space.rows[me, 0], space.rows[me, 1], space.rows[me, 2], space.rows[me, 3]
     moving = LayerAdjoints(

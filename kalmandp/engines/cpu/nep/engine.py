@@ -98,6 +98,23 @@ class Sums(NamedTuple):
     y: Any
 
 
+class Model(NamedTuple):
+    """What the form alone decides: sizes, constants, and places of weights; see `tables`."""
+
+    z: Any
+    k: Any
+    places: Any
+
+
+class Known(NamedTuple):
+    """What a pass forward knows: padded w, sums of each atom, St and D of `jacobians`."""
+
+    weights: Weights
+    sums: Sums
+    St: Any
+    D: Any
+
+
 class FusedForward(NamedTuple):
     """weights : padded w;  sums : of each atom;  rows : St and D of `jacobians`, made when first asked for"""
 
@@ -113,6 +130,7 @@ class NEPNumbaEngine(FusedEngine):
         super().__init__(form, layout, threads)
         self._z, self._k = sizes_of(form), constants_of(form)
         self._places = places_of(form, layout)
+        self._model = Model(self._z, self._k, self._places)
         self._table = None if form.zbl is None else pair_table(form.zbl, form.type_map)
 
     def environment(self, statistics, frames, pairs=None) -> FusedEnvironment:
@@ -227,8 +245,9 @@ class NEPNumbaEngine(FusedEngine):
         H = self._store.zeros((len(chunks) * n, self.layout.size))
         space = self._store.zeros((self._team.size, n * z.T * z.G))
         self._team.run(
-            row_kernels.motion_rows, 4 * n * env.n_atoms * z.G, z, self._k, fwd.weights, self._places, chunks,
-            np.ascontiguousarray(v_dpc, dtype=float), env.arrays, fwd.sums, St, D, space, self._work(n), H,
+            row_kernels.motion_rows, 4 * n * env.n_atoms * z.G, self._model, chunks,
+            np.ascontiguousarray(v_dpc, dtype=float), env.arrays, Known(fwd.weights, fwd.sums, St, D), space,
+            self._work(n), H,
         )  # fmt: skip
         return H.reshape(len(chunks), n, -1)
 
@@ -240,8 +259,8 @@ class NEPNumbaEngine(FusedEngine):
         space = self._store.zeros((self._team.size, 3 * z.T * z.G))
         neighbours = len(g.i_p) // max(env.n_atoms, 1) + 1
         self._team.run(
-            force_kernels.force_rows, 5 * len(tasks) * neighbours * z.G, z, self._k, fwd.weights,
-            self._places, tasks, env.arrays, fwd.sums, St, D, space, self._work(3), H,
+            force_kernels.force_rows, 5 * len(tasks) * neighbours * z.G, self._model, tasks, env.arrays,
+            Known(fwd.weights, fwd.sums, St, D), space, self._work(3), H,
         )  # fmt: skip
         for row, like in twice:
             H[row] = H[like]

@@ -90,8 +90,10 @@ def add_radial_moments(z, fwd, j, t, u, p, f, df_pk, G, g0):
 
 
 @njit(**KERNEL)
-def force_rows(counters, me, z, k, w, places, tasks, e, fwd, St, D, space, work, H):
+def force_rows(counters, me, model, tasks, e, known, space, work, H):
     """Rows of single force components: task (atom, number of axes, 3 axes, 3 rows of H)."""
+    z, k, places = model.z, model.k, model.places
+    w, St, D, fwd = known.weights, known.St, known.D, known.sums
     first_i, first_a, types_i, j_p, n_pc, df_pk = e.first_i, e.first_a, e.types_i, e.j_p, e.n_pc, e.df_pk
     pairs_a, f_ak, df_ak, b, db, phi = e.pairs_a, e.f_ak, e.df_ak, e.b_am, e.db_acm, e.phi
     G, B = space[me], work[me]

@@ -46,8 +46,10 @@ def energy_rows(counters, me, z, places, chunks, E_bar_i, e, fwd, D, space, H):
 
 
 @njit(**KERNEL)
-def motion_rows(counters, me, z, k, w, places, chunks, V, e, fwd, St, D, space, work, H):
+def motion_rows(counters, me, model, chunks, V, e, known, space, work, H):
     """∂(Σ_p f_p·v_p)/∂w for motions V (direction, p, 3): row (chunk, direction) of H gets a chunk's atoms."""
+    z, k, places = model.z, model.k, model.places
+    w, St, D, fwd = known.weights, known.St, known.D, known.sums
     first_i, first_a, types_i, j_p, n_pc, df_pk = e.first_i, e.first_a, e.types_i, e.j_p, e.n_pc, e.df_pk
     pairs_a, f_ak, df_ak, b, db, phi = e.pairs_a, e.f_ak, e.df_ak, e.b_am, e.db_acm, e.phi
     G, B = space[me], work[me]
