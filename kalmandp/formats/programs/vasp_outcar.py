@@ -50,7 +50,8 @@ def read_outcar(lines: Lines, ignored: set[str]) -> Iterator[Step]:
         if "Iteration" in line and (found := _ITERATION.search(line)):
             begun = True
             if step.positions is None:  # iterations after the forces are those of linear response
-                step.converged &= header.nelm is None or int(found[1]) < header.nelm
+                in_time = header.nelm is None or int(found[1]) < header.nelm
+                step.converged = bool(step.converged) and in_time
         elif "EDIFF was not reached" in line and step.positions is None:
             step.converged = False
         elif line.startswith("  in kB"):

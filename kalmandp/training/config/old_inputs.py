@@ -31,7 +31,9 @@ def of_version_2(name: str, tree: dict[str, Any]) -> tuple[dict[str, Any], tuple
             "of version 1, 2 or 3, with sections model and training (`dp train` of DeePMD-kit 2 converts it)"
         )
     section = tree.get("training")
-    moved = [key for key in OF_DATA if isinstance(section, Mapping) and key in section]
+    if not isinstance(section, Mapping):
+        return tree, ()
+    moved = [key for key in OF_DATA if key in section]
     if not moved:
         return tree, ()
     if "training_data" in section:
