@@ -214,12 +214,12 @@ def test_kept_frames_stay_within_their_budget(trained, tmp_path):
     with kalmandp.Dataset(trained.place / "train.h5") as data:
         kept = trained.potential.engine.frames(data)
         assert isinstance(kept, KeptFrames)
-        made = [kept[k][1] for k in range(3)]
-        assert kept.used == sum(map(kept.size, made))
+        made = [kept[k] for k in range(3)]
+        assert kept.used == sum(kept.size(*item) for item in made)
         for item in made:
             real = {id(b): b.nbytes for b in map(base, arrays_in(item)) if b is not None}
-            assert kept.size(item) >= 0.99 * sum(real.values()), item
-        kept.budget = int(2.5 * kept.size(made[0]))
+            assert kept.size(*item) >= 0.99 * sum(real.values()), item
+        kept.budget = int(2.5 * kept.size(*made[0]))
         for k in range(3, len(data)):
             kept[k]
             assert kept.used <= kept.budget

@@ -53,12 +53,17 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     from kalmandp.commands.habits import input_file
+    from kalmandp.errors import FileError
     from kalmandp.files import one_run_in
     from kalmandp.training.config.inputs import read_input
 
     args.input, args.restart = input_file(args.input, args.restart)
     settings = read_input(args.input, optimizer=args.optimizer)
     output = Path(args.output)
+    checkpoint = output / settings.checkpoint_name
+    if args.restart == "" and not checkpoint.exists():
+        what = "expected the checkpoint of the run that goes on, in the folder that -o names"
+        raise FileError(f"{checkpoint}: no such file; {what}")
     with one_run_in(output):
         if settings.task == "predict":
             return _predict(settings, output)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DEVICES = ("cpu", "cuda")
 
 
-class Host:
+class Cpu:
     """The processor: fused Numba engines, P in the host's memory."""
 
     device: Any = "cpu"
@@ -163,12 +163,12 @@ def _numbers(choices) -> int:
     return sum(each[kind] for kind in choices.order)
 
 
-def device_of(potential: Potential) -> Host | Gpu:
+def device_of(potential: Potential) -> Cpu | Gpu:
     """Where the engine of a potential computes."""
-    return Host() if potential.engine.device == Host.device else Gpu(potential.engine.device)
+    return Cpu() if potential.engine.device == Cpu.device else Gpu(potential.engine.device)
 
 
-def open_device(device: str | Device) -> Host | Gpu:
+def open_device(device: str | Device) -> Cpu | Gpu:
     """The device of that name, "cpu" or "cuda", or an opened `cuda.launch.Device`.
 
     Raises
@@ -181,7 +181,7 @@ def open_device(device: str | Device) -> Host | Gpu:
     if device not in DEVICES:
         raise InputError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
     if device == "cpu":
-        return Host()
+        return Cpu()
     from kalmandp.engines.cuda.launch import CupyDevice
 
     return Gpu(CupyDevice())
