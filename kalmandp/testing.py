@@ -1,4 +1,4 @@
-"""Judges for derivatives: for our own tests, for a student's homework, for your model.
+"""Oracles for derivatives: for our own tests, for a student's homework, for your model.
 
 Two independent ways to ask whether a Jacobian is right, both without a framework:
 
@@ -12,9 +12,9 @@ import numpy as np
 
 from kalmandp.errors import KalmanDPError
 
-#: Step sizes of the Taylor judge, relative to ‖w‖/‖d‖.
+#: Step sizes of the Taylor remainder, relative to ‖w‖/‖d‖.
 TAYLOR_STEPS = (1e-3, 3e-4, 1e-4)
-#: Step of the complex judge: small enough that its square is lost.
+#: Step of the complex step: small enough that its square is lost.
 COMPLEX_STEP = 1e-30
 #: Step of a central difference, for messages only, and the most weights for which one is explained.
 DIFFERENCE_STEP = 1e-6

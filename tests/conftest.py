@@ -11,7 +11,6 @@ import pytest
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
-
 @pytest.fixture
 def ctrl_c():
     """Ctrl-C and a lost connection as in a terminal, here and in the programs that a test starts.

@@ -24,7 +24,7 @@ def kind_of(path: str) -> str:
     """ "model", "checkpoint" or "data", from the suffix and what an HDF5 file has at its root."""
     from kalmandp.errors import FileError
     from kalmandp.registry import KINDS, load
-    from kalmandp.training.state.checkpoint import FORMAT
+    from kalmandp.training.state.checkpoint import is_checkpoint
 
     file, mark, _ = path.partition("#")
     if any(load(kind.files).recognises(path) for kind in KINDS.values() if not _is_hdf5(path)):
@@ -39,7 +39,7 @@ def kind_of(path: str) -> str:
 
     try:
         with h5py.File(path, "r") as opened:
-            if opened.attrs.get("format") == FORMAT.encode():
+            if is_checkpoint(opened):
                 return "checkpoint"
             return "model" if "json" in opened.attrs else "data"
     except Exception as error:  # what a damaged file can raise in HDF5 is open-ended
@@ -172,7 +172,7 @@ def read_checkpoint_header(path) -> Header:
                 step=int(codec.attribute(file["progress"], "step")),
                 seconds=float(codec.attribute(file["progress"], "seconds")),
                 epoch=int(codec.attribute(file["feed"], "epoch")),
-                history=file["history/rows"][-1:].astype(float).tolist(),
+                history=codec.array(file["history/rows"])[-1:].astype(float).tolist(),
             )
     except FileError:
         raise
@@ -185,14 +185,17 @@ def stored_disagreement(path):
     import h5py
 
     from kalmandp.training.measurements.virial_offset import WORTH_A_LINE, disagreement
+    from kalmandp.training.state import codec
+    from kalmandp.training.state.checkpoint import check_format, reading
 
-    with h5py.File(path, "r") as file:
+    with reading(path), h5py.File(path, "r") as file:
+        check_format(path, file)
         stored = file["optimizer"].get("virial_offset")
         if stored is None:
             return None
-        atoms_t = stored["atoms"][()].astype(float)
-        o_t = file["optimizer/weights"][-len(atoms_t) :].astype(float)
-        found = disagreement(o_t, atoms_t, float(stored.attrs["volume"]))
+        atoms_t = codec.array(stored["atoms"]).astype(float)
+        o_t = codec.array(file["optimizer/weights"])[-len(atoms_t) :].astype(float)
+        found = disagreement(o_t, atoms_t, float(codec.attribute(stored, "volume")))
     return None if found is None or not abs(found.energy) > WORTH_A_LINE else found
 
 

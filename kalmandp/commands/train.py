@@ -55,6 +55,7 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     from kalmandp.commands.habits import input_file
+    from kalmandp.errors import FileError
     from kalmandp.files import one_run_in
     from kalmandp.ranks import Alone, team_of
     from kalmandp.training.config.inputs import read_input
@@ -62,6 +63,10 @@ def run(args) -> int:
     args.input, args.restart = input_file(args.input, args.restart)
     settings = read_input(args.input, optimizer=args.optimizer)
     output = Path(args.output)
+    checkpoint = output / settings.checkpoint_name
+    if args.restart == "" and not checkpoint.exists():
+        what = "expected the checkpoint of the run that goes on, in the folder that -o names"
+        raise FileError(f"{checkpoint}: no such file; {what}")
     team = team_of() or Alone()
     with one_run_in(output) if team.rank == 0 else contextlib.nullcontext():
         if settings.task == "predict":

@@ -6,6 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 #: Share of a GPU's free memory that kept frames may fill.
 DEVICE_SHARE = 0.25
 
@@ -18,12 +20,12 @@ class KeptFrames:
     dataset : frames, by number
     type_map : the frames are given in this one
     make : frame -> what goes with it
-    size : what was made -> its bytes
-    n_bytes : room for what was made; the last item is kept even if it needs more
+    size : frame, what was made -> the bytes that keeping them takes
+    n_bytes : room for them; the last item is kept even if it needs more
     """
 
     def __init__(
-        self, dataset, type_map, make: Callable[[Any], Any], size: Callable[[Any], int], n_bytes: int
+        self, dataset, type_map, make: Callable[[Any], Any], size: Callable[[Any, Any], int], n_bytes: int
     ):
         self.dataset, self.type_map, self.make, self.size = dataset, tuple(type_map), make, size
         self.budget, self.used = n_bytes, 0
@@ -41,8 +43,13 @@ class KeptFrames:
         frame = self.dataset[k].with_type_map(self.type_map)
         made = self.make(frame)
         self._kept[k] = (frame, made)
-        self.used += self.size(made)
+        self.used += self.size(frame, made)
         while self.used > self.budget and len(self._kept) > 1:
-            _, (_, old) = self._kept.popitem(last=False)
-            self.used -= self.size(old)
+            _, old = self._kept.popitem(last=False)
+            self.used -= self.size(*old)
         return frame, made
+
+
+def frame_bytes(frame) -> int:
+    """Bytes of a frame's arrays: positions, types, cell and labels."""
+    return sum(value.nbytes for value in vars(frame).values() if isinstance(value, np.ndarray))

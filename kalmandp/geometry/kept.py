@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from kalmandp.frames.kept import KeptFrames
+from kalmandp.frames.kept import KeptFrames, frame_bytes
 from kalmandp.geometry.neighbours import Pairs, neighbour_pairs
 
-#: Bytes of pairs that `with_pairs` keeps; the frames themselves are not counted.
+#: Bytes of frames and their pairs that `with_pairs` keeps.
 CACHE_BYTES = 1 << 30
 
 
@@ -19,4 +19,5 @@ def with_pairs(dataset, cutoff: float, type_map, n_bytes: int = CACHE_BYTES) -> 
         # the images themselves are not needed again
         return Pairs(pairs.i_p, pairs.j_p, np.zeros((0, 3), np.int32), pairs.r_pc)
 
-    return KeptFrames(dataset, type_map, make, lambda pairs: sum(x.nbytes for x in pairs), n_bytes)
+    size = lambda frame, pairs: frame_bytes(frame) + sum(x.nbytes for x in pairs)
+    return KeptFrames(dataset, type_map, make, size, n_bytes)

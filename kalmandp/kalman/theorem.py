@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 
 
-def memory_factor(t: int, lam: float, nu: float) -> float:
+def forgetting_factor(t: int, lam: float, nu: float) -> float:
     """λ_t = 1 − (1 − λ₁) ν^(t−1): RLEKF, Theorem 1; what Algorithm 1, l. 14 gives after t − 1 updates.
 
     Parameters
@@ -29,9 +29,9 @@ def memory_factor(t: int, lam: float, nu: float) -> float:
 
     Examples
     --------
-    >>> memory_factor(1, 0.98, 0.9987)
+    >>> forgetting_factor(1, 0.98, 0.9987)
     0.98
-    >>> round(memory_factor(2000, 0.98, 0.9987), 4)
+    >>> round(forgetting_factor(2000, 0.98, 0.9987), 4)
     0.9985
     """
     return 1.0 - (1.0 - lam) * nu ** (t - 1)
@@ -47,7 +47,7 @@ def remembered(t: int, lam: float, nu: float) -> float:
     t : number of updates
     lam, nu : λ₁ and ν
     """
-    return math.prod(memory_factor(i, lam, nu) for i in range(1, t + 1))
+    return math.prod(forgetting_factor(i, lam, nu) for i in range(1, t + 1))
 
 
 def effective_measurements(t: int, lam: float, nu: float) -> float:
@@ -62,5 +62,5 @@ def effective_measurements(t: int, lam: float, nu: float) -> float:
     """
     S = 0.0
     for i in range(1, t + 1):
-        S = memory_factor(i, lam, nu) * S + 1.0
+        S = forgetting_factor(i, lam, nu) * S + 1.0
     return S

@@ -72,7 +72,7 @@ def filter_health(checkpoint, path, column: bool = False) -> Path:
     _innovation(innovation, columns)
     memory.plot(columns["update"], columns["lam"], "-", color=BLUE, lw=1.5)
     memory.ticklabel_format(axis="y", useOffset=False)
-    _dress(memory, "Update", "Memory factor λ")
+    _dress(memory, "Update", "Forgetting factor λ")
     _variance(variance, traces, sizes)
     return _save(figure, path)
 

@@ -2,7 +2,7 @@
 
 Each function takes an array ``a`` and returns ``(φ(a), φ′(a), φ″(a))``. The forward pass needs φ,
 backpropagation φ′, and the derivative of a force with respect to a weight φ″.
-All are written so that a complex argument a + iε gives φ(a) + iε φ′(a): the complex-step judge.
+All are written so that a complex argument a + iε gives φ(a) + iε φ′(a): the oracle of the complex step.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def filter_sections(run: Run, training) -> Iterator[Section]:
     words = (
         "Left: squared innovations (label minus prediction) over the variance that the filter expected; "
         "around 1 noise and covariance are right, far above it the filter is too sure of itself. "
-        "Middle: the memory factor λ. Right: the mean variance of the weights of each block of P."
+        "Middle: the forgetting factor λ. Right: the mean variance of the weights of each block of P."
     )
     body = figure("filter-figure", words, lambda path, c: filter_health(run.checkpoint, path, column=c))
     yield Section("filter", "The filter", body + _numbers(columns, sizes))

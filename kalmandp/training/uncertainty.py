@@ -188,14 +188,14 @@ class UncertainPotential:
         InputError
             If it has no P (Adam's), or belongs to another form of potential.
         """
-        from kalmandp.training.placement.device import Host
+        from kalmandp.training.placement.device import Cpu
         from kalmandp.training.state.checkpoint import open_checkpoint
 
         with open_checkpoint(path) as saved:
             own = saved["potential"]
             if "block_sizes" not in saved["optimizer"]:
                 raise InputError(f"{path}: has no P; expected a checkpoint of a Kalman filter")
-            kalman = Host().restored(saved["optimizer"])
+            kalman = Cpu().restored(saved["optimizer"])
         if potential is None:
             potential = own
         elif potential.form.to_dict() != own.form.to_dict():

@@ -59,6 +59,7 @@ TOLD = {
     "train morse.h5": (1, "morse.h5 is data; expected an input file"),
     "train model.ckpt.h5": (1, "kalmandp train INPUT.json --restart model.ckpt.h5 goes on from it"),
     "train model.ckpt.h5 --restart input.json": (1, "`kalmandp train input.json --restart model.ckpt.h5`"),
+    "train input.json -o other --restart": (1, "other/model.ckpt.h5: no such file; expected the checkpoint"),
     "train input.json --restart input.json": (1, "--restart is input.json, an input file; expected a"),
 }  # fmt: skip
 

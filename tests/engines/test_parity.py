@@ -241,7 +241,7 @@ def differing(got: dict, wanted: dict) -> set[str]:
 
 
 def test_a_forgotten_padding_is_seen():
-    """The parity check fails if the fused engine forgets the empty slots."""
+    """The parity check fails if the fused engine forgets the padding."""
     case, frames = build(1)
     engine = make_engine("numba", case.form, case.layout)
     forget = engine.environment

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from kalmandp.kalman import RLEKF
-from kalmandp.kalman.theorem import effective_measurements, memory_factor, remembered
+from kalmandp.kalman.theorem import effective_measurements, forgetting_factor, remembered
 
 LAM, NU = 0.95, 0.99
 
@@ -15,7 +15,7 @@ LAM, NU = 0.95, 0.99
 def test_lambda_of_the_filter_is_the_closed_form():
     f = RLEKF(np.zeros(2), lam=LAM, nu=NU)
     for t in range(1, 200):
-        assert_allclose(f.lam, memory_factor(t, LAM, NU), rtol=1e-13)  # rounding of t products
+        assert_allclose(f.lam, forgetting_factor(t, LAM, NU), rtol=1e-13)  # rounding of t products
         f.update(np.ones((1, 2)), 0.0, 1.0)
 
 

@@ -15,6 +15,7 @@ from kalmandp.geometry.cutoff import switch
 from kalmandp.potentials import atomic, batches, network
 from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.initial import initial_weights
+from kalmandp.potentials.deep_potential.moments import contract, moments
 from kalmandp.potentials.deep_potential.statistics import environment_statistics
 from kalmandp.potentials.energy_bias import energy_bias
 from kalmandp.potentials.potential import Potential
@@ -34,6 +35,22 @@ def potential_for(rng, n_types=2, engine="numpy", **choices):
 @pytest.fixture(params=["numpy", "numba"])
 def engine(request):
     return request.param
+
+
+def test_T_and_D_are_the_products_of_matrices_in_the_paper():
+    """T = GᵀR̃/N and D = T T‹ᵀ, with a row of G and of R̃ for each slot of an atom, padding among them."""
+    rng = np.random.default_rng(3)
+    env = Case(rng, random_architecture(rng, 2), random_frame(rng, 2, 5)).env
+    G_pm, G_vm = rng.normal(size=(len(env.Rt_pk), 4)), rng.normal(size=(len(env.Rt_vk), 4))
+    T_imk = moments(env, G_pm, G_vm, 7)
+    D_ims = contract(T_imk, 3).reshape(-1, 4, 3)
+    for i in range(env.geometry.n_atoms):
+        own, padding_v = env.geometry.i_p == i, np.asarray(env.count_iv[i]).astype(int)
+        G = np.concatenate([G_pm[own], np.repeat(G_vm, padding_v, axis=0)])
+        R = np.concatenate([env.Rt_pk[own], np.repeat(env.Rt_vk, padding_v, axis=0)])
+        assert own.any() and padding_v.any()
+        assert_allclose(T_imk[i], G.T @ R / 7, rtol=1e-12, atol=1e-13)  # some hundred terms
+        assert_allclose(D_ims[i], G.T @ R @ (R.T @ G[:, :3]) / 49, rtol=1e-11, atol=1e-12)
 
 
 def test_one_atom_alone_has_the_energy_of_padding_counts(engine):

@@ -16,7 +16,9 @@ from numpy.testing import assert_allclose
 from systems import frames, settings
 
 import kalmandp
+from kalmandp.commands.info import kind_of, read_checkpoint_header, stored_disagreement
 from kalmandp.errors import FileError, FilterError, InputError
+from kalmandp.plots.filter import read_diagnostics
 from kalmandp.training.loop import Run, train
 from kalmandp.training.state.checkpoint import load_checkpoint, open_checkpoint
 
@@ -251,3 +253,22 @@ def test_killed_at_any_moment(tmp_path):
     """`python tests/training/kills.py` does the same a hundred times."""
     tally = survive(tmp_path, 3, np.random.default_rng(1), n_groups=1)
     assert tally.kills == 3
+
+
+READERS = [load_checkpoint, read_checkpoint_header, read_diagnostics, stored_disagreement]
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_whatever_reads_a_checkpoint_checks_it(data, tmp_path, read):
+    """One of a later version, and a file of another program, are refused by each by name."""
+    run = trained(settings(data), tmp_path)
+    path = run.checkpoint_path
+    with h5py.File(path, "r+") as file:
+        file.attrs["version"] = 99
+    with pytest.raises(FileError, match=r"ckpt\.h5: checkpoint version is 99; this program reads up to 3"):
+        read(path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["format"] = "kalmandp checkpoint"  # of variable length: it lies in a heap
+    with pytest.raises(FileError, match=r"model\.ckpt\.h5: is not a checkpoint"):
+        read(path)
+    assert kind_of(str(path)) == "data"

@@ -84,7 +84,7 @@ def test_an_energy_alone_is_the_energy_measurement_alone(start, choices):
     p = by_hand.potential
     if by_hand.adaptive is not None:
         by_hand.adaptive.begin_step()
-    m = M.energy_signed(p, M.make_sample(p, [f]), choices.noise, by_hand.n_blocks, kind=choices.norm)
+    m = M.energy_signed(p, M.make_sample(p, [f]), choices.noise, by_hand.n_blocks, norm_name=choices.norm)
     by_hand.update(m)
     assert_array_equal(ours.filter.weights, by_hand.filter.weights)
     assert ours.updates == by_hand.updates and ours.rng.bit_generator.state == drawn
@@ -104,7 +104,8 @@ def test_forces_alone_are_the_force_measurements_alone(start, choices):
     ours.step(M.make_sample(ours.potential, [without(f, "energy")]))
     p, L = by_hand.potential, by_hand.n_blocks
     sample = M.make_sample(p, [f])
-    of = lambda g: M.force_signed(p, sample, as_group(choices, g[0]), choices.noise, L, kind=choices.norm)
+    chosen = lambda g: as_group(choices, g[0])
+    of = lambda g: M.force_signed(p, sample, chosen(g), choices.noise, L, norm_name=choices.norm)
     groups = draw_groups(choices, sample, by_hand.rng)
     if choices.measurement == "joint":
         parts = [of(g) for g in groups]

@@ -49,6 +49,23 @@ def test_rlekf_learns_forces_and_energies(data, tmp_path):
     assert len(potential.evaluate(frames(1)[0]).forces) == 16
 
 
+def test_one_frame_cannot_be_cut_in_two(tmp_path):
+    kalmandp.Dataset.write(tmp_path / "one.h5", frames(1))
+    tree = settings(tmp_path / "one.h5", training={"validation_fraction": 0.2})
+    with pytest.raises(InputError, match=r"one\.h5'\] hold one frame; expected two at least for a"):
+        Run(kalmandp.read_input(tree), tmp_path / "run")
+
+
+def test_an_energy_that_is_not_a_number_is_named(data, tmp_path):
+    """Where frames are chosen by their errors, no error is the largest then."""
+    tree = settings(data)
+    tree["optimizer"].update({"candidates": {"energy": 1.0}, "measurement": "joint"})
+    run = Run(kalmandp.read_input(tree), tmp_path, engine="numpy")
+    run.potential.weights = np.full(run.potential.layout.size, 1e308)  # sums of such overflow
+    with pytest.raises(FilterError, match=r"morse\.h5.*: the energy that the model gives is not a number"):
+        run.step()
+
+
 @pytest.mark.parametrize("optimizer", [
     *({"measurement": m} for m in ("signed", "paired", "joint", "matrix")),
     {"preset": "n2p2", "n_groups": 2}, {"candidates": {"energy": 1.0}, "measurement": "joint"},

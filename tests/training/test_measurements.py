@@ -54,9 +54,9 @@ def test_norms_are_what_they_say_and_H_is_their_derivative(potential, n_frames, 
     atoms = rng.permutation(sample.n_atoms)[:6]
     index = (3 * atoms[:, None] + np.arange(3)).ravel()
     cases = {
-        "energy": (M.energy_signed(potential, sample, NOISE, 3, kind=norm), slice(None), "energy"),
-        "force": (M.force_signed(potential, sample, atoms, NOISE, 3, kind=norm), index, "forces"),
-        "virial": (M.virial_signed(potential, sample, NOISE, 3, kind=norm), slice(None), "virial"),
+        "energy": (M.energy_signed(potential, sample, NOISE, 3, norm_name=norm), slice(None), "energy"),
+        "force": (M.force_signed(potential, sample, atoms, NOISE, 3, norm_name=norm), index, "forces"),
+        "virial": (M.virial_signed(potential, sample, NOISE, 3, norm_name=norm), slice(None), "virial"),
     }
     for kind, (m, chosen, name) in cases.items():
         vector = numbers(potential, sample)[kind]
@@ -245,8 +245,8 @@ def test_combine_is_the_measurement_of_the_frames_side_by_side(potential):
     assert_allclose(combined.error_q, all_at_once.error_q, rtol=1e-9)
     assert_allclose(combined.noise_q, all_at_once.noise_q, rtol=1e-14)
     samples = [M.make_sample(potential, [f]) for f in together]
-    each = [M.energy_signed(potential, s, NOISE, 3, kind="l2") for s in samples]  # |error| of one number
-    both = M.energy_signed(potential, M.make_sample(potential, together), NOISE, 3, kind="l2")
+    each = [M.energy_signed(potential, s, NOISE, 3, norm_name="l2") for s in samples]  # |error| of one number
+    both = M.energy_signed(potential, M.make_sample(potential, together), NOISE, 3, norm_name="l2")
     error_f = np.concatenate([m.error_q for m in each])
     assert_allclose(M.combine(each).error_q, error_f.mean(), rtol=1e-14)
     assert_allclose(both.error_q, np.sqrt((error_f**2).mean()), rtol=1e-9)

@@ -66,7 +66,7 @@ def test_noise_that_follows_the_errors_does_not_know_the_weights(start, measurem
     for m in plain.measure(M.make_sample(start, [f])):
         noise = plain.adaptive.noise(m.kind_q, m.noise_q, m.error_q)
         plain.filter.update(m.H_qw, m.error_q, noise / 4)
-        plain.potential.weights = plain.filter.weights
+        plain.potential.weights = plain.weights
     assert_array_equal(weighted.potential.weights, plain.potential.weights)
 
 
@@ -104,7 +104,7 @@ def test_weights_of_an_input_reach_the_update(start, stated, factor):
         shear[[-5, -4, -2]] = True
         chosen = np.array([k == factor for k in m.kind_q]) & (shear | (factor == "force"))
         plain.filter.update(m.H_qw, m.error_q, np.where(chosen, m.noise_q / 4, m.noise_q))
-    assert_array_equal(trainer.potential.weights, plain.filter.weights)
+    assert_array_equal(trainer.filter.weights, plain.filter.weights)
 
 
 @pytest.mark.parametrize("kind", M.NORMS)
@@ -119,7 +119,7 @@ def test_one_number_of_a_batch_counts_its_frames_by_weight(start, kind):
     def measured(w):
         p = start.replace(weights=w)
         sample = M.make_sample(p, batch)
-        return M.joint(p, sample, [atoms], c.noise, 1, ("energy", "force", "virial"), kind=kind)
+        return M.joint(p, sample, [atoms], c.noise, 1, ("energy", "force", "virial"), norm_name=kind)
 
     m, Omega = measured(start.weights), np.sqrt((weight_f**2).mean())
     assert_allclose(m.square_q, 3 * [Omega**2], rtol=1e-14)

@@ -60,7 +60,7 @@ TRAINING = {
     "kalman_eta": "1/R at the beginning",
     "kalman_etatau": "its rate of growth",
     "kalman_etamax": "its largest value",
-    "kalman_lambda_short": "memory factor at the beginning",
+    "kalman_lambda_short": "forgetting factor at the beginning",
     "kalman_nue_short": "its rate",
     "gradient_type": "0 fixed step, 1 Adam",
     "gradient_eta": "step of gradient descent",

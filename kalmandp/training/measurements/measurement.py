@@ -121,7 +121,7 @@ def errors(potential: Potential, sample: Sample, name: str, prediction):
 NORMS = ("l1", "l2")
 
 
-def norm(error, kind: str, weight=None):
+def norm(error, norm_name: str, weight=None):
     """The norm of an error, and s, its components' shares: error = (1/n) Σ s_i e_i.
 
     With ``weight`` it is the norm of weight·e.
@@ -131,25 +131,25 @@ def norm(error, kind: str, weight=None):
     """
     xp = namespace(error)
     if weight is not None:
-        size, s = norm(weight * error, kind)
+        size, s = norm(weight * error, norm_name)
         return size, weight * s
-    if kind == "l1":
+    if norm_name == "l1":
         return abs(error).mean(), xp.where(error >= 0.0, 1.0, -1.0)
     rms = xp.sqrt((error * error).mean())
     return rms, error / xp.maximum(rms, TINY)
 
 
 def energy_signed(
-    potential: Potential, sample: Sample, noise, n_blocks: int, now=None, kind: str = "l1"
+    potential: Potential, sample: Sample, noise, n_blocks: int, now=None, norm_name: str = "l1"
 ) -> Measurement:
-    """The norm ``kind`` of the frames' energy errors, one number; for one frame this is its energy.
+    """The norm ``norm_name`` of the frames' energy errors, one number; for one frame this is its energy.
 
     Algorithm 2, l. 2 and 3, by Algorithm 1, l. 6 and 7.
     """
     now = predict(potential, sample, forces=False) if now is None else now
     error_f = errors(potential, sample, "energy", now.E_f)
     square, weight_f = _shared(sample, "energy", error_f)
-    error, s_f = norm(error_f, kind, weight_f)
+    error, s_f = norm(error_f, norm_name, weight_f)
     E_bar_i = (s_f / len(error_f))[sample.environment.geometry.frame_i]
     H_w = potential.engine.energy_gradient(
         potential.parameters, sample.environment, now.forward, E_bar_i
@@ -159,9 +159,9 @@ def energy_signed(
 
 
 def force_signed(
-    potential: Potential, sample: Sample, atoms, noise, n_blocks: int, now=None, kind: str = "l1"
+    potential: Potential, sample: Sample, atoms, noise, n_blocks: int, now=None, norm_name: str = "l1"
 ) -> Measurement:
-    """The norm ``kind`` of the force errors of ``atoms`` (indices into the sample), one number.
+    """The norm ``norm_name`` of the force errors of ``atoms`` (indices into the sample), one number.
 
     Algorithm 2, l. 4 and 5, by Algorithm 1, l. 6 and 7: with the shares s of F − F̂ over n = 3·len(atoms)
     components (`norm`), error = (1/n) Σ s (F − F̂),  H = ∂/∂w (1/n) Σ s F̂ = ∂(c·F̂)/∂w,  c = s/n.
@@ -177,7 +177,7 @@ def force_signed(
     if weight_f is not None:
         weight_f = weight_f[sample.environment.geometry.frame_i][atoms if atoms.ndim == 1 else atoms[0]]
         weight_f = weight_f[:, None] if error_ac.ndim == 2 else weight_f
-    error, s_ac = norm(error_ac, kind, weight_f)
+    error, s_ac = norm(error_ac, norm_name, weight_f)
     c_ic = xp.zeros((sample.n_atoms, 3))
     xp.add.at(c_ic, where, s_ac / error_ac.size)
     H_w = _tangent_gradient(potential, sample, now, force_direction(sample.environment.geometry, c_ic))
@@ -186,13 +186,13 @@ def force_signed(
 
 
 def virial_signed(
-    potential: Potential, sample: Sample, noise, n_blocks: int, now=None, kind: str = "l1"
+    potential: Potential, sample: Sample, noise, n_blocks: int, now=None, norm_name: str = "l1"
 ) -> Measurement:
-    """The norm ``kind`` of the virial errors of all frames, one number."""
+    """The norm ``norm_name`` of the virial errors of all frames, one number."""
     now = predict(potential, sample) if now is None else now
     error_fcc = errors(potential, sample, "virial", now.W_fcc)
     square, weight_f = _shared(sample, "virial", error_fcc)
-    error, s_fcc = norm(error_fcc, kind, None if weight_f is None else weight_f[:, None, None])
+    error, s_fcc = norm(error_fcc, norm_name, None if weight_f is None else weight_f[:, None, None])
     C_fcc = s_fcc / error_fcc.size
     H_w = _tangent_gradient(potential, sample, now, virial_direction(sample.environment.geometry, C_fcc))
     R = noise.virial(sample.n_atoms // len(sample.frames), n_blocks)
@@ -203,9 +203,9 @@ def virial_signed(
 
 
 def atomic_energy_signed(
-    potential: Potential, sample: Sample, noise, n_blocks: int, now=None, kind: str = "l1"
+    potential: Potential, sample: Sample, noise, n_blocks: int, now=None, norm_name: str = "l1"
 ) -> Measurement:
-    """The norm ``kind`` of the errors of all atoms' energies, one number.
+    """The norm ``norm_name`` of the errors of all atoms' energies, one number.
 
     With e_i = E_i(label) − E_i(w) and its shares s_i (`norm`)::
 
@@ -218,7 +218,7 @@ def atomic_energy_signed(
     error_i = errors(potential, sample, "atomic_energies", now.E_i)
     square, weight_f = _shared(sample, "atomic_energy", error_i)
     weight_i = None if weight_f is None else weight_f[sample.environment.geometry.frame_i]
-    error, s_i = norm(error_i, kind, weight_i)
+    error, s_i = norm(error_i, norm_name, weight_i)
     H_w = potential.engine.energy_gradient(
         potential.parameters, sample.environment, now.forward, s_i / error_i.size
     )
@@ -243,7 +243,7 @@ SIGNED = {
 
 
 def joint(
-    potential: Potential, sample: Sample, groups, noise, n_blocks: int, order, now=None, kind: str = "l1"
+    potential: Potential, sample: Sample, groups, noise, n_blocks: int, order, now=None, norm_name: str = "l1"
 ) -> Measurement:
     """The numbers of a frame from one prediction, for one update with a small matrix S.
 
@@ -254,9 +254,9 @@ def joint(
     parts = []
     for what in order:
         if what == "force":
-            parts += [force_signed(potential, sample, g, noise, n_blocks, now, kind) for g in groups]
+            parts += [force_signed(potential, sample, g, noise, n_blocks, now, norm_name) for g in groups]
         else:
-            parts.append(SIGNED[what](potential, sample, noise, n_blocks, now, kind))
+            parts.append(SIGNED[what](potential, sample, noise, n_blocks, now, norm_name))
     xp = namespace(now.E_f)
     return Measurement(
         "joint",

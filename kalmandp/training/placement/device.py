@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DEVICES = ("cpu", "cuda")
 
 
-class Host:
+class Cpu:
     """The processor: fused Numba engines, P in the host's memory."""
 
     device: Any = "cpu"
@@ -169,12 +169,12 @@ def _numbers(choices) -> int:
     return sum(each[kind] for kind in choices.order)
 
 
-def device_of(potential: Potential) -> Host | Gpu:
+def device_of(potential: Potential) -> Cpu | Gpu:
     """Where the engine of a potential computes."""
-    return Host() if potential.engine.device == Host.device else Gpu(potential.engine.device)
+    return Cpu() if potential.engine.device == Cpu.device else Gpu(potential.engine.device)
 
 
-def open_device(device: str | Device, team: Team | None = None) -> Host | Gpu:
+def open_device(device: str | Device, team: Team | None = None) -> Cpu | Gpu:
     """The device of that name, "cpu" or "cuda", or an opened `cuda.launch.Device`.
 
     Raises
@@ -188,7 +188,7 @@ def open_device(device: str | Device, team: Team | None = None) -> Host | Gpu:
         raise InputError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
     if device == "cpu":
         if team is None:
-            return Host()
+            return Cpu()
         return load("kalmandp.training.placement.shared:SharedHost")(team)
     if team is not None and team.size > 1:
         raise InputError(f"device is {device!r} on {team.size} ranks; expected 'cpu', whose P they can share")

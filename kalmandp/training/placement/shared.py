@@ -8,10 +8,10 @@ from kalmandp.kalman.filter import RLEKF
 from kalmandp.potentials.potential import Potential
 from kalmandp.ranks.team import Team
 from kalmandp.training.placement import memory
-from kalmandp.training.placement.device import Host, _beginning
+from kalmandp.training.placement.device import Cpu, _beginning
 
 
-class SharedHost(Host):
+class SharedHost(Cpu):
     """The processors of the ranks of ``team``; all of them make the same calls."""
 
     team: Team

@@ -237,10 +237,7 @@ class Stored:
 
 
 def _read(path, file: h5py.File) -> dict[str, Any]:
-    check_format(path, file)
-    version = int(codec.attribute(file, "version"))
-    if version > VERSION:
-        raise FileError(f"{path}: checkpoint version is {version}; this program reads up to {VERSION}")
+    version = check_format(path, file)
     made_of = {
         "kind": stored_kind(file),
         "form": codec.get_json(file, "model"),
@@ -259,10 +256,22 @@ def _read(path, file: h5py.File) -> dict[str, Any]:
     }
 
 
-def check_format(path, file: h5py.File) -> None:
-    """Raise a FileError if an open file is not a checkpoint."""
-    if "format" not in file.attrs or codec.attribute(file, "format") != FORMAT:
+def check_format(path, file: h5py.File) -> int:
+    """The version of a checkpoint; a FileError if an open file is none, or of a later version."""
+    if not is_checkpoint(file):
         raise FileError(f"{path}: is not a checkpoint of this program")
+    version = int(codec.attribute(file, "version"))
+    if version > VERSION:
+        raise FileError(f"{path}: checkpoint version is {version}; this program reads up to {VERSION}")
+    return version
+
+
+def is_checkpoint(file: h5py.File) -> bool:
+    """Whether an open file says that it is a checkpoint."""
+    try:
+        return "format" in file.attrs and codec.attribute(file, "format") == FORMAT
+    except FileError:  # a text of variable length: the file is another program's
+        return False
 
 
 def stored_kind(file: h5py.File) -> str:

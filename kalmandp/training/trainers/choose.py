@@ -13,7 +13,7 @@ from kalmandp.registry import kind_of, load
 from kalmandp.training.config.presets import PRESETS, resolve, resolve_n2p2, resolve_snes
 from kalmandp.training.config.settings import N2P2, Settings
 from kalmandp.training.measurements.virial_offset import volumes_tell
-from kalmandp.training.placement.device import Gpu, Host
+from kalmandp.training.placement.device import Cpu, Gpu
 from kalmandp.training.placement.memory import check_generation, check_memory, parts_of
 from kalmandp.training.trainers.adam import AdamTrainer
 from kalmandp.training.trainers.kalman import KalmanTrainer
@@ -23,7 +23,7 @@ from kalmandp.training.trainers.snes import SNESTrainer
 
 
 def make_trainer(
-    settings: Settings, potential: Potential, rng: np.random.Generator, device: Host | Gpu, *, n_steps: int,
+    settings: Settings, potential: Potential, rng: np.random.Generator, device: Cpu | Gpu, *, n_steps: int,
     steps_per_epoch: int, guard: Guard = contextlib.nullcontext, trained: bool = False,
     data=None,
 ) -> Trainer:  # fmt: skip

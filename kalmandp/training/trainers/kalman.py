@@ -26,7 +26,7 @@ from kalmandp.training.measurements.labels import taught
 from kalmandp.training.measurements.shared import SharedSample, measured_together, shared_rows
 from kalmandp.training.measurements.virial_offset import Disagreement, VirialOffset, fitted
 from kalmandp.training.noise.variances import AdaptiveNoise
-from kalmandp.training.placement.device import Gpu, Host
+from kalmandp.training.placement.device import Cpu, Gpu
 from kalmandp.training.placement.memory import parts_of
 from kalmandp.training.report.diagnostics import Update, innovations
 from kalmandp.training.state.checkpoint import Stored
@@ -54,11 +54,11 @@ class KalmanTrainer(Trainer):
 
     def __init__(
         self, potential: Potential, choices: KalmanChoices, rng: np.random.Generator,
-        device: Host | Gpu | None = None, guard: Guard = contextlib.nullcontext,
+        device: Cpu | Gpu | None = None, guard: Guard = contextlib.nullcontext,
         per_epoch: float | None = None,
     ):  # fmt: skip
         self.potential, self.choices, self.rng, self.guard = potential, choices, rng, guard
-        self.device = Host() if device is None else device
+        self.device = Cpu() if device is None else device
         self.gate = None if choices.gate is None else Gate(choices.gate)
         self.adaptive = AdaptiveNoise(choices.adapt, choices.tied) if choices.adapt else None
         self.candidates = None if choices.candidates is None else Candidates(choices.candidates)

@@ -17,7 +17,7 @@ from kalmandp.engines.cpu.hdnnp import function_kernels, kernels
 from kalmandp.engines.cpu.hdnnp.nets import net_stack
 from kalmandp.engines.cpu.hdnnp.tables import SymmetryTables, symmetry_tables
 from kalmandp.engines.cpu.network import LayerAdjoints, NetCache, NetRows, multiplications
-from kalmandp.frames.kept import KeptFrames
+from kalmandp.frames.kept import KeptFrames, frame_bytes
 from kalmandp.geometry.pairs import Geometry, gather
 from kalmandp.potentials.atomic import Numbers
 from kalmandp.potentials.hdnnp.environment import scaling_numbers
@@ -157,7 +157,7 @@ class NumbaEngine(FusedEngine):
 
     def frames(self, data) -> KeptFrames:
         """Frames of a data set with their symmetry functions and derivatives, computed once and kept."""
-        size = lambda functions: functions.nbytes
+        size = lambda frame, functions: frame_bytes(frame) + functions.nbytes
         return KeptFrames(data, self.form.type_map, self.functions, size, CACHE_BYTES)
 
     def functions(self, frames, pairs=None, derivatives: bool = True) -> Functions:

@@ -254,4 +254,4 @@ def device_frames(dataset, engine, n_bytes: int | None = None) -> KeptFrames:
         free = engine.device.free_bytes()
         n_bytes = int(DEVICE_SHARE * free) if free else 1 << 30
     type_map = engine.form.type_map
-    return KeptFrames(dataset, type_map, engine.upload, lambda pairs: pairs.nbytes, n_bytes)
+    return KeptFrames(dataset, type_map, engine.upload, lambda _, pairs: pairs.nbytes, n_bytes)
