@@ -30,8 +30,7 @@ def prediction_variance(kalman: RLEKF, H: Any) -> Any:
     Parameters
     ----------
     kalman : the filter; it is not changed
-    H : ∂h/∂w of the predictions, (m, N) or (N,); of fewer columns where they do not depend on the last
-        weights (nuisances)
+    H : ∂h/∂w of the predictions, (m, N) or (N,)
 
     Returns
     -------
@@ -40,8 +39,7 @@ def prediction_variance(kalman: RLEKF, H: Any) -> Any:
     xp = namespace(kalman.weights)
     H_qw = xp.atleast_2d(xp.asarray(H, dtype="float64"))
     N = len(kalman.weights)
-    require(H_qw.ndim == 2 and H_qw.shape[1] <= N, "H's shape", np.shape(H), f"(m, {N})")
-    H_qw = padded(H_qw, N)
+    require(H_qw.ndim == 2 and H_qw.shape[1] == N, "H's shape", np.shape(H), f"(m, {N})")
     at_once = max(FEWEST, min(ROWS_AT_ONCE, NUMBERS // N))
     variance_q = xp.empty(len(H_qw))
     for first in range(0, len(H_qw), at_once):

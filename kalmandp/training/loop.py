@@ -182,8 +182,7 @@ class Run:
 
     def _sample(self, numbers: np.ndarray) -> Any:
         """The batch, made ready to be measured; of one that ranks share, the frames that are ours."""
-        shares = getattr(self.trainer, "shares_frames", None)
-        if shares is None or not shares(len(numbers)):
+        if not self.trainer.shares_frames(len(numbers)):
             return measurement.make_sample(self.potential, *self._frames(numbers))
         frames, parts = [], []
         for f, k in enumerate(numbers):

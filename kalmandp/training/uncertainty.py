@@ -22,7 +22,7 @@ from kalmandp.errors import InputError, require
 from kalmandp.frames.frame import Frame
 from kalmandp.kalman.calibration import Calibration
 from kalmandp.kalman.filter import RLEKF
-from kalmandp.kalman.uncertainty import prediction_variance
+from kalmandp.kalman.uncertainty import padded, prediction_variance
 from kalmandp.potentials.atomic import Numbers
 from kalmandp.potentials.potential import Potential, Result
 from kalmandp.training.measurements.measurement import make_sample, predict
@@ -104,7 +104,7 @@ def variances(
     var = []
     for part in _parts(numbers_of(len(frame)), max(96, ROW_NUMBERS // N)):
         H_qw = potential.engine.rows(potential.parameters, sample.environment, now.forward, part)
-        var.append(to_numpy(prediction_variance(kalman, H_qw)))
+        var.append(to_numpy(prediction_variance(kalman, padded(H_qw, len(kalman.weights)))))
     v, n = np.concatenate(var), len(frame)
     E, E_i, F_ic, W_fcc = map(to_numpy, now[:4])
     result = Result(float(E[0]), F_ic, W_fcc[0], E_i)

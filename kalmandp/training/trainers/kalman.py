@@ -273,8 +273,8 @@ class KalmanTrainer(Trainer):
                     return self._joint(part, kinds, groups)
                 if what == "force":
                     atoms = as_group(c, groups[0][0])
-                    return measurement.force_signed(p, part, atoms, noise, L, kind=c.norm)
-                return measurement.SIGNED[what](p, part, noise, L, kind=c.norm)
+                    return measurement.force_signed(p, part, atoms, noise, L, norm_name=c.norm)
+                return measurement.SIGNED[what](p, part, noise, L, norm_name=c.norm)
 
             return measured_together(team, sample, measure)
 

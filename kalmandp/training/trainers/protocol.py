@@ -60,6 +60,10 @@ class Trainer(ABC):
         """
         return feed.next()
 
+    def shares_frames(self, n_frames: int) -> bool:
+        """Whether ranks measure the frames of a batch one by one, each on one of them."""
+        return False
+
     @abstractmethod
     def step(self, sample: Sample) -> dict:
         """Learn a sample; returns diagnostics by name."""
