@@ -113,7 +113,8 @@ class _Score(NamedTuple):
 def _score(potential: Potential, kalman: RLEKF, frame: Any) -> _Score:
     """Mean H P Hᵀ of the force components; the atom that is largest, and its mean."""
     H_qw, n = rows_of(potential, frame)
-    v_i = to_numpy(prediction_variance(kalman, H_qw[1:-6])).reshape(n, 3).mean(axis=1)
+    H_qw = padded(H_qw[1:-6], len(kalman.weights))
+    v_i = to_numpy(prediction_variance(kalman, H_qw)).reshape(n, 3).mean(axis=1)
     atom = int(np.argmax(v_i))
     return _Score(float(v_i.mean()), atom, float(v_i[atom]))
 
