@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 import kalmandp
 from kalmandp.commands.habits import UsageError, unknown_options, wrong_word
 from kalmandp.errors import KalmanDPError
-from kalmandp.ranks.team import under_mpi
+from kalmandp.ranks.launched import under_mpi
 
 #: command -> what it does, in the order of the help
 COMMANDS = {
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _on_ranks(args: argparse.Namespace) -> int:
     """Run a command on all ranks of MPI: rank 0 speaks; an error ends all of them, told once."""
-    from kalmandp.ranks import team_of
+    from kalmandp.ranks.team import team_of
 
     team = team_of()
     if team is None or not getattr(args, "ranks", False):

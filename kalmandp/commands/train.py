@@ -57,7 +57,7 @@ def run(args) -> int:
     from kalmandp.commands.habits import input_file
     from kalmandp.errors import FileError
     from kalmandp.files import one_run_in
-    from kalmandp.ranks import Alone, team_of
+    from kalmandp.ranks.team import Alone, team_of
     from kalmandp.training.config.inputs import read_input
 
     args.input, args.restart = input_file(args.input, args.restart)

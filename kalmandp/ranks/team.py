@@ -6,15 +6,13 @@ their own order, so that a sum has the same bits for any number of ranks.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 
-#: What launchers set for the programs that they start: MPICH and its kin, Open MPI, PMIx.
-LAUNCHERS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
+from kalmandp.ranks.launched import under_mpi
 
 
 class Team(Protocol):
@@ -78,11 +76,6 @@ class Alone:
 
     def end_all(self, status: int) -> None:
         raise SystemExit(status)
-
-
-def under_mpi() -> bool:
-    """Whether a launcher of MPI has started this program."""
-    return any(name in os.environ for name in LAUNCHERS)
 
 
 def team_of(comm: Any = None) -> Team | None:

@@ -125,7 +125,8 @@ def test_kept_functions_are_those_of_the_frames():
             results(engine.environment(case.statistics, frames, given_pairs)), one, strict=True
         ):
             assert (got == wanted).all()
-    assert kept.used == sum(kept[k][1].nbytes for k in range(3))
+    arrays = [value for f in frames for value in vars(f).values() if isinstance(value, np.ndarray)]
+    assert kept.used == sum(kept[k][1].nbytes for k in range(3)) + sum(a.nbytes for a in arrays)
 
 
 def test_bits_do_not_depend_on_the_number_of_threads():

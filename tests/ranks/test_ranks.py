@@ -85,8 +85,8 @@ def test_a_death_ends_all_and_the_checkpoint_stands(folder):
 def test_a_bad_frame_is_one_error(folder, tmp_path):
     write_data(tmp_path)
     with h5py.File(tmp_path / "train.h5", "r+") as file:
-        positions = next(x for x in _datasets(file) if x.shape[-1:] == (3,) and "pos" in x.name)
-        positions[..., 1, :] = positions[..., 0, :]  # atom 1 lies on atom 0, of all frames
+        coord = next(x for x in _datasets(file) if x.name.endswith("coord.npy"))
+        coord[:, 3:6] = coord[:, 0:3]  # atom 1 lies on atom 0, of all frames
     tree = tree_of("hdnnp", tmp_path, data={"batch_size": 4})
     words = ["train", str(write_input(tmp_path / "input.json", tree)), "-o", str(tmp_path / "r")]
     done = start(2, "-m", "kalmandp", *words)

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
 
 from small_models import tree_of
 
-from kalmandp.ranks import Alone, team_of
+from kalmandp.ranks.team import Alone, team_of
 from kalmandp.training.loop import train
 
 
