@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 import kalmandp
 from kalmandp.commands.habits import UsageError, unknown_options, wrong_word
 from kalmandp.errors import KalmanDPError
-from kalmandp.ranks.launched import under_mpi
+from kalmandp.ranks.launched import is_alone, under_mpi
 
 #: command -> what it does, in the order of the help
 COMMANDS = {
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _share_the_machine()
     args = _read(_arranged(sys.argv[1:] if argv is None else list(argv)))
     debug = bool(os.environ.get("KALMANDP_DEBUG"))
-    if argv is None and under_mpi():
+    if argv is None and under_mpi() and not is_alone():
         return _on_ranks(args)
     try:
         with _plain_warnings():
@@ -81,11 +81,15 @@ def _on_ranks(args: argparse.Namespace) -> int:
     """Run a command on all ranks of MPI: rank 0 speaks; an error ends all of them, told once."""
     from kalmandp.ranks.team import team_of
 
-    team = team_of()
-    if team is None or not getattr(args, "ranks", False):
-        command = str(args.parser.prog)
-        if team is not None and team.rank == 0:
-            return _fail(f"{command} is for one rank, and {team.size} were started; expected it without MPI")
+    try:
+        team = team_of()
+    except KalmanDPError as error:
+        return _fail(str(error))
+    assert team is not None  # a launcher started us
+    if not getattr(args, "ranks", False):
+        if team.rank == 0:
+            what = f"is for one rank, and {team.size} were started; expected it without MPI"
+            _fail(f"{args.parser.prog} {what}")
         return 1
     silent = open(os.devnull, "w") if team.rank else None
     try:

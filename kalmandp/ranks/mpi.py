@@ -16,7 +16,7 @@ from kalmandp.errors import MissingPackage
 def _MPI() -> Any:
     try:
         from mpi4py import MPI
-    except ImportError:
+    except (ImportError, RuntimeError):  # the latter without a library of MPI
         raise MissingPackage("mpi4py", "mpi", "a run under mpiexec") from None
     return MPI
 

@@ -7,12 +7,13 @@ their own order, so that a sum has the same bits for any number of ranks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 
-from kalmandp.ranks.launched import under_mpi
+from kalmandp.ranks.launched import is_alone, under_mpi
 
 
 class Team(Protocol):
@@ -83,7 +84,7 @@ def team_of(comm: Any = None) -> Team | None:
 
     The communicator is duplicated: what its owner sends and receives is not touched.
     """
-    if comm is None and not under_mpi():
+    if comm is None and (not under_mpi() or (is_alone() and find_spec("mpi4py") is None)):
         return None
     if isinstance(comm, Alone):
         return comm
