@@ -40,7 +40,7 @@ def gain(counters, me, K_qw, C_qq, z_q, weights, new, parts):
 
     ``parts`` (pieces, 2): |Gᵀz|² and Σ G² of each piece.
     """
-    m, N = K_qw.shape
+    N = K_qw.shape[1]
     n_tasks = parts.shape[0]
     while True:
         task = take(counters, me, 0, n_tasks)
@@ -48,25 +48,13 @@ def gain(counters, me, K_qw, C_qq, z_q, weights, new, parts):
             break
         w0 = task * PIECE
         n = min(PIECE, N - w0)
-        _whiten_piece(K_qw, C_qq, w0, n)
-        w = new[w0 : w0 + n]
-        w[:] = 0.0
-        gain_square = step_square = 0.0
-        for q in range(m):
-            g, z = K_qw[q, w0 : w0 + n], z_q[q]
-            for j in range(n):
-                w[j] += z * g[j]
-                gain_square += g[j] * g[j]
-        for j in range(n):
-            step = w[j]
-            step_square += step * step
-            w[j] = weights[w0 + j] + step
-        parts[task, 0], parts[task, 1] = step_square, gain_square
+        gain_of_piece(K_qw, C_qq, z_q, weights, new, w0, n, parts[task])
 
 
 @njit(**PART)
-def _whiten_piece(K_qw, C_qq, w0, n):
-    """K ← C⁻¹K by forward substitution for the weights w0 … w0 + n − 1."""
+def gain_of_piece(K_qw, C_qq, z_q, weights, new, w0, n, squares):
+    """`gain` for the weights w0 … w0 + n − 1; ``squares`` (2,): |Gᵀz|² and Σ G² of them."""
+    # K ← C⁻¹K by forward substitution
     for q in range(K_qw.shape[0]):
         y = K_qw[q, w0 : w0 + n]
         for p in range(q):
@@ -77,3 +65,17 @@ def _whiten_piece(K_qw, C_qq, w0, n):
         c = 1.0 / C_qq[q, q]
         for w in range(n):
             y[w] *= c
+    # w ← w + Gᵀz
+    to = new[w0 : w0 + n]
+    to[:] = 0.0
+    gain_square = step_square = 0.0
+    for q in range(K_qw.shape[0]):
+        g, z = K_qw[q, w0 : w0 + n], z_q[q]
+        for j in range(n):
+            to[j] += z * g[j]
+            gain_square += g[j] * g[j]
+    for j in range(n):
+        step = to[j]
+        step_square += step * step
+        to[j] = weights[w0 + j] + step
+    squares[0], squares[1] = step_square, gain_square

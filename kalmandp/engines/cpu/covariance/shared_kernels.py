@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from kalmandp.engines.cpu.covariance.gain import _whiten_piece
+from kalmandp.engines.cpu.covariance.gain import gain_of_piece
 from kalmandp.engines.cpu.covariance.plan import BLOCK, ROW_BYTES, T0, T1, W0, W1
 from kalmandp.engines.cpu.threads import KERNEL, take
 
@@ -75,23 +75,10 @@ def gram(counters, me, H_qw, K_qw, bounds, parts):
 @njit(**KERNEL)
 def gain(counters, me, K_qw, C_qq, z_q, weights, new, pieces, parts):
     """G = C⁻¹K into K, w + Gᵀz into ``new``; ``parts`` (pieces, 2): |Gᵀz|² and Σ G² of each piece."""
-    m, n_tasks = len(K_qw), len(pieces)
+    n_tasks = len(pieces)
     while True:
         task = take(counters, me, 0, n_tasks)
         if task >= n_tasks:
             break
         w0, n = pieces[task, 0], pieces[task, 1] - pieces[task, 0]
-        _whiten_piece(K_qw, C_qq, w0, n)
-        w = new[w0 : w0 + n]
-        w[:] = 0.0
-        gain_square = step_square = 0.0
-        for q in range(m):
-            g, z = K_qw[q, w0 : w0 + n], z_q[q]
-            for j in range(n):
-                w[j] += z * g[j]
-                gain_square += g[j] * g[j]
-        for j in range(n):
-            step = w[j]
-            step_square += step * step
-            w[j] = weights[w0 + j] + step
-        parts[task, 0], parts[task, 1] = step_square, gain_square
+        gain_of_piece(K_qw, C_qq, z_q, weights, new, w0, n, parts[task])
