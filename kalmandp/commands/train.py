@@ -256,7 +256,7 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
     """Errors on the validation frames, figures, and where everything lies."""
     from kalmandp.commands.info import stored_disagreement
     from kalmandp.potentials.potential import Potential
-    from kalmandp.training.loop import datasets
+    from kalmandp.training.data.splitting import datasets
     from kalmandp.training.report.metrics import compare, summarize
     from kalmandp.training.report.summary import error_table, write_details
 
@@ -320,7 +320,7 @@ def _known_from_training(training_data, validation) -> int:
 
 def _say_what_was_left_out(settings, output: Path, checkpoint: Path, left: list) -> None:
     """The frames that the gate found to be far off: their labels deserve a look."""
-    from kalmandp.training.loop import datasets
+    from kalmandp.training.data.splitting import datasets
     from kalmandp.training.measurements.gate import LEFT_OUT_FILE, LeftOut
     from kalmandp.training.state.checkpoint import open_checkpoint
 

@@ -100,7 +100,7 @@ def _checkpoint(folder: Path) -> Path:
 @contextlib.contextmanager
 def data_of(run: Run) -> Iterator[tuple[Any, Any, str]]:
     """Training and validation data, and why there are none: ``(None, None, words)`` if they are gone."""
-    from kalmandp.training.loop import datasets
+    from kalmandp.training.data.splitting import datasets
 
     try:
         training, validation = datasets(run.settings, run.seed)

@@ -20,7 +20,6 @@ import numpy as np
 
 from kalmandp.errors import FileError, FilterError, InputError
 from kalmandp.files import make_folder, one_run_in
-from kalmandp.frames.dataset import Dataset
 from kalmandp.potentials.potential import Potential
 from kalmandp.ranks.rows import Rows, serve, served
 from kalmandp.ranks.team import Alone, Team, agree, team_of
@@ -28,6 +27,7 @@ from kalmandp.registry import load
 from kalmandp.training.config.inputs import read_input
 from kalmandp.training.config.settings import Settings
 from kalmandp.training.data.choose import feed_of
+from kalmandp.training.data.splitting import datasets
 from kalmandp.training.measurements import measurement
 from kalmandp.training.measurements.gate import LEFT_OUT_FILE
 from kalmandp.training.measurements.labels import check_labels
@@ -479,31 +479,6 @@ def _seed(settings: Settings, saved: dict | None) -> int:
     if settings.training.seed is not None:
         return settings.training.seed
     return int(np.random.SeedSequence().generate_state(1)[0])
-
-
-def datasets(settings: Settings, seed: int):
-    """Training and validation data sets (None if there is none).
-
-    Without validation data, ``validation_fraction`` of the frames are set aside: the last ones of a
-    shuffle drawn from ``seed``.
-    """
-    rng = np.random.default_rng([seed, 1])
-    t = settings.training
-    data = Dataset(t.systems, settings.model.type_map)
-    if not len(data):
-        raise InputError(f"training systems {list(t.systems)} hold no frames")
-    if t.validation_systems:
-        return data, Dataset(t.validation_systems, data.type_map)
-    if t.validation_fraction:
-        if len(data) < 2:
-            raise InputError(
-                f"training systems {list(t.systems)} hold one frame; expected two at least for a "
-                "training/validation_fraction"
-            )
-        order = rng.permutation(len(data))
-        cut = len(data) - max(1, round(t.validation_fraction * len(data)))
-        return data.subset(np.sort(order[:cut])), data.subset(np.sort(order[cut:]))
-    return data, None
 
 
 def _new_potential(settings: Settings, data, seed: int, engine, device) -> Potential:

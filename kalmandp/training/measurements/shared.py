@@ -81,7 +81,13 @@ def measured_together(
 
 
 def shared_rows(team: Team, engine, parameters, environment, forward, numbers: Numbers) -> np.ndarray:
-    """``engine.rows``, its chunks made by the ranks in turn."""
+    """``engine.rows``, its chunks made by the ranks in turn: H_qw (m, N), the same on every rank.
+
+    Parameters
+    ----------
+    team : the ranks, all of which make this call
+    engine, parameters, environment, forward, numbers : as ``engine.rows`` takes them
+    """
     chunks = []
     for place, what in enumerate(numbers):
         for first in range(0, len(what), ROWS):

@@ -42,7 +42,7 @@ class Cpu:
 
     def filter(self, potential: Potential, blocks: Blocks, choices, nuisance_P0=None) -> RLEKF:
         """The filter that begins with the potential's weights, and behind them zeros of these variances."""
-        weights, P0 = _beginning(potential.weights, potential.layout.prior(choices.p0), nuisance_P0)
+        weights, P0 = beginning(potential.weights, potential.layout.prior(choices.p0), nuisance_P0)
         return RLEKF(
             weights, blocks, P0=P0, lam=choices.lam, nu=choices.nu,
             covariance=choices.covariance + (" coupled" if choices.coupled else ""),
@@ -112,7 +112,7 @@ class Gpu:
                 "'cuda' leave it out"
             )
         P0 = potential.layout.prior(choices.p0)
-        weights, P0 = _beginning(potential.parameters.weights, P0, nuisance_P0)
+        weights, P0 = beginning(potential.parameters.weights, P0, nuisance_P0)
         kalman = CudaRLEKF(
             weights, blocks, P0=P0, lam=choices.lam, nu=choices.nu,
             dtype=choices.covariance_dtype, coupled=choices.coupled, device=self.device,
@@ -150,7 +150,7 @@ class Gpu:
         return self.device.free_bytes()
 
 
-def _beginning(weights, P0, nuisance_P0) -> tuple[Any, Any]:
+def beginning(weights, P0, nuisance_P0) -> tuple[Any, Any]:
     """Weights and variances that a filter begins with; nuisances stand last, and begin with 0."""
     if nuisance_P0 is None:
         return weights, P0
@@ -189,7 +189,7 @@ def open_device(device: str | Device, team: Team | None = None) -> Cpu | Gpu:
     if device == "cpu":
         if team is None:
             return Cpu()
-        return load("kalmandp.training.placement.shared:SharedHost")(team)
+        return load("kalmandp.training.placement.shared:SharedCpu")(team)
     if team is not None and team.size > 1:
         raise InputError(f"device is {device!r} on {team.size} ranks; expected 'cpu', whose P they can share")
     from kalmandp.engines.cuda.launch import CupyDevice

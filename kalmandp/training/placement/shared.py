@@ -8,10 +8,10 @@ from kalmandp.kalman.filter import RLEKF
 from kalmandp.potentials.potential import Potential
 from kalmandp.ranks.team import Team
 from kalmandp.training.placement import memory
-from kalmandp.training.placement.device import Cpu, _beginning
+from kalmandp.training.placement.device import Cpu, beginning
 
 
-class SharedHost(Cpu):
+class SharedCpu(Cpu):
     """The processors of the ranks of ``team``; all of them make the same calls."""
 
     team: Team
@@ -24,7 +24,7 @@ class SharedHost(Cpu):
             raise InputError(
                 "optimizer/covariance is 'dense', which one rank holds; expected 'tiled' with several ranks"
             )
-        weights, P0 = _beginning(potential.weights, potential.layout.prior(choices.p0), nuisance_P0)
+        weights, P0 = beginning(potential.weights, potential.layout.prior(choices.p0), nuisance_P0)
         kalman = RLEKF(
             weights, blocks, P0=P0, lam=choices.lam, nu=choices.nu,
             covariance=self._shared(choices.coupled), dtype=choices.covariance_dtype,
