@@ -13,7 +13,7 @@ import pytest
 
 import kalmandp
 from kalmandp.engines.cuda.launch import OPTIONS, source
-from kalmandp.engines.cuda.plan import NARROW, PANELS
+from kalmandp.engines.cuda.tiling import NARROW, PANELS
 
 ARCHITECTURES = ("80", "90", "100")
 #: Every source with every set of constants that the engines compile it with.

@@ -13,10 +13,10 @@ from numpy.testing import assert_allclose
 from textbook import bits
 
 from kalmandp.arrays import namespace, to_numpy
-from kalmandp.engines.cuda import plan as cuda_plan
+from kalmandp.engines.cuda import tiling as cuda_tiling
 from kalmandp.engines.cuda.covariance import CoupledCudaCovariance, CudaCovariance
 from kalmandp.engines.cuda.filter import CudaRLEKF, for_the_host
-from kalmandp.engines.cuda.plan import NARROW, PANELS, panels
+from kalmandp.engines.cuda.tiling import NARROW, PANELS, panels
 from kalmandp.errors import FilterError, InputError
 from kalmandp.kalman import RLEKF, Blocks
 from kalmandp.kalman.coupled import WINDOW
@@ -79,7 +79,7 @@ def test_twin(dtype, blocks, m, updates):
 
 def test_many_right_hand_sides_in_several_strips(monkeypatch):
     """Rows of tiles in pieces; and panels that add up to any number, the last with room to spare."""
-    monkeypatch.setattr(cuda_plan, "WIDE_STRIP", 128)
+    monkeypatch.setattr(cuda_tiling, "WIDE_STRIP", 128)
     kalman, twin = pair(Blocks((330, 70)))
     run_both(kalman, twin, 20, 2)
     compare(kalman, twin, RTOL["float64"])

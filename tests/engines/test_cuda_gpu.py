@@ -32,8 +32,8 @@ from textbook import bits
 
 import kalmandp
 from kalmandp.engines.cuda.filter import CudaRLEKF
-from kalmandp.engines.cuda.plan import PANELS
 from kalmandp.engines.cuda.sort import order_of_keys
+from kalmandp.engines.cuda.tiling import PANELS
 from kalmandp.kalman import Blocks
 from kalmandp.potentials.activations import NAMES
 from kalmandp.potentials.deep_potential.architecture import Architecture

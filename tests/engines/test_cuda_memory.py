@@ -18,7 +18,7 @@ import kalmandp
 from kalmandp.commands.plan import _text
 from kalmandp.engines.cuda.covariance import CudaCovariance
 from kalmandp.engines.cuda.deep_potential.environment import pass_bytes
-from kalmandp.engines.cuda.plan import panels
+from kalmandp.engines.cuda.tiling import panels
 from kalmandp.errors import InputError
 from kalmandp.kalman import Blocks
 from kalmandp.registry import make_engine

@@ -14,8 +14,8 @@ from kalmandp.engines.cpu import products, threads
 from kalmandp.engines.cpu.cholesky import factor
 from kalmandp.engines.cpu.covariance import matrix, rounds
 from kalmandp.engines.cpu.covariance.matrix import MatrixUpdates
-from kalmandp.engines.cpu.covariance.plan import make_plan
 from kalmandp.engines.cpu.covariance.tiled import PANEL, TiledCovariance
+from kalmandp.engines.cpu.covariance.tiling import make_tiling
 from kalmandp.errors import FilterError
 from kalmandp.kalman import RLEKF, Blocks, prediction_variance
 from kalmandp.kalman.cholesky import cholesky
@@ -167,15 +167,15 @@ def test_an_S_that_is_not_positive_definite_leaves_the_filter_unchanged():
 @pytest.mark.parametrize("sizes", [(1,), (128,), (129,), (1000,), (33, 1, 700, 260)])
 @pytest.mark.parametrize("T", [32, 64])
 def test_every_square_is_worked_on_once_and_in_an_order_that_ends(sizes, T):
-    plan = make_plan(Blocks(sizes), T)
-    squares, pairs = rounds.make_rounds(plan.rows, T)
+    tiling = make_tiling(Blocks(sizes), T)
+    squares, pairs = rounds.make_rounds(tiling.rows, T)
     met = [(i, j) for i, j, _, _ in pairs.tolist()]
     assert len(set(met)) == len(met)
     tiles = set()
     for i, j in met:
         for r in range(*squares[i]):
             tiles |= {(r, c) for c in range(*squares[j]) if c <= r}
-    firsts = plan.rows[:, 1].tolist()
+    firsts = tiling.rows[:, 1].tolist()
     assert tiles == {(r, c) for r, first in enumerate(firsts) for c in range(first, r + 1)}
     finished = [0] * len(squares)  # one thread that takes them in order waits for nothing
     for i, j, before_i, before_j in pairs.tolist():
@@ -243,10 +243,10 @@ def test_work_space_is_given_back():
 def test_ranges_do_not_depend_on_the_machine():
     """H Kᵀ is summed over at most `RANGES` ranges, which cover the weights."""
     for sizes in ((1,), (100,), (5000,), (33, 1, 700)):
-        plan = make_plan(Blocks(sizes), 32)
-        ranges = MatrixUpdates(plan, 32, None)._tables.ranges
+        tiling = make_tiling(Blocks(sizes), 32)
+        ranges = MatrixUpdates(tiling, 32, None)._tables.ranges
         assert len(ranges) <= matrix.RANGES
-        assert ranges[0, 0] == 0 and ranges[-1, 1] == len(plan.rows)
+        assert ranges[0, 0] == 0 and ranges[-1, 1] == len(tiling.rows)
         assert_array_equal(ranges[1:, 0], ranges[:-1, 1])
 
 

@@ -14,9 +14,9 @@ from numpy.testing import assert_allclose
 from textbook import bits, dense_covariance
 
 from kalmandp.engines.cpu import threads
-from kalmandp.engines.cpu.covariance import plan as tiling
 from kalmandp.engines.cpu.covariance import tiled as tiled
 from kalmandp.engines.cpu.covariance.tiled import TiledCovariance, covariance_cases
+from kalmandp.engines.cpu.covariance.tiling import make_tiling
 from kalmandp.engines.cuda.covariance import CoupledCudaCovariance, CudaCovariance
 from kalmandp.errors import InputError
 from kalmandp.kalman import RLEKF, Blocks, Part, covariance_memory, partition
@@ -196,20 +196,20 @@ def test_nothing_grows_with_P_in_an_update():
 
 
 def test_memory_of_the_papers_network():
-    """Tiles, pending columns and work space against the halves: nothing is made but the plan."""
+    """Tiles, pending columns and work space against the halves: nothing is made but the tiling."""
     sizes = [25, 25, 625, 25, 625, 25] * 2 + [20000, 50, 2500, 50, 2500, 50, 50, 1] * 2
     blocks = partition([Part(str(i), n, str(i)) for i, n in enumerate(sizes)], "RLEKF-code")
     for dtype in ("float64", "float32"):
         halves = covariance_memory(blocks, dtype).halves
         itemsize = np.dtype(dtype).itemsize
         T = 256 // itemsize
-        plan = tiling.make_plan(blocks, T)
-        tiles = plan.n_tiles * T * T * itemsize
+        tiling = make_tiling(blocks, T)
+        tiles = tiling.n_tiles * T * T * itemsize
         assert tiles < 1.02 * halves
-        pending = len(plan.rows) * tiled.PENDING * T * itemsize
+        pending = len(tiling.rows) * tiled.PENDING * T * itemsize
         for m, limit in ((1, 1.06), (72, 1.14)):
             width = min(m, tiled.PANEL)
-            sums = plan.n_sums * T * 8 * width
+            sums = tiling.n_sums * T * 8 * width
             assert tiles + pending + sums < limit * halves
 
 

@@ -35,7 +35,7 @@ import numpy as np
 
 from kalmandp.arrays import namespace, to_numpy
 from kalmandp.engines.cuda.launch import THREADS, CupyDevice, Device, Functions, blocks_for, check_memory
-from kalmandp.engines.cuda.plan import NARROW, PENDING, Plan, make_plan, panels, work_bytes, work_shapes
+from kalmandp.engines.cuda.tiling import NARROW, PENDING, Tiling, make_tiling, panels, work_bytes, work_shapes
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.cholesky import cholesky
@@ -87,11 +87,11 @@ class CudaCovariance:
         self.blocks = blocks
         self.dtype = np.dtype(dtype)
         self._T = ROW_BYTES // self.dtype.itemsize
-        self._plan = make_plan(blocks, self._T, self.coupled)
+        self._tiling = make_tiling(blocks, self._T, self.coupled)
         check_memory(self.device, self.needs(blocks, dtype), "the covariance P")
-        xp, T, n_t = self.device.xp, self._T, len(self._plan.rows)
-        self._tables = Plan(*map(xp.asarray, self._plan))
-        self._tiles = xp.zeros((self._plan.n_tiles, T, T), self.dtype)
+        xp, T, n_t = self.device.xp, self._T, len(self._tiling.rows)
+        self._tables = Tiling(*map(xp.asarray, self._tiling))
+        self._tiles = xp.zeros((self._tiling.n_tiles, T, T), self.dtype)
         self._pending = xp.zeros((n_t, PENDING, T), self.dtype)
         self._n_pending = 0
         self._scale = 1.0
@@ -104,9 +104,9 @@ class CudaCovariance:
         """Bytes on the device: tiles, pending columns, and the work space of m right-hand sides."""
         itemsize = np.dtype(dtype).itemsize
         T = ROW_BYTES // itemsize
-        plan = make_plan(blocks, T)
-        work = sum(work_bytes(plan, T, itemsize, width) for width in set(panels(m)))
-        return (plan.n_tiles * T + len(plan.rows) * PENDING) * T * itemsize + work
+        tiling = make_tiling(blocks, T)
+        work = sum(work_bytes(tiling, T, itemsize, width) for width in set(panels(m)))
+        return (tiling.n_tiles * T + len(tiling.rows) * PENDING) * T * itemsize + work
 
     @property
     def _functions(self) -> Functions:
@@ -126,7 +126,7 @@ class CudaCovariance:
             q += width
         if m > NARROW:
             return K_qw, xp.ascontiguousarray(H_qw @ K_qw.T)
-        f, n_t = self._functions, len(self._plan.rows)
+        f, n_t = self._functions, len(self._tiling.rows)
         parts, HPH_qq = xp.empty((n_t, m, m)), xp.empty((m, m))
         f.gram(n_t, THREADS, H_qw, K_qw, m, N, self._tables.rows, parts)
         f.sum_parts(m * m, THREADS, parts, n_t, m * m, HPH_qq)
@@ -134,8 +134,8 @@ class CudaCovariance:
 
     def _project_panel(self, width: int, H_qw: Any, K_qw: Any) -> None:
         """K = P Hᵀ for at most ``width`` rows; the kernels take that many, the others are zeros."""
-        plan, tables, f, m = self._plan, self._tables, self._functions, len(H_qw)
-        N, n_t, halves = self.blocks.n_weights, len(plan.rows), width <= NARROW
+        tiling, tables, f, m = self._tiling, self._tables, self._functions, len(H_qw)
+        N, n_t, halves = self.blocks.n_weights, len(tiling.rows), width <= NARROW
         strips, first_strip = (
             (tables.strips, tables.first_strip) if halves else (tables.wide_strips, tables.first_wide)
         )
@@ -145,12 +145,12 @@ class CudaCovariance:
         X, row_sums, column_sums, Z_parts = self._work_space(width)
         f.pack(n_t, self._T, X, width, 0, H_qw, m, width, N, 1.0, tables.rows, self._always)
         project.multiply(
-            len(strips) + len(plan.segments), THREADS, self._tiles, self._pending, self._n_pending, X,
+            len(strips) + len(tiling.segments), THREADS, self._tiles, self._pending, self._n_pending, X,
             tables.rows, strips, len(strips), tables.segments, row_sums, column_sums, Z_parts,
         )  # fmt: skip
         if self.coupled:  # U x is one sum over all weights: made once, not by each tile
             parts, Z_parts = Z_parts, self.device.xp.empty((PENDING, width))
-            f.sum_parts(PENDING * width, PARTS, parts, len(plan.segments), PENDING * width, Z_parts)
+            f.sum_parts(PENDING * width, PARTS, parts, len(tiling.segments), PENDING * width, Z_parts)
         f.gather(
             n_t, 4 * self._T, self._pending, self._n_pending, self._scale, tables.rows, first_strip,
             tables.tile_segments, row_sums, column_sums, Z_parts, halves, width, m, N, K_qw,
@@ -160,7 +160,7 @@ class CudaCovariance:
         """X, row sums, column sums and Z; kept, so that updates allocate little."""
         if width not in self._work:
             xp = self.device.xp
-            shapes = work_shapes(self._plan, self._T, width)
+            shapes = work_shapes(self._tiling, self._T, width)
             dtypes = self.dtype, np.float64, np.float64, np.float64
             self._work[width] = tuple(xp.empty(s, d) for s, d in zip(shapes, dtypes, strict=True))
         return self._work[width]
@@ -184,7 +184,7 @@ class CudaCovariance:
             rows = G_qw[done : done + PENDING - self._n_pending]
             # s(A − UᵀU) − GᵀG = s(A − UᵀU − GᵀG/s)
             self._functions.pack(
-                len(self._plan.rows), self._T, self._pending, PENDING, self._n_pending, rows, len(rows),
+                len(self._tiling.rows), self._T, self._pending, PENDING, self._n_pending, rows, len(rows),
                 len(rows), N, 1 / sqrt(self._scale), self._tables.rows, self.status,
             )  # fmt: skip
             self._n_pending += len(rows)
@@ -195,7 +195,7 @@ class CudaCovariance:
         """A ← s(A − UᵀU), s ← 1, and no pending columns. P stays what it is, to rounding."""
         tables = self._tables
         self._functions.fold(
-            self._plan.n_tiles, THREADS, self._tiles, self._pending, self._n_pending, self._scale,
+            self._tiling.n_tiles, THREADS, self._tiles, self._pending, self._n_pending, self._scale,
             tables.tile_rows, tables.rows, self.status,
         )  # fmt: skip
         self._n_pending = 0
@@ -272,7 +272,7 @@ class CudaCovariance:
         new._make(blocks, stored(state, "tiles", (-1, -1, -1)).dtype, device)
         xp = new.device.xp
         tiles = stored(state, "tiles", new._tiles.shape)
-        U_tkj = stored(state, "pending", (len(new._plan.rows), -1, new._T))
+        U_tkj = stored(state, "pending", (len(new._tiling.rows), -1, new._T))
         new._n_pending = U_tkj.shape[1]
         require(new._n_pending <= PENDING, "pending columns stored", new._n_pending, f"≤ {PENDING}")
         for t in range(0, len(tiles), 1024):  # piecewise: it may be a data set in a file, as large as P
@@ -300,7 +300,7 @@ class CudaCovariance:
         """Slices of rows, columns and tiles of each tile row of block l."""
         T, first = self._T, self._first_tile(l)
         for i in range(blocks_for(self.blocks.sizes[l], T)):
-            start = int(self._plan.rows[first + i, 0])
+            start = int(self._tiling.rows[first + i, 0])
             yield slice(i * T, i * T + T), slice(0, i * T + T), slice(start, start + i + 1)
 
     @cached_property
@@ -309,12 +309,12 @@ class CudaCovariance:
 
     @cached_property
     def _diagonal_tiles(self) -> Any:
-        rows = self._plan.rows
+        rows = self._tiling.rows
         return self.device.xp.asarray(rows[:, 0] + np.arange(len(rows)) - rows[:, 1])
 
     @cached_property
     def _tile_of_weight(self) -> tuple[Any, Any]:
-        rows = self._plan.rows
+        rows = self._tiling.rows
         t = np.repeat(np.arange(len(rows)), rows[:, 4] - rows[:, 3])
         return self.device.xp.asarray(t), self.device.xp.asarray(np.arange(len(t)) - rows[t, 3])
 

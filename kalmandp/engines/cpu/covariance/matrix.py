@@ -14,8 +14,8 @@ import numpy as np
 
 from kalmandp.engines.cpu.buffers import Store
 from kalmandp.engines.cpu.covariance import matrix_kernels as kernels
-from kalmandp.engines.cpu.covariance.plan import BLOCK, T0, T1, Plan
 from kalmandp.engines.cpu.covariance.rounds import make_rounds
+from kalmandp.engines.cpu.covariance.tiling import BLOCK, T0, T1, Tiling
 from kalmandp.engines.cpu.products import COLUMNS
 from kalmandp.engines.cpu.threads import LINE, Team
 from kalmandp.kalman.covariance import Gain
@@ -60,20 +60,20 @@ class MatrixUpdates:
 
     Parameters
     ----------
-    plan : where the tiles lie
+    tiling : where the tiles lie
     T : the size of a tile
     store : gives the work space
     """
 
-    def __init__(self, plan: Plan, T: int, store: Store):
+    def __init__(self, tiling: Tiling, T: int, store: Store):
         self._store = store
-        squares, pairs = make_rounds(plan.rows, T)
-        lengths = plan.segments[:, T1] - plan.segments[:, T0]
-        z_of_tile = np.repeat(plan.block_segments[plan.segments[:, BLOCK]], lengths)
-        n_ranges = max(1, min(RANGES, len(plan.rows) * T // LEAST))
-        bounds = np.arange(n_ranges + 1) * len(plan.rows) // n_ranges
+        squares, pairs = make_rounds(tiling.rows, T)
+        lengths = tiling.segments[:, T1] - tiling.segments[:, T0]
+        z_of_tile = np.repeat(tiling.block_segments[tiling.segments[:, BLOCK]], lengths)
+        n_ranges = max(1, min(RANGES, len(tiling.rows) * T // LEAST))
+        bounds = np.arange(n_ranges + 1) * len(tiling.rows) // n_ranges
         ranges = np.stack([bounds[:-1], bounds[1:]], axis=1)
-        self._tables = Tables(T, plan.rows, squares, pairs, plan.segments, z_of_tile, ranges)
+        self._tables = Tables(T, tiling.rows, squares, pairs, tiling.segments, z_of_tile, ranges)
         self._spaces: dict[str, np.ndarray] = {}
 
     def project(

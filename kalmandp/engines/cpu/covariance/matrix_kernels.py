@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from numba import njit
 
-from kalmandp.engines.cpu.covariance.plan import FIRST, TILE, W0, W1
 from kalmandp.engines.cpu.covariance.rounds import BEFORE_I, BEFORE_J, T0, T1, I, J
+from kalmandp.engines.cpu.covariance.tiling import FIRST, TILE, W0, W1
 from kalmandp.engines.cpu.products import COLUMNS, ROWS, multiply_block, multiply_strip
 from kalmandp.engines.cpu.threads import (
     KERNEL,

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from numba import njit
 
-from kalmandp.engines.cpu.covariance.plan import (
+from kalmandp.engines.cpu.covariance.tiles import AHEAD, fetch_ahead, pack_row
+from kalmandp.engines.cpu.covariance.tiling import (
     BLOCK,
     FIRST,
     LOW,
@@ -24,7 +25,6 @@ from kalmandp.engines.cpu.covariance.plan import (
     W0,
     W1,
 )
-from kalmandp.engines.cpu.covariance.tiles import AHEAD, fetch_ahead, pack_row
 from kalmandp.engines.cpu.threads import KERNEL, PART, done, take, wait
 from kalmandp.engines.cpu.vectors import fetch, load, multiply_add, splat, store, totals, zeros
 
@@ -194,10 +194,10 @@ def _splats(y, Z_kq, q):
 
 
 @njit(**KERNEL)
-def gather(counters, me, pending, n_k, scale, plan, sums, Z_parts, Y, K_qw):
+def gather(counters, me, pending, n_k, scale, tiling, sums, Z_parts, Y, K_qw):
     """K = scale·(A X − Uᵀ(U X)), by segments, from what `multiply_tiles` and `multiply_pending` left."""
-    rows, chunks, touched = plan.rows, plan.chunks, plan.touched
-    segments, block_segments = plan.segments, plan.block_segments
+    rows, chunks, touched = tiling.rows, tiling.chunks, tiling.touched
+    segments, block_segments = tiling.segments, tiling.block_segments
     while True:
         task = take(counters, me, 0, len(segments))
         if task >= len(segments):

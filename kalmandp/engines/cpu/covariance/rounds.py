@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kalmandp.engines.cpu.covariance.plan import FIRST
+from kalmandp.engines.cpu.covariance.tiling import FIRST
 
 #: Weights of a side of a square, at least and at most, in steps of the largest tile. The largest squares,
 #: 512 KB of float64, stay in the second cache while they are used twice; smaller ones read more of H and K.
@@ -25,7 +25,7 @@ T0, T1 = range(2)
 
 
 def make_rounds(rows: np.ndarray, T: int) -> tuple[np.ndarray, np.ndarray]:
-    """``squares`` (S, 2) and ``pairs`` (tasks, 4) for the tile rows of a `Plan`, int64."""
+    """``squares`` (S, 2) and ``pairs`` (tasks, 4) for the tile rows of a `Tiling`, int64."""
     firsts = np.unique(rows[:, FIRST]).tolist()
     squares: list[tuple[int, int]] = []
     games: list[list[tuple[int, int]]] = []  # by rounds, of all blocks

@@ -25,12 +25,11 @@ import numpy as np
 
 from kalmandp.engines.cpu.buffers import Store, aligned_zeros
 from kalmandp.engines.cpu.covariance import pending as pending_kernels
-from kalmandp.engines.cpu.covariance import plan as tiling
 from kalmandp.engines.cpu.covariance import shared_kernels as kernels
 from kalmandp.engines.cpu.covariance import tiles as tiles_kernels
 from kalmandp.engines.cpu.covariance.gain import PIECE
-from kalmandp.engines.cpu.covariance.plan import FIRST, TILE, W0, W1
 from kalmandp.engines.cpu.covariance.tiled import PANEL, PENDING, CoupledTiledCovariance, TiledCovariance
+from kalmandp.engines.cpu.covariance.tiling import FIRST, ROW_BYTES, TILE, W0, W1, make_tiling
 from kalmandp.engines.cpu.threads import Team as Threads
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
@@ -71,11 +70,11 @@ class SharedTiledCovariance(TiledCovariance):
 
     def _make(self, blocks: Blocks, dtype: Any) -> None:
         self.blocks, self.dtype = blocks, np.dtype(dtype)
-        T = self._T = tiling.ROW_BYTES // self.dtype.itemsize
-        plan = tiling.make_plan(blocks, T, self.coupled)
-        rows, me = plan.rows, self.ranks.rank
-        starts = cut(rows, plan.n_tiles)
-        tile_t = np.append(rows[:, TILE], plan.n_tiles)
+        T = self._T = ROW_BYTES // self.dtype.itemsize
+        tiling = make_tiling(blocks, T, self.coupled)
+        rows, me = tiling.rows, self.ranks.rank
+        starts = cut(rows, tiling.n_tiles)
+        tile_t = np.append(rows[:, TILE], tiling.n_tiles)
         c_r = share(np.diff(tile_t[starts]), self.ranks.size)
         self._t_r = starts[c_r]  # first tile row of each rank
         self._tile_r, self._chunks_r = tile_t[self._t_r], np.diff(c_r)

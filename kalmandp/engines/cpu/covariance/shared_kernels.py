@@ -9,7 +9,7 @@ from __future__ import annotations
 from numba import njit
 
 from kalmandp.engines.cpu.covariance.gain import gain_of_piece
-from kalmandp.engines.cpu.covariance.plan import BLOCK, ROW_BYTES, T0, T1, W0, W1
+from kalmandp.engines.cpu.covariance.tiling import BLOCK, ROW_BYTES, T0, T1, W0, W1
 from kalmandp.engines.cpu.threads import KERNEL, take
 
 

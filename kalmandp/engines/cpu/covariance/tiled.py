@@ -26,8 +26,18 @@ from kalmandp.arrays import namespace
 from kalmandp.engines.cpu.buffers import Store, aligned_zeros
 from kalmandp.engines.cpu.covariance import gain as gain_kernels
 from kalmandp.engines.cpu.covariance import pending as pending_kernels
-from kalmandp.engines.cpu.covariance import plan as tiling
 from kalmandp.engines.cpu.covariance import tiles as tiles_kernels
+from kalmandp.engines.cpu.covariance.tiling import (
+    CHUNKS,
+    FIRST,
+    ROW_BYTES,
+    TILE,
+    TILES_PER_SEGMENT,
+    W0,
+    W1,
+    Tiling,
+    make_tiling,
+)
 from kalmandp.engines.cpu.threads import Team
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
@@ -73,23 +83,23 @@ class TiledCovariance:
     def _make(self, blocks: Blocks, dtype: Any) -> None:
         self.blocks = blocks
         self.dtype = np.dtype(dtype)
-        self._T = tiling.ROW_BYTES // self.dtype.itemsize
-        self._plan = tiling.make_plan(blocks, self._T, self.coupled)
-        T, n_t = self._T, len(self._plan.rows)
-        self._tiles = aligned_zeros((self._plan.n_tiles, T, T), self.dtype)
+        self._T = ROW_BYTES // self.dtype.itemsize
+        self._tiling = make_tiling(blocks, self._T, self.coupled)
+        T, n_t = self._T, len(self._tiling.rows)
+        self._tiles = aligned_zeros((self._tiling.n_tiles, T, T), self.dtype)
         self._pending = aligned_zeros((PENDING, n_t, T), self.dtype)
         self._n_pending = 0
         self._scale = 1.0
-        self._work = _Work(0, self._plan, self.dtype)
+        self._work = _Work(0, self._tiling, self.dtype)
         self._team, self._store = Team(), Store()
 
     @staticmethod
     def needs(blocks: Blocks, dtype: Any = "float64") -> int:
         """Bytes of the tiles and the pending columns, before any of them is allocated."""
-        T = tiling.ROW_BYTES // np.dtype(dtype).itemsize
+        T = ROW_BYTES // np.dtype(dtype).itemsize
         rows_l = [-(-n // T) for n in blocks.sizes]
         tiles = sum(k * (k + 1) // 2 for k in rows_l)
-        return (tiles * T + sum(rows_l) * PENDING) * tiling.ROW_BYTES
+        return (tiles * T + sum(rows_l) * PENDING) * ROW_BYTES
 
     def project(self, H_qw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return K = P Hᵀ as rows (m, N), and H P Hᵀ (m, m)."""
@@ -103,24 +113,25 @@ class TiledCovariance:
         self._project_panel(H_qw, K_qw)
         if m == 1:
             return K_qw, np.sum(H_qw * K_qw).reshape(1, 1)
-        parts = np.empty((tiling.CHUNKS, m, m))
+        parts = np.empty((CHUNKS, m, m))
         self._team.run(gain_kernels.gram, m * H_qw.size, H_qw, K_qw, parts)
         return K_qw, parts.sum(axis=0)
 
     def _project_panel(self, H_qw: np.ndarray, K_qw: np.ndarray) -> None:
-        plan, n_k = self._plan, _up_to_four(self._n_pending)
+        tiling, n_k = self._tiling, _up_to_four(self._n_pending)
         m = len(H_qw)
         if self._work.capacity < m or self._work.threads < self._team.size:
-            self._work = _Work(m, plan, self.dtype, self._team.size)
+            self._work = _Work(m, tiling, self.dtype, self._team.size)
         X, sums, Z_parts = self._work.views(m)
-        tiles_kernels.pack(X, H_qw, plan.rows)
-        run, tables = self._team.run, (plan.segments, plan.block_segments)
-        run(tiles_kernels.multiply_tiles, m * self._tiles.size, self._tiles, plan.rows, plan.chunks, X, sums)
-        work = m * n_k * len(plan.rows) * self._T
+        tiles_kernels.pack(X, H_qw, tiling.rows)
+        run, tables = self._team.run, (tiling.segments, tiling.block_segments)
+        work = m * self._tiles.size
+        run(tiles_kernels.multiply_tiles, work, self._tiles, tiling.rows, tiling.chunks, X, sums)
+        work = m * n_k * len(tiling.rows) * self._T
         if n_k:
             run(pending_kernels.multiply_pending, work, self._pending, n_k, *tables, X, Z_parts)
         run(
-            pending_kernels.gather, work + K_qw.size, self._pending, n_k, self._scale, plan, sums, Z_parts,
+            pending_kernels.gather, work + K_qw.size, self._pending, n_k, self._scale, tiling, sums, Z_parts,
             self._work.Y, K_qw,
         )  # fmt: skip
 
@@ -150,14 +161,14 @@ class TiledCovariance:
             )
             self._n_pending, self._scale = 0, 1.0
             return
-        plan, done = self._plan, 0
+        tiling, done = self._tiling, 0
         while done < len(G_qw):
             if self._n_pending == PENDING:
                 self.fold()
             rows = G_qw[done : done + PENDING - self._n_pending]
             # s(A − UᵀU) − GᵀG = s(A − UᵀU − GᵀG/s)
             factor = 1 / sqrt(self._scale)
-            pending_kernels.append(self._pending, self._n_pending, rows, factor, plan.rows)
+            pending_kernels.append(self._pending, self._n_pending, rows, factor, tiling.rows)
             self._n_pending += len(rows)
             done += len(rows)
         self._scale /= lam
@@ -168,7 +179,7 @@ class TiledCovariance:
             return
         self._team.run(
             pending_kernels.fold, self._n_pending * self._tiles.size, self._tiles, self._pending,
-            self._n_pending, self._scale, self._plan.rows, self._plan.chunks, self._work.turned,
+            self._n_pending, self._scale, self._tiling.rows, self._tiling.chunks, self._work.turned,
         )  # fmt: skip
         self._n_pending = 0
         self._scale = 1.0
@@ -227,7 +238,7 @@ class TiledCovariance:
         tiles = stored(state, "tiles", (-1, -1, -1))
         new._make(blocks, tiles.dtype)
         tiles = stored(state, "tiles", new._tiles.shape)
-        U_tkj = stored(state, "pending", (len(new._plan.rows), -1, new._T))
+        U_tkj = stored(state, "pending", (len(new._tiling.rows), -1, new._T))
         new._n_pending = U_tkj.shape[1]
         require(new._n_pending <= PENDING, "pending columns stored", new._n_pending, f"≤ {PENDING}")
         for t in range(0, len(tiles), 1024):  # piecewise: it may be a data set in a file, as large as P
@@ -242,7 +253,7 @@ class TiledCovariance:
         """Updates by many numbers at once, compiled when the first comes."""
         from kalmandp.engines.cpu.covariance.matrix import MatrixUpdates
 
-        return MatrixUpdates(self._plan, self._T, self._store)
+        return MatrixUpdates(self._tiling, self._T, self._store)
 
     @property
     def nbytes(self) -> int:
@@ -267,35 +278,35 @@ class TiledCovariance:
         """Slices of rows and columns, and the tiles there (columns first), of each tile row of block l."""
         T, first = self._T, self._first_tile(l)
         for i in range(-(-self.blocks.sizes[l] // T)):
-            start = self._plan.rows[first + i, tiling.TILE]
+            start = self._tiling.rows[first + i, TILE]
             yield slice(i * T, i * T + T), slice(0, i * T + T), self._tiles[start : start + i + 1]
 
     def _diagonal_tiles(self) -> np.ndarray:
-        rows = self._plan.rows
-        return rows[:, tiling.TILE] + np.arange(len(rows)) - rows[:, tiling.FIRST]
+        rows = self._tiling.rows
+        return rows[:, TILE] + np.arange(len(rows)) - rows[:, FIRST]
 
     def _tile_of_weight(self) -> tuple[np.ndarray, np.ndarray]:
-        rows = self._plan.rows
-        t = np.repeat(np.arange(len(rows)), rows[:, tiling.W1] - rows[:, tiling.W0])
-        return t, np.arange(len(t)) - rows[t, tiling.W0]
+        rows = self._tiling.rows
+        t = np.repeat(np.arange(len(rows)), rows[:, W1] - rows[:, W0])
+        return t, np.arange(len(t)) - rows[t, W0]
 
 
 class _Work:
     """Work space for up to ``capacity`` right-hand sides and ``threads`` threads."""
 
-    def __init__(self, capacity: int, plan: tiling.Plan, dtype: np.dtype, threads: int = 1):
-        T = tiling.ROW_BYTES // dtype.itemsize
-        n_c, n_g = len(plan.chunks), len(plan.segments)
+    def __init__(self, capacity: int, tiling: Tiling, dtype: np.dtype, threads: int = 1):
+        T = ROW_BYTES // dtype.itemsize
+        n_c, n_g = len(tiling.chunks), len(tiling.segments)
         self.capacity, self.threads = capacity, threads
         self._shapes = (
-            ((len(plan.rows),), (T,), dtype),  # X: H in tiles
-            ((plan.n_sums,), (T,), np.float64),  # sums of the chunks
+            ((len(tiling.rows),), (T,), dtype),  # X: H in tiles
+            ((tiling.n_sums,), (T,), np.float64),  # sums of the chunks
             ((n_g, PENDING), (), np.float64),  # Z = U X of each segment
         )
         self._flat = [aligned_zeros((int(np.prod(a + b)) * capacity,), kind) for a, b, kind in self._shapes]
         self.turned = aligned_zeros((n_c, T, PENDING), dtype)  # U of one tile row, transposed
         # what a segment's own tiles add to K
-        self.Y = aligned_zeros((threads, tiling.TILES_PER_SEGMENT, max(1, min(capacity, PANEL)), T), dtype)
+        self.Y = aligned_zeros((threads, TILES_PER_SEGMENT, max(1, min(capacity, PANEL)), T), dtype)
 
     def views(self, m: int) -> tuple[np.ndarray, ...]:
         """X, sums, Z_parts for m right-hand sides."""
@@ -322,7 +333,7 @@ class CoupledTiledCovariance(Windows, TiledCovariance):
     @window.setter
     def window(self, U_and_scale: tuple[np.ndarray, float]) -> None:
         U_kw, self._scale = U_and_scale
-        pending_kernels.append(self._pending, 0, np.ascontiguousarray(U_kw), 1.0, self._plan.rows)
+        pending_kernels.append(self._pending, 0, np.ascontiguousarray(U_kw), 1.0, self._tiling.rows)
         self._n_pending = len(U_kw)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from kalmandp.engines.cpu.covariance.plan import ALONE, FIRST, LOW, PLACE, R0, R1, ROW_BYTES, TILE, W0, W1
+from kalmandp.engines.cpu.covariance.tiling import ALONE, FIRST, LOW, PLACE, R0, R1, ROW_BYTES, TILE, W0, W1
 from kalmandp.engines.cpu.threads import KERNEL, PART, PART_TWICE, take
 from kalmandp.engines.cpu.vectors import add_to, fetch, load, multiply_add, splat, totals, zeros
 

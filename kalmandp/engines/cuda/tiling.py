@@ -29,7 +29,7 @@ SEGMENT = 512
 WIDE_STRIP = 2048
 
 
-class Plan(NamedTuple):
+class Tiling(NamedTuple):
     """Where everything lies, for one partition and one tile size; int32 tables of the kernels (NumPy).
 
     rows : for each tile t of w: first tile of its row, first and last t of its block, its weights
@@ -54,7 +54,7 @@ class Plan(NamedTuple):
         return len(self.tile_rows)
 
 
-def make_plan(blocks: Blocks, T: int, coupled: bool = False) -> Plan:
+def make_tiling(blocks: Blocks, T: int, coupled: bool = False) -> Tiling:
     """Cut the lower halves of all blocks into tiles of T × T, and these into strips."""
     rows, strips, wide, segments, tile_segments, n_tiles = [], [], [], [], [], 0
     first_strip, first_wide = [0], [0]
@@ -79,7 +79,7 @@ def make_plan(blocks: Blocks, T: int, coupled: bool = False) -> Plan:
     lengths = [t - row[1] + 1 for t, row in enumerate(rows)]
     tile_rows = np.repeat(np.arange(len(rows), dtype=np.int32), lengths)
     lines = rows, strips, first_strip, wide, first_wide, segments, tile_segments
-    return Plan(*map(table, lines), tile_rows)
+    return Tiling(*map(table, lines), tile_rows)
 
 
 @cache
@@ -97,17 +97,17 @@ def panels(m: int) -> tuple[int, ...]:
     return min(ways, key=lambda way: (sum(PANELS[width] for width in way), len(way)))
 
 
-def work_shapes(plan: Plan, T: int, width: int) -> tuple[tuple[int, ...], ...]:
+def work_shapes(tiling: Tiling, T: int, width: int) -> tuple[tuple[int, ...], ...]:
     """Shapes of X, row sums, column sums and Z for ``width`` right-hand sides."""
     halves = width <= NARROW
     return (
-        (len(plan.rows), width, T),
-        (len(plan.strips if halves else plan.wide_strips), width, T),
-        (plan.n_tiles if halves else 0, width, T),
-        (len(plan.segments), PENDING, width),
+        (len(tiling.rows), width, T),
+        (len(tiling.strips if halves else tiling.wide_strips), width, T),
+        (tiling.n_tiles if halves else 0, width, T),
+        (len(tiling.segments), PENDING, width),
     )
 
 
-def work_bytes(plan: Plan, T: int, itemsize: int, width: int) -> int:
-    X, *sums = map(prod, work_shapes(plan, T, width))
+def work_bytes(tiling: Tiling, T: int, itemsize: int, width: int) -> int:
+    X, *sums = map(prod, work_shapes(tiling, T, width))
     return itemsize * X + 8 * sum(sums)

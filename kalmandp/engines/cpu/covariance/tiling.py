@@ -29,7 +29,7 @@ R0, R1, LOW, PLACE = range(4)
 T0, T1, BLOCK = range(3)
 
 
-class Plan(NamedTuple):
+class Tiling(NamedTuple):
     """Where everything lies, for one partition and one tile size; int64 tables of the kernels."""
 
     rows: np.ndarray
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
     n_sums: int
 
 
-def make_plan(blocks: Blocks, T: int, coupled: bool = False) -> Plan:
+def make_tiling(blocks: Blocks, T: int, coupled: bool = False) -> Tiling:
     """``coupled``: U H is the sum over all weights, as if all segments were of one block."""
     rows, segments, n_tiles = [], [], 0
     for l, w in enumerate(blocks):
@@ -58,7 +58,7 @@ def make_plan(blocks: Blocks, T: int, coupled: bool = False) -> Plan:
     touched = np.stack([chunk_of_row, chunk_of_row[last_row]], axis=1)
     segments = np.array(segments, dtype=np.int64)
     block_segments = np.searchsorted(segments[:, BLOCK], np.arange(segments[-1, BLOCK] + 2))
-    return Plan(rows, chunks, touched, segments, block_segments, n_tiles, n_sums)
+    return Tiling(rows, chunks, touched, segments, block_segments, n_tiles, n_sums)
 
 
 def _make_chunks(rows: np.ndarray, n_tiles: int) -> tuple[np.ndarray, int]:
