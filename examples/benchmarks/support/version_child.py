@@ -19,7 +19,7 @@ def main() -> None:
     small = "--small" in sys.argv
     frame = water.labelled(water.water(24 if small else 192))
     p = water.potential(frame)
-    trainer = OnlineTrainer(p, np.random.default_rng(1), block_size=128, covariance="tiled")
+    trainer = OnlineTrainer(p, rng=np.random.default_rng(1), covariance="tiled")
     rng = np.random.default_rng(2)
 
     parts = [Part(t.name, t.size, t.layer) for t in p.layout.tensors]

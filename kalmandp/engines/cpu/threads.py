@@ -31,6 +31,7 @@ from numba import njit, types
 
 from kalmandp.engines.cpu.compiling import KernelCompiler, PartCompiler
 from kalmandp.engines.cpu.private import cgutils, intrinsic
+from kalmandp.engines.cpu.stale import forget_stale_kernels
 from kalmandp.errors import require
 
 #: Multiplications (about 0.1 ms of them) below which waking another thread is not worth while.
@@ -39,6 +40,9 @@ WORTH_SHARING = 1_000_000
 PHASES = 8
 #: Counters lie this far apart: a line of cache each.
 LINE = 8
+
+# before the first kernel is loaded: every module that has one takes its options from here
+forget_stale_kernels()
 
 #: Looks at a counter (some microseconds) before a thread that waits gives way.
 SPINS = 100

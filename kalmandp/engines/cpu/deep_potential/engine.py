@@ -242,7 +242,7 @@ class NumbaEngine(FusedEngine):
         rows = NetRows(nets, env.blocks, env.first_t, self._count(n), cache)
         self._team.run(
             predict.atomic_energies, multiplications(nets, n) + self._products(table.nodes), par.weights,
-            rows, env.order_r, par.bias_t, table.sums, self._moments(T_ikm), np.empty((n, 1)), E_i,
+            rows, env.order_r, par.bias_t, table.sums, self.moments(T_ikm), np.empty((n, 1)), E_i,
         )  # fmt: skip
         return E_i, FusedForward(table, T_ikm, cache)
 
@@ -254,7 +254,7 @@ class NumbaEngine(FusedEngine):
         rows = NetRows(nets, env.blocks, env.first_t, self._count(env.n_atoms), fwd.cache)
         self._team.run(
             predict.pair_gradient, work, self._space(nets, table.nodes.most), par.weights, rows, env.order_r,
-            table.pairs, table.sums, self._moments(fwd.T_ikm), f_pc,
+            table.pairs, table.sums, self.moments(fwd.T_ikm), f_pc,
         )  # fmt: skip
         return f_pc
 
@@ -300,7 +300,7 @@ class NumbaEngine(FusedEngine):
         work = (6 if moves else 3) * (multiplications(nets, n) + self._products(table.nodes) // 2)
         self._team.run(
             grad.weight_gradient, work, self._space(nets, table.nodes.most), par.weights, fitting, embedding,
-            Wanted(atoms, E_bar_i, v_pc), self._moments(fwd.T_ikm), table.pairs, table.sums, back, gradient,
+            Wanted(atoms, E_bar_i, v_pc), self.moments(fwd.T_ikm), table.pairs, table.sums, back, gradient,
         )  # fmt: skip
         return gradient
 
@@ -315,7 +315,7 @@ class NumbaEngine(FusedEngine):
         first_t = np.searchsorted(source, env.first_t)
         return source, env.order_r[source], first_t, network_kernels.row_blocks(first_t)
 
-    def _moments(self, T_ikm) -> Moments:
+    def moments(self, T_ikm) -> Moments:
         return Moments(T_ikm, self._M, self._axis, self._scale)
 
     def _new_cache(self, nets: network_kernels.NetStack, n_rows: int) -> NetCache:

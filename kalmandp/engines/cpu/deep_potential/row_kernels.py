@@ -121,10 +121,12 @@ def _pairs_of(r, j, pairs, links, space):
 
 @njit(**KERNEL)
 def force_rows(
-    counters, me, space, nets, embedding, links, force_k, each, w, cache, table_cache, rows, pairs, sums,
-    M, axis, scale, T_ikm, layers, table_layers, H_mw,
+    counters, me, space, w, fitting, embedding, links, force_k, moments, pairs, sums, H_mw
 ):  # fmt: skip
-    """∂F_jc/∂w of the components ``force_k``. Rows of ``layers`` from me·most on are this thread's."""
+    """∂F_jc/∂w of the components ``force_k``. Rows of ``space.layers`` from me·most on are this thread's."""
+    nets, cache, layers, table_layers = fitting.nets, fitting.cache, space.layers, space.table_layers
+    T_ikm, M, axis, scale = moments.T_ikm, moments.M, moments.axis, moments.scale
+    table, blocks, each, table_cache = embedding.nets, embedding.blocks, embedding.source, embedding.cache
     base, table_base = me * space.most, me * len(sums.G_rm)
     bar, new, dot, new_dot = space.rows[me, 0], space.rows[me, 1], space.rows[me, 2], space.rows[me, 3]
     odd = nets.forms.shape[1] % 2
@@ -189,16 +191,16 @@ def force_rows(
             r0, r1 = first_t[net], first_t[net + 1]
             if r0 < r1:
                 add_columns(nets, net, r0, r1, space.source_r, cache, layers, gradient, column)
-        for block in range(len(rows.blocks)):
-            net, r0, r1 = rows.blocks[block, NET], rows.blocks[block, R0], rows.blocks[block, R1]
+        for block in range(len(blocks)):
+            net, r0, r1 = blocks[block, NET], blocks[block, R0], blocks[block, R1]
             for r in range(r0, r1):
-                for m in range(embedding.n_out):
+                for m in range(table.n_out):
                     bar[r - r0, m] = G_bar[r, m]
             backward_rows(
-                embedding, net, w, table_base + r0, table_base + r1, each, table_cache, bar, new,
+                table, net, w, table_base + r0, table_base + r1, each, table_cache, bar, new,
                 table_layers.a_bar, START, table_layers.idt_bar, NO,
             )  # fmt: skip
-        for k in range(len(embedding.columns)):
-            net, column = embedding.columns[k, 0], embedding.columns[k, 1]
-            r0, r1 = table_base + rows.first_e[net], table_base + rows.first_e[net + 1]
-            add_columns(embedding, net, r0, r1, each, table_cache, table_layers, gradient, column)
+        for k in range(len(table.columns)):
+            net, column = table.columns[k, 0], table.columns[k, 1]
+            r0, r1 = table_base + embedding.first[net], table_base + embedding.first[net + 1]
+            add_columns(table, net, r0, r1, each, table_cache, table_layers, gradient, column)

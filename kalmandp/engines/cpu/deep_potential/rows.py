@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kalmandp.engines.cpu.deep_potential import row_kernels
-from kalmandp.engines.cpu.network import ROWS, LayerAdjoints, NetStack, multiplications
+from kalmandp.engines.cpu.network import ROWS, LayerAdjoints, NetRows, NetStack, multiplications
 from kalmandp.potentials.deep_potential.table import CPU_ORDER as ORDER
 
 
@@ -31,6 +31,7 @@ class Space(NamedTuple):
 
     item_r, source_r, first_t : of `row_kernels._find_items`
     T_dot_rkm, T_bar_rkm, T_dot_bar_rkm : of items;  rows : of layers;  G_rm : Ḡ;  pair : Ṙ̃, ℓ, ℓ′ of a pair
+    layers, table_layers : adjoints of the fitting nets for the items, of the embedding nets for the nodes
     """
 
     most: int
@@ -43,6 +44,8 @@ class Space(NamedTuple):
     rows: Any
     G_rm: Any
     pair: Any
+    layers: LayerAdjoints
+    table_layers: LayerAdjoints
 
 
 def links_of(env) -> tuple[Links, int]:
@@ -69,16 +72,17 @@ def force_rows(engine, par, env, fwd, force_k, H_mw) -> None:
     )
     whole = lambda *shape: np.empty(shape, np.int64)
     lists = whole(size * most, 3), whole(size * most), whole(size, len(env.first_t))
-    space = Space(most, *lists, *of_items, rows, G_rm, pair)
-    # every thread has rows of its own in these; the table's are counted on from one thread to the next
-    each = np.tile(np.arange(n_rows), size)
     layers = _adjoints(engine._store, nets, size * most, True)
     table_layers = _adjoints(engine._store, embedding, size * n_rows, False)
+    space = Space(most, *lists, *of_items, rows, G_rm, pair, layers, table_layers)
+    # every thread has rows of its own in these; the table's are counted on from one thread to the next
+    each = np.tile(np.arange(n_rows), size)
     work = len(force_k) * (6 * multiplications(nets, most) + 3 * multiplications(embedding, n_rows))
     engine._team.run(
-        row_kernels.force_rows, work, space, nets, embedding, links,
-        np.ascontiguousarray(force_k, dtype=np.int64), each, par.weights, fwd.cache, table.cache, table.rows,
-        table.pairs, table.sums, engine._M, engine._axis, engine._scale, fwd.T_ikm, layers, table_layers,
+        row_kernels.force_rows, work, space, par.weights,
+        NetRows(nets, env.blocks, space.first_t, space.source_r, fwd.cache),
+        NetRows(embedding, table.rows.blocks, table.rows.first_e, each, table.cache), links,
+        np.ascontiguousarray(force_k, dtype=np.int64), engine.moments(fwd.T_ikm), table.pairs, table.sums,
         H_mw,
     )  # fmt: skip
 

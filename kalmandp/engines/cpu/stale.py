@@ -1,0 +1,79 @@
+"""Compiled kernels whose parts have changed are forgotten.
+
+Numba keeps a kernel beside its source and compiles it again when that file has changed. What a kernel is
+made of (`threads.PART`) often stands in other files, and of those Numba knows nothing: who edits a part
+would go on with the old one. So each kept kernel's age is compared with all files that its own imports,
+straight or by way of others. Where nothing was edited this costs a look at the files' times.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PACKAGE = HERE.parents[1]
+
+
+def forget_stale_kernels(root: Path = HERE, package: Path = PACKAGE) -> list[Path]:
+    """Remove what is kept of kernels below ``root`` that are older than a file they are made of.
+
+    Parameters
+    ----------
+    root : folder whose ``__pycache__`` folders hold compiled kernels (Numba's ``.nbi`` files)
+    package : folder of the package that their modules import each other from
+
+    Returns
+    -------
+    list of Path : the files that were removed. A folder that cannot be written to is left as it is.
+    """
+    sources = {path: path.stat().st_mtime for path in sorted(root.rglob("*.py"))}
+    kept = {path: path.stat().st_mtime for path in sorted(root.rglob("*.nbi"))}
+    newest = max(sources.values(), default=0.0)
+    old = [path for path, age in kept.items() if age < newest]
+    if not old:
+        return []
+    removed, parts = [], {path: _imported(path, package) & sources.keys() for path in sources}
+    with contextlib.suppress(OSError):
+        for path in old:
+            source = path.parent.parent / f"{path.name.split('.')[0]}.py"
+            if any(sources[part] > kept[path] for part in _reached(source, parts)):
+                path.unlink(missing_ok=True)
+                removed.append(path)
+            else:
+                os.utime(path)  # so that the next start has nothing to compare
+    return removed
+
+
+def _imported(path: Path, package: Path) -> set[Path]:
+    """Files of the package that a file imports from."""
+    found: set[Path] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.update(_files(node.module, [alias.name for alias in node.names], package))
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                found.update(_files(alias.name, (), package))
+    return found
+
+
+def _files(module: str, names: Iterable[str], package: Path) -> Iterator[Path]:
+    first, *rest = module.split(".")
+    if first == package.name:
+        place = package.joinpath(*rest)
+        yield place.with_suffix(".py")
+        yield from (place / f"{name}.py" for name in names)
+
+
+def _reached(start: Path, parts: dict[Path, set[Path]]) -> set[Path]:
+    """``start`` and what it imports, straight or by way of others."""
+    reached, ahead = set(), [start]
+    while ahead:
+        path = ahead.pop()
+        if path in parts and path not in reached:
+            reached.add(path)
+            ahead += parts[path]
+    return reached

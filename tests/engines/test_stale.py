@@ -1,0 +1,78 @@
+"""A kernel that is kept on disk is forgotten when a part of it in another file has changed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kalmandp
+from kalmandp.engines.cpu.stale import forget_stale_kernels
+
+PART = "from numba import njit\n@njit(forceinline=True)\ndef part(x):\n    return x + {}\n"
+MIDDLE = "from small.engines.parts import part\n"
+KERNEL = """from numba import njit
+from small.engines.middle import part
+@njit(cache=True)
+def kernel(x):
+    return part(x)
+"""
+OTHER = "from numba import njit\n@njit(cache=True)\ndef other(x):\n    return 2 * x\n"
+RUN = """from small.engines.kernels import kernel
+from small.engines.others import other
+print(kernel(1), other(1))
+"""
+
+
+@pytest.fixture
+def package(tmp_path):
+    folder = tmp_path / "small"
+    (folder / "engines").mkdir(parents=True)
+    for name, text in {
+        "__init__.py": "", "engines/__init__.py": "", "engines/parts.py": PART.format(1),
+        "engines/middle.py": MIDDLE, "engines/kernels.py": KERNEL, "engines/others.py": OTHER,
+    }.items():  # fmt: skip
+        (folder / name).write_text(text)
+        os.utime(folder / name, (1e9, 1e9))
+    return folder
+
+
+def _run(package) -> str:
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN], cwd=package.parent, env=environment, check=True, text=True,
+        stdout=subprocess.PIPE, timeout=300,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def test_what_imports_an_edited_part_is_forgotten(package):
+    assert _run(package) == "2 2"
+    (package / "engines" / "parts.py").write_text(PART.format(5))
+    assert _run(package) == "2 2"  # Numba alone does not see it
+    removed = forget_stale_kernels(package / "engines", package)
+    assert [path.name.split("-")[0] for path in removed] == ["kernels.kernel"]
+    assert _run(package) == "6 2"
+    assert forget_stale_kernels(package / "engines", package) == []
+
+
+def test_nothing_is_forgotten_where_nothing_was_edited(package):
+    _run(package)
+    assert forget_stale_kernels(package / "engines", package) == []
+    kept = sorted((package / "engines").rglob("*.nbi"))
+    assert len(kept) == 2
+
+
+def test_every_module_with_a_kernel_is_found():
+    """Kernels are kept below the folder that is looked through, and take their options from `threads`."""
+    root = Path(kalmandp.__file__).parent
+    with_kernels = [p for p in root.rglob("*.py") if "@njit(" in p.read_text(encoding="utf-8")]
+    assert len(with_kernels) > 10
+    for path in with_kernels:
+        assert path.is_relative_to(root / "engines" / "cpu"), path
+        text = path.read_text(encoding="utf-8")
+        alone = "from kalmandp.engines" not in text
+        assert alone or "engines.cpu.threads import" in text or path.name == "threads.py", path
