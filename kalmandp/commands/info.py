@@ -181,7 +181,7 @@ def read_checkpoint_header(path) -> Header:
 
 
 def stored_disagreement(path):
-    """What a checkpoint says of its virial labels and its energies; None where that is not worth a line."""
+    """What a checkpoint says of its virial labels and its energies; None where they agree well enough."""
     import h5py
 
     from kalmandp.training.measurements.virial_offset import WORTH_A_LINE, disagreement
@@ -202,7 +202,7 @@ def stored_disagreement(path):
 def _checkpoint(path: str) -> str:
     from kalmandp.frames.hdf5.storage import reading
 
-    with reading(path):  # the header may be whole and make no sense
+    with reading(path):  # a header can be complete and still make no sense
         return _checkpoint_table(path)
 
 

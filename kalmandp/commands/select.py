@@ -1,5 +1,5 @@
-"""Choose frames worth labelling from a pool without labels: each as if those before it were known. Writes
-them as extended XYZ (and POSCARs), ready for DFT, and a table that says why each was chosen."""
+"""Choose frames worth labelling from a pool without labels: each as if those chosen before it were labelled.
+Writes them as extended XYZ (and POSCARs), ready for DFT, and a table that says why each was chosen."""
 
 from __future__ import annotations
 
