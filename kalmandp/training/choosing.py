@@ -33,7 +33,7 @@ from kalmandp.training.measurements.measurement import make_sample, predict
 from kalmandp.training.placement.memory import parts_of
 from kalmandp.training.uncertainty import check_weights, numbers_of
 
-#: R of a label where P is made here: what a small model leaves, eV/Å and eV per atom.
+#: σ of labels where P is made here: errors that remain in a small model, eV/Å and eV per atom.
 SIGMA_F, SIGMA_E, SIGMA_W = 0.05, 5e-4, 2.5e-3
 #: Largest block of P where it is made here, and P₀.
 BLOCK_SIZE, P0 = 8192, 1.0
@@ -87,7 +87,7 @@ def know(potential: Potential, kalman: RLEKF, frame: Any) -> None:
 def laplace(
     potential: Potential, frames: Iterable[Any], p0: float = P0, block_size: int = BLOCK_SIZE
 ) -> RLEKF:
-    """P of a trained model from labelled frames, their labels not being needed.
+    """P of a trained model from the frames that it was trained with; their labels are not used.
 
     Parameters
     ----------

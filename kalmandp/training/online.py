@@ -36,7 +36,7 @@ from kalmandp.training.trainers.averaging import averaged
 from kalmandp.training.trainers.kalman import KalmanTrainer
 from kalmandp.training.uncertainty import Uncertainty, calibrated, see, see_residuals, variances
 
-#: What P and the average were made by: defaults that another version may have otherwise.
+#: Options that P and the average depend on; their defaults may differ in another version.
 MADE_BY = ("block_size", "coupled", "adapt", "averaging", "n_groups", "group_size", "norm")
 
 
@@ -446,7 +446,7 @@ class OnlineTrainer:
 
 
 def _stated(settings: OptimizerSettings, choices: KalmanChoices) -> dict[str, Any]:
-    """What was stated, and `MADE_BY`: to be asked for again."""
+    """The options that were stated, and those of `MADE_BY`, by which `restore` makes the trainer again."""
     asked = {"type": settings.type, "preset": settings.preset, **settings.stated}
     if settings.preset == "default":
         del asked["preset"]

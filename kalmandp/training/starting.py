@@ -35,7 +35,7 @@ def started_from(init_model, finetune, settings: Settings, frames) -> Potential:
     Returns
     -------
     Potential
-        Its ``info["started from"]`` says of what.
+        Its ``info["started from"]`` names the model.
 
     Raises
     ------

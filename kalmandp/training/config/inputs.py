@@ -196,7 +196,7 @@ def _optimizer(read: SectionReader, new, old: dict) -> OptimizerSettings:
 
 
 def _check_kalman(read: SectionReader, o: OptimizerSettings) -> None:
-    """What is stated goes together; what has no effect with this type of filter is noted."""
+    """Check that the stated options fit each other; note those without effect for this type of filter."""
     try:
         choices = resolve(o)
     except InputError as error:

@@ -1,8 +1,8 @@
 """Which labels a batch can be trained on.
 
-A frame teaches what it has. A kind of number whose label it lacks is left out of its step, as DeePMD-kit's
-find_energy, find_force and find_virial leave it out of the loss. A batch is measured as one, so that it
-teaches the kinds whose label *all* of its frames have.
+A frame is trained on the labels that it has. A kind of number whose label it lacks is left out of its step,
+as DeePMD-kit's find_energy, find_force and find_virial leave it out of the loss. A batch is measured as one,
+so that it teaches the kinds whose label *all* of its frames have.
 """
 
 from __future__ import annotations

@@ -76,12 +76,12 @@ class KalmanTrainer(Trainer):
             )
         #: since the last `step` (or `measure`) began: what each update did, why it was left out if it was
         self.log: list[tuple[Update, Refusal | None]] = []
-        #: kind_q, the rule's noise_q and the R_q that was used, of updates that were not waited for
+        #: kind_q, the rule's noise_q and the R_q that was used, of asynchronous updates
         self._enqueued: list[tuple[tuple[str, ...], np.ndarray, np.ndarray]] = []
         #: by the count of updates before each of them, what the average was then
         self._averages: dict[int, Any] = {}
         blocks = partition(parts_of(potential.layout), choices.partition, choices.block_size)
-        #: what virial labels have and energies have not (`virial_offset`); None to learn labels as they are
+        #: the constant between virial labels and energies (`virial_offset`); None to learn labels as they are
         self.offset = None
         if choices.virial_offset and "virial" in choices.order:
             self.offset = VirialOffset(len(potential.type_map))
@@ -112,7 +112,7 @@ class KalmanTrainer(Trainer):
 
     @property
     def disagreement(self) -> Disagreement | None:
-        """What virial labels have and energies have not, where it was measured."""
+        """The constant between virial labels and energies, where it was measured."""
         return None if self.offset is None else self.offset.disagreement(self.offset_t)
 
     def step(self, sample: measurement.Sample) -> dict:
@@ -151,7 +151,7 @@ class KalmanTrainer(Trainer):
                     off_f += np.trace(error_fcc, axis1=1, axis2=2).tolist()
                     counts_ft += list(self.offset.counts(sample))
             self.device.synchronize(self.filter)
-        if off_f:  # a constant is no part of the model: it is not what the model has learnt, but what is left
+        if off_f:  # the model does not contain the offset: it is fitted to the virial errors that remain
             o_t = fitted(np.array(off_f) / 3.0, np.array(counts_ft))
             self.offset_t[...] = namespace(self.filter.weights).asarray(o_t)
         self.log = []
@@ -221,8 +221,8 @@ class KalmanTrainer(Trainer):
             return
         groups = self._groups(sample, kinds, rng)
         if choices.measurement == "paired":
-            # a force update alone would move the energy: P, cut into blocks, has forgotten that the
-            # blocks' shares of the energy must add up; measured along, the energy holds them to it
+            # a force update alone would change the energy: a block-diagonal P does not contain that the
+            # blocks' shares of the energy must add up. Measured together with the force, the energy fixes it
             for pair in [[group] for group in groups] or [[]]:  # without forces the other numbers, once
                 yield self._joint(sample, kinds, pair)._replace(kind="paired")
         elif choices.measurement == "matrix":
@@ -357,7 +357,7 @@ class KalmanTrainer(Trainer):
             refusal = None if gate is None else gate.judge(innovations(m.kind_q, error_q, S_qq))
             return refusal is None
 
-        with self.guard():  # at any moment that can be seen the potential and the noise are the filter's
+        with self.guard():  # no interrupt between the filter's change and that of potential and noise
             asked = None if gate is None else accept
             before = self.updates
             info = self.device.take_in(self.filter, self.potential, H, error, noise_q, asked)
@@ -415,7 +415,7 @@ class KalmanTrainer(Trainer):
                 "the same"
             )
         if self.offset is not None and np.sum(state["block_sizes"]) == self.potential.layout.size:
-            # of an older version: it goes on as it began
+            # written by an older version: it goes on without an offset
             blocks = self._without_offset("usual_virial" in state)
         if tuple(state["block_sizes"]) != blocks.sizes:
             largest = max(state["block_sizes"])
@@ -436,7 +436,7 @@ class KalmanTrainer(Trainer):
             if asked[name] != value:
                 raise InputError(f"optimizer/{name} is {asked[name]}; expected {value}, as in the checkpoint")
         if asked["coupled"] and any(isinstance(value, Stored) and value.rounded for value in state.values()):
-            # of what an energy leaves of its own variance, 10⁻⁹ and less, A − UᵀU has no digit then
+            # A − UᵀU loses all digits then: an energy update leaves 10⁻⁹ or less of that energy's variance
             P: Any = self.filter.covariance
             P.cut()
 
