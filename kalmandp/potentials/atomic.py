@@ -91,7 +91,7 @@ def energies(par: Parameters, env):
 
 
 def _rows(par: Parameters, q_id, t: int, atoms):
-    """q of the atoms of one type, without what rows of other types are longer."""
+    """q of the atoms of one type, without the padding to the longest type."""
     q = q_id[atoms]
     size = par.descriptor.size_t[t]
     return q if size == q.shape[1] else q[:, :size]
