@@ -101,7 +101,7 @@ class OnlineTrainer:
 
     Notes
     -----
-    The same arithmetic as ``kalmandp train`` (`trainers.KalmanTrainer`), to the last bit.
+    The same arithmetic as ``kalmandp train`` (`trainers.kalman.KalmanTrainer`), to the last bit.
 
     Examples
     --------
