@@ -22,7 +22,7 @@ def error_histogram(details, path, column: bool = False) -> Path:
     Parameters
     ----------
     details : a `Comparison` or `Details`, or up to three of them by name: ``{"Adam": …, "RLEKF": …}``
-    path : .png (200 dpi), .svg or .pdf; written beside and renamed
+    path : .png (200 dpi), .svg or .pdf; it is written completely or not at all
     column : as wide as one column of a journal, the panels one below the other
 
     Returns

@@ -366,7 +366,7 @@ def _partition(default: str, optimizer: OptimizerSettings) -> str:
 
 
 def _coupled(default: bool, optimizer: OptimizerSettings) -> bool:
-    """float32 has too few digits for coupled blocks: an energy update leaves 10⁻⁹ of that energy's variance."""
+    """float32 has too few digits for coupled blocks: an energy update leaves 10⁻⁹ of its own variance."""
     if optimizer.get("coupled") is not None:
         return optimizer.get("coupled")
     return default and optimizer.get("covariance_dtype") != "float32"

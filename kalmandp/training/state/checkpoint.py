@@ -155,7 +155,7 @@ def reading(path) -> Iterator[None]:
         raise FileError(f"{path}: no such file") from None
     except FileError:
         raise
-    except Exception as error:  # what a damaged file can raise in HDF5, JSON and NumPy is open-ended
+    except Exception as error:  # HDF5, JSON and NumPy raise errors of any class for damage
         raise FileError(f"{path}: cannot be read as a checkpoint ({error})") from error
 
 
