@@ -18,7 +18,7 @@ from kalmandp.frames.frame import Frame
 OVERLAPPING, CLOSE = 0.4, 0.6
 #: Median over a frame's atoms. Bonds and metals have 0.85–1.15; lengths in bohr read as Å 1.9 times that.
 STRETCHED, SQUEEZED = 1.5, 0.62
-#: Volume per atom over the median of the set: a cell so much larger is worth a look.
+#: Volume per atom over the median of the set: a cell so much larger is reported.
 EMPTY = 8.0
 #: Å: atoms that vibrate about the same place; a sum of forces (eV/Å) that no rounding explains.
 SAME_PLACE, BROKEN_SUM = 0.6, 0.1

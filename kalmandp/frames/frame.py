@@ -261,7 +261,13 @@ def _ase_labels(atoms, frame: Frame) -> dict:
 
 
 def full_stress(stress, source: str) -> np.ndarray:
-    """A stress as (3, 3), from nine numbers or six in Voigt's order (xx, yy, zz, yz, xz, xy)."""
+    """A stress as (3, 3), from nine numbers or six in Voigt's order (xx, yy, zz, yz, xz, xy).
+
+    Raises
+    ------
+    InputError
+        For another number of them.
+    """
     stress = np.asarray(stress)
     if stress.size == 6:
         xx, yy, zz, yz, xz, xy = stress.ravel()

@@ -147,7 +147,7 @@ class RLEKF:
 
     @property
     def process_noise(self) -> float:
-        """q of P ← P + q I after each update."""
+        """q of P ← P + q I after each update, a finite number ≥ 0: InputError when it is set to another."""
         return self._process_noise
 
     @process_noise.setter

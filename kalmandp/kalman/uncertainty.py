@@ -35,6 +35,11 @@ def prediction_variance(kalman: RLEKF, H: Any) -> Any:
     Returns
     -------
     (m,) variances in the units of h²
+
+    Raises
+    ------
+    InputError
+        For an H whose rows have not one entry for each weight.
     """
     xp = namespace(kalman.weights)
     H_qw = xp.atleast_2d(xp.asarray(H, dtype="float64"))

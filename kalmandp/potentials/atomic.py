@@ -151,8 +151,8 @@ def energy_gradient(par: Parameters, env, fwd: Forward, E_bar_i):
 def weight_gradient(par: Parameters, env, fwd: Forward, E_bar_i, v_pc):
     """∂/∂w [Σ_i Ē_i E_i + Σ_p f_p·v_p], shape (N,): every Jacobian of this package.
 
-    RLEKF, eq. (2) and Algorithm 1, l. 7: H = ∂h/∂w of forces and virials. How it comes about is told at the
-    top of this module; the second derivative itself is one layer's, in `network.tangent_backward`.
+    RLEKF, eq. (2) and Algorithm 1, l. 7: H = ∂h/∂w of forces and virials. How it comes about is explained at
+    the top of this module; the second derivative itself is one layer's, in `network.tangent_backward`.
 
     Parameters
     ----------

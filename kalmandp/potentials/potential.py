@@ -263,6 +263,11 @@ class Potential:
         -------
         Result, or a list of Results for a list
 
+        Raises
+        ------
+        InputError
+            For a species that the model does not have, overlapping atoms, more neighbours than ``sel``.
+
         Examples
         --------
         >>> from kalmandp import Frame
@@ -299,6 +304,11 @@ class Potential:
         Parameters
         ----------
         frames : Frame or ase.Atoms, or a list of them
+
+        Raises
+        ------
+        InputError
+            As `evaluate`.
         """
 
         def one(frame, env, forward):
@@ -319,6 +329,11 @@ class Potential:
         Returns
         -------
         (N,), with (q,) and (f,) axes in front where they were given
+
+        Raises
+        ------
+        InputError
+            For a direction of another shape, or not one for each frame; and as `evaluate`.
 
         Examples
         --------
@@ -345,7 +360,11 @@ class Potential:
         Parameters
         ----------
         frames : Frame, or list of Frames
-        direction : C, (3, 3); lists and a leading axis as in `force_jacobian`
+        direction : C, (3, 3); lists, a leading axis and errors as in `force_jacobian`
+
+        Returns
+        -------
+        (N,), with (q,) and (f,) axes in front where they were given
         """
         per_frame = lambda env, C: virial_direction(env.geometry, C[None])
         return self._jacobian(frames, direction, self._along(per_frame, (3, 3)))

@@ -76,7 +76,10 @@ def noise_of(n_atoms: int, n_rows: int, sigma_f=SIGMA_F, sigma_e=SIGMA_E, sigma_
 
 
 def know(potential: Potential, kalman: RLEKF, frame: Any) -> None:
-    """Update P as if the frame were labelled with what the model predicts: the weights stay."""
+    """Update P as if the frame were labelled with what the model predicts: the weights stay.
+
+    Of a frame with more than `ATOMS` atoms the forces of so many, evenly chosen, are taken.
+    """
     n = len(potential.as_frame(frame))
     atoms = None if n <= ATOMS else np.linspace(0, n - 1, ATOMS).astype(int)
     H_qw, n_atoms = rows_of(potential, frame, atoms)
@@ -125,13 +128,19 @@ def choose(potential: Potential, kalman: RLEKF, pool: Sequence[Any], n: int) -> 
     Parameters
     ----------
     potential : the model
-    kalman : its P, which is updated; the weights stay. λ is set to 1: nothing is forgotten meanwhile
-    pool : frames or ase.Atoms without labels (labels are not looked at)
+    kalman : its P, which is updated; the weights stay. λ and ν are set to 1 and the process noise to 0, so
+        that nothing is forgotten
+    pool : frames or ase.Atoms without labels (labels are not used)
     n : how many, at most all
 
     Yields
     ------
     Chosen
+
+    Raises
+    ------
+    InputError
+        For n below 1, a P of other weights than the potential's, or a species that it does not know.
     """
     require(n > 0, "the number of frames to choose", n, "at least 1")
     check_weights(potential, kalman)

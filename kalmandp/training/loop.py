@@ -231,7 +231,7 @@ class Run:
         return averaged(self.potential, average.weights, frames, self.device.device)
 
     def finish(self) -> None:
-        """At the end: `result` is what the trainer makes of it then; optimizer and checkpoint stay."""
+        """At the end: the trainer finishes `result` (last layer); optimizer and checkpoint stay."""
         finished = self.trainer.finished(self.result(), self.data, self.validation)
         self._finished = None if finished is self.potential else finished
 

@@ -133,7 +133,7 @@ class OnlineTrainer:
         choices, trained_on = resolve(self.settings), list(trained_on)
         if trained_on and self.settings.get("p0") is None:
             choices = choices.of_trained()
-        if self.settings.get("virial_offset") is None:  # it needs volumes that vary, which nobody knows yet
+        if self.settings.get("virial_offset") is None:  # it needs volumes that vary: not known yet
             choices = replace(choices, virial_offset=False)
         self.trainer = KalmanTrainer(potential, choices, rng, device_of(potential))
         self.steps = 0
@@ -230,6 +230,11 @@ class OnlineTrainer:
         Returns
         -------
         StepInfo
+
+        Raises
+        ------
+        InputError, FilterError
+            As `step`.
         """
         frames = [frames] if isinstance(frames, Frame) else list(frames)
         learnt = []

@@ -222,7 +222,7 @@ class Search:
         self.wrong = bool(too_many) or shortest[0] < OVERLAP**2
 
     def pairs(self) -> DeviceList:
-        """The pairs that are wanted; whether they make sense is said by ``wrong``."""
+        """The pairs that are wanted; ``wrong`` says whether they can be used."""
         xp, n, n_p, first_i = self.device.xp, len(self._types_i), self.n_pairs, self._first_i
         empty = lambda: (xp.empty(n_p, np.int32), xp.empty((n_p, 3), np.int32), xp.empty((n_p, 3)))
         (j_p, shift_pd, r_pc), ranked, i_p = empty(), empty(), xp.empty(n_p, np.int32)

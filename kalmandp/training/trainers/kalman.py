@@ -49,7 +49,7 @@ class KalmanTrainer(Trainer):
     Raises
     ------
     InputError
-        If the noise is annealed by epochs and nobody says how long one is.
+        If the noise is annealed by epochs and ``per_epoch`` is not given.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class KalmanTrainer(Trainer):
         self.candidates = None if choices.candidates is None else Candidates(choices.candidates)
         self.per_epoch = per_epoch
         check_weighting(choices)
-        if choices.last_layer:  # what cannot be solved for is told before the first step
+        if choices.last_layer:  # raises now, not at the end, if it cannot be solved for
             last_layer_columns(potential.layout)
         choices.weighting.check_types(potential.type_map)
         selection = choices.candidates

@@ -1,6 +1,6 @@
 """n2p2's training: one energy or one force component of any structure at a time.
 
-Which comes next is said by `data.update_feed.UpdateFeed`; the update is `n2p2.N2P2Filter`'s. Numbers are
+`data.update_feed.UpdateFeed` decides which comes next; the update is `n2p2.N2P2Filter`'s. Numbers are
 measured in the units of the net (with u_E internal units of energy per eV and u_F of force per eV/Å)::
 
     ξ = (E_ref − E) u_E                              H = ∂E/∂w u_E

@@ -18,7 +18,7 @@ Guard = Callable[[], AbstractContextManager]
 
 
 class Trainer(ABC):
-    """The base of all trainers. What an optimizer does not have is said here, once.
+    """The base of all trainers, with defaults for what an optimizer does not have.
 
     Attributes
     ----------

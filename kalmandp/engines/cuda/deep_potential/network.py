@@ -179,7 +179,7 @@ class Nets:
         return len(rows.tiles), blocks_for(n, SIDE)
 
     def _layer(self, w: Any, n: int) -> tuple:
-        """What every kernel is told of layer n."""
+        """The arguments that describe layer n to every kernel."""
         form = self.forms[n]
         return w, self._starts[n], self._stride, form.n_in, form.n_out, form.has_idt, SKIPS[form.skip]
 
