@@ -131,7 +131,7 @@ class OnTheFly(ase_calculator.Calculator):
         if tolerance is not None and tolerance < noise:
             raise InputError(
                 f"tolerance is {tolerance:g} meV/Å, below the noise of the labels, {noise:g} meV/Å; expected "
-                "more than the labels themselves can tell (or a smaller noise, if they are better)"
+                "more than that noise (or a smaller noise, if the labels are better)"
             )
         for what, whole, least in (("every", every, 1), ("retries", retries, 0), ("seed", seed, 0)):
             good = isinstance(whole, (int, np.integer)) and not isinstance(whole, bool) and whole >= least
@@ -302,7 +302,7 @@ class OnTheFly(ase_calculator.Calculator):
             learner.learn(labelled)
         except FilterError as problem:
             learner.frames.append(labelled)
-            warnings.warn(f"OnTheFly: {labelled.source} was not learned whole: {problem}", stacklevel=4)
+            warnings.warn(f"OnTheFly: {labelled.source} was learned only in part: {problem}", stacklevel=4)
         learning = time.perf_counter() - began
         calibration = learner.online.calibration
         floor = calibration.floor("force")

@@ -334,7 +334,7 @@ class Run:
             self._save(path, self._feed_before)
         except FileError as error:
             return f"the filter as before this update could not be saved ({error})"
-        return f"saved as before this update in {path}, from where --restart goes on with this frame"
+        return f"saved as before this update in {path}; --restart from there goes on with this frame"
 
     def _restore(self, saved: dict) -> None:
         if saved["source"].get("model") != self.settings.source.get("model"):

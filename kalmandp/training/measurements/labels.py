@@ -116,10 +116,10 @@ def check_labels(data, settings: Settings) -> None:
         _check_batches(data, together, has_fl[together], names, batch)
     for has_f, name in zip(has_fl.T, names, strict=True):
         if len(without := np.flatnonzero(~has_f)):
-            alone = "" if batch == 1 else f" (a batch of {batch} with one of them teaches no {name})"
+            alone = "" if batch == 1 else f" (a batch of {batch} that has one of them learns no {name})"
             warnings.warn(
                 f"{len(without):,} of {n:,} training frames have no {name}, the first "
-                f"{data.source(without[0])}; of these the rest is learnt{alone}",
+                f"{data.source(without[0])}; these are trained on with their other labels{alone}",
                 stacklevel=2,
             )
 

@@ -71,8 +71,8 @@ class KalmanTrainer(Trainer):
         self.frame_trials = selection.trials if selection is not None and selection.energy else 1
         if choices.annealing is not None and per_epoch is None:
             raise InputError(
-                'the preset "n2p2" anneals its noise by epochs, which frames that come one by one do not '
-                'have; expected another, "n2p2-fading" for its filter with fading memory'
+                'the preset "n2p2" anneals its noise by epochs, and frames that come one by one have none; '
+                'expected another preset, e.g. "n2p2-fading", its filter with fading memory'
             )
         #: since the last `step` (or `measure`) began: what each update did, why it was left out if it was
         self.log: list[tuple[Update, Refusal | None]] = []
@@ -167,12 +167,12 @@ class KalmanTrainer(Trainer):
                 virial_offset=self.offset is not None, device=self.device.device,
             )  # fmt: skip
         except (FilterError, InputError) as error:  # it must not cost the run
-            warnings.warn(f"the last layer is as it was trained: {error}", stacklevel=2)
+            warnings.warn(f"the last layer stays as it was trained: {error}", stacklevel=2)
             return potential
         if not solved.accepted:
             warnings.warn(
-                "the last layer is as it was trained: of the frames to judge by the exact solution has "
-                f"energies off by {solved.after.energy_rmse:.3g} eV/atom and forces by "
+                "the last layer stays as it was trained: on frames held back the exact solution has errors "
+                f"of {solved.after.energy_rmse:.3g} eV/atom in energies and, in forces, of "
                 f"{solved.after.force_rmse:.3g} eV/Å; expected at most {solved.before.energy_rmse:.3g} and "
                 f"{solved.before.force_rmse:.3g}, as trained", stacklevel=2,
             )  # fmt: skip
@@ -420,7 +420,7 @@ class KalmanTrainer(Trainer):
         if tuple(state["block_sizes"]) != blocks.sizes:
             largest = max(state["block_sizes"])
             raise InputError(
-                "the input's optimizer cuts P into other blocks than the checkpoint's, the largest of "
+                "the input's optimizer cuts P into other blocks than the checkpoint has, whose largest is "
                 f"{largest:,}; expected the same optimizer/block_size"
             )
         for part in (self.adaptive, self.candidates, self.offset):
