@@ -181,7 +181,7 @@ class Run:
         return chosen  # type: ignore[return-value]  # an epoch has a batch at least
 
     def _sample(self, numbers: np.ndarray) -> Any:
-        """The batch, made ready to be measured; if ranks share it, only the frames of this rank."""
+        """The batch, made ready to be measured; if ranks share it, each makes only its own frames ready."""
         if not self.trainer.shares_frames(len(numbers)):
             return measurement.make_sample(self.potential, *self._frames(numbers))
         frames, parts = [], []

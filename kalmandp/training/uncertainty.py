@@ -29,7 +29,7 @@ from kalmandp.training.measurements.measurement import make_sample, predict
 
 #: Kinds of numbers whose uncertainty is given.
 KINDS = ("energy", "force", "virial")
-#: Numbers of H that are in memory at once, at most.
+#: Numbers of H that are in memory at once, about.
 ROW_NUMBERS = 1 << 24
 UPPER = np.stack(np.triu_indices(3), axis=1)
 

@@ -1,8 +1,7 @@
 """A new NEP: its form, its first weights, and q_scaler from data.
 
-Multiplying c by a factor and dividing W0 or q_scaler by it leaves the model unchanged, so their scale is a
-matter of choice. For one variance P₀ to suit every weight, the first weights make all numbers on the way
-about 1:
+A larger c can be compensated by a smaller W0 or q_scaler, so their scales are a matter of choice. For one
+variance P₀ to suit every weight, the first weights make all numbers on the way about 1:
 
     c     rows over (k, t) orthonormal, of random direction
     q     scaled to a standard deviation of 1 among the atoms of a type (`scaling` "std"), with these c
