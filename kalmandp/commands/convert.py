@@ -37,7 +37,7 @@ def add_arguments(parser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--unit", action="append", default=[], metavar="LABEL=UNIT",
-        help="unit of SRC's length, energy, force, virial or stress, whatever the file says, e.g. "
+        help="unit of SRC's length, energy, force, virial or stress, in place of what the file states, e.g. "
         "energy=hartree; -eV turns the sign; may be repeated",
     )  # fmt: skip
     parser.add_argument(
