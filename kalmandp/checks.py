@@ -98,7 +98,7 @@ def choice(*names: str, why: str = "") -> Check:
 
     def check(value):
         if not isinstance(value, str) or value not in names:
-            # a reason says more than a guess at a misprint
+            # where there is a reason, it stands in place of the guess at a misprint
             raise Unfit(wanted if why else wanted + did_you_mean(value, names), value)
         return value
 
@@ -165,7 +165,7 @@ class Key(NamedTuple):
     check : what its value must pass
     field : the field of the settings it becomes; None to drop the value after the check
     aliases : other names of the key
-    idle : (value,) of a key that changes nothing: DeePMD-kit's default, which deserves no notice
+    idle : (value,) for a key that changes nothing here: DeePMD-kit's default, with which no notice is given
     """
 
     name: str
@@ -181,11 +181,11 @@ def fixed(name: str, *accepted) -> Key:
 
 
 def ignored(name: str, default=None) -> Key:
-    """A key that changes no result here; a notice is due if it is not at its default."""
+    """A key that changes no result here; a value other than its default gives a notice."""
     return Key(name, anything, None, idle=(default,))
 
 
-#: What DeePMD-kit has and this package does not: no misprint of anything here.
+#: Names that DeePMD-kit has and this package does not: they are not taken for misprints.
 ELSEWHERE = {
     "loss_dict", "model_dict", "data_dict", "shared_dict", "se_e3", "se_at", "se_e2_r", "se_r", "se_e3_tebd",
     "se_atten", "se_atten_v2", "dpa1", "dpa2", "dpa3", "hybrid", "loc_frame", "se_a_tpe", "se_a_ebd_v2",
@@ -235,7 +235,7 @@ class SectionReader:
         ------
         InputError
             For a value that its check refuses, a key that is not in the table, and a key that
-            stands there under two of its names.
+            is given under two of its names.
         """
         left = self.mapping(path, value)
         fields: dict[str, Any] = {}

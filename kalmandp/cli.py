@@ -43,7 +43,7 @@ COMMANDS = {
 }
 
 MISUNDERSTOOD, INTERRUPTED = 2, 130
-#: Seconds in which the other ranks meet the same error, if they do.
+#: Seconds to wait for the other ranks: an error that all of them meet is told once.
 ALIKE = 2.0
 
 
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _on_ranks(args: argparse.Namespace) -> int:
-    """Run a command on all ranks of MPI: rank 0 speaks; an error ends all of them, told once."""
+    """Run a command on all ranks of MPI. Only rank 0 prints; an error ends all ranks and is told once."""
     from kalmandp.ranks.team import team_of
 
     try:
@@ -88,7 +88,7 @@ def _on_ranks(args: argparse.Namespace) -> int:
     assert team is not None  # a launcher started us
     if not getattr(args, "ranks", False):
         if team.rank == 0:
-            what = f"is for one rank, and {team.size} were started; expected it without MPI"
+            what = f"runs on one rank, and {team.size} were started; expected one, without MPI"
             _fail(f"{args.parser.prog} {what}")
         return 1
     silent = open(os.devnull, "w") if team.rank else None
@@ -112,17 +112,17 @@ def _on_ranks(args: argparse.Namespace) -> int:
 def _share_the_machine() -> None:
     """Let idle threads sleep soon, unless the user has said otherwise.
 
-    Threads of GNU OpenMP wait for the next kernel by spinning for some milliseconds. Where other work
-    is on the same cores that made training up to five times slower; 10⁴ turns are some ten microseconds.
-    This is done for the program ``kalmandp`` alone, before a library reads it: never for a host that
-    calls `main`.
+    Threads of GNU OpenMP wait for the next kernel by spinning for some milliseconds. Where other programs
+    use the same cores, this made training up to five times slower; 10⁴ turns take some ten microseconds.
+    The variable is set for the program ``kalmandp`` alone, before a library reads it, and never for a
+    host that calls `main`.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
         os.environ["GOMP_SPINCOUNT"] = "10000"
 
 
 def _arranged(argv: list[str]) -> list[str]:
-    """The words as argparse can take them, for commands that say how (``arranged`` of their module)."""
+    """The words in an order that argparse understands, if the command's module has ``arranged`` for this."""
     if not argv or argv[0] not in COMMANDS:
         return argv
     module = importlib.import_module(f"kalmandp.commands.{argv[0].replace('-', '_')}")
@@ -131,7 +131,7 @@ def _arranged(argv: list[str]) -> list[str]:
 
 
 def _read(words: list[str]) -> argparse.Namespace:
-    """Read a command line; one that cannot be understood is told of, and ends the program with status 2."""
+    """Read a command line; one that cannot be understood is reported and ends the program with status 2."""
     parser = make_parser()
     if not words:
         parser.print_help(sys.stderr)

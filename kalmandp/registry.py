@@ -1,8 +1,8 @@
 """Where things are plugged in: potentials, engines, covariances, neighbour searches, model files.
 
-Every entry names a module and what to take from it, "module:name"; it is imported when first asked for, so
-that nothing is loaded that is not used, and the lower floors of the house need not know the upper ones. The
-tests loop over these tables: what is added here is judged, and cannot stay untested.
+Every entry names a module and what to take from it, "module:name". It is imported when first asked for, so
+that only what is used is loaded, and the lower layers of the package need not import the upper ones. The
+tests loop over these tables, so that no entry can stay untested.
 
 To add a potential, write its folder (`potentials/protocol.py` says what it holds) and one row of `KINDS`.
 """
@@ -25,7 +25,7 @@ class Kind(NamedTuple):
     section : ``read_section(read, value)``, its part of the section ``model`` of an input
     rows : ``rows(form)``, what `kalmandp info` says of it
     reordered : ``reordered(form, weights, statistics, old)``, the same with type n what ``old[n]`` was
-    cuts : whether it can do with fewer types than there were
+    cuts : whether types can be taken away from a potential
     files : the module of its model files: ``recognises(path)``, ``read(path)``, ``write(potential, path)``,
         ``FORMAT`` (in words), ``DEFAULT`` (their usual name) and ``SUFFIXES``; for the commands of DeePMD-kit
         ``compression(path)`` and ``sections(potential)``, or None
@@ -33,9 +33,10 @@ class Kind(NamedTuple):
         copy) of each, for the path of a model and the names of its types
     fused : device -> its fused engine there
     preset : of the filter, where an input names none
-    first : choices of a form that begins with nothing; learning on the fly takes the first kind that has them
-    ahead : ``ahead()``, a tiny potential of the kind: processes of their own compile the kernels of a first
-        step on the CPU for it (`engines.cpu.ahead`)
+    first : choices of a form that learning on the fly starts with when there are no data yet; without a kind
+        named it takes the first kind that has them
+    ahead : ``ahead()``, a tiny potential of the kind, for which separate processes compile the kernels of a
+        first step on the CPU (`engines.cpu.ahead`)
     form_frames : ``form_frames(choices)``, frames, evenly chosen, that a new form is made from; "" for few
     net_units : ``net_units(form)``, units of energy and of force of its nets per eV and per eV/Å; "" for 1
     """
@@ -141,13 +142,13 @@ PAIR_FILTERS = {
     "numba": "kalmandp.engines.cpu.pairs:pairs_within",
 }
 
-#: What a lower floor starts on a higher one: the page of a run, the whole command line, a look at virials
-#: where frames are converted.
+#: What a lower layer calls in a higher one: the report of a run, the whole command line, the check of virials
+#: during conversion.
 REPORT = "kalmandp.report:write_report"
 COMMAND_LINE = "kalmandp.cli"
 LOOK_AT_VIRIALS = "kalmandp.doctor.examine:look_at_virials"
 
-#: A potential that knows how sure it is.
+#: A potential with the variances of its predictions.
 UNCERTAINTY = "kalmandp.training.uncertainty:UncertainPotential"
 
 #: Covariances of the filter.

@@ -16,7 +16,7 @@ from kalmandp.errors import KalmanDPError
 TAYLOR_STEPS = (1e-3, 3e-4, 1e-4)
 #: Step of the complex step: small enough that its square is lost.
 COMPLEX_STEP = 1e-30
-#: Step of a central difference, for messages only, and the most weights for which one is explained.
+#: Step of a central difference, for messages only; with more weights than EXPLAINED there are no details.
 DIFFERENCE_STEP = 1e-6
 EXPLAINED = 2000
 

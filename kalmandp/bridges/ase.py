@@ -136,7 +136,7 @@ def stress_of(atoms, virial) -> np.ndarray | None:
     volume = abs(atoms.cell.volume)
     if not (any(atoms.pbc) and volume > 0.0):
         return None
-    # of a virial of central differences only the symmetric part is not rounding
+    # the antisymmetric part of a virial is rounding
     stress = -0.5 * (virial + virial.T) / volume
     return stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
 

@@ -1,4 +1,4 @@
-"""An input of another program, said in the words of ours."""
+"""An input of another program, as the same input of ours."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def add_arguments(parser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "-m", "--mode", choices=("change", "set"), default="change",
-        help="change: shift by what fits the model's errors best; set: what fits the energies best [change]",
+        help="change: add what fits the model's errors best; set: take what fits the energies best [change]",
     )  # fmt: skip
     parser.add_argument(
         "-n", "--numb-batch", type=int, default=0, metavar="N", help="only the first N frames of each system"

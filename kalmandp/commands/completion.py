@@ -23,7 +23,7 @@ def run(args) -> int:
 
 
 class Option(NamedTuple):
-    """An option of a command, or one of its places (no names)."""
+    """An option of a command, or a positional argument (no names)."""
 
     names: tuple[str, ...]
     help: str
@@ -44,7 +44,7 @@ def _option(action: argparse.Action) -> Option:
 
 
 def bash(commands: dict[str, str], options: dict[str, list[Option]]) -> str:
-    """The first word is a command; then options, the values of some, and files."""
+    """Completes a command as the first word; then options, the values of some options, and files."""
     cases = []
     for name, its in options.items():
         for option in its:
@@ -117,5 +117,5 @@ def fish(commands: dict[str, str], options: dict[str, list[Option]]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """In single quotes; one within is written as another mark, for the three shells write it differently."""
+    """The text in single quotes; a quote within it is replaced: each of the shells escapes it differently."""
     return "'" + text.replace("'", "’") + "'"

@@ -2,7 +2,7 @@
 (.data) or a deepmd/npy folder (a name without suffix). Reads outputs of VASP, Quantum ESPRESSO, CP2K,
 ABINIT, FHI-aims and PWmat, extended XYZ, dumps of LAMMPS, .cfg of MLIP, .npz of sGDML, input.data,
 DeePMD-kit's layouts, and what ASE and dpdata read. Steps whose SCF cycle did not converge are left out;
-of what ASE and dpdata read that is not always known, and then it is said."""
+for what ASE and dpdata read that is not always known, and a note says so."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 import re
 import sys
 
-#: So many frames that were left out are named one by one.
+#: Frames left out that are named one by one; of more, only their number is printed.
 SHOWN = 20
 
 
@@ -19,7 +19,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("destination", metavar="DST", help="file or folder to write")
     parser.add_argument(
         "--format", metavar="F",
-        help="of SRC where it does not tell: vasp/outcar, vasp/xml, espresso/pw, espresso/cp, cp2k, "
+        help="format of SRC, if it is not recognised: vasp/outcar, vasp/xml, espresso/pw, espresso/cp, cp2k, "
         "abinit, aims, pwmat/movement, lammps/dump, mtp, npz, runner, extxyz, deepmd/hdf5, deepmd/npy, ase, "
         "ase:NAME, dpdata:NAME",
     )  # fmt: skip
@@ -37,7 +37,7 @@ def add_arguments(parser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--unit", action="append", default=[], metavar="LABEL=UNIT",
-        help="unit of SRC's length, energy, force, virial or stress, whatever the file says, e.g. "
+        help="unit of SRC's length, energy, force, virial or stress, in place of what the file states, e.g. "
         "energy=hartree; -eV turns the sign; may be repeated",
     )  # fmt: skip
     parser.add_argument(
@@ -52,7 +52,7 @@ def add_arguments(parser) -> None:
 
 
 def arranged(words: list[str]) -> list[str]:
-    """Words as argparse takes them, also of ``--index -5:`` and ``--type-map Na Cl SRC DST``."""
+    """The words in an order that argparse understands: ``--index -5:``, ``--type-map Na Cl SRC DST``."""
     front: list[str] = []
     names: list[str] = []
     k = 0

@@ -1,7 +1,7 @@
 """Look through data sets before training: overlapping atoms, wrong units and signs (found from the
 data themselves), contradicting labels, outliers, duplicates, frames that two sets share, neighbours
-against sel. The first set is the one to train on, and the others must not repeat it. An error is what
-two independent signs say; what one says alone is a warning.
+against sel. The first set is the one to train on, and the others must not repeat it. A finding is an
+error if two independent signs support it, and a warning if only one does.
 
 Frames are numbered from 0. Exit status: 0 no errors found, 1 errors found (with --strict: errors
 or warnings), or the data cannot be read."""
@@ -47,7 +47,7 @@ def _selection(args) -> dict:
 
 
 def selection_of(model) -> dict:
-    """The same of the section ``model`` of an input."""
+    """rcut, sel and type_map of the section ``model`` of an input."""
     sel = model.choices.get("sel", ())  # some kinds of potential have none
     sel = None if isinstance(sel, str) or (sel and model.type_map is None) else list(sel)
     return {"rcut": model.cutoff, "sel": sel, "type_map": model.type_map}

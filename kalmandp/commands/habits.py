@@ -1,6 +1,7 @@
 """What people type by habit, and what they mean: a word that is no command, a file in the wrong place.
 
-Nothing is guessed where it could do harm: an input file that stands alone is taken, all else is told.
+Nothing is guessed where it could do harm: an input file that stands alone is taken; for all else a message
+names the command that was meant.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ OTHER_WORDS = {
     "examples": "example", "init": "example", "devi": "model-devi", "model_devi": "model-devi",
     "neighbor_stat": "neighbor-stat", "change_bias": "change-bias",
 }  # fmt: skip
-#: A larger file is no input file, and is not read to see whether it is.
+#: A file of more bytes is taken for no input file, without reading it.
 LARGEST_INPUT = 1 << 20
 INPUT_SUFFIXES = (".json", ".yaml", ".yml")
 
@@ -100,7 +101,7 @@ def input_file(given: str | None, restart: str | None) -> tuple[str, str | None]
     if kind == "input":
         return given, restart
     meant = {
-        "model": f"kalmandp train INPUT.json -i {given} goes on from it, {use_of(given)} tells of it",
+        "model": f"kalmandp train INPUT.json -i {given} goes on from it, {use_of(given)} describes it",
         "checkpoint": f"kalmandp train INPUT.json --restart {given} goes on from it",
         "data": f'the input file names it: {{"training": {{"training_data": {{"systems": "{given}"}}}}}}',
     }[kind]
@@ -126,7 +127,7 @@ def _only_input(folder: Path) -> str:
 
 
 def _kind(path) -> str:
-    """ "input", "model", "checkpoint" or "data"; what is not there or cannot be read goes by its name."""
+    """ "input", "model", "checkpoint" or "data"; what is missing or cannot be read is judged by its name."""
     from kalmandp.commands.info import kind_of
 
     suffix = Path(path).suffix.lower()
@@ -145,7 +146,7 @@ def _kind_of_text(path: Path) -> str:
 
 
 def _is_input(path: Path) -> bool:
-    """Whether a text has the sections of an input file, or is damaged JSON: its reader names the place."""
+    """Whether a text has the sections of an input file, or is damaged JSON (its reader names the place)."""
     try:
         if path.stat().st_size > LARGEST_INPUT:
             return False

@@ -42,7 +42,7 @@ def kind_of(path: str) -> str:
             if is_checkpoint(opened):
                 return "checkpoint"
             return "model" if "json" in opened.attrs else "data"
-    except Exception as error:  # what a damaged file can raise in HDF5 is open-ended
+    except Exception as error:  # HDF5 raises errors of any class for damage
         raise FileError(
             f"{path}: is not an HDF5 file that can be read ({_first_line(error)}); expected a data "
             "set, a model or a checkpoint (`kalmandp convert` makes a data set of other formats)"
@@ -176,12 +176,12 @@ def read_checkpoint_header(path) -> Header:
             )
     except FileError:
         raise
-    except Exception as error:  # what a damaged file can raise in HDF5 and JSON is open-ended
+    except Exception as error:  # HDF5 and JSON raise errors of any class for damage
         raise FileError(f"{path}: cannot be read as a checkpoint ({_first_line(error)})") from error
 
 
 def stored_disagreement(path):
-    """What a checkpoint says of its virial labels and its energies; None where that is not worth a line."""
+    """What a checkpoint says of its virial labels and its energies; None where they agree well enough."""
     import h5py
 
     from kalmandp.training.measurements.virial_offset import WORTH_A_LINE, disagreement
@@ -202,7 +202,7 @@ def stored_disagreement(path):
 def _checkpoint(path: str) -> str:
     from kalmandp.frames.hdf5.storage import reading
 
-    with reading(path):  # the header may be whole and make no sense
+    with reading(path):  # a header can be complete and still make no sense
         return _checkpoint_table(path)
 
 

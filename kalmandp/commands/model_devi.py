@@ -15,7 +15,7 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument(
         "--uncertainty", metavar="CHECKPOINT",
-        help="σ of one model by the P of its run, in the same columns, in place of a committee",
+        help="σ of one model from the P of its run, in the same columns, instead of a committee",
     )  # fmt: skip
     parser.add_argument("--atomic", action="store_true", help="add a column for the force on each atom")
     parser.add_argument("--relative", type=float, metavar="LEVEL", help="forces over |F| + LEVEL, eV/Å")
@@ -41,7 +41,7 @@ def run(args) -> int:
     from kalmandp.training.uncertainty import UncertainPotential
 
     if args.uncertainty and (len(args.models) > 1 or args.real_error):
-        raise InputError("--uncertainty is of one model; expected one --models, and no --real_error")
+        raise InputError("--uncertainty is for one model; expected one --models, and no --real_error")
     if len(args.models) == 1 and not (args.real_error or args.uncertainty):
         raise InputError(
             "--models names 1 model, which cannot differ from others; expected two or more, or --real_error "

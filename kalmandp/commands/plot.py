@@ -10,7 +10,7 @@ from pathlib import Path
 def add_arguments(parser) -> None:
     parser.add_argument("folder", metavar="RUN_FOLDER", help="folder of a run")
     parser.add_argument(
-        "-f", "--format", choices=("png", "svg", "pdf"), default="png", help="of the figures [png]"
+        "-f", "--format", choices=("png", "svg", "pdf"), default="png", help="format of the figures [png]"
     )
     parser.add_argument("--column", action="store_true", help="panels one below the other, 3.5 inches wide")
 

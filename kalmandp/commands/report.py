@@ -9,7 +9,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("folder", metavar="RUN_FOLDER", help="folder of a run")
     parser.add_argument("-o", "--output", metavar="FILE.html", help="file to write [RUN_FOLDER/report.html]")
     parser.add_argument(
-        "--input", metavar="INPUT.json", help="take the data from this input: those of the run were moved"
+        "--input", metavar="INPUT.json", help="take the data from this input, if those of the run were moved"
     )
     parser.add_argument("--skip-doctor", action="store_true", help="do not look through the data")
 

@@ -1,5 +1,5 @@
-"""Choose frames worth labelling from a pool without labels: each as if those before it were known. Writes
-them as extended XYZ (and POSCARs), ready for DFT, and a table that says why each was chosen."""
+"""Choose frames worth labelling from a pool without labels: each as if those chosen before it were labelled.
+Writes them as extended XYZ (and POSCARs), ready for DFT, and a table that says why each was chosen."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument("-n", "--number", type=int, required=True, metavar="N", help="how many frames")
     parser.add_argument(
-        "--checkpoint", metavar="FILE", help="P: checkpoint.h5 of the run that MODEL came from"
+        "--checkpoint", metavar="FILE", help="take P from the checkpoint of the run that MODEL came from"
     )
     parser.add_argument(
         "--data", nargs="+", metavar="DATA",
-        help="P without a checkpoint: frames that MODEL was trained with (a Laplace pass over them)",
+        help="without a checkpoint: make P from frames that MODEL was trained with (Laplace approximation)",
     )  # fmt: skip
     parser.add_argument("-o", "--output", default="selected.extxyz", metavar="FILE", help="[selected.extxyz]")
     parser.add_argument("--poscar", metavar="FOLDER", help="also write POSCAR-0001, … into this new folder")

@@ -5,7 +5,7 @@ signal    from                                       what it does
 ========  =========================================  ============================================
 SIGINT    Ctrl-C                                     finishes the step, saves, ends; twice: at once
 SIGTERM   a queue, ``kill``                          the same
-SIGHUP    a terminal or connection that is closed    the same, without a word: nobody reads it
+SIGHUP    a terminal or connection that is closed    the same, but prints nothing: nobody reads
 ========  =========================================  ============================================
 
 A signal that was ignored when the program started stays ignored: this is what ``nohup`` asks for (SIGHUP),

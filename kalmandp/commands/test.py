@@ -17,11 +17,11 @@ def add_arguments(parser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--uncertainty", metavar="CHECKPOINT",
-        help="P of the run: say how sure the model was, and how right; with -d also PREFIX.std.out",
+        help="take P from it and print the predicted σ beside the errors; with -d also write PREFIX.std.out",
     )  # fmt: skip
     parser.add_argument(
         "--calibrate", nargs="+", metavar="DATA",
-        help="labelled frames, not trained on, that give σ its scale",
+        help="labelled frames, not trained on, from which σ gets its scale",
     )  # fmt: skip
     parser.add_argument("-n", "--numb-test", type=int, default=0, metavar="N", help="only the first N frames")
     parser.add_argument("--json", action="store_true", help="print the errors as JSON")

@@ -206,7 +206,7 @@ def _old_files_kept(settings, output: Path, fresh: bool) -> Iterator:
     """Files of an earlier run are renamed (model.dp → model.dp.old1), not overwritten.
 
     Yields a function to call when the new run has started (if it never does, they get their names back), and
-    one that gives the present name of a file of before.
+    one that gives the present name of a file of the earlier run.
     """
     t = settings.training
     names = [output / settings.checkpoint_name, output / t.model_file, output / t.disp_file]

@@ -18,7 +18,7 @@ from kalmandp.frames.frame import Frame
 OVERLAPPING, CLOSE = 0.4, 0.6
 #: Median over a frame's atoms. Bonds and metals have 0.85–1.15; lengths in bohr read as Å 1.9 times that.
 STRETCHED, SQUEEZED = 1.5, 0.62
-#: Volume per atom over the median of the set: a cell so much larger is worth a look.
+#: Volume per atom over the median of the set: a cell so much larger is reported.
 EMPTY = 8.0
 #: Å: atoms that vibrate about the same place; a sum of forces (eV/Å) that no rounding explains.
 SAME_PLACE, BROKEN_SUM = 0.6, 0.1
@@ -30,7 +30,8 @@ FEW_FRAMES, FEW_ATOMS = 5, 50
 OFTEN = 0.15
 #: Share by which the cells of a crystal under strain differ.
 ALIKE = 0.1
-#: A force (eV/Å) that two atoms so close feel, and over the largest that is usual: a collision, computed.
+#: A force on two atoms so close, in eV/Å and in units of the usual largest force, above which the collision
+#: was really computed.
 COLLISION, BEYOND = 5.0, 2.0
 
 
@@ -44,7 +45,7 @@ def check_atoms(s: Survey, units_are_off: bool = False) -> Iterator[Finding]:
 
 
 def _overlaps(s: Survey) -> Iterator[Finding]:
-    """Pairs much shorter than a bond: an error if the forces know nothing of it, a note if they do."""
+    """Pairs much shorter than a bond: an error if the forces do not show it, a note if they do."""
     known_f = np.isfinite(s.spacing_f)  # no atom has a neighbour, or no name is an element's: nothing to say
     if not known_f.any() or not np.median(s.spacing_f[known_f]) > SQUEEZED:
         return
@@ -140,7 +141,7 @@ def _emptiness(s: Survey) -> Iterator[Finding]:
 
 
 def _missing(s: Survey) -> Iterator[Finding]:
-    """Frames that lack atoms, or have too many, and labels that do not know of it.
+    """Frames that lack atoms, or have too many, while their labels are those of the right number.
 
     A vacancy that was computed as one has an energy higher by the energy of an atom, and forces that
     add up to zero. If an atom was lost on the way, the labels are those of the whole configuration: the

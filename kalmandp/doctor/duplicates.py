@@ -12,10 +12,10 @@ from kalmandp.doctor.pair_basis import CUTOFF, distances
 from kalmandp.doctor.survey import Survey
 from kalmandp.geometry.neighbours import neighbour_pairs
 
-#: Å. Sorted pair distances of two frames that are the same agree to this; so do their cells. What is
+#: Å. Sorted pair distances of two frames that are the same agree to this; so do their cells. It lies
 #: between rounding (1e-5) and the steps of a slow trajectory (1e-2).
 SAME = 1e-3
-#: So many distances (each twice) and fewer must agree to this, Å.
+#: FEW distances (each twice) or fewer must agree to SAME_FEW, Å: few agree by chance now and then.
 FEW, SAME_FEW = 30, 2e-5
 #: Fingerprints of such frames, per atom.
 SAME_FINGERPRINT = 1e-2

@@ -16,21 +16,22 @@ from kalmandp.doctor.surrogate import Fit, columns, fit_forces
 from kalmandp.doctor.survey import Survey
 from kalmandp.doctor.units import Slope, slope
 
-#: RMS force error over RMS force beyond which the surrogate is not asked, and says itself that forces do
-#: not follow from positions.
+#: RMS force error over RMS force: beyond POOR the surrogate is not used, beyond HOPELESS it shows that forces
+#: do not follow from positions.
 POOR, HOPELESS = 0.6, 0.85
-#: The same where nothing is told at all: never reached on healthy sets; RMS force (eV/Å) it takes.
+#: The same, from which forces are not predicted at all (never reached on healthy sets), and the RMS force
+#: (eV/Å) above which this counts.
 BLIND, SOME_FORCE = 0.97, 0.05
 #: Correlation from which its energies and virials judge a slope; on healthy sets they are then within a
 #: factor 1.3 (energies) and 3.2 (virials).
 SURE = 0.85
-#: Strains below this are none.
+#: Strains below this count as zero.
 SAME_CELL = 1e-5
 UNKNOWN = Slope(0.0, 0.0, 0.0, 0.0, 0)
 
 
 class Deviators(NamedTuple):
-    """Parts of the virial that forces at one volume tell: off-diagonal and traceless diagonal, (s,) each.
+    """Parts of the virial that forces at one volume determine: off-diagonal, traceless diagonal, (s,) each.
 
     true : of the surrogate;  label;  volume : Å³;  n_atoms
     """
@@ -64,7 +65,7 @@ class Judge:
 
     @property
     def is_blind(self) -> bool:
-        """Whether forces of some size are no better told from positions than by saying zero."""
+        """Whether forces of some size are predicted from positions no better than by zero."""
         known = [f.forces for f in self.s.frames if f.forces is not None]
         if self.fit is None or self.fit.residual < BLIND or len(self.fit.members) < 10:
             return False

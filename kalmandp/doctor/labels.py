@@ -12,7 +12,7 @@ from kalmandp.doctor.pair_basis import CUTOFF, distances
 from kalmandp.doctor.survey import Survey
 from kalmandp.geometry.neighbours import neighbour_pairs
 
-#: Force noise per component (eV/Å) that a net force betrays: a warning, and an error.
+#: Force noise per component (eV/Å) that a net force indicates: from which it is a warning, and an error.
 DRIFT, BROKEN = 0.03, 0.3
 #: The same over the RMS force, below which it does no harm.
 SHARE = 0.05
@@ -88,7 +88,7 @@ def _asymmetry(frame) -> float:
 def _net_force(s: Survey, judge: Judge) -> Iterator[Finding]:
     """|Σ_i F_i| must be 0. Independent errors σ of the components make it σ√(3N).
 
-    Where a potential fitted to all forces is surprised by those of the frame too, it is an error.
+    It is an error if a potential fitted to all forces, too, is much worse than usual for those of the frame.
     """
     known = {f: frame.forces for f, frame in enumerate(s.frames) if frame.forces is not None}
     if not known:

@@ -17,7 +17,7 @@ from kalmandp.doctor.survey import Survey
 BLOCK = 2000
 #: RMS displacement (Å) and strain beyond which the trapezoidal rule says nothing.
 FAR, STRAINED = 0.4, 0.05
-#: A strain below this is none.
+#: A strain below this counts as zero.
 SAME_CELL = 1e-5
 
 

@@ -1,4 +1,4 @@
-"""Labels that stand apart: an energy that no frame of like structure has, a force without its like."""
+"""Labels that stand apart: an energy unlike those of similar structures, an unusually large force."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_outliers(s: Survey) -> Iterator[Finding]:
 def _energies(s: Survey) -> Iterator[Finding]:
     """Energies per atom after a robust regression on composition and pair sums.
 
-    A frame is an outlier if its residual is large and that of every frame of like structure differs:
+    A frame is an outlier if its residual is large and that of every frame of similar structure differs:
     what the regression cannot describe concerns neighbours alike, an unconverged calculation does not.
     """
     known = np.flatnonzero(np.isfinite(s.energy_f))
@@ -58,7 +58,7 @@ def _energies(s: Survey) -> Iterator[Finding]:
         yield s.finding(
             "warning", "energy-outlier",
             f"the energy of frame {s.numbers_f[outliers[worst]]} is {1e3 * gaps[worst]:.3g} meV/atom from "
-            f"that of frames of like structure, whose scatter is {1e3 * scale:.2g}",
+            f"that of frames of similar structure, whose scatter is {1e3 * scale:.2g}",
             "Is it converged, with the settings of the others? Compute it again, or leave it out",
             outliers,
         )  # fmt: skip

@@ -48,5 +48,5 @@ def check_selection(s: Survey, rcut: float, sel: Sequence[int] | None, type_map)
             yield s.finding(
                 "note", "sel",
                 f"an atom has at most {most} neighbours {name} within {rcut:g} Å; sel has {limit}",
-                f'Empty places weaken the descriptor: "sel": {listed} suffices',
+                f'Padding weakens the descriptor: "sel": {listed} suffices',
             )  # fmt: skip

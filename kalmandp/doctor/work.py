@@ -8,8 +8,8 @@ The trapezoidal rule is exact for harmonic motion; what it leaves out is a small
 term, q = ½ |(F_a − F_b)·d| + ½ |(W_a − W_b):ε|. The slope of ΔE against the work is 1 if energies,
 forces and virials have the same unit and the right sign, whatever the model: nothing is fitted but a slope.
 
-One judge errs now and then: an error needs the second one of `judge` too, and what one of them says alone
-is a warning, or nothing if the other knows better.
+One test errs now and then: an error needs the second one (`judge`), too. What one of them says alone is a
+warning, or nothing if the other is more certain.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CONTRADICTED = 0.2
 SECOND, SAME_FAULT = 0.4, 0.6
 #: Share that the forces must have in the work of strained steps to be judged by them.
 FORCES_TOO = 0.02
-#: A constant between virials and energies, eV/atom: the least worth a word, and the same over its
+#: A constant between virials and energies, eV/atom: the smallest that is reported, and the same over its
 #: standard error.
 OFFSET, OFFSET_SURE = 0.02, 8.0
 #: eV/atom of q by which atoms may move beside the strain of such a step.
@@ -140,7 +140,7 @@ def check_work(s: Survey, w: Work, judge: Judge) -> Iterator[Finding]:
     virials = virials_slope(w, forces)
     severity = _fault(forces, second)
     if severity:
-        # the one that knows better tells the units apart better
+        # the one of larger correlation distinguishes units better
         better = second if abs(second.correlation) > abs(forces.correlation) else forces
         yield _wrong_slope(s, w, better if _wrong(better, 0.0) else forces, virials, severity)
     elif forces.is_known:
@@ -160,7 +160,7 @@ def _wrong(found: Slope, tolerance: float) -> bool:
 
 
 def _fault(forces: Slope, second: Slope) -> str | None:
-    """What both judges make of energies against forces: error, warning, or None."""
+    """What both tests say of energies against forces: error, warning, or None."""
     by_steps, by_fit = _wrong(forces, TOLERANCE), _wrong(second, SECOND)
     if by_steps and by_fit:
         return "error" if second.agrees_with(forces.value, SAME_FAULT) else "warning"

@@ -1,4 +1,4 @@
-"""Files that are there as a whole or as they were before, and a look at HDF5's weak points."""
+"""Files that are written completely or left as they were, and checks where HDF5 is fragile."""
 
 from kalmandp.files.global_heap import check_global_heaps
 from kalmandp.files.hdf5_writing import writing_hdf5

@@ -1,8 +1,8 @@
 """Write an HDF5 file so that a full disk is an error and not the end of the process.
 
-HDF5 (seen up to 2.0) does not come back from a write that fails: closing the file afterwards runs
-into freed memory. So it never hears of one here: its bytes go through `Absorber`, which remembers
-the first failure, holds what follows in memory, and lets the caller raise it.
+HDF5 (seen up to 2.0) does not survive a write that fails: closing the file afterwards reads freed
+memory. So failures are hidden from it here: its bytes go through `Absorber`, which remembers the
+first failure, holds what follows in memory, and lets the caller raise it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Write beside, sync, rename: a file is there as a whole or as it was before."""
+"""Write under another name, sync, rename: a file is complete, or as it was before."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def convert(
         ``.h5`` or ``.hdf5``: deepmd/hdf5, the layout of `Dataset.write`; ``.xyz`` or ``.extxyz``:
         extended XYZ; ``.data``: RuNNer's input.data; a name without suffix, or a folder: deepmd/npy,
         one folder below it per system
-    format : of ``src``, where its name does not tell
+    format : format of ``src``, if neither its name nor its content tells it; one of
         "extxyz", "deepmd/hdf5", "deepmd/npy", "deepmd/npy/mixed", "vasp/outcar", "vasp/xml",
         "espresso/pw", "espresso/cp", "cp2k", "abinit", "aims", "pwmat/movement", "lammps/dump", "mtp",
         "npz", "runner", "ase", "ase:NAME" with one of ASE's formats, "dpdata:NAME" with one of dpdata's,
@@ -132,11 +132,11 @@ def convert(
     mixed : for a folder, the layout deepmd/npy/mixed: one system per number of atoms
     without : numbers of frames to leave out, or their text "3,7,9-10"; as `kalmandp doctor` numbers them:
         from 0, over all of ``src``, before ``index`` is applied
-    units : what the numbers of ``src`` are in, whatever the file says or is usual: dict from length,
+    units : units of the numbers in ``src``, in place of those that the file states: dict from length,
         energy, force, virial and stress to the name of a unit, e.g. ``{"length": "bohr"}``; "-eV" turns
         the sign. Units not given follow from length and energy, which are Å and eV by default
-    look : compare some of the frames with themselves (`kalmandp.formats.looking`): the unit of length by
-        distances, sign and unit of virials by energies and forces
+    look : check some frames for consistency (`kalmandp.formats.looking`): the unit of length by distances,
+        sign and unit of virials by energies and forces
 
     Examples
     --------
@@ -253,7 +253,7 @@ def _writer(dst: str, type_map, attributes, overwrite, compression, mixed):
 
 
 def _watched(frames: Iterable[Frame], labels: dict[str, int], type_map, progress, sample: Sample | None):
-    """The frames as they pass, their labels counted; species that are not wanted are refused."""
+    """The same frames, while their labels are counted; a species outside of ``type_map`` is refused."""
     for number, frame in enumerate(frames, start=1):
         if type_map is not None:
             frame = frame.with_type_map(type_map)
@@ -267,7 +267,7 @@ def _watched(frames: Iterable[Frame], labels: dict[str, int], type_map, progress
 
 
 def _keys_found(keys, labels: dict[str, int], sources: list[Source]) -> Iterator[Frame]:
-    """No frame; after the last one, an error if a name that was given for a label was in none of them."""
+    """Runs after the last frame, yields none: an error if no frame had a name that was given for a label."""
     for label, name in (keys or {}).items():
         if not labels["virial" if label == "stress" else label]:
             others = sorted(set().union(*(s.ignored for s in sources)))
@@ -290,7 +290,7 @@ def _numbers(without: Iterable[int] | str) -> frozenset[int]:
 
 
 def _all_left_out(without: frozenset[int], numbers: Iterator[int]) -> Iterator[Frame]:
-    """No frame; after the last one, an error if there was none of a number that was to be left out."""
+    """Runs after the last frame, yields none: an error if a frame to leave out does not exist."""
     total = next(numbers)
     if without and not 0 <= min(without) <= max(without) < total:
         raise InputError(f"without goes from {min(without)} to {max(without)}; expected 0 to {total - 1}")

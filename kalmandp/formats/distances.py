@@ -17,7 +17,7 @@ from kalmandp.geometry.neighbours import neighbour_pairs
 
 #: Within these a length is Å, or bohr; anything else is neither.
 ANGSTROM, IN_BOHR = (0.62, 1.35), (1.5, 2.6)
-#: Neighbours are looked for within this, whatever its unit is; so many frames are looked at.
+#: Neighbours are searched within REACH, in the file's own unit, in FRAMES frames at most.
 REACH, FRAMES = 10.0, 20
 
 

@@ -75,7 +75,7 @@ def read_extxyz(
         as ``{"energy": "REF_energy"}``, for files with names of their own
     ignored : a set, to which names that are not read are added
     units : units of the numbers, instead of those that the file states
-    told : takes what else there is to say
+    told : collects notes for the user
 
     Yields
     ------
@@ -111,7 +111,7 @@ def read_extxyz(
 def write_extxyz(path, frames: Iterable[Frame], *, overwrite: bool = True) -> int:
     """Write frames to an extended XYZ file; numbers keep all their digits.
 
-    The file is written beside and renamed. Returns the number of frames.
+    The file is written under another name and then renamed. Returns the number of frames.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def _label_names(keys) -> dict[str, tuple[str, ...]]:
     if unknown:
         raise InputError(f"keys names {sorted(unknown)}; expected some of {list(NAMES)}")
     given: dict[str, tuple[str, ...]] = {label: (str(name),) for label, name in (keys or {}).items()}
-    # who names one of virial and stress does not want the other
+    # a user who names one of virial and stress does not want the other
     for one, other in (("virial", "stress"), ("stress", "virial")):
         if one in given and other not in given:
             given[other] = ()
@@ -210,7 +210,7 @@ def _frame(
     stated, stating = stated_units(info, source) if units is None else (Units(), set())
     weights = {label: name_in((label,), info) for label in ("weight", "energy_weight")}
     used = {properties, lattice, pbc_name, *places.values(), *labels.values(), *stating, *weights.values()}
-    # another name of a label that is there (ASE writes energy beside free_energy) is nothing lost
+    # not reported: a second name of a label that was read (ASE writes energy beside free_energy)
     others = {n for label, known in names.items() if labels[label] is not None for n in known}
     told.ignored |= (set(info) | set(columns)) - used - others
     for label, name in labels.items():

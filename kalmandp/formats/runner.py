@@ -2,7 +2,8 @@
 
 A frame stands between ``begin`` and ``end``; a frame without ``lattice`` is an open system. The format
 has no units of its own: most files are in bohr, hartree and hartree/bohr, some in Å and eV. A line
-``comment units: bohr hartree`` states them, else the distances of the first frames tell, and it is said::
+``comment units: bohr hartree`` states them; else they follow from the distances in the first frames, with a
+note::
 
     begin
     comment …
@@ -14,7 +15,7 @@ has no units of its own: most files are in bohr, hartree and hartree/bohr, some 
 
 ASE and dpdata read this format too; dpdata refuses files of mixed compositions, calls open systems
 periodic and writes six decimals, and both take bohr for granted, so this small reader and writer are
-ours. Charges are left out and named. Numbers are converted by CODATA 2018 constants: a round trip
+ours. Charges are left out and reported. Numbers are converted by CODATA 2018 constants: a round trip
 changes the sixteenth digit.
 
 Source: https://compphysvienna.github.io/n2p2/topics/cfg_file.html
@@ -223,7 +224,7 @@ def _text(frame: Frame) -> str:
     if frame.energy is None or frame.forces is None:
         raise InputError(f"{frame.source}: has no energy or no forces; input.data needs both")
     if any(frame.pbc) != all(frame.pbc):
-        raise InputError(f"{frame.source}: pbc is {frame.pbc}; input.data knows all or none")
+        raise InputError(f"{frame.source}: pbc is {frame.pbc}; expected all or none for input.data")
     join = lambda values: " ".join(repr(float(v)) for v in values)
     text = ["begin", "comment units: bohr hartree"]
     if frame.cell is not None:

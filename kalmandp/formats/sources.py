@@ -56,8 +56,8 @@ class Source:
     left_out : takes the messages of steps that are no training data: unconverged, incomplete
     keep_unconverged : take steps whose SCF cycle did not converge
     told : what reading tells: names that are not read, names of labels, notes
-    without, numbers : frames to pass over by their numbers, which sources that are read one after the
-        other draw from one counter
+    without, numbers : numbers of frames to leave out, and the counter, shared by all sources, that numbers
+        frames
     alone : whether it is the only one; of several, a file that cannot be read may be skipped
     """
 

@@ -111,6 +111,11 @@ class Dataset(Sequence):
         Parameters
         ----------
         indices : integers, negative ones counting from the end; or a mask of len(self) booleans
+
+        Raises
+        ------
+        InputError
+            For indices that are not integers; `OutOfRange`, an IndexError too, for one beyond the end.
         """
         chosen = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices))
         if chosen.dtype == bool and chosen.shape == (len(self),):

@@ -32,7 +32,7 @@ class Frame:
     forces : (n, 3) float64, eV/Å, or None
     virial : (3, 3) float64, eV, W = −dE/dε, or None
     atomic_energies : (n,) float64, eV, or None
-    weight, energy_weight : what the frame, and its energy, count beside others in training; or None
+    weight, energy_weight : weight of the frame, and of its energy, among others in training; or None
     source : where the frame came from ("water.h5#/O64H128 frame 12"); errors begin with it
 
     Raises
@@ -261,7 +261,13 @@ def _ase_labels(atoms, frame: Frame) -> dict:
 
 
 def full_stress(stress, source: str) -> np.ndarray:
-    """A stress as (3, 3), from nine numbers or six in Voigt's order (xx, yy, zz, yz, xz, xy)."""
+    """A stress as (3, 3), from nine numbers or six in Voigt's order (xx, yy, zz, yz, xz, xy).
+
+    Raises
+    ------
+    InputError
+        For another number of them.
+    """
     stress = np.asarray(stress)
     if stress.size == 6:
         xx, yy, zz, yz, xz, xy = stress.ravel()

@@ -1,4 +1,4 @@
-"""Frames with what was made for them, the most recently used ones kept in memory."""
+"""A cache of frames, each with what was made for it: the most recently used stay in memory."""
 
 from __future__ import annotations
 

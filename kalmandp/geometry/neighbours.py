@@ -64,7 +64,7 @@ def neighbour_pairs(frame: Frame, cutoff: float) -> Pairs:
     ------
     InputError
         If two atoms are closer than 0.1 Å (the message names them), or if the cell is so flat, or
-        the cut-off so long, that there would be no end of images.
+        the cut-off so long, that it reaches more than 10⁶ images.
     """
     import vesin
 
@@ -95,7 +95,7 @@ def neighbour_pairs(frame: Frame, cutoff: float) -> Pairs:
 def _order(i_p, type_p, j_p, shift_pd) -> np.ndarray:
     """The order of pairs by centre, neighbour's type, neighbour and image."""
     columns = [i_p, type_p, j_p, *shift_pd.T]
-    # as digits of one number, which is sorted twice as fast; they all differ, so any sort gives one order
+    # as digits of one integer, which sorts twice as fast; all differ, so every sort gives the same order
     key, size = np.zeros(len(i_p), np.int64), 1
     for column in columns:
         low = int(column.min(initial=0))

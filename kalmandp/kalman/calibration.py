@@ -10,8 +10,8 @@ two numbers are therefore learned from predictions whose errors became known aft
     f_c²   the larger of Q(68.3 %) and Q(95.4 %)/4, Q being quantiles of (e² − r_c²)/(H P Hᵀ) over recent
            predictions: of these errors 68.3 % at least were within one σ, 95.4 % within two
 
-The errors must be those of numbers that the filter had not yet seen: its innovations. A quantile heeds a few
-wild errors as little as one wild error.
+The errors must be those of numbers that the filter had not yet seen: its innovations. A few
+very large errors hardly change a quantile.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from kalmandp.arrays import namespace, to_numpy
 from kalmandp.errors import require
 from kalmandp.kalman.filter import RLEKF
 
-#: Predictions that f is taken from: few, because P and the model go on; more where each has few numbers,
-#: until there are so many numbers.
+#: f is taken from the last BATCHES predictions (few, because P and the model change), or from up to
+#: MOST_BATCHES where these hold fewer than NUMBERS numbers.
 BATCHES, MOST_BATCHES, NUMBERS = 6, 24, 100
 #: Shares of the errors of a normal distribution that are within one σ and two.
 WITHIN_ONE, WITHIN_TWO = 0.6827, 0.9545
@@ -92,7 +92,7 @@ class Calibration:
         return self.factor(kind) ** 2 * variance_q + self._floor.get(kind, 0.0)
 
     def widened(self, q: float) -> None:
-        """P has become q times as large: what was seen is told of the P that is now."""
+        """P has become q times as large: multiply the variances of earlier predictions by q, too."""
         for kind, batches in self._seen.items():
             for batch in batches:
                 batch[1] *= q
@@ -131,13 +131,14 @@ class Calibration:
 def widen(kalman: RLEKF, error_q: Any, variance_q: Any, noise: float, P0: float) -> float:
     """P ← q P where innovations are larger than P and R allow; return q.
 
-    The filter's tangent plane moves as it learns, and what it learned far from here counts for too much: P is
-    then too small, and new numbers cannot move the weights. With the innovations of one prediction::
+    The filter's tangent plane moves as it learns, and what it learned at weights far from the current ones
+    counts too much: P is then too small, and new numbers cannot move the weights. With the innovations of
+    one prediction::
 
         q = Σ e²/Σ (H P Hᵀ + R),   at least 1, and tr P at most N P₀
 
-    (A fading memory that the innovations choose: the strong tracking filter of D. H. Zhou and P. M. Frank,
-    Int. J. Control 65, 295 (1996), with one factor for all weights.)
+    (A forgetting factor 1/q that the innovations choose: the strong tracking filter of D. H. Zhou and
+    P. M. Frank, Int. J. Control 65, 295 (1996), with one factor for all weights.)
 
     Parameters
     ----------
@@ -158,6 +159,6 @@ def widen(kalman: RLEKF, error_q: Any, variance_q: Any, noise: float, P0: float)
 
 
 def _enough(batches: deque) -> bool:
-    """Whether the first of the batches can be done without."""
+    """Whether the oldest of the batches can be dropped."""
     rest = sum(batch.shape[1] for batch in batches) - batches[0].shape[1]
     return rest >= NUMBERS or len(batches) > MOST_BATCHES

@@ -8,7 +8,7 @@ blocks only when a window of measured numbers is over::
 
 Within the window this is the P of the global filter (GEKF) that began with the blocks A. At its end::
 
-    A_l ← s (A_l − U_lᵀ U_l),   U ← nothing,   s ← 1
+    A_l ← s (A_l − U_lᵀ U_l),   U ← empty,   s ← 1
 
 A diagonal block of a positive definite matrix is positive definite: P may be cut after any whole update, and
 never in the middle of one. An update of more than half a window ends it by itself, so that P is then
@@ -30,8 +30,8 @@ from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.cholesky import cholesky
 from kalmandp.kalman.covariance import Covariance, DenseCovariance, Gain, stored
 
-#: Numbers measured before P is cut to its blocks. With 32 forces were some percent worse. With 128 they were
-#: up to a tenth better after as many updates, and no better after as much time: U is read by every update.
+#: Numbers measured before P is cut to its blocks. With 32, forces were some percent worse. With 128, they
+#: were up to a tenth better after as many updates, but not after as much time: every update reads U.
 WINDOW = 64
 
 
@@ -54,7 +54,7 @@ class Coupled(Covariance, Protocol):
 
 
 def move(source: Any, target: Any) -> None:
-    """Give ``target``, new, the P of ``source``: two forms of one covariance, a window's U with it."""
+    """Copy P, with the U of its window, from ``source`` into a new ``target`` of another form."""
     if not (source.coupled and target.coupled):
         for l in range(len(source.blocks)):
             target.assign(l, source.dense(l))
@@ -67,9 +67,10 @@ def move(source: Any, target: Any) -> None:
 
 
 class Windows:
-    """When P is cut, for a form of P that gathers its own pending columns U and folds them into its blocks.
+    """Decides when P is cut: a mix-in for a form of P that collects pending columns U and folds them into A.
 
-    Goes before that class among the bases; ``_n_pending`` columns wait in it, ``fold`` puts them into A.
+    It stands before that class among the bases, and uses its ``_n_pending`` (number of pending columns) and
+    ``fold`` (which puts them into A).
     """
 
     coupled = True
@@ -78,8 +79,8 @@ class Windows:
         """P ← (P − GᵀG)/λ, all of it; the window ends if another update of this size would not fit."""
         form: Any = super()
         k, m = self._n_pending + len(G_qw), len(G_qw)  # type: ignore[attr-defined]
-        # what does not fit is folded in between, which leaves each block's own sums as they are: P is cut
-        # there before all of G is in it, and therefore once more at the end
+        # if U overflows, the form folds it in between; each block of A sums the same terms then, but P is cut
+        # before all of G is in it, and is therefore cut once more at the end
         form.downdate(G_qw, lam)
         if is_over(k, m):
             self.cut()

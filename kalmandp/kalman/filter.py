@@ -14,8 +14,8 @@ For one block this is P⁻¹ ← λ P⁻¹ + Hᵀ R⁻¹ H: recursive least squa
 From the paper's equations to these lines. Eq. (1) is the model, y = h(w) + η with weights that do not move;
 eq. (2) replaces h by its tangent plane, linearised at the current weights, with H = ∂h/∂w (a column in the
 paper, a row here); (3) and (4) are that linear problem, which Kalman's filter solves exactly. Eq. (5) makes
-old data count
-less: numbers of step t are multiplied by α_t = Π_i λ_i^(−1/2), which grows. The filter for (5) reads ::
+old data count less: numbers of step t are multiplied by α_t = Π_i λ_i^(−1/2), which grows. The filter for (5)
+reads ::
 
     a_t = λ⁻¹ HᵀPH + α²R,    K_t = λ⁻¹ P H a_t⁻¹,    P_t = (1 − K_t Hᵀ) λ⁻¹ P,    w_t = w_{t−1} + K_t ε_t
 
@@ -147,7 +147,7 @@ class RLEKF:
 
     @property
     def process_noise(self) -> float:
-        """q of P ← P + q I after each update."""
+        """q of P ← P + q I after each update, a finite number ≥ 0: InputError when it is set to another."""
         return self._process_noise
 
     @process_noise.setter
@@ -179,9 +179,8 @@ class RLEKF:
 
         Notes
         -----
-        What interrupts the last lines from outside (Ctrl-C raises KeyboardInterrupt between any two lines
-        of Python) may leave P changed and the weights not. Such a filter gives out no `state` and takes
-        in nothing more: it says so with a FilterError.
+        An interrupt (Ctrl-C raises KeyboardInterrupt between any two lines of Python) during the last lines
+        may leave P changed and the weights not. `state` and `update` of such a filter raise FilterError.
         """
         self._require_whole()
         H_qw, error_q, R_qq = self._measurement(H, error, noise)
@@ -221,11 +220,11 @@ class RLEKF:
 
     @contextlib.contextmanager
     def learning_prior(self) -> Iterator[None]:
-        """A block in which nothing is forgotten; afterwards λ and the count are as before.
+        """A ``with`` block in which λ = 1, nothing is forgotten; afterwards λ and the count are as before.
 
-        An update with an error of zero leaves the weights alone and takes what H and R say into P. Updates
-        of this kind, made with the data that the weights were trained on, turn the P₀ of unknown weights into
-        that of trained ones: P⁻¹ = P₀⁻¹ + Σ HᵀR⁻¹H, a Laplace approximation of the posterior.
+        An update with an error of zero changes P by H and R and leaves the weights alone. Such updates, made
+        with the data that the weights were trained on, turn the P₀ of unknown weights into the covariance of
+        trained ones: P⁻¹ = P₀⁻¹ + Σ HᵀR⁻¹H, a Laplace approximation of the posterior.
         """
         lam, updates = self.lam, self.updates
         self.lam = 1.0

@@ -1,8 +1,7 @@
 """RLEKF, Theorem 1 in numbers: how fast the filter forgets, and why its steps fall as 1/t.
 
 With the forgetting factor λ_t, and Λ_t = Π_{i≤t} λ_i = 1/α_t² (the paper's α), the recursion of the
-information
-P_t⁻¹ = λ_t P_{t−1}⁻¹ + H_tᵀ R⁻¹ H_t has the solution ::
+information P_t⁻¹ = λ_t P_{t−1}⁻¹ + H_tᵀ R⁻¹ H_t has the solution ::
 
     P_t⁻¹ = Λ_t P_0⁻¹ + Σ_k (Λ_t/Λ_k) H_kᵀ R⁻¹ H_k
 
@@ -10,8 +9,8 @@ For components of H that are independent, of mean 0 and variance σ², the sum t
 S(t) = Σ_k Λ_t/Λ_k, which grows as t because λ_t → 1. So P_t falls as 1/t, and K_t with it: the weights
 converge.
 
-(Two slips in print: the limit that the paper gives for α_t² is that of Λ_t = 1/α_t²; and E[P_t⁻¹] has the
-unit matrix without its factor Λ_t. Neither changes the theorem.)
+(Two misprints in the paper: its limit of α_t² is that of Λ_t = 1/α_t²; and E[P_t⁻¹] has the unit matrix
+without its factor Λ_t. Neither changes the theorem.)
 """
 
 from __future__ import annotations

@@ -10,13 +10,13 @@ from kalmandp.arrays import namespace
 from kalmandp.errors import require
 from kalmandp.kalman.filter import RLEKF
 
-#: Rows of H that go through P together, enough for the speed of a matrix product; fewer where K, of so many
-#: rows of N weights, would have more than this many numbers.
+#: Rows of H that P multiplies together, enough for the speed of a matrix product; fewer, but at least FEWEST,
+#: where K (rows × N) would have more than NUMBERS numbers.
 ROWS_AT_ONCE, FEWEST, NUMBERS = 256, 32, 1 << 22
 
 
 def padded(H_qw: Any, N: int) -> Any:
-    """H with zeros behind it, (m, N): of weights that the numbers do not depend on."""
+    """H padded with zero columns to (m, N), for weights that the numbers do not depend on."""
     xp, n = namespace(H_qw), H_qw.shape[1]
     return H_qw if n == N else xp.concatenate([H_qw, xp.zeros((len(H_qw), N - n))], axis=1)
 
@@ -35,6 +35,11 @@ def prediction_variance(kalman: RLEKF, H: Any) -> Any:
     Returns
     -------
     (m,) variances in the units of h²
+
+    Raises
+    ------
+    InputError
+        For an H whose rows have not one entry for each weight.
     """
     xp = namespace(kalman.weights)
     H_qw = xp.atleast_2d(xp.asarray(H, dtype="float64"))

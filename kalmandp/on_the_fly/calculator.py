@@ -43,9 +43,9 @@ try:
 except ImportError:
     raise MissingPackage("ase", "ase", "learning on the fly") from None
 
-#: Below this share of the tolerance nothing calls for the reference, whatever r is.
+#: Below this share of the tolerance the reference is never called, whatever r is.
 LEAST_SHARE = 0.6
-#: A reference that differs by more than this many times the labels' noise from what it said has drifted.
+#: A reference has drifted if it differs from its earlier labels by more than this many times their noise.
 DRIFT = 10.0
 #: Failed calls one after the other, each with its retries, after which the run stops.
 FAILURES = 5
@@ -57,8 +57,8 @@ class OnTheFly(ase_calculator.Calculator):
     Parameters
     ----------
     reference : ASE calculator with energy, forces and stress: DFT, tight binding, …
-    folder : where everything is kept: ``labels.h5``, ``on_the_fly.out``, the state. What is there is gone on
-        with
+    folder : where everything is kept: ``labels.h5``, ``on_the_fly.out``, the state. A run that is there is
+        continued
     tolerance : meV/Å, the largest standard deviation of a force component that is accepted
     relative : the same as a share of the RMS force of the step, or of the frames learned last if that is
         more. With both, the larger counts; without both, 0.15
@@ -96,9 +96,9 @@ class OnTheFly(ase_calculator.Calculator):
     ``results["forces_std"]`` (n, 3) and ``results["energy_std"]`` are there at steps with a check; asked for
     by ``calc.get_property("forces_std", atoms)`` they are computed at any.
 
-    A process that is killed loses no label. Between `save` and `resume` a run that was killed goes on with
-    the same bits: labels that are known are not computed again. (As far as the reference itself has the same
-    bits for the same atoms: one that begins from the last step's density does not.)
+    A process that is killed loses no label. After `resume` a run that was killed goes on from the last
+    `save` with the same bits: labels that are known are not computed again. (As far as the reference itself
+    has the same bits for the same atoms: one that begins from the last step's density does not.)
 
     Examples
     --------
@@ -131,7 +131,7 @@ class OnTheFly(ase_calculator.Calculator):
         if tolerance is not None and tolerance < noise:
             raise InputError(
                 f"tolerance is {tolerance:g} meV/Å, below the noise of the labels, {noise:g} meV/Å; expected "
-                "more than the labels themselves can tell (or a smaller noise, if they are better)"
+                "more than that noise (or a smaller noise, if the labels are better)"
             )
         for what, whole, least in (("every", every, 1), ("retries", retries, 0), ("seed", seed, 0)):
             good = isinstance(whole, (int, np.integer)) and not isinstance(whole, bool) and whole >= least
@@ -152,7 +152,7 @@ class OnTheFly(ase_calculator.Calculator):
         self._failures, self._seconds, self._alone = 0, 0.0, False
         self._known = len(self.labels)  # at the start of this process
         self._replay = False  # whether the labels in the folder are answers to come
-        self._checked = False  # whether the reference still says what it said
+        self._checked = False  # whether the reference was found to give its earlier labels again
         self._verlet: VerletList | None = None
         self.implemented_properties = [
             "energy", "free_energy", "forces", "energies", *(["stress"] if stress else []), "forces_std",
@@ -302,7 +302,7 @@ class OnTheFly(ase_calculator.Calculator):
             learner.learn(labelled)
         except FilterError as problem:
             learner.frames.append(labelled)
-            warnings.warn(f"OnTheFly: {labelled.source} was not learned whole: {problem}", stacklevel=4)
+            warnings.warn(f"OnTheFly: {labelled.source} was learned only in part: {problem}", stacklevel=4)
         learning = time.perf_counter() - began
         calibration = learner.online.calibration
         floor = calibration.floor("force")

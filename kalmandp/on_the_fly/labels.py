@@ -19,7 +19,7 @@ class Labels(Sequence):
     """The labelled frames of a folder; `add` has the new one on the disk when it returns.
 
     The file is an ordinary data set (`Dataset` reads it, `kalmandp train` trains with it). It is written
-    beside and renamed as a whole: some milliseconds per thousand frames of a hundred atoms.
+    anew, under another name, and renamed: some milliseconds per thousand frames of a hundred atoms.
 
     Parameters
     ----------

@@ -99,7 +99,7 @@ class Learner:
         """Learn a labelled frame, with some of those before it."""
         n = len(self.frames)
         rng = np.random.default_rng([self.seed, 1, n])
-        if n:  # what the prior says of the first frame is no lesson on P
+        if n:  # before anything is learned errors say nothing about P
             self.online.calibrate(frame, widen_to=P0_NEW)
         for _ in range(ROUNDS):
             others: Any = rng.choice(n, min(REPLAY, n), replace=False) if n else []

@@ -17,7 +17,7 @@ def on_the_fly(log, path, column: bool = False) -> Path:
     Parameters
     ----------
     log : path of ``on_the_fly.out``
-    path : .png (200 dpi), .svg or .pdf; written beside and renamed
+    path : .png (200 dpi), .svg or .pdf; it is written completely or not at all
     column : as wide as one column of a journal, the panels one below the other
 
     Returns

@@ -52,7 +52,7 @@ class Records:
         self.write()
 
     def write(self) -> None:
-        """Write the file anew; written beside and renamed."""
+        """Write the file anew, completely or not at all."""
         lines = ["# " + " ".join(f"{name:>10}" for name in Record._fields)]
         for row in self.rows:
             lines.append("  " + " ".join(f"{value:>10.5g}" for value in row))

@@ -1,8 +1,8 @@
-"""Calls somebody else's calculator, and judges what comes back.
+"""Calls somebody else's calculator, and checks its results.
 
 A call has failed if it raises any error (a program that crashed, an SCF cycle that did not converge, a
 `subprocess.TimeoutExpired`), or if a number of it is not finite. It is repeated ``retries`` times, after
-``reference.reset()`` where there is one, so that it does not begin from what may be spoilt.
+``reference.reset()`` where there is one, so that it does not begin from a damaged state.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Reference:
                 return self._call(atoms, frame), attempt
             except (KeyboardInterrupt, SystemExit):
                 raise
-            except Exception as error:  # what other people's programs raise is open-ended
+            except Exception as error:  # other programs raise errors of any class
                 why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         times = f"{self.retries + 1} time{'s' * (self.retries > 0)}"
         raise ReferenceFailure(f"the reference {self.name} failed {times} ({why})")

@@ -30,7 +30,7 @@ def learning_curve(history, path, virial: bool = False, column: bool = False) ->
     ----------
     history : a `History`, the path of an ``lcurve.out`` (ours or DeePMD-kit's), or a mapping of its
         columns (``step``, ``rmse_e_val``, ``rmse_e_trn``, ``rmse_f_val``, …)
-    path : .png (200 dpi), .svg or .pdf; written beside and renamed
+    path : .png (200 dpi), .svg or .pdf; it is written completely or not at all
     virial : add a panel for the virial
     column : as wide as one column of a journal, the panels one below the other
 
@@ -66,7 +66,7 @@ def parity(
     Parameters
     ----------
     details : a `Comparison` of `training.report.metrics`, or `Details` of `training.report.summary`
-    path : .png (200 dpi), .svg or .pdf; written beside and renamed
+    path : .png (200 dpi), .svg or .pdf; it is written completely or not at all
     reference, model : names for the axes
     column : as wide as one column of a journal, the panels one below the other
 

@@ -12,7 +12,7 @@ from kalmandp.plots import BLUE, GREY, INK, ORANGE, _dress, _pairs_of, _panels, 
 
 #: The last one is the model that matters; those before it are in the background.
 COLOURS = {1: (BLUE,), 2: (ORANGE, BLUE), 3: (GREY, ORANGE, BLUE)}
-#: Share of the errors within the axis: a single wild one would make all others a line.
+#: Share of the errors within the axis: a single very large one would compress all others into a line.
 WITHIN = 99.5
 
 
@@ -22,7 +22,7 @@ def error_histogram(details, path, column: bool = False) -> Path:
     Parameters
     ----------
     details : a `Comparison` or `Details`, or up to three of them by name: ``{"Adam": …, "RLEKF": …}``
-    path : .png (200 dpi), .svg or .pdf; written beside and renamed
+    path : .png (200 dpi), .svg or .pdf; it is written completely or not at all
     column : as wide as one column of a journal, the panels one below the other
 
     Returns

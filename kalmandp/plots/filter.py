@@ -1,4 +1,4 @@
-"""How the filter fared, from the diagnostics of a checkpoint: `kalmandp plot` draws it beside the errors."""
+"""Diagnostics of the filter, from a checkpoint: `kalmandp plot` draws them beside the errors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def filter_health(checkpoint, path, column: bool = False) -> Path:
     Parameters
     ----------
     checkpoint : path of a checkpoint
-    path : .png (200 dpi), .svg or .pdf; written beside and renamed
+    path : .png (200 dpi), .svg or .pdf; it is written completely or not at all
     column : panels one below the other, 3.5 inches wide
 
     Returns

@@ -17,7 +17,7 @@ def frame_errors(energy_f, force_f, path, column: bool = False) -> Path:
     ----------
     energy_f : (f,) model − reference, eV/atom; NaN where a frame has no energy
     force_f : (f,) RMSE of the components, eV/Å; NaN where it has no forces
-    path : .png (200 dpi), .svg or .pdf; written beside and renamed
+    path : .png (200 dpi), .svg or .pdf; it is written completely or not at all
     column : panels one below the other, 3.5 inches wide
 
     Returns

@@ -44,7 +44,7 @@ def refitted_bias(potential: Potential, frames, mode: str = "change", rcond: flo
     ----------
     potential : Potential
     frames : iterable of Frame, gone through once; those without an energy are passed over
-    mode : "change" (what the model says is corrected) or "set" (it is not asked)
+    mode : "change" (corrects the energies of the model) or "set" (does not use them)
     rcond : singular values below this share of the largest count as zero
 
     Returns
@@ -75,7 +75,7 @@ def refitted_bias(potential: Potential, frames, mode: str = "change", rcond: flo
 
 
 def reordered(potential: Potential, type_map) -> Potential:
-    """The same potential with its types numbered in another order, or some of them; same numbers.
+    """The same potential with its types, or some of them, in another order; its energies stay the same.
 
     Parameters
     ----------
@@ -86,8 +86,9 @@ def reordered(potential: Potential, type_map) -> Potential:
     Raises
     ------
     InputError
-        If the names are not those of the potential. A type cannot be added, nor taken away from a Deep
-        Potential: both change Σ sel, the divisor of T, and with it what all other types compute.
+        If the names are not those of the potential. A type cannot be added, and can be taken away only where
+        `registry.Kind.cuts` says so: in a Deep Potential either changes Σ sel, the divisor of T, and with it
+        what all other types compute.
     """
     names, kind = tuple(type_map), kind_of(potential.form)
     known = len(set(names)) == len(names) and set(names) <= set(potential.type_map)

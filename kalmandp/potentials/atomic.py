@@ -91,7 +91,7 @@ def energies(par: Parameters, env):
 
 
 def _rows(par: Parameters, q_id, t: int, atoms):
-    """q of the atoms of one type, without what rows of other types are longer."""
+    """q of the atoms of one type, without the padding to the longest type."""
     q = q_id[atoms]
     size = par.descriptor.size_t[t]
     return q if size == q.shape[1] else q[:, :size]
@@ -151,8 +151,8 @@ def energy_gradient(par: Parameters, env, fwd: Forward, E_bar_i):
 def weight_gradient(par: Parameters, env, fwd: Forward, E_bar_i, v_pc):
     """∂/∂w [Σ_i Ē_i E_i + Σ_p f_p·v_p], shape (N,): every Jacobian of this package.
 
-    RLEKF, eq. (2) and Algorithm 1, l. 7: H = ∂h/∂w of forces and virials. How it comes about is told at the
-    top of this module; the second derivative itself is one layer's, in `network.tangent_backward`.
+    RLEKF, eq. (2) and Algorithm 1, l. 7: H = ∂h/∂w of forces and virials. How it comes about is explained at
+    the top of this module; the second derivative itself is one layer's, in `network.tangent_backward`.
 
     Parameters
     ----------

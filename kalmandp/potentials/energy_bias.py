@@ -25,6 +25,11 @@ def energy_bias(frames, type_map, given=None, rcond: float = RCOND, predicted=No
     Returns
     -------
     bias_t : (n_types,) eV
+
+    Raises
+    ------
+    InputError
+        For another number of ``given`` energies than types, or a species that is not in ``type_map``.
     """
     n_types = len(type_map)
     given = [None] * n_types if given is None else list(given)

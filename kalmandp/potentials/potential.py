@@ -37,7 +37,7 @@ class Potential:
     bias_atom_e, out_bias : (n_types,) eV; their sum is added to each atom's energy
     info : dict of notes that travel with the model file
     engine : "numba" (fused, threads) or "numpy" (the reference); by default the fused one where there is one
-        for this form; "cuda" and "cupy" are their like on a GPU
+        for this form; "cuda" (fused) and "cupy" (the reference) are the same on a GPU
     device : "cpu" or "cuda", which decides the default engine; results are NumPy's in either case
     copy : False to keep ``weights`` itself, a C-ordered float64 array (of CuPy, for an engine on a GPU),
         instead of a copy: training then changes the caller's array in place
@@ -135,7 +135,7 @@ class Potential:
         return potential.with_engine(engine, device) if engine or device != "cpu" else potential
 
     def save(self, path) -> None:
-        """Write the model file of this kind of potential; it is written beside and renamed.
+        """Write the model file of this kind of potential, under another name first, which is then renamed.
 
         Parameters
         ----------
@@ -146,7 +146,7 @@ class Potential:
         FileError
             If it cannot be written; what was there is then as it was.
         InputError
-            For the suffix of another kind's files: by it they would be taken for those.
+            For a suffix that belongs to the files of another kind.
         """
         files, suffix = load(kind_of(self.form).files), Path(path).suffix.lower()
         others = {ending for kind in KINDS.values() for ending in load(kind.files).SUFFIXES if ending}
@@ -230,8 +230,8 @@ class Potential:
 
         Notes
         -----
-        They are where the engine computes, and are changed by no more than a filter changes them between
-        two frames.
+        They must lie where the engine computes. While the environment of a frame is in use they may change
+        only as much as a filter changes them: an engine may keep what it chose for them (a table's step).
         """
         self._weights = weights
 
@@ -262,6 +262,11 @@ class Potential:
         Returns
         -------
         Result, or a list of Results for a list
+
+        Raises
+        ------
+        InputError
+            For a species that the model does not have, overlapping atoms, more neighbours than ``sel``.
 
         Examples
         --------
@@ -299,6 +304,11 @@ class Potential:
         Parameters
         ----------
         frames : Frame or ase.Atoms, or a list of them
+
+        Raises
+        ------
+        InputError
+            As `evaluate`.
         """
 
         def one(frame, env, forward):
@@ -319,6 +329,11 @@ class Potential:
         Returns
         -------
         (N,), with (q,) and (f,) axes in front where they were given
+
+        Raises
+        ------
+        InputError
+            For a direction of another shape, or not one for each frame; and as `evaluate`.
 
         Examples
         --------
@@ -345,7 +360,11 @@ class Potential:
         Parameters
         ----------
         frames : Frame, or list of Frames
-        direction : C, (3, 3); lists and a leading axis as in `force_jacobian`
+        direction : C, (3, 3); lists, a leading axis and errors as in `force_jacobian`
+
+        Returns
+        -------
+        (N,), with (q,) and (f,) axes in front where they were given
         """
         per_frame = lambda env, C: virial_direction(env.geometry, C[None])
         return self._jacobian(frames, direction, self._along(per_frame, (3, 3)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-#: What launchers set for the programs that they start: MPICH and its kin, Open MPI, PMIx.
+#: What launchers set for the programs that they start: MPICH and its derivatives, Open MPI, PMIx.
 LAUNCHERS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
 #: Where they say how many they started; Slurm's for those that say nothing themselves.
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")

@@ -44,7 +44,7 @@ class Team(Protocol):
         ...
 
     def all_failed(self, seconds: float) -> bool:
-        """Whether all ranks come here within so many seconds. The end of a program, never used before."""
+        """Whether all ranks make this call within so many seconds: once, at the end of a program."""
         ...
 
     def end_all(self, status: int) -> None:
@@ -121,7 +121,7 @@ def sum_in_order(team: Team, own: np.ndarray, counts: Sequence[int]) -> np.ndarr
 
 
 def agree(team: Team, failed: Exception | None) -> None:
-    """Raise the error of the first rank that has one, on all ranks alike; it names the rank of several."""
+    """Raise the error of the first rank that has one, on all ranks; with several it names the rank."""
     for rank, error in enumerate(team.all(failed)):
         if error is not None:
             raise type(error)(str(error) if team.size == 1 else f"rank {rank}: {error}")

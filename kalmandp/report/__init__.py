@@ -1,4 +1,4 @@
-"""One HTML file that tells a whole training run: `write_report`, and `kalmandp report RUN`.
+"""One HTML file that describes a whole training run: `write_report`, and `kalmandp report RUN`.
 
 The file holds everything, its figures as SVG. It loads nothing from anywhere, so that it can be mailed, kept
 beside the model, and read in ten years.

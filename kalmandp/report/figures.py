@@ -15,7 +15,7 @@ COLOURS = {
     "#0072b2": "blue", "#d55e00": "orange", "#009e73": "green", "#cc79a7": "pink", "#222222": "ink",
     "#9a9a9a": "grey", "#666666": "muted", "#e6e6e6": "grid", "#ffffff": "paper",
 }  # fmt: skip
-#: So much larger than in print a figure may become.
+#: How much larger than in print a figure may become.
 LARGEST = 1.25
 #: What matplotlib writes before the picture, and describes it with.
 HEAD = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)

@@ -1,4 +1,4 @@
-"""What the filter did: innovations against what it expected, memory, variance, and frames left out."""
+"""What the filter did: innovations against what it expected, forgetting factor, variance, frames left out."""
 
 from __future__ import annotations
 

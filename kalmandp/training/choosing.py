@@ -33,7 +33,7 @@ from kalmandp.training.measurements.measurement import make_sample, predict
 from kalmandp.training.placement.memory import parts_of
 from kalmandp.training.uncertainty import check_weights, numbers_of
 
-#: R of a label where P is made here: what a small model leaves, eV/Å and eV per atom.
+#: σ of labels where P is made here: errors that remain in a small model, eV/Å and eV per atom.
 SIGMA_F, SIGMA_E, SIGMA_W = 0.05, 5e-4, 2.5e-3
 #: Largest block of P where it is made here, and P₀.
 BLOCK_SIZE, P0 = 8192, 1.0
@@ -76,7 +76,10 @@ def noise_of(n_atoms: int, n_rows: int, sigma_f=SIGMA_F, sigma_e=SIGMA_E, sigma_
 
 
 def know(potential: Potential, kalman: RLEKF, frame: Any) -> None:
-    """Update P as if the frame were labelled with what the model predicts: the weights stay."""
+    """Update P as if the frame were labelled with what the model predicts: the weights stay.
+
+    Of a frame with more than `ATOMS` atoms the forces of so many, evenly chosen, are taken.
+    """
     n = len(potential.as_frame(frame))
     atoms = None if n <= ATOMS else np.linspace(0, n - 1, ATOMS).astype(int)
     H_qw, n_atoms = rows_of(potential, frame, atoms)
@@ -87,7 +90,7 @@ def know(potential: Potential, kalman: RLEKF, frame: Any) -> None:
 def laplace(
     potential: Potential, frames: Iterable[Any], p0: float = P0, block_size: int = BLOCK_SIZE
 ) -> RLEKF:
-    """P of a trained model from labelled frames, their labels not being needed.
+    """P of a trained model from the frames that it was trained with; their labels are not used.
 
     Parameters
     ----------
@@ -125,13 +128,19 @@ def choose(potential: Potential, kalman: RLEKF, pool: Sequence[Any], n: int) -> 
     Parameters
     ----------
     potential : the model
-    kalman : its P, which is updated; the weights stay. λ is set to 1: nothing is forgotten meanwhile
-    pool : frames or ase.Atoms without labels (labels are not looked at)
+    kalman : its P, which is updated; the weights stay. λ and ν are set to 1 and the process noise to 0, so
+        that nothing is forgotten
+    pool : frames or ase.Atoms without labels (labels are not used)
     n : how many, at most all
 
     Yields
     ------
     Chosen
+
+    Raises
+    ------
+    InputError
+        For n below 1, a P of other weights than the potential's, or a species that it does not know.
     """
     require(n > 0, "the number of frames to choose", n, "at least 1")
     check_weights(potential, kalman)

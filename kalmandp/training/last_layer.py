@@ -1,7 +1,7 @@
 """The last layer is linear: an exact solve for output weights and biases, after a training.
 
 With all other weights fixed, energies, forces and virials are linear in the weights v of the last layer of
-each net, W and b of E_i = W·y_i + b (and so is what sums, derivatives and a unit of energy make of them)::
+each net, W and b of E_i = W·y_i + b (and so are their sums and derivatives, in any unit)::
 
     h(v) = h(v₀) + H_v (v − v₀)           exactly, H_v the columns of H = ∂h/∂w that belong to v
 
@@ -67,7 +67,7 @@ class Solved(NamedTuple):
 
 
 def last_layer_columns(layout: WeightLayout) -> np.ndarray:
-    """Numbers (k,) of the weights v in w, each once, though types may share a net or a bias.
+    """Indices (k,) of the weights v in w, each once, though types may share a net or a bias.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def linear_numbers(
     Parameters
     ----------
     potential : with v₀
-    frame : Frame or ase.Atoms; a kind whose label it lacks is left out, and nothing comes of a bare one
+    frame : Frame or ase.Atoms; a kind whose label it lacks is left out: without labels nothing is yielded
     columns : (k,) of `last_layer_columns`
     noise : rule of R (`noise.variances`)
     kinds : of "energy", "atomic_energy", "force", "virial"
@@ -180,7 +180,7 @@ def solve_last_layer(
     linear = RLEKF(np.zeros(len(P0_v)), [len(P0_v)], P0=P0_v, lam=1.0, nu=1.0, covariance="tiled")
     for frame in frames:
         for m in linear_numbers(potential, frame, columns, noise, kinds, offset, weighting):
-            # y − h(v) = y − h(v₀) − H_v (v − v₀), a sum whose order no number of threads changes
+            # y − h(v) = y − h(v₀) − H_v (v − v₀), summed in an order that does not depend on the threads
             error_q = m.error_q - (m.H_qv * linear.weights).sum(axis=1)
             linear.update(m.H_qv, error_q, m.noise_q)
     if not linear.updates:
@@ -203,7 +203,7 @@ def _divided(frames) -> tuple[list, list]:
 
 
 def _not_worse(before: Metrics, after: Metrics, kinds: tuple[str, ...], has_offset: bool) -> bool:
-    """Whether no error of the fitted kinds has grown; a constant of virials that is not fitted is none."""
+    """Whether no error of the fitted kinds has grown; with an offset a constant of virials is no error."""
     names = {
         "energy": "energy_rmse", "force": "force_rmse", "atomic_energy": "atomic_energy_rmse",
         "virial": "virial_rest" if has_offset else "virial_rmse",

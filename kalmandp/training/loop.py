@@ -46,7 +46,7 @@ from kalmandp.training.trainers.uninterrupted import uninterrupted
 NAN = float("nan")
 #: Training frames, evenly chosen, that the prior of a trained model is made from.
 PRIOR_FRAMES = 100
-#: A line of the learning curve is of all validation frames, or of so many of a larger set, evenly spaced.
+#: Validation frames, at most, that a line of the learning curve is of: evenly spaced ones of a larger set.
 VALIDATION_FRAMES = 128
 
 
@@ -140,7 +140,7 @@ class Run:
         return potential.with_engine(engine, self.device.device)
 
     def step(self) -> tuple[measurement.Sample, Metrics | None, dict]:
-        """Learn the next batch; returns it, its errors beforehand on display steps, diagnostics."""
+        """Learn the next batch; returns it, its errors before the updates (on display steps), diagnostics."""
         began = time.perf_counter()
         self._finished = None
         self._feed_before = self.feed.state()
@@ -164,7 +164,7 @@ class Run:
         """The next batch of the feed; with candidates, the first above the error threshold, else the worst
         tried.
 
-        What is passed over has had its turn in this epoch, of which no more is tried than there is.
+        A batch that is passed over counts as used in this epoch. At most as many are tried as an epoch has.
         """
         most, chosen = -np.inf, None
         for _ in range(min(self.trainer.frame_trials, self.feed.steps_per_epoch)):
@@ -181,7 +181,7 @@ class Run:
         return chosen  # type: ignore[return-value]  # an epoch has a batch at least
 
     def _sample(self, numbers: np.ndarray) -> Any:
-        """The batch, made ready to be measured; of one that ranks share, the frames that are ours."""
+        """The batch, made ready to be measured; if ranks share it, each makes only its own frames ready."""
         if not self.trainer.shares_frames(len(numbers)):
             return measurement.make_sample(self.potential, *self._frames(numbers))
         frames, parts = [], []
@@ -231,7 +231,7 @@ class Run:
         return averaged(self.potential, average.weights, frames, self.device.device)
 
     def finish(self) -> None:
-        """At the end: `result` is what the trainer makes of it then; optimizer and checkpoint stay."""
+        """At the end: the trainer finishes `result` (last layer); optimizer and checkpoint stay."""
         finished = self.trainer.finished(self.result(), self.data, self.validation)
         self._finished = None if finished is self.potential else finished
 
@@ -334,7 +334,7 @@ class Run:
             self._save(path, self._feed_before)
         except FileError as error:
             return f"the filter as before this update could not be saved ({error})"
-        return f"saved as before this update in {path}, from where --restart goes on with this frame"
+        return f"saved as before this update in {path}; --restart from there goes on with this frame"
 
     def _restore(self, saved: dict) -> None:
         if saved["source"].get("model") != self.settings.source.get("model"):
@@ -427,7 +427,7 @@ def train(
 def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
     """The steps of a run, saved where its input says."""
     companion = load(run.settings.companion) if run.settings.companion and not run.team.rank else None
-    if companion is not None and run.step_number == 0:  # the beginning is an epoch's end, too
+    if companion is not None and run.step_number == 0:  # epoch 0 ends before the first step
         companion.at_epoch(run)
     while run.step_number < run.n_steps:
         displays = run._is(run.display_freq)
@@ -465,7 +465,7 @@ def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
 
 
 def _validated(run: Run, everything: bool = False) -> Metrics | None:
-    """`Run.validate`; a validation frame that cannot be used does not cost the run."""
+    """`Run.validate`; if a validation frame cannot be used, the run is saved before the error is raised."""
     try:
         return run.validate(everything)
     except (InputError, FileError) as error:

@@ -36,7 +36,7 @@ from kalmandp.training.trainers.averaging import averaged
 from kalmandp.training.trainers.kalman import KalmanTrainer
 from kalmandp.training.uncertainty import Uncertainty, calibrated, see, see_residuals, variances
 
-#: What P and the average were made by: defaults that another version may have otherwise.
+#: Options that P and the average depend on; their defaults may differ in another version.
 MADE_BY = ("block_size", "coupled", "adapt", "averaging", "n_groups", "group_size", "norm")
 
 
@@ -101,7 +101,7 @@ class OnlineTrainer:
 
     Notes
     -----
-    The same arithmetic as ``kalmandp train`` (`trainers.KalmanTrainer`), to the last bit.
+    The same arithmetic as ``kalmandp train`` (`trainers.kalman.KalmanTrainer`), to the last bit.
 
     Examples
     --------
@@ -133,7 +133,7 @@ class OnlineTrainer:
         choices, trained_on = resolve(self.settings), list(trained_on)
         if trained_on and self.settings.get("p0") is None:
             choices = choices.of_trained()
-        if self.settings.get("virial_offset") is None:  # it needs volumes that vary, which nobody knows yet
+        if self.settings.get("virial_offset") is None:  # it needs volumes that vary: not known yet
             choices = replace(choices, virial_offset=False)
         self.trainer = KalmanTrainer(potential, choices, rng, device_of(potential))
         self.steps = 0
@@ -230,6 +230,11 @@ class OnlineTrainer:
         Returns
         -------
         StepInfo
+
+        Raises
+        ------
+        InputError, FilterError
+            As `step`.
         """
         frames = [frames] if isinstance(frames, Frame) else list(frames)
         learnt = []
@@ -446,7 +451,7 @@ class OnlineTrainer:
 
 
 def _stated(settings: OptimizerSettings, choices: KalmanChoices) -> dict[str, Any]:
-    """What was stated, and `MADE_BY`: to be asked for again."""
+    """The options that were stated, and those of `MADE_BY`, by which `restore` makes the trainer again."""
     asked = {"type": settings.type, "preset": settings.preset, **settings.stated}
     if settings.preset == "default":
         del asked["preset"]

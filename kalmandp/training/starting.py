@@ -1,4 +1,4 @@
-"""Going on from somebody's model: ``--init-model`` and ``--finetune``, as DeePMD-kit has them.
+"""Going on from a given model: ``--init-model`` and ``--finetune``, as DeePMD-kit has them.
 
 Both keep the model's form, weights, davg and dstd; the input's section ``model`` decides nothing more than
 the order of the types. ``--finetune`` first fits the energy bias to the new data, so that labels with another
@@ -35,7 +35,7 @@ def started_from(init_model, finetune, settings: Settings, frames) -> Potential:
     Returns
     -------
     Potential
-        Its ``info["started from"]`` says of what.
+        Its ``info["started from"]`` names the model.
 
     Raises
     ------

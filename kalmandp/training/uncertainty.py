@@ -5,9 +5,9 @@
 All of them together cost one pass for the rows of H and one for P Hᵀ: about what a measurement of all forces
 costs the filter. Energies and virials are judged per atom, so that a `Calibration` serves frames of any size.
 
-With one dense P the energy's σ means something: what the forces say of all weights is in P. A P that is cut
-into blocks has forgotten that the blocks' shares of an energy add up, and its σ of an energy is far too
-large.
+The σ of an energy is meaningful only with one dense P, which holds what the forces say about all weights
+together. A block-diagonal P does not contain that the blocks' shares of an energy add up, and its σ of an
+energy is far too large.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from kalmandp.potentials.atomic import Numbers
 from kalmandp.potentials.potential import Potential, Result
 from kalmandp.training.measurements.measurement import make_sample, predict
 
-#: Kinds of numbers whose uncertainty is told.
+#: Kinds of numbers whose uncertainty is given.
 KINDS = ("energy", "force", "virial")
-#: Rows of H that are in memory at once: as many numbers as this.
+#: Numbers of H that are in memory at once, about.
 ROW_NUMBERS = 1 << 24
 UPPER = np.stack(np.triu_indices(3), axis=1)
 
@@ -154,7 +154,7 @@ def see_residuals(calibration: Calibration, potential: Potential, frames: Iterab
 
 
 class UncertainPotential:
-    """A potential and a P that knows it: predictions with standard deviations.
+    """A potential with the covariance P of its weights: predictions with standard deviations.
 
     Parameters
     ----------

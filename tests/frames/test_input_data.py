@@ -67,7 +67,7 @@ def test_input_data_refuses_what_it_cannot_say(tmp_path):
     rng = np.random.default_rng(5)
     for options, message in (
         ({"labels": ("forces",)}, "has no energy or no forces"),
-        ({"pbc": (True, True, False)}, "input.data knows all or none"),
+        ({"pbc": (True, True, False)}, "expected all or none for input.data"),
     ):
         with pytest.raises(InputError, match=message):
             write_runner(tmp_path / "a.data", [random_frame(rng, **options)])

@@ -284,7 +284,7 @@ def test_what_is_missing_is_told_once_for_each_label(mixed_data, tmp_path):
         energy, forces = warned(ask)
         assert energy.startswith("3 of 13 training frames have no energy, the first ")
         assert forces.startswith("4 of 13 training frames have no forces, the first ")
-        assert forces.endswith("; of these the rest is learnt")
+        assert forces.endswith("; these are trained on with their other labels")
     tree["optimizer"]["with_virial"] = True
     assert [w[:39] for w in warned(both(tree, tmp_path)[0])][2] == "4 of 13 training frames have no virial,"
 
@@ -342,7 +342,7 @@ def test_batches_that_may_have_nothing_in_common_are_refused(mixed_data, tmp_pat
     half = [f for f in made if f.energy is not None], [f for f in made if f.energy is None]
     tree["training"]["training_data"] |= {"systems": [str(write(tmp_path / "a.h5", half[0]))]}
     [forces] = warned(both(tree, tmp_path)[1])  # an energy is in all of them
-    assert forces.endswith("(a batch of 2 with one of them teaches no forces)")
+    assert forces.endswith("(a batch of 2 that has one of them learns no forces)")
     # systems that are drawn by probability are not mixed
     tree["training"]["training_data"]["systems"].append(str(write(tmp_path / "b.h5", half[1])))
     with pytest.raises(InputError, match="in common"):

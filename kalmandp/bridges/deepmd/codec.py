@@ -57,7 +57,7 @@ def load_tree(path) -> dict:
         tree = read(path)
     except KalmanDPError:
         raise
-    except Exception as error:  # what a damaged file can raise in HDF5, JSON and YAML is open-ended
+    except Exception as error:  # HDF5, JSON and YAML raise errors of any class for damage
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise FileError(
             f"{path}: cannot be read as a DeePMD-kit model ({reason[0][:200]}); "

@@ -8,7 +8,8 @@ such a model warns. Three things are too small, or too far away, to warn of:
   not and shifts energies by some 1e-9 of themselves. So does its ``gelu_tf``, with 0.044715.
 - PyTorch's ``softplus`` is a straight line above 20, off by 2e-9.
 - ``dp convert-backend`` of 3.2 drops ``out_bias`` when it reads a ``.pb``; files are written with the whole
-  energy bias there, as other versions and backends expect. Convert the ``.dp``, not what became of it.
+  energy bias there, as other versions and backends expect. Convert the ``.dp`` itself, not a file made from
+  it.
 
 ``tests/reference/agreement_with_deepmd.py`` measures all this on random models.
 """
@@ -114,7 +115,7 @@ def disagreements(potential: Potential) -> list[tuple[str, str]]:
         found.append(
             (
                 "PyTorch",
-                "with exclude_types and davg ≠ 0, DeePMD-kit's PyTorch backend counts the empty "
+                "with exclude_types and davg ≠ 0, DeePMD-kit's PyTorch backend counts the padding "
                 "slots of excluded types, so that its energy jumps when such a neighbour crosses "
                 "the cut-off; its TensorFlow backend and kalmandp leave them out",
             )

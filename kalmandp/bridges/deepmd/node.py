@@ -1,7 +1,7 @@
-"""One dictionary of DeePMD-kit's model tree, looked at with suspicion.
+"""One dictionary of DeePMD-kit's model tree, checked key by key.
 
-Every key of a tree is looked at. One that asks for something this package does not compute is an error
-that names file, place and feature: a model is read whole or not at all.
+A key that asks for something this package does not compute is an error that names file, place and feature:
+a model is read whole or not at all.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Node:
 
     def get(self, key: str, kind, wanted: str):
         value = self.value.get(key)
-        # True is an int to Python, and a truth value to everyone else
+        # in Python bool is a subclass of int
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise self.wrong(key, wanted)
         return value

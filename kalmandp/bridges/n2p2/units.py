@@ -1,7 +1,8 @@
-"""The unit of length that an input.nn and its input.data share, and whether it can be.
+"""The unit of length that an input.nn and its input.data share, and a check that it makes sense for both.
 
-n2p2 reads both files in one unit and is told of none. Here input.data says it, by its comments or by its
-distances; an input.nn may say it in a line ``# units: atomic`` (bohr and hartree) or ``metal`` (Å and eV).
+n2p2 reads both files in the same unit, which neither has to state. Here input.data says it, by its comments
+or by its distances; an input.nn may say it in a line ``# units: atomic`` (bohr and hartree) or ``metal`` (Å
+and eV).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from kalmandp.potentials.hdnnp.files import read_input_nn
 
 WORDS = {"atomic": "bohr and hartree", "metal": "Å and eV"}
 LENGTH = {"atomic": "bohr", "metal": "Å"}
-#: A cut-off below so many of the shortest distance reaches no further than the nearest neighbours.
+#: A cut-off below this multiple of the shortest distance reaches the nearest neighbours only.
 FEWEST = 1.5
 
 

@@ -62,7 +62,7 @@ class NotingTeam(Team):
 
 
 class Compilation:
-    """All kernels of a step of a kind of potential being compiled, if they are not.
+    """Compiles, in other processes, the kernels of a step of a kind of potential that are not compiled yet.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class Compilation:
             process.wait()
 
     def stop(self) -> None:
-        """End the processes that still run. Numba's files are whole or not there."""
+        """End the processes that still run. Numba's files are complete or absent."""
         for process in self._processes:
             process.kill()
             process.wait()

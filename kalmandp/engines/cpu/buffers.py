@@ -11,7 +11,7 @@ import numpy as np
 
 #: Lengths are rounded up to this many bytes, so that arrays of nearly one size share memory.
 GRAIN = 1 << 14
-#: float64 numbers in a line of cache.
+#: float64 numbers in a cache line.
 LINE = 8
 #: Bytes that a store keeps for later at most.
 KEEP = 1 << 28
@@ -28,7 +28,7 @@ class Store:
         self._kept = 0
 
     def empty(self, shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
-        """An array that holds anything, beginning on a line of cache."""
+        """An array with arbitrary contents, beginning on a cache line."""
         dtype = np.dtype(dtype)
         n_bytes = prod(shape) * dtype.itemsize
         size = -(-max(n_bytes, 1) // GRAIN) * GRAIN
@@ -40,7 +40,7 @@ class Store:
         return np.asarray(_Loan(self, memory))[:n_bytes].view(dtype).reshape(shape)
 
     def several(self, *shapes: tuple[int, ...]) -> list[np.ndarray]:
-        """Arrays of float64 that lie in one memory, each beginning on a line of cache: one loan, not many."""
+        """Arrays of float64 in one piece of memory, each beginning on a cache line: one loan, not several."""
         size, places = _side_by_side(shapes)
         whole = self.empty((size,))
         return [whole[a:b].reshape(shape) for (a, b), shape in zip(places, shapes, strict=True)]
@@ -70,20 +70,20 @@ class _Loan:
 
 @lru_cache(maxsize=256)
 def _side_by_side(shapes: tuple[tuple[int, ...], ...]) -> tuple[int, list[tuple[int, int]]]:
-    """Numbers that arrays of these shapes take, and where each lies, beginning on lines of cache."""
+    """Numbers that arrays of these shapes take, and where each lies, beginning on cache lines."""
     counts = [prod(shape) for shape in shapes]
     ends = list(accumulate(-(-count // LINE) * LINE for count in counts))
     return ends[-1], [(a, a + n) for a, n in zip([0, *ends[:-1]], counts, strict=True)]
 
 
 def aligned(n_bytes: int, make=np.empty) -> np.ndarray:
-    """Bytes from a line of cache on: loads that straddle two lines cost a third of the speed."""
+    """Bytes that begin on a cache line: loads that straddle two lines cost a third of the speed."""
     memory = make(n_bytes + 64, dtype=np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + n_bytes]
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype) -> np.ndarray:
-    """Zeros of that shape and type, from a line of cache on."""
+    """Zeros of that shape and type, beginning on a cache line."""
     dtype = np.dtype(dtype)
     return aligned(prod(shape) * dtype.itemsize, np.zeros).view(dtype).reshape(shape)

@@ -54,7 +54,7 @@ def dot_product(A, ao, X, xo, w, ws, n_in, n_out, r0, r1):
 
 @njit(**PART)
 def add_row(y, yo, x, xo, n):
-    """y[yo + k] += x[xo + k] for k < n: by vectors, which the compiler makes of no row so short."""
+    """y[yo + k] += x[xo + k] for k < n, by vectors: the compiler would not use them for rows this short."""
     whole = n - n % LANES
     one = splat(y, 1.0)
     for k in range(0, whole, LANES):
@@ -171,7 +171,7 @@ def _product_sum(A, X, column, xo, source, r0, r1):
     return total
 
 
-@njit(**{**PART, "fastmath": False})  # said, or the caller's licence to reorder is inherited
+@njit(**{**PART, "fastmath": False})  # stated: otherwise the caller's fastmath is inherited
 def add_column_sums(out, start, count, A, column, r0, r1):
     """out[start + j] += Σ_r A[r, column + j] for j < count ≤ 4: one row after the other.
 

@@ -1,7 +1,7 @@
 """The parts of Numba that are not promised to users, in one place: vectors and counters are made of them.
 
-A release of Numba may change them. `pyproject.toml` admits the releases that the tests have passed with, and
-here a release without one of them is named, before a kernel fails in a way that nobody understands. Besides
+A release of Numba may change them. `pyproject.toml` admits the releases that the tests have passed with; for
+a release that lacks one of them an error is raised here, before a kernel fails with an obscure one. Besides
 these, `threads.KERNEL` and `threads.PART` use private options of ``njit`` (``_nrt``, ``forceinline``).
 """
 

@@ -60,8 +60,8 @@ def multiply_strip(
     """C ← α C + β A B for a long A that comes from memory, in pieces of n_k columns.
 
     The second piece of A begins ``step`` after the first, the third step + growth after the second, and so
-    on; B goes on. With step k of a piece is asked for what the next product will read: ahead + k ahead_k
-    behind the piece's beginning.
+    on; B goes on. Step k of a piece prefetches what the next product will read: ahead + k ahead_k after the
+    piece's beginning.
     """
 
     def codegen(context, builder, signature, args):
@@ -160,7 +160,7 @@ class _Product:
             yield self.builder.bitcast(self.builder.gep(data, [place]), kind.as_pointer())
 
     def _ask_for(self, data, place, to_write=0):
-        """Ask for a line of cache, into the first cache."""
+        """Prefetch a cache line into the L1 cache."""
         line = self.builder.bitcast(self.builder.gep(data, [place]), _BYTE.as_pointer())
         self.builder.call(self.prefetch, [line, _FLAG(to_write), _FLAG(3), _FLAG(1)])
 

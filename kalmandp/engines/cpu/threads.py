@@ -38,7 +38,7 @@ from kalmandp.errors import require
 WORTH_SHARING = 1_000_000
 #: Phases of a kernel at most.
 PHASES = 8
-#: Counters lie this far apart: a line of cache each.
+#: Counters lie this far apart: a cache line each.
 LINE = 8
 
 # before the first kernel is loaded: every module that has one takes its options from here
@@ -84,7 +84,7 @@ def _fetch_and_add(typingctx, counters, place, amount):
 
 @intrinsic
 def _give_way(typingctx):
-    """Let another thread of the machine run on this core, if one waits for it."""
+    """Yield this core to another thread of the machine, if one waits for it."""
     name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
 
     def codegen(context, builder, signature, args):

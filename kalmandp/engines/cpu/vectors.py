@@ -1,4 +1,4 @@
-"""Vectors of one line of cache (8 float64 or 16 float32) inside compiled kernels.
+"""Vectors of one cache line (8 float64 or 16 float32) inside compiled kernels.
 
 A compiler vectorises a loop, but it does not keep a block of results in registers over an outer loop: the
 step that makes a matrix product fast. With these few operations a kernel says it itself; on a machine with
@@ -88,7 +88,7 @@ def add_to(typingctx, array, start, value):
 
 @intrinsic
 def fetch(typingctx, array, start):
-    """Ask for the line of cache that array[start] is in: it will be read soon. Nothing waits for it."""
+    """Prefetch the cache line that array[start] is in, without waiting for it."""
 
     def codegen(context, builder, signature, args):
         data = context.make_array(signature.args[0])(context, builder, args[0]).data

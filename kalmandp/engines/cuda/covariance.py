@@ -96,7 +96,7 @@ class CudaCovariance:
         self._n_pending = 0
         self._scale = 1.0
         self._work: dict[int, tuple] = {}
-        #: Not zero once an update has failed: what would change P then leaves it as it is.
+        #: Not zero once an update has failed: from then on nothing changes P.
         self.status = xp.zeros(1, np.int32)
 
     @staticmethod

@@ -2,7 +2,7 @@
 
     kalman.update(H, error, noise)       as RLEKF: waits, returns what the update did, or raises
     kalman.enqueue(H, error, noise)      returns at once; any number of them, then
-    kalman.synchronize()                      waits, returns what each of them did, or raises
+    kalman.synchronize()                 waits, returns what each of them did, or raises
 
 What an update checks (H P Hᵀ finite and not negative, S positive definite, the step finite) is checked on
 the device. A check that fails sets a flag there, and from then on nothing changes the weights or P;
@@ -41,7 +41,7 @@ FAILURES = {
 
 
 class Enqueued(NamedTuple):
-    """An update under way: the host's counters before it, and arrays of the device that it fills."""
+    """An asynchronous update: the host's counters before it, and arrays of the device that it fills."""
 
     counters: tuple
     lam: float
@@ -195,7 +195,7 @@ class CudaRLEKF(RLEKF):
         return self._noise[key]
 
     def state(self, copy: bool = True) -> dict[str, Any]:
-        """As `RLEKF.state`, of NumPy arrays; what was enqueued is settled first."""
+        """As `RLEKF.state`, of NumPy arrays; enqueued updates are synchronized first."""
         self.synchronize()
         return super().state(copy)
 

@@ -18,9 +18,9 @@ every update, atoms are drawn anew, and each frame has arrays of its own; so the
 to the device, and a graph be kept for each frame or its arrays copied into fixed places. While recording,
 CuPy's pool may not be asked for what it does not have, and what it gives must outlive the graph; and CuPy
 refuses to record cuBLAS, of which nothing is left on the way of an update of up to eight numbers
-(`cuda.network`). Whether it pays is one measurement: examples/benchmarks/gpu.py prints how long the launches
-of an update take and how long its work. Where the GPU idles for a large part, record first what has no
-changing numbers: the passes of the potential on one frame.
+(`cuda.deep_potential.network`). Whether it pays is one measurement: examples/benchmarks/gpu.py prints how
+long the launches of an update take and how long its work. Where the GPU idles for a large part, record first
+what has no changing numbers: the passes of the potential on one frame.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class CupyDevice:
             raise InputError(_no_device("none is visible"))
         try:
             cupy.arange(1)  # asks for what every kernel needs, NVRTC and the headers of CUDA
-        except Exception as error:  # what CuPy raises where one is missing is open-ended
+        except Exception as error:  # CuPy raises errors of any class where one is missing
             raise InputError(_no_compiler(str(error))) from error
         self.xp = cupy
 

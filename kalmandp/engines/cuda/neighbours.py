@@ -21,7 +21,7 @@ from kalmandp.geometry.neighbours import Pairs, check_extent, check_overlap, che
 ATOMS_PER_BLOCK = THREADS // WARP
 #: Bins for an atom at most: a sparse system needs no more.
 BINS_PER_ATOM = 8
-#: Bytes for a pair while it is sought: as found, as ranked, and the same pair from its other end.
+#: Bytes for a pair during the search: as found, as ranked, and the same pair from its other end.
 BYTES_PER_PAIR = 96
 #: More pairs at a time than this, and twelve numbers of each are no longer counted by 32 bits.
 MOST_PAIRS = 2**31 // 12
@@ -208,7 +208,7 @@ class Search:
         count_it, shortest_i = xp.zeros((n, n_types), np.int32), xp.empty((n, 2))
         self._f.count_pairs(blocks_for(n, ATOMS_PER_BLOCK), THREADS, *self._atoms, count_it, shortest_i)
         kept_i = (count_it * (1 - self._left_out_tt)[self._types_i]).sum(axis=1)
-        # int64: too many pairs are noticed, not counted round
+        # int64, so that too many pairs are noticed and the sum does not overflow
         last_i = xp.cumsum(kept_i.astype(np.int64))
         figures = last_i[-1], (count_it > xp.asarray(sel_t)).any(), *shortest_i.min(axis=0)
         n_pairs, too_many, *shortest = to_numpy(xp.stack([f.astype(np.float64) for f in figures])).tolist()
@@ -222,7 +222,7 @@ class Search:
         self.wrong = bool(too_many) or shortest[0] < OVERLAP**2
 
     def pairs(self) -> DeviceList:
-        """The pairs that are wanted; whether they make sense is said by ``wrong``."""
+        """The pairs that are wanted; ``wrong`` says whether they can be used."""
         xp, n, n_p, first_i = self.device.xp, len(self._types_i), self.n_pairs, self._first_i
         empty = lambda: (xp.empty(n_p, np.int32), xp.empty((n_p, 3), np.int32), xp.empty((n_p, 3)))
         (j_p, shift_pd, r_pc), ranked, i_p = empty(), empty(), xp.empty(n_p, np.int32)

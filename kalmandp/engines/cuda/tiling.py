@@ -13,7 +13,7 @@ from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.coupled import WINDOW
 
-#: Columns of U before they are folded in. A fold reads and writes A once: 2/WINDOW of a read per column.
+#: Columns of U before they are folded in. A fold reads and writes A once: 2/WINDOW of a read of A per column.
 PENDING = WINDOW
 #: Right-hand sides that go through P together, and what that costs in reads of half of P: the kernels are
 #: compiled for each of these numbers. Up to 8 the memory decides (and a sum per tile, written and read);

@@ -1,4 +1,4 @@
-"""What comes through ASE or dpdata is checked: their readers take much for granted that files do not hold."""
+"""Checks of frames that ASE or dpdata read: their readers assume what the files do not say."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kalmandp.frames.elements import ELEMENTS
 from kalmandp.frames.frame import Frame
 from kalmandp.frames.hdf5.storage import reading
 
-#: Formats of ASE's that store what a user has put together: nothing in them is a program's to converge.
+#: Formats of ASE's in which users store frames: they are no program's output, and have no SCF cycle.
 STORES = {
     "traj", "db", "json", "bundletrajectory", "extxyz", "netcdftrajectory", "mysql", "postgresql", "xyz",
     "cfg", "lammps-data", "vasp", "cif", "espresso-in", "gen", "res", "xsf", "runnerdata", "gpumd",
@@ -31,7 +31,7 @@ UNCONVERGED = re.compile(
     r"Failed to converge|FAILED TO ACHIEVE|FAILED TO CONVERGE|NOT CONVERGED|"  # Psi4, MOPAC, GAMESS, CRYSTAL
     r"convergence has NOT been achieved|[Ss]elf-consistency cycle not converged"  # ABACUS, FHI-aims
 )
-#: How programs speak of labels, beside what a reader hands out.
+#: How programs announce labels in their output, to see which of them a reader does not return.
 MENTIONS = {
     "forces": re.compile(
         r"Forces \(Hartrees|Cartesian Forces|CARTESIAN GRADIENT|DFT ENERGY GRADIENTS|Total atomic forces|"
@@ -39,14 +39,14 @@ MENTIONS = {
     ),
     "virial": re.compile(r"TOTAL-STRESS|[Ss]tress tensor|STRESS TENSOR|siesta: Stress"),
 }
-#: Å, eV: the same geometry, another energy.
+#: Å, below which two geometries are the same; eV, above which two energies differ.
 SAME_PLACE, OTHER_ENERGY = 1e-6, 1e-6
 
 
 def checked(
     makers: Iterator[Callable[[], Frame]], path: str, whose: str, told: Told, *, stores: bool, keep: bool
 ) -> Iterator[Callable[[], Frame]]:
-    """Hand on frames that another reader made, each looked at.
+    """Pass on frames that another reader made, each checked.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def checked(
     whose : the reader, for messages
     told : takes notes
     stores : whether the format stores frames, rather than what a program prints
-    keep : take the frames of a file that tells of cycles without convergence
+    keep : take the frames of a file that reports cycles without convergence
 
     Raises
     ------

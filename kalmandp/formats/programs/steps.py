@@ -38,7 +38,7 @@ PACKED = {b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "a zip archive", b"7z\xbc\
 
 
 class LeftOut(InputError):
-    """A step that is no training data, unconverged or incomplete: left out and told, never fatal."""
+    """A step that is no training data, unconverged or incomplete: left out and reported, never fatal."""
 
 
 class EndOfFile(Exception):
@@ -77,7 +77,7 @@ class Lines:
     A last line without its end is kept in ``tail`` and not handed out: in the output of a program that
     was killed it is a part of a line, and half a number reads like a number.
 
-    ``told`` takes what there is to say; ``units`` and ``type_map`` are what the user gives, or None.
+    ``told`` collects notes for the user; ``units`` and ``type_map`` are what the user gives, or None.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ A system is a list of atoms and any number of frames of them::
     set.000/coord.npy     (n, 3N) Å               set.000/box.npy       (n, 9) Å, vectors as rows
     set.000/energy.npy    (n,) or (n, 1) eV       set.000/force.npy     (n, 3N) eV/Å
     set.000/virial.npy    (n, 9) eV, W = −dE/dε   set.000/atom_ener.npy (n, N) eV
-    set.000/weight.npy, energy_weight.npy    our extension: (n,) what frames count in training
+    set.000/weight.npy, energy_weight.npy    our extension: (n,) weights of frames in training
     set.000/frame_index.npy       our extension: (n,) place of each frame in its source
     set.000/real_atom_types.npy   the "mixed" layout: (n, N) type of each atom in each frame, −1 for
                                   none; type.raw then only gives N
@@ -37,7 +37,7 @@ LABELS = {
     "atomic_energies": "atom_ener",
 }
 
-#: What a frame counts in training: field of a Frame and name of its array.
+#: Weights of a frame in training: field of a Frame and name of its array.
 WEIGHTS = ("weight", "energy_weight")
 
 #: Numbers per frame of each array: (fixed, per atom).

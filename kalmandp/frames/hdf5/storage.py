@@ -1,8 +1,8 @@
 """Where arrays lie: an HDF5 file or a folder of ``.npy`` files, behind one small interface.
 
 A store knows nothing of atoms. It lists names such as ``O64H128/set.000/coord.npy``, reads small
-arrays whole, and large ones row by row. Nothing is ever unpickled, and no array is believed to be
-larger than its file can hold, so that a damaged file costs an error and not the memory.
+arrays whole, and large ones row by row. Nothing is ever unpickled, and an array that
+claims to be larger than its file can hold is refused: a damaged file gives an error and fills no memory.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def open_store(path) -> Store:
 
 
 def _content(path: str) -> bytes | None:
-    """Of a file of frames in another format, an HDF5 file of them; None for what is to be HDF5 itself."""
+    """The frames of a file of another format as the bytes of an HDF5 file; None for HDF5 itself."""
     if not os.path.isfile(path) or not os.path.getsize(path):
         return None
     with reading(path), open(path, "rb") as file:
@@ -131,7 +131,7 @@ def reading(address: str):
         raise FileError(f"{address}: no such file or folder") from None
     except MemoryError:
         raise FileError(f"{address}: too large for the memory, or damaged") from None
-    except Exception as error:  # what NumPy and h5py raise for bytes without sense is open-ended
+    except Exception as error:  # NumPy and h5py raise errors of any class for damaged bytes
         reason = " ".join(str(error.args[0] if error.args else error).split())[:200]
         raise FileError(f"{address}: cannot be read or is damaged ({reason})") from None
 

@@ -39,8 +39,8 @@ def write_hdf5(
 
     The groups are named by formula, ``O64H128``, a further one of the same formula (another order
     of the atoms, other labels) ``O64H128_1``. `Dataset` gives the frames back in the order in which
-    they came. Numbers are float64; each chunk carries a checksum. The file is written beside and
-    renamed, so that ``path`` never holds half of the data.
+    they came. Numbers are float64; each chunk carries a checksum. The file is written under
+    another name and then renamed, so that ``path`` never holds half of the data.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ class Group:
         self.n_written = 0
 
     def add(self, frame: Frame, place: int, real_types=None) -> int:
-        """Take the rows of a frame; return how many bytes now wait more."""
+        """Take the rows of a frame; return how many bytes they add to those that wait."""
         rows: dict[str, np.ndarray | None] = {"coord": frame.positions}
         if any(self.pbc):
             rows["box"] = frame.cell
@@ -175,7 +175,7 @@ def _write_largest(groups, sink, at_least: int) -> int:
 
 
 class _TypeNumbers:
-    """Numbers the types of frames alike, whatever type_map each frame has."""
+    """Gives the types of all frames the numbers of one type_map, whatever type_map each frame has."""
 
     def __init__(self, type_map):
         self.fixed = type_map is not None

@@ -5,15 +5,15 @@ Most are drawn as DeePMD-kit draws them: W ~ N(0, 1/(n_in + n_out)), b ~ N(0, 1)
 The first layer of an embedding net, tanh(g W_n + b_n), is what tells one distance from another: one number
 goes in, g = R̃_0, and unit n has its slope near g_n = −b_n/W_n. With W ~ N(0, 1/26) and b ~ N(0, 1) a unit is
 some five standard deviations of g wide and may lie anywhere: over the distances of one bond all units are
-nearly straight lines. Of such a bond the nets see a constant force, and training stands at the RMS force
-until the weights have grown, the longer the narrower the bond is in g: hundreds of frames for water. So the
-units are spread over what there is to see::
+nearly straight lines. Along such a bond the nets give a constant force, and the force error stays at the RMS
+force until the weights have grown: for hundreds of frames of water, and longer the narrower the bond is in g.
+So the units are spread over the range of g in the data::
 
     W_n ~ N(0, σ²),      b_n = −W_n g_n,      g_n ~ U(g_far, g_near),      σ = min(1, n/(2 (g_near − g_far)))
 
 each about one standard deviation of g wide and in a place of its own between g_far, that of a padding slot
 (or of a neighbour at r_c), and g_near, that of the closest pair in the data; wider where n units would leave
-gaps (no narrower than two of the distances between them). Spreading units over their input is Nguyen and
+gaps (at least twice the distance between two of them). Spreading units over their input is Nguyen and
 Widrow's rule (IJCNN 1990); theirs are narrower.
 """
 

@@ -23,7 +23,7 @@ class Statistics(NamedTuple):
 
 
 def environment_statistics(architecture: Architecture, frames, pairs=None) -> Statistics:
-    """Mean and spread of R over all slots of each centre type, empty ones included.
+    """Mean and spread of R over all slots of each centre type, padding included.
 
     One mean and one spread for the radial row, and one spread (mean 0) for the three angular rows::
 

@@ -2,8 +2,8 @@
 
 A grid has the nodes of all coarser ones, so the values G of one grid tell the errors of all their tables,
 each from the nodes of its own step. The step that is found therefore depends on the weights and the frame
-alone; where the search for it begins only saves time. Engines bring two things, how G is had on a grid and
-how large its differences are there; what follows from them is said here.
+alone; where the search for it begins only saves time. Engines supply two things: G on a grid, and the size of
+its differences there. All that follows from them is computed here.
 """
 
 from __future__ import annotations

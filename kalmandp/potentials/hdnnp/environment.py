@@ -18,7 +18,7 @@ from kalmandp.geometry.pairs import Geometry, atoms_by_type
 from kalmandp.potentials.hdnnp.form import HDNNPForm
 from kalmandp.potentials.hdnnp.symmetry_functions import RADIAL, angular_term, radial_factor
 
-#: Triples that are worked on at once, about: what bounds the memory of the sums below.
+#: Triples that are computed at once, about: it bounds the memory of the sums below.
 TRIPLES = 200_000
 
 

@@ -80,6 +80,11 @@ def read_scaling(path, form: HDNNPForm) -> dict[str, np.ndarray]:
     """min, max, mean and sigma, (n_types, d), of a scaling.data.
 
     RuNNer's files have no sigma (taken as 0) and end with the range of energies, which is passed over.
+
+    Raises
+    ------
+    FileError
+        For a line that is not understood, and functions that are missing or are not in ``form``.
     """
     statistics = {name: np.zeros(shape) for name, shape in form.statistics_shapes().items()}
     seen = np.zeros(next(iter(form.statistics_shapes().values())), dtype=int)
@@ -138,7 +143,7 @@ def file_order(form: HDNNPForm) -> list[np.ndarray]:
 
 
 def read_weights(folder, form: HDNNPForm) -> np.ndarray:
-    """w from the weights files of a folder."""
+    """w (N,) from the weights files of a folder; a FileError if one does not fit ``form``."""
     weights = np.empty(form.layout().size)
     for name, order in zip(form.type_map, file_order(form), strict=True):
         path = Path(folder) / weights_name(name)

@@ -1,7 +1,7 @@
 """The weights that training begins with: ours, and n2p2's with its random numbers.
 
-Ours: inputs are standardised, and every neuron gets a sum of the spread 1: W ~ N(0, 1/n_in), b ~ N(0, ¼) in
-hidden layers; the last layer W ~ N(0, 1/n_in), b = 0.
+Ours: inputs are standardised, and the sum into every neuron has a spread of about 1: W ~ N(0, 1/n_in), b ~
+N(0, ¼) in hidden layers; the last layer W ~ N(0, 1/n_in), b = 0.
 
 n2p2's: w = weights_min + u (weights_max − weights_min) with u uniform in [0, 1), then
 

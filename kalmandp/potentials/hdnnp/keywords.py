@@ -23,7 +23,7 @@ MODEL = {
     "conv_length": "normalisation: factor of lengths",
 }
 
-#: Keywords of training; kept with the model, read by who trains.
+#: Keywords of training; kept with the model, read by the trainer.
 TRAINING = {
     "epochs": "passes over the training set",
     "random_seed": "seed of everything that is drawn",

@@ -16,7 +16,7 @@ from kalmandp.potentials.protocol import New
 
 #: How the first weights are drawn.
 INITIAL = ("standard", "n2p2", "nguyen-widrow")
-#: Frames that the statistics are taken of at most, evenly chosen.
+#: Frames that the statistics are taken from, at most; evenly chosen.
 FRAMES = 200
 
 

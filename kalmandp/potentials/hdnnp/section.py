@@ -9,7 +9,7 @@ n2p2 has them, or an input.nn::
     "input_nn": "input.nn"                                  its whole model; nothing else is stated then
 
 n2p2's keywords of the first weights (with "initial_weights" "n2p2" or "nguyen-widrow") and
-"normalize_data_set" mean what they mean there.
+"normalize_data_set" mean what they mean in n2p2.
 """
 
 from __future__ import annotations

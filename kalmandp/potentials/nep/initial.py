@@ -1,7 +1,7 @@
 """A new NEP: its form, its first weights, and q_scaler from data.
 
-The scale of c and that of W0 can be traded for each other, and q_scaler takes its part in it too. So that one
-variance P₀ suits every weight of the filter, the first weights make all numbers on the way about 1:
+A larger c can be compensated by a smaller W0 or q_scaler, so their scales are a matter of choice. For one
+variance P₀ to suit every weight, the first weights make all numbers on the way about 1:
 
     c     rows over (k, t) orthonormal, of random direction
     q     scaled to a standard deviation of 1 among the atoms of a type (`scaling` "std"), with these c
@@ -25,10 +25,10 @@ from kalmandp.potentials.protocol import New, Parameters
 SCALINGS = ("std", "minmax")
 #: How the rows of c are drawn: orthonormal, or each number in −½ … ½.
 ROWS = ("orthonormal", "uniform")
-#: q is looked at in frames evenly spaced over the data: so many frames, or atoms, at most.
+#: q is sampled in frames evenly spaced over the data: so many frames, or atoms, at most.
 SAMPLE_FRAMES, SAMPLE_ATOMS = 60, 6000
-#: A form that begins with nothing: few enough weights for one dense P, with room for a melt. With a third of
-#: them the errors left on 145 frames of hot silicon were three times as large.
+#: A form for learning on the fly, without data to choose it by: few enough weights for one dense P, enough
+#: for a melt. With a third of them the errors left on 145 frames of hot silicon were three times as large.
 FIRST = {
     "radial_cutoff": 6.0, "angular_cutoff": 5.0, "n_max": (7, 7), "basis_size": (11, 11), "l_max": (6, 1),
     "neuron": 30,

@@ -114,7 +114,7 @@ def read_section(read: SectionReader, value: dict) -> ModelSettings:
 
 
 def _check_form(read: SectionReader, type_map, choices: dict) -> None:
-    """What contradicts itself is said before data are read."""
+    """Refuse contradictions before data are read."""
     try:
         NEPForm(type_map, **choices)
     except InputError as error:

@@ -118,10 +118,10 @@ def read_optimizer(section: Mapping[str, Any], kind: str = DEEPMD) -> OptimizerS
     if not optimizer.is_kalman:
         raise read.error("optimizer/type", optimizer.type, f"one of {', '.join(KALMAN_TYPES)}")
     if (optimizer.get("candidates") or {}).get("energy"):
-        wanted = "no threshold of energies: which frames come is the caller's choice"
+        wanted = "no threshold of energies: the caller chooses the frames"
         raise read.error("optimizer/candidates", optimizer.get("candidates"), wanted)
     if optimizer.get("last_layer"):
-        wanted = "false: it is solved for at the end of a run, which frames that come one by one do not have"
+        wanted = "false: it is solved for at the end of a run, and frames that come one by one have no end"
         raise read.error("optimizer/last_layer", True, wanted)
     return optimizer.with_preset(KINDS[kind].preset) if optimizer.preset == "default" else optimizer
 
@@ -196,7 +196,7 @@ def _optimizer(read: SectionReader, new, old: dict) -> OptimizerSettings:
 
 
 def _check_kalman(read: SectionReader, o: OptimizerSettings) -> None:
-    """What is stated goes together; what has no effect with this type of filter is noted."""
+    """Check that the stated options fit each other; note those without effect for this type of filter."""
     try:
         choices = resolve(o)
     except InputError as error:

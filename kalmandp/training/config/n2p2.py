@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from kalmandp.errors import InputError, require
 
-#: Keywords that the other type of filter alone has.
+#: kalman_type -> keywords that only this type of filter has.
 OF_TYPE = {
     0: ("kalman_eta", "kalman_etatau", "kalman_etamax"),
     1: ("kalman_lambda_short", "kalman_nue_short"),
@@ -32,7 +32,7 @@ ALSO = {
 
 
 def selections(stated: int | tuple[int, ...] | None) -> list[tuple[int, int]]:
-    """Epoch and the mode from there on, in order; of a schedule that has no sense [(−1, −1)]."""
+    """Epoch and the mode from there on, in order; [(−1, −1)] for a schedule that makes no sense."""
     if stated is None:
         return []
     numbers = [stated] if isinstance(stated, int) else list(stated)
@@ -47,7 +47,7 @@ def value_of(name: str, text: str) -> Any:
     Raises
     ------
     InputError
-        If it is no number, or no whole one where that is wanted.
+        If it is not a number, or not an integer where one is wanted.
     """
     if name == "repeated_energy_update":
         return True
@@ -64,8 +64,8 @@ def value_of(name: str, text: str) -> Any:
 class N2P2Settings(NamedTuple):
     """Keywords of input.nn, under their names.
 
-    The keywords for energies or forces alone, such as selection_mode_force, are None where the common one
-    counts.
+    The keywords for energies or forces alone, such as selection_mode_force, are None where the common keyword
+    holds.
     """
 
     kalman_type: int = 0
@@ -103,7 +103,7 @@ class N2P2Settings(NamedTuple):
         Raises
         ------
         InputError
-            For a value that is no number, or that does not exist.
+            For a value that is no number, or that n2p2 does not know.
         """
         stated: dict[str, Any] = {}
         for name in (*cls._fields, *ALSO):
@@ -118,7 +118,7 @@ class N2P2Settings(NamedTuple):
         Raises
         ------
         InputError
-            For a number that does not exist, or two that contradict each other.
+            For a value that n2p2 does not know, or two that contradict each other.
         """
         given: dict[str, Any] = {}
         for name, own in ALSO.items():  # from the general to the particular

@@ -32,12 +32,12 @@ from kalmandp.training.measurements.weights import Weighting
 from kalmandp.training.noise.annealing import Annealing, UnitNoise
 from kalmandp.training.noise.variances import BlockNoise, PhysicalNoise
 
-#: Atoms of a group where all would be too many: each force component is a number of its own, or the largest
-#: errors are looked for.
+#: Atoms of a group where a group of all atoms is too large: in a matrix measurement, or with candidates.
 SMALL_GROUP = 12
-#: P₀ of trained weights, over that of random ones. With 3e-4 the first 20 updates of NEP and Deep Potential
-#: raised energies of silicon and germanium up to 1.8 times, nearly all of it one constant for all atoms, of
-#: second order in the steps, which P takes for known; with 5e-5 they do not. Forces fall more slowly.
+#: P₀ of trained weights, divided by that of random ones. With 3e-4, the first 20 updates of NEP and Deep
+#: Potential raised the energy errors of silicon and germanium by a factor of up to 1.8, nearly all of it a
+#: constant per atom: it is of second order in the steps, and P takes it for known. With 5e-5 they do not;
+#: force errors fall more slowly.
 TRAINED = 5e-5
 #: Of a batch of B frames: exponents (a, b) in H = B^a · mean H and error = B^b · mean error.
 REDUCTIONS = {"mean": (0.0, 0.0), "sum": (1.0, 1.0), "deepmd": (1.0, 0.5)}
@@ -53,11 +53,11 @@ class KalmanChoices:
     block_size : N_b
     noise : rule that gives R
     n_groups, group_size : y force updates per frame with x atoms each; x "all": each atom in one group
-    norm : the one number that a vector's error becomes, of `measurement.NORMS`
+    norm : how the error of a vector becomes one number, of `measurement.NORMS`
     replacement : atoms drawn with replacement, as the codes do, or each at most once
     virial_offset : the filter estimates a constant between virial labels and energies beside its weights
-        (`training.measurements.virial_offset`); of a preset: where the volumes of the data tell it
-    optional : kinds of ``order`` that are learnt where the data have them, and else not missed
+        (`training.measurements.virial_offset`); a preset does so only where the volumes of the data tell it
+    optional : kinds of ``order`` that are learnt where the data have them, and may be missing
     components : a group is of x single force components, n2p2's, instead of x atoms with all three
     same_atoms : a batch's groups are the same atoms of each of its frames
     measurement : "signed" (one number per update, the paper's sequence), "paired" (each force number
@@ -118,8 +118,8 @@ class KalmanChoices:
     def of_trained(self) -> KalmanChoices:
         """The same for weights that are trained: P₀ is small, as they are nearly right.
 
-        Where data say little of a combination of weights its variance stays P₀. With that of random weights
-        an update goes far along such directions, farther than the model is linear.
+        Where data say little about a combination of weights, its variance stays P₀. With the P₀ of random
+        weights an update goes so far along such directions that the model is no longer linear there.
         """
         return replace(self, p0=TRAINED * self.p0)
 
@@ -172,8 +172,8 @@ PRESETS = {
         noise=BlockNoise(pref_e=1.0, pref_f=2.0, pref_v=1.0, per_atom=True), replacement=True,
         same_atoms=True, reduction="deepmd",
     ),
-    # n2p2's recommended input, P₀ = 1/ε; its 10 forces per energy are those of 144 atoms, and it mixes all of
-    # an epoch's. Units: eV and Å, as n2p2 without normalize_data_set
+    # n2p2's recommended input, P₀ = 1/ε; its 10 forces per energy are for frames of 144 atoms (n2p2 shuffles
+    # the updates of a whole epoch). Units: eV and Å, as n2p2 without normalize_data_set
     "n2p2": KalmanChoices(
         p0=100.0, lam=1.0, nu=1.0, partition="GEKF", block_size=5120, noise=UnitNoise(pref_f=10.0),
         n_groups=10, group_size=1, components=True, candidates=Selection(energy=0.0, force=1.0, trials=3),
@@ -232,7 +232,7 @@ def resolve_n2p2(optimizer: OptimizerSettings) -> N2P2Settings:
     Raises
     ------
     InputError
-        For numbers that do not exist, or that contradict each other.
+        For values that n2p2 does not know, or that contradict each other.
     """
     stated = dict(optimizer.stated)
     if not {"force_energy_ratio", "short_force_fraction"} & set(stated):
@@ -323,7 +323,7 @@ def check_weighting(choices: KalmanChoices) -> None:
 
 
 def _reduction(choices: KalmanChoices, optimizer: OptimizerSettings) -> str | None:
-    """A matrix of all components has a row for each frame: nothing is reduced."""
+    """None for a matrix of all components: it has rows for each frame, and nothing is reduced."""
     if (optimizer.get("measurement") or choices.measurement) != "matrix":
         return optimizer.get("reduction")
     if (stated := optimizer.get("reduction")) not in (None, "mean"):
@@ -366,7 +366,7 @@ def _partition(default: str, optimizer: OptimizerSettings) -> str:
 
 
 def _coupled(default: bool, optimizer: OptimizerSettings) -> bool:
-    """float32 has too few digits for what an energy leaves of its own variance, 10⁻⁹ of it and less."""
+    """float32 has too few digits for coupled blocks: an energy update leaves 10⁻⁹ of its own variance."""
     if optimizer.get("coupled") is not None:
         return optimizer.get("coupled")
     return default and optimizer.get("covariance_dtype") != "float32"

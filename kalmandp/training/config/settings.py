@@ -155,9 +155,9 @@ class Settings:
     ignored : paths of keys that change nothing here (display, profiling), for a notice
     companion : of an input of another program, the module that writes that program's files beside ours
         (``at_checkpoint(run)``, ``at_epoch(run)``, ``at_end(run)``); "" for our own
-    notices : sentences on what such an input says and has no meaning here
+    notices : sentences on what such an input states that has no meaning here
     start : a model to go on from, "" for none
-    start_state : a checkpoint whose optimizer is gone on with if its weights are those of ``start``, or ""
+    start_state : a checkpoint whose optimizer continues if its weights are those of ``start``, or ""
     task : "train", or "predict": the frames are predicted by the model ``start``
     """
 

@@ -1,4 +1,4 @@
-"""What an input states of an optimizer goes together, and with its data."""
+"""Checks that the options which an input states for an optimizer fit each other and the data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kalmandp.training.config.settings import OptimizerSettings
 
 
 def check_n2p2(read: SectionReader, o: OptimizerSettings) -> None:
-    """What is stated goes together; what belongs to the other kalman_type is noted."""
+    """Check that the stated options fit each other; note those that belong to the other kalman_type."""
     try:
         settings = resolve_n2p2(o)
     except InputError as error:
@@ -20,7 +20,7 @@ def check_n2p2(read: SectionReader, o: OptimizerSettings) -> None:
 
 
 def check_weights(read: SectionReader, o: OptimizerSettings) -> None:
-    """Weights of single numbers and the measurement go together, once the preset is known."""
+    """Check that weights of single numbers fit the measurement, once the preset is known."""
     try:
         check_weighting(resolve(o))
     except InputError as error:

@@ -12,7 +12,7 @@ from kalmandp.training.data.update_feed import UpdateFeed
 
 
 def feed_of(settings: Settings, data, rng: np.random.Generator) -> Feed | SystemFeed | UpdateFeed:
-    """What comes when: frames, or with n2p2's filter single numbers of them.
+    """The order of training: of frames, or, with n2p2's filter, of single numbers of them.
 
     Parameters
     ----------

@@ -4,8 +4,8 @@ The next candidates are taken by selection_mode:
 
 0  at random: all candidates are shuffled, and shuffled anew when all have been taken
 1  those of the largest errors at the beginning of the epoch first
-2  at random, but the next whose error is above a share of the RMSE at the beginning of the epoch; of those
-   tried the worst, if none is (n2p2 takes the last)
+2  at random, but the next whose error is above a share of the RMSE at the beginning of the epoch; if none is,
+   the worst of those tried (n2p2 takes the last)
 
 The mode may change with the epoch. With repeated_energy_update an update by the energies of the same
 structures follows each update by forces (n2p2 documents this, and stops where it is stated with forces).

@@ -4,7 +4,7 @@
     |ΔF|   > τ_F RMSE_F        a force component is measured; of an atom, the root mean square of its three
 
 What does not exceed its threshold is passed over and the next one is tried; after ``trials`` without success
-the largest error of those tried is taken. Each place of a group of atoms is filled so by itself. A batch of
+the largest error of those tried is taken. Each place of a group of atoms is filled in this way. A batch of
 frames is one candidate, with the root mean square of its |ΔE|/N.
 
 n2p2 takes the RMSE at the end of the last epoch; here it is a running one of all that was predicted since,
@@ -68,6 +68,6 @@ class Candidates:
         return {f"candidates_{kind}": value for kind, value in self._mean_square.items()}
 
     def restore(self, state: dict) -> None:
-        """Go on from what `state` returned, among other things."""
+        """Go on from what `state` returned; a dict with other entries, too."""
         begins = "candidates_"
         self._mean_square = {k[len(begins) :]: float(v) for k, v in state.items() if k.startswith(begins)}

@@ -35,7 +35,7 @@ def draw_groups(choices: KalmanChoices, sample: Sample, rng: np.random.Generator
 
 
 def as_group(choices: KalmanChoices, targets: np.ndarray) -> np.ndarray:
-    """Targets (k,) as `measurements.force_signed` takes them: atoms (k,), or atoms and axes (2, k)."""
+    """Targets (k,) as `measurement.force_signed` takes them: atoms (k,), or atoms and axes (2, k)."""
     return np.stack(np.divmod(targets, 3)) if choices.components else targets
 
 

@@ -6,10 +6,10 @@ is stated too small or too large n_c is far from 1 for every frame; so it is com
 
     left out if, for any c,   n_c > bound · median of the last WINDOW n_c of its kind
 
-``bound = 100`` leaves out what is ten times as far off as usual. Several measurements of a frame follow one
-another, and the first has most to say: what it is for a kind, all of that kind are in this step, and it alone
-joins the window. A filter that has just begun is far off
-everywhere, and one that is disturbed for a while is too; leaving out good labels then would keep it so:
+``bound = 100`` leaves out what is ten times as far off as usual. A step may make several measurements of one
+kind, one after another: the first of them decides for all of its kind in this step, and only its n_c joins
+the window. A filter that has just begun is far off everywhere, and so is one that is disturbed for a while;
+leaving out good labels then would keep it so:
 
 - nothing is left out in the first pass over the data (or the first `LATEST` steps, of a long one or of
   frames that come one by one and do not come again), and nothing of a kind before WARM_UP of it have
@@ -148,7 +148,7 @@ class LeftOut:
         return lines
 
     def write(self, path, sources) -> None:
-        """Write the list as text; ``sources(k)`` names frame k. Written beside and renamed."""
+        """Write the list as text; ``sources(k)`` names frame k. Renamed once complete."""
         head = f"#{'step':>8} {'epoch':>6} {'frame':>7} {'kind':>13} {'nis':>11} {'usual':>11}  source"
         lines = [head]
         for step, epoch, frame, kind, nis, usual in self.rows:

@@ -1,8 +1,8 @@
 """Which labels a batch can be trained on.
 
-A frame teaches what it has. A kind of number whose label it lacks is left out of its step, as DeePMD-kit's
-find_energy, find_force and find_virial leave it out of the loss. A batch is measured as one, so that it
-teaches the kinds whose label *all* of its frames have.
+A frame is trained on the labels that it has. A kind of number whose label it lacks is left out of its step,
+as DeePMD-kit's find_energy, find_force and find_virial leave it out of the loss. A batch is measured as one,
+so that it teaches the kinds whose label *all* of its frames have.
 """
 
 from __future__ import annotations
@@ -116,10 +116,10 @@ def check_labels(data, settings: Settings) -> None:
         _check_batches(data, together, has_fl[together], names, batch)
     for has_f, name in zip(has_fl.T, names, strict=True):
         if len(without := np.flatnonzero(~has_f)):
-            alone = "" if batch == 1 else f" (a batch of {batch} with one of them teaches no {name})"
+            alone = "" if batch == 1 else f" (a batch of {batch} that has one of them learns no {name})"
             warnings.warn(
                 f"{len(without):,} of {n:,} training frames have no {name}, the first "
-                f"{data.source(without[0])}; of these the rest is learnt{alone}",
+                f"{data.source(without[0])}; these are trained on with their other labels{alone}",
                 stacklevel=2,
             )
 

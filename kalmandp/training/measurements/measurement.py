@@ -41,7 +41,7 @@ class Measurement(NamedTuple):
 
     kind_q : (m,) what each number is: "energy", "force", "virial" or "atomic_energy"
     square_q : (m,) ω², by which R is divided (`weights`); None where all are 1
-    trace_qf : (m, f) of a number Σ_f C_f:W_f of the virials of f frames the tr C_f; None of other numbers
+    trace_qf : (m, f) tr C_f for a number Σ_f C_f:W_f of the virials of f frames; None for other numbers
     """
 
     kind: str
@@ -93,7 +93,7 @@ def make_sample(potential: Potential, frames, pairs=None) -> Sample:
 
 
 def predict(potential: Potential, sample: Sample, forces: bool = True) -> Prediction:
-    """Energies of a sample, and its forces and virials unless they are not wanted."""
+    """Energies of a sample; with ``forces`` its forces and virials, too."""
     engine, env, par = potential.engine, sample.environment, potential.parameters
     E_i, forward = engine.energies(par, env)
     E_f = piece_sums(E_i, sample.first_f)
@@ -228,7 +228,7 @@ def atomic_energy_signed(
 
 
 def _shared(sample: Sample, kind: str, error):
-    """ω² (1,) of one number of all frames, and each frame's part in it, where the error is."""
+    """ω² (1,) of one number of all frames, and each frame's share in it (f,), of the error's array module."""
     square, weight_f = shared_weight(sample.frames, kind)
     weight = None if weight_f is None else namespace(error).asarray(weight_f)
     return None if square == 1.0 else np.array([square]), weight
@@ -281,8 +281,8 @@ def combine(measurements) -> Measurement:
 
     so that B frames cost one update of P. (FEKF, "Training one DeePMD model in minutes", PPoPP 2024.) With
     the norm "l1" and frames of one size it is the measurement of the frames side by side; with "l2" it is the
-    mean of their root mean squares, a little below the one of all together. The
-    sum goes through the frames in the order given: who computed which of them changes no bit.
+    mean of their root mean squares, a little below the one of all together. The sum goes through the frames
+    in the order given: its bits do not depend on which rank computed which frame.
 
     Parameters
     ----------

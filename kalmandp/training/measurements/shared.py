@@ -1,7 +1,7 @@
 """Measurements that ranks share out: frames of a batch, and rows of H of a matrix measurement.
 
-What is drawn is drawn by all ranks alike. Who measures what changes no bit: each frame is measured by itself,
-rows in chunks of `ROWS`, and what was measured is gathered in the order of frames and rows on every rank.
+All ranks draw the same numbers. The bits do not depend on which rank measures what: each frame is measured by
+itself, rows in chunks of `ROWS`, and all is gathered in the order of frames and rows on every rank.
 """
 
 from __future__ import annotations

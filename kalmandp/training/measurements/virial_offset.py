@@ -1,20 +1,21 @@
 """Virial labels that disagree with energies by a constant: a nuisance that the filter estimates.
 
 The labels' stress may vanish at another volume than their energy's minimum does: in an incomplete basis the
-stress is that of fixed basis functions, and the energy is not (Pulay stress). Then no model has both, and
-what is between them is nearly one constant per atom of a type on the diagonal. So the filter measures ::
+stress is that of fixed basis functions, and the energy is not (Pulay stress). Then no model can agree with
+both; their difference is nearly one constant per atom of a type, on the diagonal. So the filter measures ::
 
     W_f(label) = W_f(w) + 1 Σ_t n_ft o_t + η            n_ft atoms of type t in frame f
 
 with o_t (eV) as further weights, which stand behind those of the model, in the last block of P. h is linear
 in o. Their prior is wide: energies and forces decide what the model's virial is on average, and virials teach
-all else. P is joint (of one block exactly so): what is not known yet of o, virials do not say of w either.
-A nuisance with a block of its own would lose its covariance with w at every update, and both would take the
-same error. The model that is saved does not contain o.
+all else. P holds the covariance of o and w (all of it if there is one block): as long as o is uncertain,
+virials move the constant part of the model's virial little. A nuisance with a block of its own would lose
+this covariance at every update, and o and w would both correct the same error. The model that is saved does
+not contain o.
 
-Energies know the pressure of a model only where volumes vary. At one volume a free o would take what virials
-are there to teach (silicon of 64 atoms at one volume: virials off by 0.62 eV/atom on the diagonal with it,
-0.009 without): a run has o only if `volumes_tell`.
+Energies determine the pressure of a model only where volumes vary. At one volume a free o would absorb what
+virials should teach the model (silicon of 64 atoms at one volume: virials off by 0.62 eV/atom on the diagonal
+with o, 0.009 without): a run has o only if `volumes_tell`.
 
 An offset that is not constant is an error of the labels, which `kalmandp doctor` reports; it is not fitted.
 """
@@ -36,12 +37,12 @@ PRIOR = 0.2
 SPREAD, FRAMES = 0.02, 5
 #: Frames of a system whose volumes are looked at, and systems.
 LOOKED_AT, SYSTEMS = 64, 64
-#: An offset (eV/atom) that is worth a line.
+#: An offset (eV/atom) above which it is reported.
 WORTH_A_LINE = 0.005
 
 
 class Disagreement(NamedTuple):
-    """Of an average atom, virial label less what the energies say: eV, and GPa (NaN without cells)."""
+    """For an average atom, virial label minus what energies imply: eV, and GPa (NaN without cells)."""
 
     energy: float
     pressure: float
@@ -112,7 +113,7 @@ class VirialOffset:
 
 
 def volumes_tell(data) -> bool:
-    """Whether the frames of a `Dataset` that have virials say at which pressure a volume is.
+    """Whether the energies of the frames of a `Dataset` that have virials determine a pressure.
 
     That is: in one system at least the volume varies enough (`SPREAD`).
     """

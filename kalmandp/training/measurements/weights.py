@@ -1,4 +1,4 @@
-"""What a number counts in training: weights of frames, types and components, those of GPUMD.
+"""Weights of single numbers in training: of frames, types and components, as GPUMD has them.
 
 A number of weight ω has the noise R/ω²: the filter trusts it as if it had been measured ω² times. ::
 
@@ -47,7 +47,7 @@ class Weighting:
         return alike and self.force_delta is None and self.lambda_shear == 1.0
 
     def check_types(self, type_map) -> None:
-        """Raise an InputError if it names a type that there is not."""
+        """Raise an InputError if it names a type that does not exist."""
         unknown = [name for name in self.type_weight if name not in type_map]
         require(not unknown, "type_weight", f"of {', '.join(unknown)}", f"types among {', '.join(type_map)}")
 

@@ -1,4 +1,4 @@
-"""n2p2's noise: R without a number of blocks or atoms in it, annealed as the epochs go by.
+"""n2p2's noise: R does not depend on numbers of blocks or atoms, and is annealed as the epochs go by.
 
 n2p2 (Singraber et al., J. Chem. Theory Comput. 15, 3075 (2019)) counts its schedules in epochs of U updates;
 with k = 0, 1, … the number of updates made before this one ::

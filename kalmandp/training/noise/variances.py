@@ -96,8 +96,8 @@ class AdaptiveNoise:
         R   = R⁰ max(1, γ min(ρ_c, max(ρ_force, ι_c)))
 
     An extended Kalman filter takes the model for linear; while the errors are large that is wrong, and
-    with the R of a converged model the first steps are far too long. With this R they are as long as the
-    errors are trustworthy, and R⁰ is what R comes down to in the end.
+    with the R of a converged model the first steps are far too long. With this R steps are shorter while
+    errors are large, and R falls to R⁰ in the end.
 
     A large energy error must not reduce its own weight: its R grows no more than that of the forces,
     of which there are most, as long as P says that the weights may still account for the error. What P does
@@ -105,12 +105,12 @@ class AdaptiveNoise:
     (or a P that has become too sure of itself; then, too, longer steps would not help). ι begins at 0, ρ with
     the first errors.
 
-    What a step's updates did counts from the next step on, so that nobody has to wait for them (the very
-    first numbers of a kind count at once).
+    Errors of a step's updates count from the next step on, so that asynchronous updates need not be waited
+    for (the very first numbers of a kind count at once).
 
     With ``tied`` every R grows as that of the forces does, R = R⁰ max(1, γ ρ_force): energies, virials and
-    forces keep the balance of the rule from the first frame to the last. An R of the energy that follows
-    energies alone settles where it is: large errors make a large R, and a large R keeps them.
+    forces keep the balance of the rule from the first frame to the last. An R of energies that follows energy
+    errors alone sustains itself: large errors make a large R, and a large R keeps the errors large.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ class AdaptiveNoise:
         return usual | {f"unexplained_{kind}": rest for kind, rest in then._unexplained.items()}
 
     def restore(self, state: dict) -> None:
-        """Go on from what `state` returned, among other things."""
+        """Go on from what `state` returned; a dict with other entries, too."""
         of = lambda name: {k[len(name) :]: float(v) for k, v in state.items() if k.startswith(name)}
         self._usual, self._unexplained = of("usual_"), of("unexplained_")
 

@@ -160,7 +160,7 @@ def beginning(weights, P0, nuisance_P0) -> tuple[Any, Any]:
 
 
 def _numbers(choices) -> int:
-    """The most numbers m of one update on a frame, as `trainers.KalmanTrainer` measures it."""
+    """The most numbers m of one update on a frame, as `trainers.kalman.KalmanTrainer` measures it."""
     groups = choices.n_groups
     if choices.measurement != "matrix":
         return {"signed": 1, "paired": 2}.get(choices.measurement, groups + len(choices.order) - 1)

@@ -1,4 +1,4 @@
-"""How sure a model was, and how right: shares of true errors within 1 σ and 2 σ, and how σ follows errors."""
+"""How well σ predicts the errors: shares of true errors within 1 σ and 2 σ, and how σ follows errors."""
 
 from __future__ import annotations
 

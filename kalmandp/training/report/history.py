@@ -82,7 +82,7 @@ class History:
         return self.array[:, COLUMNS.index(column)]
 
     def write(self, path) -> None:
-        """Write ``lcurve.out``: DeePMD-kit's columns first, then ours; written beside and renamed."""
+        """Write ``lcurve.out``: DeePMD-kit's columns first, then ours. Renamed once complete."""
         whole = ("step", "updates", "valid_frames")
         names = {
             "step": "step", "valid_e": "rmse_e_val", "rmse_e": "rmse_e_trn",

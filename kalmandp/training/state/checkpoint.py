@@ -38,14 +38,15 @@ see `kalman.coupled`; "dense coupled" has its U as pending (number of columns, N
 Numbers are float64, or float32 if P is kept so. With the setting ``checkpoint_dtype: "float32"`` the file
 has P rounded to float32 though the run keeps it in float64 (its data sets then have the attribute dtype,
 "float64"): half the size, but a restart no longer goes on with the same bits, a window of coupled blocks ends
-there, and a P that is almost singular may lose its positive definiteness, which the filter then says. Without
-it everything is exact.
+there, and a P that is almost singular may lose its positive definiteness: the filter then raises an error.
+Without this setting everything is exact.
 
 Each data set is stored in chunks with a checksum (Fletcher 32). P is compressed (LZF) where at least half of
 it is zero, at the start of a run or for weights that no frame has touched; once P is full its numbers do not
 compress: LZF saves 5 to 7 % of a trained P at a tenth of the speed, gzip 14 % at a fiftieth.
 
-The file is written beside, synced to the disk, and renamed: whatever happens, the last one is there, whole.
+The file is written under another name, synced to the disk, and then renamed: whatever happens, there is a
+complete one.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ def reading(path) -> Iterator[None]:
         raise FileError(f"{path}: no such file") from None
     except FileError:
         raise
-    except Exception as error:  # what a damaged file can raise in HDF5, JSON and NumPy is open-ended
+    except Exception as error:  # HDF5, JSON and NumPy raise errors of any class for damage
         raise FileError(f"{path}: cannot be read as a checkpoint ({error})") from error
 
 
@@ -171,7 +172,7 @@ def versions() -> dict[str, str]:
 
 
 def _check_reserve(path) -> None:
-    """Ask for the memory that writing takes beforehand: HDF5 may not survive a request that is refused."""
+    """Try to get the memory that writing takes: HDF5 may not survive when it is refused memory later."""
     try:
         np.empty(RESERVE, dtype=np.uint8)
     except MemoryError:
@@ -204,7 +205,7 @@ def _create(writer, place, name: str, value: np.ndarray, dtype: str | None = Non
 
 
 def _is_mostly_zero(value: np.ndarray) -> bool:
-    """From a hundred places, so that it costs nothing."""
+    """Judged from about a hundred rows, so that it costs nothing."""
     sample = value[:: max(1, len(value) // 100)]
     return int(np.count_nonzero(sample)) <= (1 - ZEROS) * sample.size
 

@@ -1,17 +1,17 @@
 """Polyak average of recent weights, saved as the model.
 
-A frame moves the weights by what it says alone, and the next frame moves them back by half: with a steady
-gain they wander about the place that all frames together would choose. Their mean does not (Polyak and
-Juditsky, SIAM J. Control Optim. 30, 838, 1992). After update t, with 0 < s ≤ 1::
+Each frame moves the weights towards what fits it best, and the next frame moves them partly back: with a
+steady gain they fluctuate about the weights that fit all frames. Their mean does not (Polyak and Juditsky,
+SIAM J. Control Optim. 30, 838, 1992). After update t, with 0 < s ≤ 1::
 
     w̄ ← w̄ + (w − w̄)/(1 + s t)            w̄ = w₀ at first
 
-so that update k counts as k^(1/s − 1), nearly: w̄ is a mean over about the last share s of the run, however
-long it is. The filter (or Adam) never sees w̄: it goes on from its own weights.
+so that the weights after update k enter with a factor of nearly k^(1/s − 1): w̄ is a mean over about the last
+share s of the run, however long it is. The filter (or Adam) never sees w̄: it goes on from its own weights.
 
-A mean of weights has nearly the mean forces, but an energy is a sum of large terms that cancel: what the
-curvature of the nets leaves of the mean is mostly one constant for all atoms. The last bias of the fitting
-nets takes it away::
+Averaged weights give nearly the mean of the forces. But an energy is a sum of large terms that cancel, and
+the nets are not linear in the weights: averaging biases the energy, by nearly one constant per atom. The last
+bias of the fitting nets corrects it::
 
     b ← b + δ,    δ = ⟨(E_f − E(frame f))/N_f⟩        over some training frames f of N_f atoms
 

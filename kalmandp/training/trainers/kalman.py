@@ -49,7 +49,7 @@ class KalmanTrainer(Trainer):
     Raises
     ------
     InputError
-        If the noise is annealed by epochs and nobody says how long one is.
+        If the noise is annealed by epochs and ``per_epoch`` is not given.
     """
 
     def __init__(
@@ -64,24 +64,24 @@ class KalmanTrainer(Trainer):
         self.candidates = None if choices.candidates is None else Candidates(choices.candidates)
         self.per_epoch = per_epoch
         check_weighting(choices)
-        if choices.last_layer:  # what cannot be solved for is told before the first step
+        if choices.last_layer:  # raises now, not at the end, if it cannot be solved for
             last_layer_columns(potential.layout)
         choices.weighting.check_types(potential.type_map)
         selection = choices.candidates
         self.frame_trials = selection.trials if selection is not None and selection.energy else 1
         if choices.annealing is not None and per_epoch is None:
             raise InputError(
-                'the preset "n2p2" anneals its noise by epochs, which frames that come one by one do not '
-                'have; expected another, "n2p2-fading" for its filter with fading memory'
+                'the preset "n2p2" anneals its noise by epochs, and frames that come one by one have none; '
+                'expected another preset, e.g. "n2p2-fading", its filter with fading memory'
             )
         #: since the last `step` (or `measure`) began: what each update did, why it was left out if it was
         self.log: list[tuple[Update, Refusal | None]] = []
-        #: kind_q, the rule's noise_q and the R_q that was used, of updates that were not waited for
+        #: kind_q, the rule's noise_q and the R_q that was used, of asynchronous updates
         self._enqueued: list[tuple[tuple[str, ...], np.ndarray, np.ndarray]] = []
         #: by the count of updates before each of them, what the average was then
         self._averages: dict[int, Any] = {}
         blocks = partition(parts_of(potential.layout), choices.partition, choices.block_size)
-        #: what virial labels have and energies have not (`virial_offset`); None to learn labels as they are
+        #: the constant between virial labels and energies (`virial_offset`); None to learn labels as they are
         self.offset = None
         if choices.virial_offset and "virial" in choices.order:
             self.offset = VirialOffset(len(potential.type_map))
@@ -112,7 +112,7 @@ class KalmanTrainer(Trainer):
 
     @property
     def disagreement(self) -> Disagreement | None:
-        """What virial labels have and energies have not, where it was measured."""
+        """The constant between virial labels and energies, where it was measured."""
         return None if self.offset is None else self.offset.disagreement(self.offset_t)
 
     def step(self, sample: measurement.Sample) -> dict:
@@ -151,7 +151,7 @@ class KalmanTrainer(Trainer):
                     off_f += np.trace(error_fcc, axis1=1, axis2=2).tolist()
                     counts_ft += list(self.offset.counts(sample))
             self.device.synchronize(self.filter)
-        if off_f:  # a constant is no part of the model: it is not what the model has learnt, but what is left
+        if off_f:  # the model does not contain the offset: it is fitted to the virial errors that remain
             o_t = fitted(np.array(off_f) / 3.0, np.array(counts_ft))
             self.offset_t[...] = namespace(self.filter.weights).asarray(o_t)
         self.log = []
@@ -167,12 +167,12 @@ class KalmanTrainer(Trainer):
                 virial_offset=self.offset is not None, device=self.device.device,
             )  # fmt: skip
         except (FilterError, InputError) as error:  # it must not cost the run
-            warnings.warn(f"the last layer is as it was trained: {error}", stacklevel=2)
+            warnings.warn(f"the last layer stays as it was trained: {error}", stacklevel=2)
             return potential
         if not solved.accepted:
             warnings.warn(
-                "the last layer is as it was trained: of the frames to judge by the exact solution has "
-                f"energies off by {solved.after.energy_rmse:.3g} eV/atom and forces by "
+                "the last layer stays as it was trained: on frames held back the exact solution has errors "
+                f"of {solved.after.energy_rmse:.3g} eV/atom in energies and, in forces, of "
                 f"{solved.after.force_rmse:.3g} eV/Å; expected at most {solved.before.energy_rmse:.3g} and "
                 f"{solved.before.force_rmse:.3g}, as trained", stacklevel=2,
             )  # fmt: skip
@@ -221,8 +221,8 @@ class KalmanTrainer(Trainer):
             return
         groups = self._groups(sample, kinds, rng)
         if choices.measurement == "paired":
-            # a force update alone would move the energy: P, cut into blocks, has forgotten that the
-            # blocks' shares of the energy must add up; measured along, the energy holds them to it
+            # a force update alone would change the energy: a block-diagonal P does not contain that the
+            # blocks' shares of the energy must add up. Measured together with the force, the energy fixes it
             for pair in [[group] for group in groups] or [[]]:  # without forces the other numbers, once
                 yield self._joint(sample, kinds, pair)._replace(kind="paired")
         elif choices.measurement == "matrix":
@@ -357,7 +357,7 @@ class KalmanTrainer(Trainer):
             refusal = None if gate is None else gate.judge(innovations(m.kind_q, error_q, S_qq))
             return refusal is None
 
-        with self.guard():  # at any moment that can be seen the potential and the noise are the filter's
+        with self.guard():  # no interrupt between the filter's change and that of potential and noise
             asked = None if gate is None else accept
             before = self.updates
             info = self.device.take_in(self.filter, self.potential, H, error, noise_q, asked)
@@ -415,12 +415,12 @@ class KalmanTrainer(Trainer):
                 "the same"
             )
         if self.offset is not None and np.sum(state["block_sizes"]) == self.potential.layout.size:
-            # of an older version: it goes on as it began
+            # written by an older version: it goes on without an offset
             blocks = self._without_offset("usual_virial" in state)
         if tuple(state["block_sizes"]) != blocks.sizes:
             largest = max(state["block_sizes"])
             raise InputError(
-                "the input's optimizer cuts P into other blocks than the checkpoint's, the largest of "
+                "the input's optimizer cuts P into other blocks than the checkpoint has, whose largest is "
                 f"{largest:,}; expected the same optimizer/block_size"
             )
         for part in (self.adaptive, self.candidates, self.offset):
@@ -436,7 +436,7 @@ class KalmanTrainer(Trainer):
             if asked[name] != value:
                 raise InputError(f"optimizer/{name} is {asked[name]}; expected {value}, as in the checkpoint")
         if asked["coupled"] and any(isinstance(value, Stored) and value.rounded for value in state.values()):
-            # of what an energy leaves of its own variance, 10⁻⁹ and less, A − UᵀU has no digit then
+            # A − UᵀU loses all digits then: an energy update leaves 10⁻⁹ or less of that energy's variance
             P: Any = self.filter.covariance
             P.cut()
 

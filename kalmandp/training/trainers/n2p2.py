@@ -46,7 +46,7 @@ class N2P2Filter:
     Attributes
     ----------
     filters : one `RLEKF`, or one for each element
-    eta, q : 1/R and the process noise of now
+    eta, q : current 1/R and process noise
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class N2P2Filter:
         Parameters
         ----------
         H_mw : (m, N) derivatives of the numbers, in the net's units and with force_weight
-        xi_m : (m,) reference − prediction, alike
+        xi_m : (m,) reference − prediction, in the same units
         share_me : (m, e) share of each element in a number, for update_strategy 1
 
         Raises
@@ -113,14 +113,14 @@ class N2P2Filter:
         return infos
 
     def state(self) -> dict[str, Any]:
-        """All that it is but for the weights' places, ready for HDF5."""
+        """The whole state but for the slices of the weights, ready for HDF5."""
         parts = {f"{k}/{name}": v for k, f in enumerate(self.filters) for name, v in f.state().items()}
         sizes = np.array([w.stop - w.start for w in self.parts], dtype=np.int64)
         own = {"eta": self.eta, "q": self.q, "updates": self.updates, "block_sizes": sizes}
         return {**own, **parts}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken: the weights too are those of then."""
+        """Go on from what `state` returned; the weights are restored, too."""
         stored, wanted = sum(name.endswith("/weights") for name in state), len(self.filters)
         require(stored == wanted, "the number of filters stored", stored, f"{wanted}, of update_strategy")
         for k, (w, part) in enumerate(zip(self.parts, self.filters, strict=True)):

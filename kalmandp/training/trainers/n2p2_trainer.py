@@ -1,15 +1,15 @@
 """n2p2's training: one energy or one force component of any structure at a time.
 
-Which comes next is said by `data.update_feed.UpdateFeed`; the update is `n2p2.N2P2Filter`'s. Numbers are
+`data.update_feed.UpdateFeed` decides which comes next; the update is `n2p2.N2P2Filter`'s. Numbers are
 measured in the units of the net (with u_E internal units of energy per eV and u_F of force per eV/Å)::
 
     ξ = (E_ref − E) u_E                              H = ∂E/∂w u_E
-    ξ = (F_ref − F) u_F · force_weight               H alike
+    ξ = (F_ref − F) u_F · force_weight               H in the same way
 
 With frames of weight ω (`measurements.weights`) ξ and H are multiplied by ω.
 
-This is for comparisons with n2p2, and for who wants its filter as it is; ours (`trainers.kalman`) measures
-all forces of a frame at once.
+This is for comparisons with n2p2, and for those who want its filter as it is; ours (`trainers.kalman`)
+measures all forces of a frame at once.
 """
 
 from __future__ import annotations

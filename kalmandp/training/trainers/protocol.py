@@ -18,7 +18,7 @@ Guard = Callable[[], AbstractContextManager]
 
 
 class Trainer(ABC):
-    """The base of all trainers. What an optimizer does not have is said here, once.
+    """The base of all trainers, with defaults for what an optimizer does not have.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class Trainer(ABC):
         """Go on from what `state` returned, with the same bits."""
 
     def learn_prior(self, samples: Iterable[Sample]) -> None:  # noqa: B027, what has no P has no prior
-        """For weights that were trained on these samples: know as much of them as a filter would."""
+        """For weights that were trained on these samples: make P what it is after learning them."""
 
     def finished(self, potential: Potential, frames: Any, held: Any) -> Potential:
         """The model at the end of a run, of the one that would be saved.

@@ -40,7 +40,7 @@ from kalmandp.training.trainers.protocol import Guard, Trainer
 
 
 def utilities(population: int) -> np.ndarray:
-    """u_k of the ranks k = 1 … λ, (λ,): falling, the lower half alike, summing to zero.
+    """u_k of the ranks k = 1 … λ, (λ,): falling, equal for the lower half, summing to zero.
 
     Examples
     --------

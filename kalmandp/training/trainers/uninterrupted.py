@@ -2,10 +2,10 @@
 
 It belongs to programs that own their process. The filter and `OnlineTrainer` leave signals alone.
 
-It is one of three, each for what the others cannot do. `kalmandp train` asks a run to end after its step
-(`commands.stopping`), which a loop in somebody's script does not have: there Ctrl-C is an exception
+It is one of three means, each for what the others cannot do. `kalmandp train` asks a run to end after its
+step (`commands.stopping`). A loop in somebody's script does not have this: there Ctrl-C is an exception
 between any two lines, and this block keeps it out of an update. The filter's own mark (`RLEKF.update`) only
-tells that an update was cut in two, where neither was around it.
+tells that an update was interrupted, where neither of the two is used.
 """
 
 from __future__ import annotations

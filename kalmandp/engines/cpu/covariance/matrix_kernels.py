@@ -31,7 +31,7 @@ LANES = COLUMNS // 2
 PANELS_AT_ONCE = 6
 #: Weights of a task of C⁻¹K.
 PIECE = 64
-#: Rows of G that are multiplied at once: a panel of them stays in the first cache.
+#: Rows of G that are multiplied at once: a panel of them stays in the L1 cache.
 DEPTH = 192
 #: Weights over which H Kᵀ is summed at once, for the same reason.
 REACH = 128
@@ -42,10 +42,9 @@ def project(counters, me, steps, tables, P, H_qw, space, K_qw, HPH_qq):
     """K = scale·(A Hᵀ − Uᵀ(U Hᵀ)) as rows, and H Kᵀ.
 
     Flat arrays, of P and of the work space: ``tiles``; ``pending``; X and Y (panels, n_t T, 16), H and K
-    turned; Z (segments, panels, PENDING, 16), U Hᵀ over each segment, then the sum of each block in the place
-    of its first segment, ``z_of_tile``; ``parts`` (ranges, panels 16, panels 16), H Kᵀ over each range.
-    ``parts`` and Z are zero
-    before.
+    transposed; Z (segments, panels, PENDING, 16), U Hᵀ over each segment, then the sum of each block in the
+    place of its first segment, ``z_of_tile``; ``parts`` (ranges, panels 16, panels 16), H Kᵀ over each range.
+    ``parts`` and Z must be zero before.
     """
     T, rows, squares, pairs = tables.T, tables.rows, tables.squares, tables.pairs
     segments, z_of_tile, ranges = tables.segments, tables.z_of_tile, tables.ranges
@@ -140,7 +139,7 @@ def project(counters, me, steps, tables, P, H_qw, space, K_qw, HPH_qq):
 
 @njit(**PART)
 def _turn_in(H_qw, X, Y, row, w_tile, T, n_panels, panel_size):
-    """X ← the weights of one tile, turned, with zeros at the ends; Y ← 0."""
+    """X ← the weights of one tile, transposed, with zeros at the ends; Y ← 0."""
     w0, n = row[W0], row[W1] - row[W0]
     for panel in range(n_panels):
         to, q0 = panel * panel_size + w_tile * COLUMNS, panel * COLUMNS

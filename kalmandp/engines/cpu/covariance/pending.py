@@ -180,7 +180,7 @@ def _subtract_group_one(U, t, Z_kq, q, Y):
 
 @njit(**PART)
 def _fetch_four(a, b, c, d, v):
-    """Ask for place v of four rows."""
+    """Prefetch place v of four rows."""
     fetch(a, v)
     fetch(b, v)
     fetch(c, v)

@@ -2,9 +2,8 @@
 
 P is cut into squares of tiles. Square (I, J), I > J, is read once and used twice:
 K_I += P_IJ H_J and K_J += P_IJᵀ H_I. Two squares that share neither I nor J may be worked on at once. So the
-squares are listed in rounds, as the games of a tournament in which everybody meets everybody, and each task
-waits until those before it in the list that share its I or J are finished: a sum has one order, whatever the
-number of threads.
+squares are listed in the rounds of a round-robin tournament, and each task waits until those before it in the
+list that share its I or J are finished: a sum has one order, whatever the number of threads.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 from kalmandp.engines.cpu.covariance.tiling import FIRST
 
 #: Weights of a side of a square, at least and at most, in steps of the largest tile. The largest squares,
-#: 512 KB of float64, stay in the second cache while they are used twice; smaller ones read more of H and K.
+#: 512 KB of float64, stay in the L2 cache while they are used twice; smaller ones read more of H and K.
 #: A block has about eight squares in a row at least: half as many may be worked on at once.
 SMALLEST, LARGEST, STEP, IN_A_ROW = 128, 256, 64, 8
 

@@ -13,7 +13,7 @@ adds to the K of earlier chunks of its block. ::
     U, when it is folded in                     WINDOW · (rows of earlier ranks of a block)
 
 Every sum over chunks goes through them in their order: the bits do not depend on the number of ranks.
-Stored it is a `TiledCovariance`, which goes on from it, as this goes on from that.
+The stored state is that of a `TiledCovariance`: either class goes on from a state of the other.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from kalmandp.kalman.covariance import Gain, stored
 from kalmandp.ranks.rows import Rows
 from kalmandp.ranks.team import Alone, Team, sum_in_order
 
-#: Chunks that the tiles of P are cut into, at least; a chunk of a large P has this many tiles, and one of a
-#: small P no fewer than the last.
+#: P is cut into CHUNKS chunks of tiles at least; a chunk of a large P has TILES_PER_CHUNK tiles, one of a
+#: small P no fewer than FEWEST.
 CHUNKS, TILES_PER_CHUNK, FEWEST = 32, 2048, 4
 
 

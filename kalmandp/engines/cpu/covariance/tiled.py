@@ -46,11 +46,11 @@ from kalmandp.kalman.coupled import WINDOW, CoupledCovariance, Windows
 from kalmandp.kalman.covariance import DenseCovariance, Gain, stored
 
 #: Columns of U before they are folded in, a multiple of four. A fold reads and writes A once, and every
-#: update reads U twice; how many there are is decided by what is learnt (`kalman.coupled`).
+#: update reads U twice; the number was chosen by the errors of the trained models (`kalman.coupled`).
 PENDING = WINDOW
 #: Right-hand sides that go through P together. More are a matrix product: `matrix`.
 PANEL = 16
-#: Rows of G that join the pending columns at most; more go straight into A, and those that wait with them.
+#: Rows of G that join the pending columns at most; more go straight into A, together with the pending ones.
 WAITING = WINDOW // 2
 
 

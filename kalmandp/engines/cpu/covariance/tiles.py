@@ -16,7 +16,7 @@ from kalmandp.engines.cpu.covariance.tiling import ALONE, FIRST, LOW, PLACE, R0,
 from kalmandp.engines.cpu.threads import KERNEL, PART, PART_TWICE, take
 from kalmandp.engines.cpu.vectors import add_to, fetch, load, multiply_add, splat, totals, zeros
 
-#: Rows of a tile, or of U in as many tiles, that are asked for before they are read. Where P is larger
+#: Rows of a tile, or of U in as many tiles, by which reading is prefetched. Where P is larger
 #: than the caches, 4 measured up to three times as fast as none and twice as fast as 16.
 AHEAD = 4
 
@@ -147,7 +147,7 @@ def _add_row(y, V, y0, y1, y2, y3):
 
 @njit(**PART)
 def fetch_ahead(row):
-    """Ask for what lies AHEAD rows of a tile behind this one in memory."""
+    """Prefetch what lies AHEAD rows of a tile after this one in memory."""
     T = ROW_BYTES // row.itemsize
     for v in range(AHEAD * T, (AHEAD + 1) * T, T // 4):
         fetch(row, v)

@@ -12,7 +12,7 @@ import numpy as np
 
 from kalmandp.kalman.blocks import Blocks
 
-#: A row of a tile is four lines of cache: T = 32 for float64, 64 for float32. Measured: two such rows at
+#: A row of a tile is four cache lines: T = 32 for float64, 64 for float32. Measured: two such rows at
 #: once are read from memory as fast as a plain sum reads; rows of 512 bytes, or four at once, slower.
 ROW_BYTES = 256
 #: Tasks that a pass over P is cut into: a constant, so that sums do not depend on the machine.

@@ -75,7 +75,7 @@ class Moments(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Whose derivative: the atoms that feel something, Ē of all, and v of all pairs or of none."""
+    """Whose derivative: the atoms with an Ē or a motion, Ē of all, and v of all pairs or of none."""
 
     atoms: Any
     E_bar_i: Any
@@ -83,7 +83,7 @@ class Wanted(NamedTuple):
 
 
 class Back(NamedTuple):
-    """What the way back leaves on its way; without motion the arrays with a dot have no rows.
+    """What the backward pass stores; without motion the arrays with a dot have no rows.
 
     collected : Ḡ of the table's rows, a sum for each chunk of atoms
     """
@@ -165,7 +165,7 @@ class NumbaEngine(FusedEngine):
 
     def environment(self, statistics, frames, pairs=None) -> FusedEnvironment:
         """Twin of `DeepPotential.environment`."""
-        step = self.grid.refined(self._halvings).step  # where S will be wanted, most likely
+        step = self.grid.refined(self._halvings).step  # the step that S will most likely need
         davg, dstd = statistics["davg"], statistics["dstd"]
         return fused_environment(self.form, self._team, davg, dstd, frames, pairs, step)
 

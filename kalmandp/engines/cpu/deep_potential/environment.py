@@ -1,4 +1,4 @@
-"""Numba twin of `deep_potential.environment`: what the frame alone decides, as the fused loops want it."""
+"""Numba twin of `deep_potential.environment`: what the frame alone decides, laid out for the fused loops."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def pair_adjoints(z, y, y0, b, b0, d, d0, B, o):
 
 @njit(**KERNEL)
 def energies(counters, me, z, k, w, bias_t, e, fwd, E_i):
-    """E_i, and all that the other kernels need of the weights, atom by atom (`engine.Forward`)."""
+    """E_i, and all that the other kernels need of the weights, atom by atom (`engine.Sums`)."""
     types_i, phi, S = e.types_i, e.phi, e.S
     n = len(types_i)
     tasks = (n + ATOMS - 1) // ATOMS

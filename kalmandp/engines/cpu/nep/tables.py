@@ -28,7 +28,7 @@ class Sizes(NamedTuple):
     """Numbers of things; a suffix p: padded.
 
     T types; nR, kR, nA, kA functions; L; M components of s; nl invariants; dim of q; neu neurons;
-    R = kR·T, A = kA·T; G numbers of one type in an accumulator (`accumulator_places`)
+    R = kR·T, A = kA·T; G numbers of one type in an accumulator (`sizes_of`)
     """
 
     T: int

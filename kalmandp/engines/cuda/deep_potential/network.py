@@ -1,8 +1,8 @@
 """CUDA twin of `potentials.network`: all nets of one form go through a layer in one launch.
 
 The embedding nets of a model have one form, and so have its fitting nets; in the flat weights they lie one
-after another. A kernel takes rows of several nets, told apart by pieces, and does on its way what stands
-beside a product: φ and its derivatives, idt, skip, ā from ȳ. A layer is one launch forward, one along a
+after another. A kernel takes rows of several nets, told apart by pieces, and computes together with a product
+what stands beside it: φ and its derivatives, idt, skip, ā from ȳ. A layer is one launch forward, one along a
 tangent, and one or two backward, whatever the number of nets. cuBLAS would need ten and more small calls for
 the same; and since CuPy does not let cuBLAS be recorded, they could never become a CUDA graph.
 
@@ -130,7 +130,7 @@ class Nets:
         moves = y_dot_bar is not None
         for n in reversed(range(len(self.forms))):
             form, cache = self.forms[n], caches[n]
-            # without tangents, arrays that are not looked at
+            # without tangents, arrays that are not read
             bars = (y_bar, y_dot_bar if moves else y_bar, cache.phi, cache.d1, cache.d2)
             bars += (cache.a_dot if moves else cache.phi, moves)
             if gradient is not None:
@@ -179,7 +179,7 @@ class Nets:
         return len(rows.tiles), blocks_for(n, SIDE)
 
     def _layer(self, w: Any, n: int) -> tuple:
-        """What every kernel is told of layer n."""
+        """The arguments that describe layer n to every kernel."""
         form = self.forms[n]
         return w, self._starts[n], self._stride, form.n_in, form.n_out, form.has_idt, SKIPS[form.skip]
 

@@ -1,4 +1,4 @@
-// Kernels of `cuda.network`: a layer of several nets of one form, in one launch.
+// Kernels of `cuda.deep_potential.network`: a layer of several nets of one form, in one launch.
 //
 // The equations are those of `potentials.network`; φ, φ′, φ″ those of `potentials.activations`. Rows of x belong
 // to nets in ``pieces`` (net, first row, one past the last). Products are made in tiles of SIDE × SIDE, a block

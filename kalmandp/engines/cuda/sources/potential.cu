@@ -1,7 +1,7 @@
 // Kernels of `cuda.deep_potential`: loops over pairs and atoms, the embedding read from a table of its nodes.
 //
-// The equations are those of `potentials.deep_potential.environment`, `.descriptor`, `.model` and `.jacobian`. Moments are
-// stored as T[i, k, m]. A lane of a warp has a column m, and blockIdx.y counts the columns in warps; each
+// The equations are those of `potentials.deep_potential`, `.environment` and `.moments`, and of `potentials.atomic`.
+// Moments are stored as T[i, k, m]. A lane of a warp has a column m, and blockIdx.y counts the columns in warps; each
 // sum is taken in an order that the input alone decides. Letters as in `arrays`; pairs of atom i are
 // first_i[i] … first_i[i+1]−1, ν is a node of the table counted from the first one, ``start``.
 
