@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from kalmandp.errors import KalmanDPError
 from kalmandp.ranks.launched import is_alone, under_mpi
 
 
@@ -43,8 +44,16 @@ class Team(Protocol):
         """An array that one rank sends to rank 0, which returns it; None on the others."""
         ...
 
+    def all_agree(self, seconds: float) -> bool:
+        """Whether all ranks come here within so many seconds: the same answer on all that come.
+
+        For what only all can do together, asked by a rank that does not know whether the others are in
+        another call, which they will never leave without it. After a False it is not asked again.
+        """
+        ...
+
     def all_failed(self, seconds: float) -> bool:
-        """Whether all ranks come here within so many seconds. The end of a program, never used before."""
+        """The same for the end of a program: whether all ranks have failed."""
         ...
 
     def end_all(self, status: int) -> None:
@@ -71,6 +80,9 @@ class Alone:
 
     def to_first(self, own: np.ndarray | None, sender: int) -> Any:
         return own
+
+    def all_agree(self, seconds: float) -> bool:
+        return True
 
     def all_failed(self, seconds: float) -> bool:
         return True
@@ -121,7 +133,16 @@ def sum_in_order(team: Team, own: np.ndarray, counts: Sequence[int]) -> np.ndarr
 
 
 def agree(team: Team, failed: Exception | None) -> None:
-    """Raise the error of the first rank that has one, on all ranks alike; it names the rank of several."""
-    for rank, error in enumerate(team.all(failed)):
+    """Raise the error of the first rank that has one, on all ranks alike; it names the rank of several.
+
+    An error that is none of this package's becomes a RuntimeError, which says what it was.
+    """
+    told = None
+    if failed is not None:
+        own = isinstance(failed, KalmanDPError)
+        told = (type(failed), str(failed)) if own else (RuntimeError, f"{type(failed).__name__}: {failed}")
+    for rank, error in enumerate(team.all(told)):
         if error is not None:
-            raise type(error)(str(error) if team.size == 1 else f"rank {rank}: {error}")
+            kind, message = error
+            alone = team.size == 1 or message.startswith("rank ")
+            raise kind(message if alone else f"rank {rank}: {message}") from failed

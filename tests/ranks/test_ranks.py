@@ -96,6 +96,34 @@ def test_a_bad_frame_is_one_error(folder, tmp_path):
     assert "train.h5" in error and "frame 0" in error
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("where", ["batch", "update", "memory"])
+def test_an_error_on_one_rank_only(folder, tmp_path, where, rank):
+    """It ends both, told once, and nobody waits for ever: the limit of time is part of the test."""
+    tree = tree_of("hdnnp", folder, numb_steps=12, save_freq=4)
+    words = ["train", str(write_input(tmp_path / "input.json", tree)), "-o", str(tmp_path / "r"), "--quiet"]
+    done = start(2, str(HERE / "failing.py"), str(rank), "7", where, *words, limit=60)
+    assert done.returncode != 0
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert f"rank {rank}" in error and "planted" in error
+    with h5py.File(tmp_path / "r" / "model.ckpt.h5") as file:
+        assert file["progress"].attrs["step"] == 4
+    stopped = tmp_path / "r" / "model.ckpt.stopped.h5"
+    assert stopped.exists() == (where == "batch")
+    if where != "memory":
+        assert "train.h5" in error or where == "update"
+    if where == "batch":  # all have heard of it before an update began: the state is saved, and goes on
+        words[-1:] = ["--quiet", "--skip-plots", "--restart", str(stopped)]
+        assert start(2, "-m", "kalmandp", *words).returncode == 0
+        whole = run(2, tmp_path, "whole", "hdnnp", numb_steps=12, save_freq=4, data=_data(folder))
+        assert whole.returncode == 0
+        assert_same(state(tmp_path, "whole"), state(tmp_path, "r"))
+
+
+def _data(folder: Path) -> dict:
+    return {"systems": [str(folder / "train.h5")]}
+
+
 def _datasets(file):
     found = []
     file.visititems(lambda name, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
