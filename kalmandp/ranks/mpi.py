@@ -82,6 +82,10 @@ class MpiTeam:
         sys.stderr.flush()
         self.comm.Abort(status)
 
+    def close(self) -> None:
+        for comm in (self.comm, self._agreement, self._end):
+            comm.Free()
+
 
 def _in_time(request: Any, seconds: float) -> bool:
     """Whether a request that is not waited for is answered within so many seconds."""

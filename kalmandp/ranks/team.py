@@ -60,6 +60,10 @@ class Team(Protocol):
         """End the program on all ranks at once."""
         ...
 
+    def close(self) -> None:
+        """Give back what the team has made of its communicator; all ranks call it, and nothing after it."""
+        ...
+
 
 class Alone:
     """One rank, without MPI."""
@@ -89,6 +93,9 @@ class Alone:
 
     def end_all(self, status: int) -> None:
         raise SystemExit(status)
+
+    def close(self) -> None:
+        pass
 
 
 def team_of(comm: Any = None) -> Team | None:

@@ -30,7 +30,7 @@ from kalmandp.training.data.splitting import datasets
 from kalmandp.training.measurements import measurement
 from kalmandp.training.measurements.gate import LEFT_OUT_FILE
 from kalmandp.training.measurements.labels import check_labels
-from kalmandp.training.measurements.shared import SharedSample, is_ours
+from kalmandp.training.measurements.shared import shared_sample
 from kalmandp.training.placement.device import open_device
 from kalmandp.training.report.diagnostics import Diagnostics
 from kalmandp.training.report.history import History, Record
@@ -199,15 +199,8 @@ class Run:
         """The batch, made ready to be measured; of one that ranks share, the frames that are ours."""
         if not self.trainer.shares_frames(len(numbers)):
             return measurement.make_sample(self.potential, *self._frames(numbers))
-        frames, parts = [], []
-        for f, k in enumerate(numbers):
-            part = None
-            if is_ours(self.team, f):
-                part = measurement.make_sample(self.potential, *self._frames(numbers[f : f + 1]))
-            frames.append(self.data[int(k)] if part is None else part.frames[0])
-            parts.append(part)
-        first_f = np.concatenate([[0], np.cumsum([len(f) for f in frames])])
-        return SharedSample(frames, None, first_f, parts)
+        make = lambda k: measurement.make_sample(self.potential, *self._frames(np.array([k])))
+        return shared_sample(self.team, numbers, make, lambda k: self.data[int(k)])
 
     def _frames(self, numbers: np.ndarray) -> tuple[list, list]:
         """Frames by their numbers, and their pairs."""

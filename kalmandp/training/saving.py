@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kalmandp.errors import FileError
-from kalmandp.ranks.rows import Rows, serve, served
-from kalmandp.ranks.team import agree
+from kalmandp.ranks.rows import written_by_first
 from kalmandp.training.report.history import COLUMNS
 from kalmandp.training.state.checkpoint import save_checkpoint
 
@@ -33,20 +32,7 @@ def save(run: Run, path: Path, feed: dict[str, Any]) -> None:
         On all ranks alike, if it cannot be written; what was at ``path`` is unchanged.
     """
     optimizer = run.trainer.state()
-    shared = [x for x in optimizer.values() if isinstance(x, Rows)]
-    if run.team.rank:  # rank 0 writes, and asks for our part of P piece by piece
-        serve(run.team, shared)
-        agree(run.team, None)
-        return
-    failed: Exception | None = None
-    try:
-        _write(run, path, feed, optimizer)
-    except Exception as error:  # whatever it is, the others wait in `serve`
-        if run.team.size == 1:
-            raise
-        failed = error
-    served(run.team)
-    agree(run.team, failed)
+    written_by_first(run.team, optimizer, lambda: _write(run, path, feed, optimizer))
 
 
 def rescue(run: Run, feed: dict[str, Any]) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import h5py
-import numpy as np
 import pytest
+from kill import kill
 from small_models import tree_of, write_data, write_input
-from starting import missing, start
+from starting import assert_same, missing, run, start, state
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "never")
@@ -20,29 +19,6 @@ CASES = {
     "dense nep": ("nep", {"optimizer": {"preset": "matrix", "group_size": 8}}),
     "batch": ("hdnnp", {"optimizer": {}, "data": {"batch_size": 4}}),
 }
-
-
-def run(ranks: int, folder: Path, name: str, kind: str, **options):
-    return start(ranks, str(HERE / "train.py"), kind, str(folder), name, json.dumps(options))
-
-
-def state(folder: Path, name: str) -> dict:
-    """All arrays of a run's checkpoint."""
-    found = {}
-
-    def add(place, item) -> None:
-        if isinstance(item, h5py.Dataset) and not place.startswith(("json", "history")):
-            found[place] = item[()]
-
-    with h5py.File(folder / name / "model.ckpt.h5") as file:
-        file.visititems(add)
-    return found
-
-
-def assert_same(one: dict, two: dict) -> None:
-    assert set(one) == set(two)
-    for name in one:
-        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +46,12 @@ def test_same_bits_and_restart(folder, case):
     assert_same(runs[1], state(folder, half))
 
 
+def test_online_trainer_in_a_communicator(tmp_path):
+    """Two ranks of a host's three have the bits of one, through save and restore; its messages arrive."""
+    done = start(3, str(HERE / "online.py"), str(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_death_ends_all_and_the_checkpoint_stands(folder):
     options = {"numb_steps": 12, "save_freq": 4}
     assert run(2, folder, "whole", "hdnnp", **options).returncode == 0
@@ -94,6 +76,11 @@ def test_a_bad_frame_is_one_error(folder, tmp_path):
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     # every rank meets it, where the first frames are read for the statistics: it is told once
     assert "train.h5" in error and "frame 0" in error
+
+
+def test_a_kill_at_a_random_moment(tmp_path):
+    """Once; `kill.py` does it as often as one likes."""
+    assert kill(tmp_path, times=1, seed=3) == 1
 
 
 @pytest.mark.parametrize("rank", [0, 1])

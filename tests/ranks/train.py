@@ -21,6 +21,8 @@ def main(kind: str, folder: str, run: str, text: str) -> None:
     team = team_of() or Alone()
     restart = options.pop("restart", None)
     dies = options.pop("dies", None)  # [rank, step]
+    if options.pop("pids", False):
+        (Path(folder) / f"{run}.{team.rank}.pid").write_text(str(os.getpid()))
     output = Path(folder) / run
     for record in train(tree_of(kind, Path(folder), **options), output=output, restart=restart):
         if dies is not None and [team.rank, record.step] == dies:

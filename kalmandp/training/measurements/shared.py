@@ -6,7 +6,7 @@ rows in chunks of `ROWS`, and what was measured is gathered in the order of fram
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,9 +36,24 @@ class SharedSample(NamedTuple):
         return int(self.first_f[-1])
 
 
-def is_ours(team: Team, f: int) -> bool:
-    """Whether we measure frame f of a batch."""
-    return f % team.size == team.rank
+def shared_sample(
+    team: Team, numbers: Iterable[Any], make: Callable[[Any], Sample], frame_of: Callable[[Any], Any]
+) -> SharedSample:
+    """A batch of which we make the frames ready that are ours: frame f of the batch is that of rank f mod R.
+
+    Parameters
+    ----------
+    team : the ranks
+    numbers : what stands for each frame of the batch
+    make : the Sample of such a frame
+    frame_of : such a frame itself, as it was read
+    """
+    frames, parts = [], []
+    for f, k in enumerate(numbers):
+        part = make(k) if f % team.size == team.rank else None
+        frames.append(frame_of(k) if part is None else part.frames[0])
+        parts.append(part)
+    return SharedSample(frames, None, np.concatenate([[0], np.cumsum([len(f) for f in frames])]), parts)
 
 
 def measured_together(
