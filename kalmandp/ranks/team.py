@@ -6,7 +6,7 @@ their own order, so that a sum has the same bits for any number of ranks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any, Protocol
@@ -110,6 +110,33 @@ def team_of(comm: Any = None) -> Team | None:
     from kalmandp.ranks.mpi import MpiTeam, world
 
     return world() if comm is None else MpiTeam(comm)
+
+
+def in_turn(team: Team, n: int, make: Callable[[int], Any]) -> list:
+    """``[make(k) for k in range(n)]`` on every rank, of which rank r makes those with k mod R = r.
+
+    Parameters
+    ----------
+    team : the ranks, all of which make this call
+    n : how many
+    make : what is made must be small, and must not call the other ranks
+
+    Raises
+    ------
+    KalmanDPError, RuntimeError
+        What ``make`` raised first on the first rank with an error, on all ranks alike.
+    """
+    own: list = []
+    failed: Exception | None = None
+    try:
+        own = [make(k) for k in range(team.rank, n, team.size)]
+    except Exception as error:  # whatever it is, the others wait for our part
+        if team.size == 1:
+            raise
+        failed = error
+    agree(team, failed)
+    every = team.all(own)
+    return [every[k % team.size][k // team.size] for k in range(n)]
 
 
 def sum_in_order(team: Team, own: np.ndarray, counts: Sequence[int]) -> np.ndarray:

@@ -15,21 +15,20 @@ from mpi4py import MPI
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
 
-from small_models import DATA, MODELS, TYPES
+from small_models import DATA, tree_of
 
 import kalmandp
 from kalmandp.errors import InputError
+from kalmandp.training.config.inputs import read_input
+from kalmandp.training.starting import new_potential
 
 LABELS = ("energy", "forces", "virial", "atomic_energies")
 
 
 def learnt(comm, folder: Path, name: str, batches: list) -> list:
     """What a trainer knows after these batches, saved and read again half way."""
-    choices = {k: v for k, v in MODELS["hdnnp"].items() if k != "type"}
-    frames = batches[0]
-    potential = kalmandp.Potential.create(
-        TYPES, kind="hdnnp", frames=frames, rng=np.random.default_rng(0), **choices
-    )
+    frames, model = batches[0], read_input(tree_of("hdnnp", folder)).model
+    potential = new_potential(model, frames, np.random.default_rng(0), None, "cpu")
     online = kalmandp.OnlineTrainer(potential, rng=np.random.default_rng(5), comm=comm, preset="default")
     for batch in batches[:2]:
         online.learn(batch)
