@@ -46,6 +46,13 @@ def test_same_bits_and_restart(folder, case):
     assert_same(runs[1], state(folder, half))
 
 
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_what_travels_is_what_the_plan_says(ranks):
+    """Every byte of a window of updates, and every byte of P on each rank."""
+    done = start(ranks, str(HERE / "counting.py"))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_online_trainer_in_a_communicator(tmp_path):
     """Two ranks of a host's three have the bits of one, through save and restore; its messages arrive."""
     done = start(3, str(HERE / "online.py"), str(tmp_path))

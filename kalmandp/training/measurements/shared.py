@@ -14,6 +14,7 @@ import numpy as np
 from kalmandp.errors import InputError, KalmanDPError
 from kalmandp.potentials.atomic import Numbers
 from kalmandp.ranks.team import Team
+from kalmandp.training.config.presets import KalmanChoices
 from kalmandp.training.measurements.measurement import Measurement, Sample, combine
 
 #: Rows of H that one rank makes together, of one kind.
@@ -34,6 +35,23 @@ class SharedSample(NamedTuple):
     @property
     def n_atoms(self) -> int:
         return int(self.first_f[-1])
+
+
+def shared_pieces(choices: KalmanChoices, kinds_u: list[tuple[str, ...]], n_frames: int) -> tuple[int, int]:
+    """Pieces of a step's measurements that are made by one rank each, and the rows of H that travel.
+
+    Parameters
+    ----------
+    choices : of the filter
+    kinds_u : kinds of the numbers of each update of a step
+    n_frames : of the batch
+    """
+    if choices.measurement == "matrix":
+        counts = [sum(kind == k for k in kinds) for kinds in kinds_u for kind in dict.fromkeys(kinds)]
+        return sum(-(-n // ROWS) for n in counts), sum(counts)
+    if n_frames == 1 or choices.candidates is not None:
+        return 1, 0
+    return n_frames, n_frames * sum(map(len, kinds_u))
 
 
 def shared_sample(

@@ -1,7 +1,6 @@
 """The covariance in tiles (`tiled`), its tile rows shared out over ranks: twin of `kalman.covariance`.
 
-The tile rows of all blocks are cut into chunks of nearly equal numbers of tiles; the blocks alone decide
-where. Each rank has a range of consecutive chunks: of A their tiles, of U, K and G their weights. H, the
+Each rank has a range of consecutive chunks (`shares`): of A their tiles, of U, K and G their weights. H, the
 weights and all small things are on every rank. Tile (I, J) is used twice, for K_I and for K_J, so a chunk
 adds to the K of earlier chunks of its block. ::
 
@@ -27,9 +26,11 @@ from kalmandp.engines.cpu.buffers import Store, aligned_zeros
 from kalmandp.engines.cpu.covariance import pending as pending_kernels
 from kalmandp.engines.cpu.covariance import shared_kernels as kernels
 from kalmandp.engines.cpu.covariance import tiles as tiles_kernels
+from kalmandp.engines.cpu.covariance import tiling
 from kalmandp.engines.cpu.covariance.gain import PIECE
+from kalmandp.engines.cpu.covariance.shares import shares
 from kalmandp.engines.cpu.covariance.tiled import PANEL, PENDING, CoupledTiledCovariance, TiledCovariance
-from kalmandp.engines.cpu.covariance.tiling import FIRST, ROW_BYTES, TILE, W0, W1, make_tiling
+from kalmandp.engines.cpu.covariance.tiling import FIRST, TILE, W0, W1
 from kalmandp.engines.cpu.threads import Team as Threads
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
@@ -37,24 +38,6 @@ from kalmandp.kalman.coupled import Windows
 from kalmandp.kalman.covariance import Gain, stored
 from kalmandp.ranks.rows import Rows
 from kalmandp.ranks.team import Alone, Team, sum_in_order
-
-#: Chunks that the tiles of P are cut into, at least; a chunk of a large P has this many tiles, and one of a
-#: small P no fewer than the last.
-CHUNKS, TILES_PER_CHUNK, FEWEST = 32, 2048, 4
-
-
-def cut(rows: np.ndarray, n_tiles: int) -> np.ndarray:
-    """First tile row of each chunk, and the end: a function of the blocks alone."""
-    n_chunks = max(1, min(max(CHUNKS, n_tiles // TILES_PER_CHUNK), n_tiles // FEWEST))
-    targets = np.arange(1, n_chunks) * (n_tiles / n_chunks)
-    return np.unique([0, *np.searchsorted(rows[:, TILE], targets), len(rows)])
-
-
-def share(sizes: np.ndarray, n_ranks: int) -> np.ndarray:
-    """First chunk of each rank, and the end: consecutive chunks, their tiles as even as they can be."""
-    ends = np.concatenate([[0], np.cumsum(sizes)])
-    targets = ends[-1] * np.arange(1, n_ranks) / n_ranks
-    return np.array([0, *(int(np.argmin(np.abs(ends - x))) for x in targets), len(sizes)])
 
 
 class SharedTiledCovariance(TiledCovariance):
@@ -72,17 +55,11 @@ class SharedTiledCovariance(TiledCovariance):
 
     def _make(self, blocks: Blocks, dtype: Any) -> None:
         self.blocks, self.dtype = blocks, np.dtype(dtype)
-        T = self._T = ROW_BYTES // self.dtype.itemsize
-        tiling = make_tiling(blocks, T, self.coupled)
-        rows, me = tiling.rows, self.ranks.rank
-        starts = cut(rows, tiling.n_tiles)
-        tile_t = np.append(rows[:, TILE], tiling.n_tiles)
-        c_r = share(np.diff(tile_t[starts]), self.ranks.size)
-        self._t_r = starts[c_r]  # first tile row of each rank
-        self._tile_r, self._chunks_r = tile_t[self._t_r], np.diff(c_r)
-        first_t = np.append(rows[:, FIRST], len(rows))
-        self._low_r = np.minimum(first_t[self._t_r[:-1]], self._t_r[:-1])
-        w_t = np.append(rows[:, W0], blocks.n_weights)
+        T = self._T = tiling.ROW_BYTES // self.dtype.itemsize
+        s, me = shares(blocks, T, self.ranks.size, self.coupled), self.ranks.rank
+        rows, starts, c_r, first_t, w_t = s.rows, s.starts, s.c_r, s.first_t, s.w_t
+        self._t_r, self._low_r = s.t_r, s.low_r
+        self._tile_r, self._chunks_r = s.tile_t[s.t_r], np.diff(c_r)
         self._w_r = w_t[self._t_r]
         self._t0, self._t1, self._low = int(self._t_r[me]), int(self._t_r[me + 1]), int(self._low_r[me])
         self._own_w = slice(int(self._w_r[me]), int(self._w_r[me + 1]))
