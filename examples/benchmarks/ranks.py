@@ -1,11 +1,11 @@
-"""A training step on several ranks of MPI beside one process, and what is kept and sent beside `plan --ranks`.
+"""A training step on several ranks of MPI beside one process, and beside what `plan --ranks` expects.
 
     python examples/benchmarks/ranks.py [--small] [--rounds 5] [--ranks 2 4]
 
 Of each case, in turns: a step in one process of one thread and of two, and on ranks of one thread each. P is
 what the rank with most of it keeps, and its share of what one rank keeps. "expected" is the model of
-`kalmandp.training.placement.scaling` with parts measured in one thread (times ranks/processors where there are
-fewer of these). Without MPI this says so, and is done.
+`kalmandp.training.placement.scaling` with parts measured in one thread (times ranks/processors where there
+are fewer of these). Without MPI this says so, and is done.
 """
 
 from __future__ import annotations

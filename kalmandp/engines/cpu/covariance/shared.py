@@ -28,9 +28,19 @@ from kalmandp.engines.cpu.covariance import shared_kernels as kernels
 from kalmandp.engines.cpu.covariance import tiles as tiles_kernels
 from kalmandp.engines.cpu.covariance import tiling
 from kalmandp.engines.cpu.covariance.gain import PIECE
+from kalmandp.engines.cpu.covariance.matrix import gain_of_pieces
+from kalmandp.engines.cpu.covariance.matrix_kernels import PANELS_AT_ONCE
+from kalmandp.engines.cpu.covariance.matrix_kernels import PIECE as MATRIX_PIECE
 from kalmandp.engines.cpu.covariance.shares import shares
-from kalmandp.engines.cpu.covariance.tiled import PANEL, PENDING, CoupledTiledCovariance, TiledCovariance
+from kalmandp.engines.cpu.covariance.tiled import (
+    PANEL,
+    PENDING,
+    WAITING,
+    CoupledTiledCovariance,
+    TiledCovariance,
+)
 from kalmandp.engines.cpu.covariance.tiling import FIRST, TILE, W0, W1
+from kalmandp.engines.cpu.products import COLUMNS
 from kalmandp.engines.cpu.threads import Team as Threads
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
@@ -84,11 +94,10 @@ class SharedTiledCovariance(TiledCovariance):
         base = self._w_low - self._own_w.start
         bounds = [(own[a, W0] + base, own[b - 1, W1] + base) for a, b, *_ in self._chunks]
         self._bounds = np.array(bounds, dtype=np.int64).reshape(-1, 2)
-        pieces = [(w, min(w + PIECE, b)) for a, b in self._bounds.tolist() for w in range(a, b, PIECE)]
-        self._pieces = np.array(pieces, dtype=np.int64).reshape(-1, 2)
-        self._pieces_r = [
-            sum(-(-(w_t[b] - w_t[a]) // PIECE) for a, b in self._chunk_rows[i:j]) for i, j in pairwise(c_r)
-        ]
+        self._pieces_of = {}
+        for size in (PIECE, MATRIX_PIECE):
+            pieces = [(w, min(w + size, b)) for a, b in self._bounds.tolist() for w in range(a, b, size)]
+            self._pieces_of[size] = np.array(pieces, dtype=np.int64).reshape(-1, 2), s.pieces(size)
         self._tiles = aligned_zeros((int(self._tile_r[me + 1] - self._tile_r[me]), T, T), self.dtype)
         self._pending = aligned_zeros((PENDING, len(own), T), self.dtype)
         self._turned = aligned_zeros((len(chunks), T, PENDING), self.dtype)
@@ -114,6 +123,8 @@ class SharedTiledCovariance(TiledCovariance):
         """Return our weights' part of K = P Hᵀ, as rows, and the whole H P Hᵀ (m, m)."""
         m, w = len(H_qw), self._own_w
         K_qw = self._store.empty((m, w.stop - w.start))
+        if self._is_matrix(m):
+            return K_qw, self._project_many(H_qw, K_qw)
         for q in range(0, m, PANEL):
             H = np.ascontiguousarray(H_qw[q : q + PANEL, self._w_low : w.stop], dtype=np.float64)
             self._project_few(H, K_qw[q : q + PANEL])
@@ -121,6 +132,41 @@ class SharedTiledCovariance(TiledCovariance):
         H = np.ascontiguousarray(H_qw[:, w], dtype=np.float64)
         self._team.run(kernels.gram, m * H.size, H, K_qw, self._bounds, parts)
         return K_qw, sum_in_order(self.ranks, parts, self._chunks_r)
+
+    def _is_matrix(self, m: int) -> bool:
+        """Whether an update by m numbers is made of matrix products, for which nothing may wait in U."""
+        return m > WAITING and not self.coupled
+
+    def _project_many(self, H_qw: np.ndarray, K_qw: np.ndarray) -> np.ndarray:
+        """`project` by matrix products, in panels of 16 measurements; H P Hᵀ."""
+        self.fold()
+        m, T, n_own = len(H_qw), self._T, self._t1 - self._t0
+        H = np.ascontiguousarray(H_qw[:, self._w_low : self._own_w.stop], dtype=np.float64)
+        panels = -(-m // COLUMNS)
+        X = self._store.empty((panels, len(self._rows), T * COLUMNS))
+        self._team.run(kernels.turn, H.size, H, self._rows, T, X.reshape(-1))
+        Y = np.empty((panels, n_own, T * COLUMNS))
+        for panel in range(0, panels, PANELS_AT_ONCE):
+            n = min(PANELS_AT_ONCE, panels - panel)
+            sums = self._store.empty((n, self._n_sums, T * COLUMNS))
+            self._team.run(
+                kernels.multiply_panels, 2 * COLUMNS * n * self._tiles.size, self._tiles.reshape(-1), T,
+                self._rows, self._chunks, X.reshape(-1), panel, n, sums.reshape(-1),
+            )  # fmt: skip
+            Y[panel : panel + n] = self._summed(sums.transpose(1, 0, 2)).transpose(1, 0, 2)
+        own = self._rows[self._home :].copy()
+        own[:, [W0, W1]] -= self._own_w.start - self._w_low
+        X_own = np.ascontiguousarray(X[:, self._home :])
+        space = self._store.empty((self._team.size, panels * COLUMNS, panels * COLUMNS))
+        parts = np.empty((len(self._chunks), m * (m + 1) // 2))
+        self._team.run(
+            kernels.finish_panels, m * m * K_qw.shape[1], T, own, self._chunks[:, :2] - self._home,
+            X_own.reshape(-1), Y.reshape(-1), K_qw, space.reshape(-1), parts,
+        )  # fmt: skip
+        q, p = np.tril_indices(m)
+        HPH_qq = np.empty((m, m))
+        HPH_qq[q, p] = HPH_qq[p, q] = sum_in_order(self.ranks, parts, self._chunks_r)
+        return HPH_qq
 
     def _project_few(self, H_qw: np.ndarray, K_qw: np.ndarray) -> None:
         m, T, n_k = len(H_qw), self._T, self._n_pending
@@ -185,16 +231,21 @@ class SharedTiledCovariance(TiledCovariance):
     def gain(self, K_qw: np.ndarray, C_qq: np.ndarray, z_q: np.ndarray, weights: np.ndarray) -> Gain:
         """Return our part of G = C⁻¹K, and all the weights that Algorithm 1, l. 12, goes to."""
         own = np.ascontiguousarray(weights[self._own_w])
-        new, parts = np.empty(len(own)), np.empty((len(self._pieces), 2))
-        self._team.run(
-            kernels.gain, (2 + len(K_qw)) * K_qw.size, K_qw, C_qq, z_q, own, new, self._pieces, parts
-        )
+        many = self._is_matrix(len(K_qw))
+        pieces, pieces_r = self._pieces_of[MATRIX_PIECE if many else PIECE]
+        new, parts = np.empty(len(own)), np.empty((len(pieces), 2))
+        if many:
+            parts = gain_of_pieces(self._team, self._store, K_qw, C_qq, z_q, own, new, pieces)
+        else:
+            self._team.run(
+                kernels.gain, (2 + len(K_qw)) * K_qw.size, K_qw, C_qq, z_q, own, new, pieces, parts
+            )
         every = self.ranks.gather(
             np.concatenate([new, parts.ravel()]),
-            [int(n) + 2 * int(p) for n, p in zip(np.diff(self._w_r), self._pieces_r, strict=True)],
+            [int(n) + 2 * int(p) for n, p in zip(np.diff(self._w_r), pieces_r, strict=True)],
         )
         after, squares, start = [], [], 0
-        for n, p in zip(np.diff(self._w_r).tolist(), self._pieces_r, strict=True):
+        for n, p in zip(np.diff(self._w_r).tolist(), pieces_r, strict=True):
             after.append(every[start : start + n])
             squares.append(every[start + n : start + n + 2 * p].reshape(-1, 2))
             start += n + 2 * int(p)

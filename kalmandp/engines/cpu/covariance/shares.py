@@ -14,8 +14,11 @@ import numpy as np
 
 from kalmandp.engines.cpu.covariance import tiling
 from kalmandp.engines.cpu.covariance.gain import PIECE
-from kalmandp.engines.cpu.covariance.tiled import PANEL, PENDING
+from kalmandp.engines.cpu.covariance.matrix_kernels import PANELS_AT_ONCE
+from kalmandp.engines.cpu.covariance.matrix_kernels import PIECE as MATRIX_PIECE
+from kalmandp.engines.cpu.covariance.tiled import PANEL, PENDING, WAITING
 from kalmandp.engines.cpu.covariance.tiling import FIRST, TILE, W0
+from kalmandp.engines.cpu.products import COLUMNS
 from kalmandp.kalman.blocks import Blocks
 
 #: Chunks that the tiles of P are cut into, at least; a chunk of a large P has this many tiles, and one of a
@@ -59,6 +62,11 @@ class Shares(NamedTuple):
     def low_r(self) -> np.ndarray:
         """The first t of the block that each rank begins in: of its rows U is needed from there."""
         return np.minimum(self.first_t[self.t_r[:-1]], self.t_r[:-1])
+
+    def pieces(self, size: int) -> np.ndarray:
+        """How many pieces of so many weights each rank has, of chunks that are cut into them one by one."""
+        pieces_c = -(-np.diff(self.w_t[self.starts]) // size)
+        return np.diff(np.concatenate([[0], np.cumsum(pieces_c)])[self.c_r])
 
 
 def shares(blocks: Blocks, T: int, n_ranks: int, coupled: bool = False) -> Shares:
@@ -104,7 +112,7 @@ def traffic(
 
         A H of rows of earlier ranks of a block      m T (those rows)         to their owners
         U H of each segment                          pending m (segments)     to all
-        H P Hᵀ of each chunk                         m² chunks/R + m²         to all
+        H P Hᵀ of each chunk                         m² chunks/R + m²         to all, of many numbers a half
         the new weights                              N + 2 pieces             to all
         U, m of PENDING columns of a fold            m T (rows of earlier ranks of a block)
     """
@@ -125,15 +133,18 @@ def traffic(
     asking = np.flatnonzero(s.low_r < s.t_r[:-1])  # ranks that begin within a block of earlier ones
     partners = int(np.max(asking - rank_t[s.low_r[asking]], initial=0))
     segments_r = np.array([_segments(s, r, coupled) for r in ranks])
-    w_r, pieces_r = np.diff(s.w_t[s.t_r]), _pieces(s)
-    waits = pending > 0
-    received = m * T * sums_r
-    received = received + waits * pending * m * (segments_r.sum() - segments_r)
-    n_r = np.array([m * m * (r + 1) // R - m * m * r // R for r in ranks])
-    received = received + n_r * (chunk_r.sum() - chunk_r) + (m * m - n_r)
+    many = m > WAITING and not coupled  # by matrix products, before which U is folded in
+    w_r, pieces_r = np.diff(s.w_t[s.t_r]), s.pieces(MATRIX_PIECE if many else PIECE)
+    waits = pending > 0 and not many
+    received = (-(-m // COLUMNS) * COLUMNS if many else m) * T * sums_r
+    if waits:
+        received = received + pending * m * (segments_r.sum() - segments_r)
+    square = m * (m + 1) // 2 if many else m * m
+    n_r = np.array([square * (r + 1) // R - square * r // R for r in ranks])
+    received = received + n_r * (chunk_r.sum() - chunk_r) + (square - n_r)
     received = received + (w_r.sum() - w_r) + 2 * (pieces_r.sum() - pieces_r)
     received = received + m * T * np.maximum(0, s.t_r[:-1] - s.low_r)
-    to_all, panels = ceil(log2(R)) if R > 1 else 0, -(-m // PANEL)
+    to_all, panels = ceil(log2(R)) if R > 1 else 0, -(-m // (COLUMNS * PANELS_AT_ONCE if many else PANEL))
     messages = panels * (partners + waits * to_all) + (R - 1) + 2 * to_all + partners * m / PENDING
     tiles_r = np.diff(s.tile_t[s.t_r])
     kept_r = s.t_r[1:] - s.low_r  # rows of U: also those of the block that earlier ranks have
@@ -148,9 +159,3 @@ def _segments(s: Shares, r: int, coupled: bool) -> int:
         return len(starts)
     t = np.arange(s.t_r[r], s.t_r[r + 1])
     return len(np.union1d(starts, t[s.first_t[t] == t]))
-
-
-def _pieces(s: Shares) -> np.ndarray:
-    """Pieces of `PIECE` weights of each rank's chunks."""
-    pieces_c = -(-np.diff(s.w_t[s.starts]) // PIECE)
-    return np.diff(np.concatenate([[0], np.cumsum(pieces_c)])[s.c_r])
