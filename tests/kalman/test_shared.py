@@ -1,4 +1,4 @@
-"""P as ranks share it, on one rank without MPI: numbers of the reference, and bits that threads do not change."""
+"""P as ranks share it, on one rank without MPI: numbers of the reference, the same bits for any threads."""
 
 from __future__ import annotations
 
