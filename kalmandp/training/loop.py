@@ -200,7 +200,7 @@ class Run:
         if not self.trainer.shares_frames(len(numbers)):
             return measurement.make_sample(self.potential, *self._frames(numbers))
         make = lambda k: measurement.make_sample(self.potential, *self._frames(np.array([k])))
-        return shared_sample(self.team, numbers, make, lambda k: self.data[int(k)])
+        return shared_sample(self.team, numbers, make, lambda k: self.data.outline(int(k)))
 
     def _frames(self, numbers: np.ndarray) -> tuple[list, list]:
         """Frames by their numbers, and their pairs."""

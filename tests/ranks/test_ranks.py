@@ -18,6 +18,9 @@ CASES = {
     "deep potential in blocks": ("se_e2_a", {"optimizer": {"block_size": 64}}),
     "dense nep": ("nep", {"optimizer": {"preset": "matrix", "group_size": 8}}),
     "batch": ("hdnnp", {"optimizer": {}, "data": {"batch_size": 4}}),
+    "paired batch": ("se_e2_a", {"optimizer": {"preset": "default"}, "data": {"batch_size": 3}}),
+    "adam": ("se_e2_a", {"optimizer": {"type": "Adam"}, "data": {"batch_size": 4}}),
+    "snes": ("nep", {"optimizer": {"type": "SNES", "population": 7}}),
 }
 
 
@@ -39,7 +42,7 @@ def test_same_bits_and_restart(folder, case):
     for ranks in (2, 3, 4):
         assert_same(runs[1], runs[ranks])
     half = f"{case} half"
-    assert run(3, folder, half, kind, numb_steps=30, save_freq=30, **options).returncode == 0
+    assert run(3, folder, half, kind, numb_steps=60, save_freq=60, stops=30, **options).returncode == 0
     checkpoint = str(folder / half / "model.ckpt.h5")
     done = run(2, folder, half, kind, numb_steps=60, save_freq=60, restart=checkpoint, **options)
     assert done.returncode == 0, done.stderr

@@ -24,6 +24,7 @@ ROWS = 32
 class SharedSample(NamedTuple):
     """The frames of a batch, of which each rank has made its own ready; stands in for a `Sample`.
 
+    frames : Frames, or Outlines of those that other ranks measure
     part_f : for each frame its own Sample, None on the ranks that do not measure it
     """
 
@@ -64,7 +65,7 @@ def shared_sample(
     team : the ranks
     numbers : what stands for each frame of the batch
     make : the Sample of such a frame
-    frame_of : such a frame itself, as it was read
+    frame_of : such a frame, which is not ours: itself, or its `frames.dataset.Outline`
     """
     frames, parts = [], []
     for f, k in enumerate(numbers):
@@ -111,6 +112,17 @@ def measured_together(
             found[f] = m._replace(H_qw=every[start:stop].reshape(-1, n_w))
             start = stop
     return combine(found[f] for f in sorted(found))
+
+
+def gathered(team: Team, n: int, rows_f: dict[int, np.ndarray]) -> np.ndarray:
+    """Rows of all frames of a batch (n, …) in their order, of which ``rows_f`` are ours, one for each."""
+    width = {f: len(row) for f, row in rows_f.items()}
+    size = max(team.all(max(width.values(), default=0)))
+    own = np.concatenate([*(rows_f[f] for f in sorted(rows_f)), np.zeros(0)])
+    counts = [size * len(range(r, n, team.size)) for r in range(team.size)]
+    every, first_r = team.gather(own, counts), np.cumsum([0, *counts])
+    places = [int(first_r[f % team.size]) + size * (f // team.size) for f in range(n)]
+    return np.stack([every[p : p + size] for p in places])
 
 
 def shared_rows(team: Team, engine, parameters, environment, forward, numbers: Numbers) -> np.ndarray:
