@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import json
 
+#: Started by mpiexec it shares the frames out over the ranks.
+ON_RANKS = True
+
 
 def add_arguments(parser) -> None:
     parser.add_argument("data", nargs="+", metavar="DATA", help="data sets: HDF5, extended XYZ, folders, …")
@@ -21,8 +24,9 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     from kalmandp.doctor import examine
+    from kalmandp.ranks.team import team_of
 
-    findings = examine(args.data, **_selection(args))
+    findings = examine(args.data, team=team_of(), **_selection(args))
     status = exit_status(findings, args.strict)
     print(_json(args.data, findings, status) if args.json else _text(args.data, findings))
     return status

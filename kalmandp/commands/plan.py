@@ -15,17 +15,33 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument("--no-timing", action="store_true", help="measure nothing")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="in place of the input's training/device")
+    parser.add_argument("--ranks", type=int, default=1, metavar="R", help="of MPI: what a step on them takes")
+    parser.add_argument(
+        "--bandwidth", type=float, default=25.0, metavar="GB/s", help="between ranks, with --ranks [25]"
+    )
+    parser.add_argument(
+        "--latency", type=float, default=2.0, metavar="µs", help="of a message, with --ranks [2]"
+    )
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
 
 
 def run(args) -> int:
+    from kalmandp.errors import require
     from kalmandp.training.config.inputs import read_input
     from kalmandp.training.placement.plan import make_plan
+    from kalmandp.training.placement.scaling import Network
 
+    for name in ("ranks", "bandwidth", "latency"):
+        value = getattr(args, name)
+        require(value > 0, f"--{name}", value, "a positive number")
     settings = read_input(args.input, optimizer=args.optimizer)
-    plan = make_plan(settings, timing=not args.no_timing, device=args.device)
+    network = Network(1e9 * args.bandwidth, 1e-6 * args.latency)
+    plan = make_plan(
+        settings, timing=not args.no_timing, device=args.device, ranks=args.ranks, network=network
+    )
     if args.json:
-        print(json.dumps({**plan._asdict(), "fits": plan.fits}, indent=2))
+        ranks = None if plan.on_ranks is None else plan.on_ranks._asdict()
+        print(json.dumps({**plan._asdict(), "on_ranks": ranks, "fits": plan.fits}, indent=2))
     else:
         print(_text(plan))
     return 0
@@ -61,6 +77,8 @@ def _text(plan) -> str:
             ("time per epoch", duration(step * plan.steps_per_epoch)),
             ("time of the run", duration(step * plan.n_steps)),
         ]
+    if plan.on_ranks is not None:
+        rows += _rows_of_ranks(plan, plan.on_ranks)
     text = table(rows)
     if not plan.fits:
         what, helps = "A generation", "population helps."
@@ -71,6 +89,25 @@ def _text(plan) -> str:
             f"free, and the rest of a run needs its share. A smaller optimizer/{helps}"
         )
     return text
+
+
+def _rows_of_ranks(plan, ranks) -> list[tuple[str, str]]:
+    """Of several ranks: what the one with most to do keeps, receives and waits for."""
+    from kalmandp.commands.wording import duration, plural, size
+
+    rows = [
+        ("ranks", f"{ranks.n_ranks:,}; below, of the one that has most"),
+        ("memory of P", f"{size(ranks.memory)}, of H and K {size(ranks.rows_memory)}"),
+        ("received in a step", f"{size(ranks.received)}, {plural(ranks.messages, 'message')}"),
+    ]
+    if ranks.seconds is not None:
+        share = ranks.travelling / ranks.seconds
+        rows += [
+            ("time per step", f"{duration(ranks.seconds)} (expected; {share:.0%} of it the network's)"),
+            ("time per epoch", duration(ranks.seconds * plan.steps_per_epoch)),
+            ("time of the run", duration(ranks.seconds * plan.n_steps)),
+        ]
+    return rows
 
 
 def _estimated(plan, name: str) -> str:

@@ -3,6 +3,9 @@ Writes them as extended XYZ (and POSCARs), ready for DFT, and a table that says 
 
 from __future__ import annotations
 
+#: Started by mpiexec it shares the frames of the pool out over the ranks.
+ON_RANKS = True
+
 
 def add_arguments(parser) -> None:
     parser.add_argument("-m", "--model", required=True, metavar="MODEL", help="a model file, or a checkpoint")
@@ -31,6 +34,7 @@ def run(args) -> int:
     from kalmandp.formats.extxyz import write_extxyz
     from kalmandp.frames.dataset import Dataset
     from kalmandp.potentials.potential import Potential
+    from kalmandp.ranks.team import team_of
     from kalmandp.training.choosing import choose, laplace
     from kalmandp.training.uncertainty import UncertainPotential
 
@@ -38,7 +42,7 @@ def run(args) -> int:
         raise InputError(f"-n is {args.number}; expected a number of frames, at least 1")
     if args.checkpoint and args.data:
         raise InputError("--checkpoint and --data both give P; expected one of them")
-    potential, kalman = None, None
+    potential, kalman, team = None, None, team_of()
     if not (args.checkpoint or args.data) and _is_checkpoint(args.model):
         args.checkpoint = args.model
     else:
@@ -59,7 +63,7 @@ def run(args) -> int:
     with Dataset(args.system, potential.type_map) as pool:
         chosen, frames = [], []
         print(f"{'':>5} {'frame':>7} {'σ_F':>9} {'at first':>9} {'worst atom':>14}   (meV/Å)")
-        for c in choose(potential, kalman, pool, args.number):
+        for c in choose(potential, kalman, pool, args.number, team):
             chosen.append(c)
             frames.append(replace(
                 pool[c.frame], energy=None, forces=None, virial=None, atomic_energies=None
@@ -69,6 +73,8 @@ def run(args) -> int:
                 f"{1e3 * c.largest:>8.1f} (#{c.atom})   {pool.source(c.frame)}", flush=True,
             )  # fmt: skip
         sources = [pool.source(c.frame) for c in chosen]
+    if team is not None and team.rank:  # rank 0 writes
+        return 0
     write_extxyz(args.output, frames)
     why = Path(args.output).with_suffix(".why")
     lines = ["# n frame sigma_F first largest atom source   (meV/Angstrom; sigma_F: those above being known)"]

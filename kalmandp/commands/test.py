@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+#: Started by mpiexec it shares the frames out over the ranks.
+ON_RANKS = True
+
 
 def add_arguments(parser) -> None:
     parser.add_argument("-m", "--model", required=True, metavar="MODEL", help="a model file of any kind")
@@ -32,17 +35,22 @@ def run(args) -> int:
     from kalmandp.errors import InputError
     from kalmandp.frames.dataset import Dataset
     from kalmandp.potentials.potential import Potential
+    from kalmandp.ranks.team import team_of
     from kalmandp.training.report.metrics import compare, summarize
+    from kalmandp.training.report.shared import compare_over
     from kalmandp.training.report.summary import error_table, metrics_to_dict, write_details
 
     if args.numb_test < 0:
         raise InputError(f"-n is {args.numb_test}; expected a number of frames, 0 for all")
+    team = team_of()
     potential = Potential.load(args.model)
     with Dataset(args.system, potential.type_map) as data:
         frames = data[: args.numb_test] if args.numb_test else data
-        comparison = compare(potential, frames)
+        comparison = compare(potential, frames) if team is None else compare_over(team, potential, frames)
         addresses = [system.address for system in frames.systems]
-        sure = _uncertainty(args, potential, frames)
+        sure = _uncertainty(args, potential, frames, team)
+    if team is not None and team.rank:  # rank 0 writes and speaks
+        return 0
     metrics = summarize(comparison)
     data_name = addresses[0] if len(addresses) == 1 else ", ".join(args.system)
     written = []
@@ -64,7 +72,7 @@ def run(args) -> int:
     return 0
 
 
-def _uncertainty(args, potential, frames):
+def _uncertainty(args, potential, frames, team):
     """σ of all frames beside their errors, if it is asked for."""
     from kalmandp.errors import InputError
     from kalmandp.frames.dataset import Dataset
@@ -79,4 +87,4 @@ def _uncertainty(args, potential, frames):
     if args.calibrate:
         with Dataset(args.calibrate, potential.type_map) as data:
             known.calibrate(data)
-    return coverage_of(known, frames)
+    return coverage_of(known, frames, team)

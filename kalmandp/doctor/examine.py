@@ -18,11 +18,13 @@ from kalmandp.doctor.survey import Reading, Survey, read_set, survey
 from kalmandp.doctor.work import check_work, forces_slope, work_between
 from kalmandp.errors import InputError, require
 from kalmandp.frames.frame import Frame
+from kalmandp.ranks.team import Alone, Team
 
 
 def examine(
     data, *, rcut: float | None = None, sel: Sequence[int] | None = None,
     type_map: Sequence[str] | None = None, rng: np.random.Generator | None = None,
+    team: Team | None = None,
 ) -> list[Finding]:  # fmt: skip
     """Look through data sets for what spoils a training run.
 
@@ -39,6 +41,8 @@ def examine(
     sel : the most neighbours of each type; without it one is suggested; empty for a model that has none
     type_map : names of the types that ``sel`` is for
     rng : draws the frames to which a surrogate potential is fitted; default_rng(0) by default
+    team : from `kalmandp.ranks.team.team_of`: its ranks share the reading and the search for pairs, each
+        makes this call, and all find the same
 
     Returns
     -------
@@ -63,9 +67,11 @@ def examine(
     if sel and (rcut is None or type_map is None or len(sel) != len(type_map)):
         raise InputError("sel is given; expected rcut and a type_map of the same length beside it")
     rng = np.random.default_rng(0) if rng is None else rng
-    readings = [read_set(path) for path in paths]
-    types = {name for reading in readings for name in reading.types}
-    surveys = [survey(reading, types, rcut) for reading in readings]
+    ranks = Alone() if team is None else team
+    readings = [read_set(path, ranks) for path in paths]
+    own = {name for reading in readings for name in reading.types}
+    types = {name for theirs in ranks.all(own) for name in theirs}
+    surveys = [survey(reading, types, rcut, ranks) for reading in readings]
     found: list[Finding] = []
     for s in surveys:
         found += s.found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -11,11 +12,12 @@ import numpy as np
 
 from kalmandp.doctor.findings import Finding
 from kalmandp.doctor.pair_basis import CUTOFF, densities, distances, pair_sums, radial
-from kalmandp.errors import InputError, require
+from kalmandp.errors import InputError, KalmanDPError, require
 from kalmandp.formats.sources import Source, guess_format
 from kalmandp.frames.elements import covalent_radii
 from kalmandp.frames.frame import Frame
 from kalmandp.geometry.neighbours import Pairs, neighbour_counts, neighbour_pairs
+from kalmandp.ranks.team import Alone, Team, agree
 
 #: Arrays that energies depend on beside positions, and that nothing here reads.
 INPUTS = {"fparam", "aparam", "spin", "spins", "force_mag", "magmoms", "efield", "electric_field"}
@@ -90,12 +92,16 @@ class Survey:
 
 
 class Reading(NamedTuple):
-    """A data set that has been read: its frames, their numbers, and what was found on the way."""
+    """A data set that has been read, or one rank's part: frames, their numbers, what was found on the way.
+
+    inputs : names of `INPUTS` that the data set has and nothing reads
+    """
 
     name: str
     frames: list[Frame]
     numbers: list[int]
     found: list[Finding]
+    inputs: tuple[str, ...] = ()
 
     @property
     def types(self) -> set[str]:
@@ -103,37 +109,58 @@ class Reading(NamedTuple):
         return {name for f in self.frames for name in np.array(f.type_map)[np.unique(f.types)].tolist()}
 
 
-def read_set(path) -> Reading:
+def read_set(path, team: Team | None = None) -> Reading:
     """Read a data set; frames that cannot be used become findings.
+
+    Parameters
+    ----------
+    path : whatever `kalmandp.convert` reads
+    team : ranks that share the frames; each reads those whose number modulo R is its own
 
     Raises
     ------
     FileError
         If the data set cannot be read at all.
     """
+    team = Alone() if team is None else team
     reading = Reading(str(path), [], [], [])
     source = Source(str(path), guess_format(str(path)))
-    for number, make in enumerate(source.makers()):
-        try:
-            frame = make()
-            require(len(frame) > 0, f"{frame.source}: the number of atoms", 0, "at least one")
-        except InputError as error:
-            reading.found.append(_unusable("unusable", reading.name, number, error))
-            continue
-        reading.frames.append(frame)
-        reading.numbers.append(number)
-    inputs = sorted(name for name in source.ignored if name.lower() in INPUTS)
-    if inputs:
-        reading.found.append(
-            Finding(
-                "warning", "unread", reading.name, f"{', '.join(inputs)} of the data set are not read",
-                "Energies and forces depend on them, and no model here knows them",
-            )
-        )  # fmt: skip
-    return reading
+    failed: Exception | None = None
+    try:
+        for number, make in enumerate(source.makers()):
+            if number % team.size == team.rank:
+                _read(reading, number, make)
+    except KalmanDPError as error:
+        failed = error
+    agree(team, failed)
+    return reading._replace(inputs=tuple(name for name in source.ignored if name.lower() in INPUTS))
 
 
-def survey(reading: Reading, types, rcut: float | None = None) -> Survey:
+def _read(reading: Reading, number: int, make: Callable[[], Frame]) -> None:
+    try:
+        frame = make()
+        require(len(frame) > 0, f"{frame.source}: the number of atoms", 0, "at least one")
+    except InputError as error:
+        reading.found.append(_unusable("unusable", reading.name, number, error))
+        return
+    reading.frames.append(frame)
+    reading.numbers.append(number)
+
+
+class _Look(NamedTuple):
+    """What the search for pairs has found of a frame; the fields are those of `Survey`."""
+
+    number: int
+    frame: Frame
+    fingerprint_k: np.ndarray
+    ratio: float
+    closest: tuple[int, int, float]
+    spacing: float
+    lone: int
+    most_t: np.ndarray | None
+
+
+def survey(reading: Reading, types, rcut: float | None = None, team: Team | None = None) -> Survey:
     """Look at the pairs of each frame.
 
     Parameters
@@ -141,36 +168,55 @@ def survey(reading: Reading, types, rcut: float | None = None) -> Survey:
     reading : from `read_set`
     types : names of all types, also those of sets that this one is compared with
     rcut : cut-off (Å) for counting neighbours, if they are wanted
+    team : the ranks that share the frames, as in `read_set`; the survey is of all of them, on each
     """
-    s = Survey(reading.name, tuple(sorted(types)), found=list(reading.found))
+    team = Alone() if team is None else team
+    s = Survey(reading.name, tuple(sorted(types)))
     radius_t = covalent_radii(s.types)
-    numbers, fingerprints, most, ratios, spacings, lone = [], [], [], [], [], []
+    own: list[_Look] = []
+    overlaps: list[Finding] = []
     for number, frame in zip(reading.numbers, reading.frames, strict=True):
-        frame = frame.with_type_map(s.types)
         try:
-            pairs = neighbour_pairs(frame, max(CUTOFF, rcut or 0.0))
+            own.append(_look(number, frame.with_type_map(s.types), radius_t, rcut))
         except InputError as error:
-            s.found.append(_unusable("overlap", s.name, number, error))
-            continue
-        if rcut is not None:
-            most.append(neighbour_counts(frame, _within(pairs, rcut)).max(axis=0, initial=0))
-        pairs = _within(pairs, CUTOFF)
-        r_p = distances(pairs)
-        rho_itk = densities(radial(r_p), pairs, frame.types, len(s.types))
-        fingerprints.append(pair_sums(rho_itk, frame.types))
-        ratio_i, closest = _ratios(frame, pairs, r_p, radius_t)
-        finite = ratio_i[np.isfinite(ratio_i)]
-        s.closest_f.append(closest or (0, 0, np.inf))
-        ratios.append(finite.min() if len(finite) else np.nan)
-        spacings.append(np.median(finite) if len(finite) else np.nan)
-        lone.append(len(frame) - len(np.unique(pairs.i_p)))
-        numbers.append(number)
-        s.frames.append(frame)
-    s.numbers_f = np.array(numbers, dtype=int)
-    s.fingerprint_fk = np.array(fingerprints)
-    s.ratio_f, s.spacing_f, s.lone_f = np.array(ratios), np.array(spacings), np.array(lone, dtype=int)
-    s.most_ft = np.array(most) if most else None
+            overlaps.append(_unusable("overlap", s.name, number, error))
+    told = team.all((own, reading.found, overlaps, reading.inputs))
+    looks = sorted((look for theirs in told for look in theirs[0]), key=lambda look: look.number)
+    s.found += sorted((f for theirs in told for f in theirs[1]), key=lambda f: f.frames)
+    inputs = sorted({name for theirs in told for name in theirs[3]})
+    if inputs:
+        s.found.append(
+            Finding(
+                "warning", "unread", reading.name, f"{', '.join(inputs)} of the data set are not read",
+                "Energies and forces depend on them, and no model here knows them",
+            )
+        )  # fmt: skip
+    s.found += sorted((f for theirs in told for f in theirs[2]), key=lambda f: f.frames)
+    s.frames = [look.frame for look in looks]
+    s.numbers_f = np.array([look.number for look in looks], dtype=int)
+    s.fingerprint_fk = np.array([look.fingerprint_k for look in looks])
+    s.ratio_f, s.spacing_f = np.array([x.ratio for x in looks]), np.array([x.spacing for x in looks])
+    s.closest_f, s.lone_f = [look.closest for look in looks], np.array([x.lone for x in looks], dtype=int)
+    s.most_ft = None if rcut is None or not looks else np.array([look.most_t for look in looks])
     return s
+
+
+def _look(number: int, frame: Frame, radius_t: np.ndarray, rcut: float | None) -> _Look:
+    pairs = neighbour_pairs(frame, max(CUTOFF, rcut or 0.0))
+    most_t = None
+    if rcut is not None:
+        most_t = neighbour_counts(frame, _within(pairs, rcut)).max(axis=0, initial=0)
+    pairs = _within(pairs, CUTOFF)
+    r_p = distances(pairs)
+    rho_itk = densities(radial(r_p), pairs, frame.types, len(frame.type_map))
+    ratio_i, closest = _ratios(frame, pairs, r_p, radius_t)
+    finite = ratio_i[np.isfinite(ratio_i)]
+    return _Look(
+        number, frame, pair_sums(rho_itk, frame.types),
+        float(finite.min()) if len(finite) else np.nan, closest or (0, 0, np.inf),
+        float(np.median(finite)) if len(finite) else np.nan,
+        len(frame) - len(np.unique(pairs.i_p)), most_t,
+    )  # fmt: skip
 
 
 def spacing_of(frame: Frame, cutoff: float) -> float:

@@ -26,6 +26,21 @@ class OutOfRange(InputError, IndexError):
     """An index beyond the end of a data set."""
 
 
+class Outline:
+    """A frame that was not read: its source, its number of atoms, and which labels it has.
+
+    ``frame.energy`` and the like are None for a label that it lacks, and True for one that it has.
+    """
+
+    def __init__(self, source: str, n_atoms: int, labels: frozenset[str]):
+        self.source, self._n_atoms = source, n_atoms
+        for label in LABELS:
+            setattr(self, label, True if label in labels else None)
+
+    def __len__(self) -> int:
+        return self._n_atoms
+
+
 class Dataset(Sequence):
     """Labelled frames of any composition and size, read from disk one at a time.
 
@@ -151,6 +166,16 @@ class Dataset(Sequence):
         """
         system, row = self._locate(k)
         return system.atoms_in(row)
+
+    def outline(self, k: int) -> Outline:
+        """What is known of frame ``k`` without reading its positions and labels.
+
+        Parameters
+        ----------
+        k : number of the frame; negative ones count from the end
+        """
+        system, row = self._locate(k)
+        return Outline(f"{system.address} frame {row}", system.atoms_in(row), system.labels_in(row))
 
     @property
     def systems(self) -> tuple[SystemInfo, ...]:

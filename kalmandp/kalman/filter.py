@@ -143,7 +143,7 @@ class RLEKF:
         P0_w = _variances(P0, self.weights)
         require(str(np.dtype(dtype)) in ("float32", "float64"), "dtype", dtype, "float32 or float64")
         self.covariance: Covariance = _covariance_class(covariance)(self.blocks, P0_w, dtype)
-        self._kind = covariance
+        self._kind = getattr(covariance, "stored_as", covariance)
 
     @property
     def process_noise(self) -> float:
@@ -275,17 +275,23 @@ class RLEKF:
         return state
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], covariance: str | None = None) -> RLEKF:
+    def from_state(cls, state: dict[str, Any], covariance: str | type | None = None) -> RLEKF:
         """Return the filter whose `state` this is: it goes on with the same bits.
 
         Parameters
         ----------
         state : what `state` returned, or the same read from a file
-        covariance : another covariance than the stored one. P then has the same values to rounding.
+        covariance : another covariance than the stored one: P then has the same values to rounding. A class
+            whose ``stored_as`` is the stored name reads P itself, with the same bits
         """
         new, kind, P = cls._without_covariance(state)
-        new.covariance = _covariance_class(kind).from_state(new.blocks, P)
         new._kind = kind
+        if isinstance(covariance, type):
+            name = getattr(covariance, "stored_as", None)
+            require(name == kind, "the covariance stored", kind, f"{name}, which {covariance.__name__} reads")
+            new.covariance = covariance.from_state(new.blocks, P)  # type: ignore[attr-defined]
+            return new
+        new.covariance = _covariance_class(kind).from_state(new.blocks, P)
         return new if covariance in (None, kind) else new._moved_to(covariance)
 
     @classmethod

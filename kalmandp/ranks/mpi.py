@@ -22,11 +22,14 @@ def _MPI() -> Any:
 
 
 class MpiTeam:
-    """The ranks of a communicator, of which two duplicates are made: one to work, one for the end."""
+    """The ranks of a communicator, of which three duplicates are made: to work, to agree, and for the end.
+
+    What a rank waits for on one of them is never answered by a message on another.
+    """
 
     def __init__(self, comm: Any):
         self._MPI = _MPI()
-        self.comm, self._end = comm.Dup(), comm.Dup()
+        self.comm, self._agreement, self._end = comm.Dup(), comm.Dup(), comm.Dup()
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         near = self.comm.Split_type(self._MPI.COMM_TYPE_SHARED)
         self.local_rank = near.Get_rank()
@@ -58,18 +61,40 @@ class MpiTeam:
             self.comm.send(own, dest=0, tag=1)
         return self.comm.recv(source=sender, tag=1) if self.rank == 0 else None
 
+    def all_agree(self, seconds: float) -> bool:
+        return self._all_come(self._agreement, seconds)
+
     def all_failed(self, seconds: float) -> bool:
-        request, until = self._end.Ibarrier(), time.monotonic() + seconds
-        while not request.Test():
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.01)
-        return True
+        return self._all_come(self._end, seconds)
+
+    def _all_come(self, comm: Any, seconds: float) -> bool:
+        """Who has met all others in time says so; all do what all have said.
+
+        The others' barrier ends, too, where one has waited in vain and gone on: it then says No.
+        """
+        yes = np.array([_in_time(comm.Ibarrier(), seconds)], dtype=np.int8)
+        said = np.zeros(self.size, dtype=np.int8)
+        answers = comm.Iallgather(yes, said)
+        return bool(yes[0]) and _in_time(answers, seconds) and bool(said.all())
 
     def end_all(self, status: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         self.comm.Abort(status)
+
+    def close(self) -> None:
+        for comm in (self.comm, self._agreement, self._end):
+            comm.Free()
+
+
+def _in_time(request: Any, seconds: float) -> bool:
+    """Whether a request that is not waited for is answered within so many seconds."""
+    until = time.monotonic() + seconds
+    while not request.Test():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 @cache

@@ -1,16 +1,16 @@
 """An array whose rows lie on all ranks, in the order of ranks, read by rank 0 piece by piece.
 
-While rank 0 reads (and writes a file), the others are in `serve`.
+Rank 0 reads (and writes a file) in `written_by_first`, while the others give what it asks for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from kalmandp.ranks.team import Team
+from kalmandp.ranks.team import Team, agree
 
 
 class Rows:
@@ -35,7 +35,7 @@ class Rows:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        """Rows, on rank 0 alone: the others must be in `serve`."""
+        """Rows, on rank 0 alone: the others must be in `written_by_first`."""
         asked = rows.indices(len(self))
         self.team.of_first((self.name, asked))
         return self.send(asked)
@@ -62,14 +62,33 @@ class Rows:
         return np.concatenate(parts) if parts else np.empty((0, *self.shape[1:]), self.dtype)
 
 
-def serve(team: Team, rows: Sequence[Rows]) -> None:
-    """Give rank 0 the rows that it asks for, until it calls `served`."""
-    by_name = {r.name: r for r in rows}
-    while (request := team.of_first(None)) is not None:
-        name, asked = request
-        by_name[name].send(asked)
+def written_by_first(team: Team, state: dict[str, Any], write: Callable[[], None]) -> None:
+    """Call ``write`` on rank 0, which may read the `Rows` of a state while the other ranks give them.
 
+    Parameters
+    ----------
+    team : the ranks, all of which make this call
+    state : arrays and numbers, some of them `Rows`
+    write : what rank 0 does with it
 
-def served(team: Team) -> None:
-    """Rank 0 has read all that it wants."""
+    Raises
+    ------
+    KalmanDPError, RuntimeError
+        What ``write`` raised, on all ranks alike (`agree`).
+    """
+    if team.rank:
+        by_name = {x.name: x for x in state.values() if isinstance(x, Rows)}
+        while (request := team.of_first(None)) is not None:
+            name, asked = request
+            by_name[name].send(asked)
+        agree(team, None)
+        return
+    failed: Exception | None = None
+    try:
+        write()
+    except Exception as error:  # whatever it is, the others wait to be asked
+        if team.size == 1:
+            raise
+        failed = error
     team.of_first(None)
+    agree(team, failed)

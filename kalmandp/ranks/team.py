@@ -6,13 +6,14 @@ their own order, so that a sum has the same bits for any number of ranks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 
+from kalmandp.errors import KalmanDPError
 from kalmandp.ranks.launched import is_alone, under_mpi
 
 
@@ -43,12 +44,24 @@ class Team(Protocol):
         """An array that one rank sends to rank 0, which returns it; None on the others."""
         ...
 
+    def all_agree(self, seconds: float) -> bool:
+        """Whether all ranks come here within so many seconds: the same answer on all that come.
+
+        For what only all can do together, asked by a rank that does not know whether the others are in
+        another call, which they will never leave without it. After a False it is not asked again.
+        """
+        ...
+
     def all_failed(self, seconds: float) -> bool:
-        """Whether all ranks make this call within so many seconds: once, at the end of a program."""
+        """The same for the end of a program: whether all ranks have failed."""
         ...
 
     def end_all(self, status: int) -> None:
         """End the program on all ranks at once."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the team has made of its communicator; all ranks call it, and nothing after it."""
         ...
 
 
@@ -72,11 +85,17 @@ class Alone:
     def to_first(self, own: np.ndarray | None, sender: int) -> Any:
         return own
 
+    def all_agree(self, seconds: float) -> bool:
+        return True
+
     def all_failed(self, seconds: float) -> bool:
         return True
 
     def end_all(self, status: int) -> None:
         raise SystemExit(status)
+
+    def close(self) -> None:
+        pass
 
 
 def team_of(comm: Any = None) -> Team | None:
@@ -91,6 +110,33 @@ def team_of(comm: Any = None) -> Team | None:
     from kalmandp.ranks.mpi import MpiTeam, world
 
     return world() if comm is None else MpiTeam(comm)
+
+
+def in_turn(team: Team, n: int, make: Callable[[int], Any]) -> list:
+    """``[make(k) for k in range(n)]`` on every rank, of which rank r makes those with k mod R = r.
+
+    Parameters
+    ----------
+    team : the ranks, all of which make this call
+    n : how many
+    make : what is made must be small, and must not call the other ranks
+
+    Raises
+    ------
+    KalmanDPError, RuntimeError
+        What ``make`` raised first on the first rank with an error, on all ranks alike.
+    """
+    own: list = []
+    failed: Exception | None = None
+    try:
+        own = [make(k) for k in range(team.rank, n, team.size)]
+    except Exception as error:  # whatever it is, the others wait for our part
+        if team.size == 1:
+            raise
+        failed = error
+    agree(team, failed)
+    every = team.all(own)
+    return [every[k % team.size][k // team.size] for k in range(n)]
 
 
 def sum_in_order(team: Team, own: np.ndarray, counts: Sequence[int]) -> np.ndarray:
@@ -121,7 +167,16 @@ def sum_in_order(team: Team, own: np.ndarray, counts: Sequence[int]) -> np.ndarr
 
 
 def agree(team: Team, failed: Exception | None) -> None:
-    """Raise the error of the first rank that has one, on all ranks; with several it names the rank."""
-    for rank, error in enumerate(team.all(failed)):
+    """Raise the error of the first rank that has one, on all ranks alike; it names the rank of several.
+
+    An error that is none of this package's becomes a RuntimeError, which says what it was.
+    """
+    told = None
+    if failed is not None:
+        own = isinstance(failed, KalmanDPError)
+        told = (type(failed), str(failed)) if own else (RuntimeError, f"{type(failed).__name__}: {failed}")
+    for rank, error in enumerate(team.all(told)):
         if error is not None:
-            raise type(error)(str(error) if team.size == 1 else f"rank {rank}: {error}")
+            kind, message = error
+            alone = team.size == 1 or message.startswith("rank ")
+            raise kind(message if alone else f"rank {rank}: {message}") from failed

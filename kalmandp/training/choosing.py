@@ -29,6 +29,7 @@ from kalmandp.kalman.blocks import Blocks, partition
 from kalmandp.kalman.filter import RLEKF
 from kalmandp.kalman.uncertainty import padded, prediction_variance
 from kalmandp.potentials.potential import Potential
+from kalmandp.ranks.team import Alone, Team, in_turn
 from kalmandp.training.measurements.measurement import make_sample, predict
 from kalmandp.training.placement.memory import parts_of
 from kalmandp.training.uncertainty import check_weights, numbers_of
@@ -122,7 +123,9 @@ def _score(potential: Potential, kalman: RLEKF, frame: Any) -> _Score:
     return _Score(float(v_i.mean()), atom, float(v_i[atom]))
 
 
-def choose(potential: Potential, kalman: RLEKF, pool: Sequence[Any], n: int) -> Iterator[Chosen]:
+def choose(
+    potential: Potential, kalman: RLEKF, pool: Sequence[Any], n: int, team: Team | None = None
+) -> Iterator[Chosen]:
     """Choose ``n`` frames of a pool, one after another; P is changed.
 
     Parameters
@@ -132,6 +135,7 @@ def choose(potential: Potential, kalman: RLEKF, pool: Sequence[Any], n: int) -> 
         that nothing is forgotten
     pool : frames or ase.Atoms without labels (labels are not used)
     n : how many, at most all
+    team : ranks that share the first look at the pool, each with the whole P; all choose alike
 
     Yields
     ------
@@ -146,7 +150,8 @@ def choose(potential: Potential, kalman: RLEKF, pool: Sequence[Any], n: int) -> 
     check_weights(potential, kalman)
     kalman.lam = kalman.nu = 1.0
     kalman.process_noise = 0.0
-    scores = {k: _score(potential, kalman, pool[k]) for k in range(len(pool))}
+    ranks: Team = Alone() if team is None else team
+    scores = dict(enumerate(in_turn(ranks, len(pool), lambda k: _score(potential, kalman, pool[k]))))
     first = {k: score.mean for k, score in scores.items()}
     # a heap of bounds; fresh: the round that a score was made in
     heap = [(-score.mean, k) for k, score in scores.items()]

@@ -21,7 +21,6 @@ import numpy as np
 from kalmandp.errors import FileError, FilterError, InputError
 from kalmandp.files import make_folder, one_run_in
 from kalmandp.potentials.potential import Potential
-from kalmandp.ranks.rows import Rows, serve, served
 from kalmandp.ranks.team import Alone, Team, agree, team_of
 from kalmandp.registry import load
 from kalmandp.training.config.inputs import read_input
@@ -31,14 +30,15 @@ from kalmandp.training.data.splitting import datasets
 from kalmandp.training.measurements import measurement
 from kalmandp.training.measurements.gate import LEFT_OUT_FILE
 from kalmandp.training.measurements.labels import check_labels
-from kalmandp.training.measurements.shared import SharedSample, is_ours
+from kalmandp.training.measurements.shared import shared_sample
 from kalmandp.training.placement.device import open_device
 from kalmandp.training.report.diagnostics import Diagnostics
-from kalmandp.training.report.history import COLUMNS, History, Record
+from kalmandp.training.report.history import History, Record
 from kalmandp.training.report.metrics import Metrics, evaluate, summarize
 from kalmandp.training.report.shared import compare_over
+from kalmandp.training.saving import TOGETHER, rescue, save
 from kalmandp.training.starting import new_potential, started_from
-from kalmandp.training.state.checkpoint import open_checkpoint, save_checkpoint
+from kalmandp.training.state.checkpoint import open_checkpoint
 from kalmandp.training.trainers.averaging import SHIFT_FRAMES, averaged
 from kalmandp.training.trainers.choose import make_trainer
 from kalmandp.training.trainers.uninterrupted import uninterrupted
@@ -64,7 +64,7 @@ class Run:
         self.team: Team = Alone() if team is None else team
         self.device = open_device(device or t.device, team)
         self.settings, self.output = settings, Path(output)
-        self._folder = str(settings.folder.resolve())  # paths in the input are relative to it
+        self.folder = str(settings.folder.resolve())  # paths in the input are relative to it
         for name in (t.save_ckpt, t.model_file, t.disp_file):
             make_folder((self.output / name).parent)
         if restart is None and finetune is None and init_model is None:
@@ -144,7 +144,7 @@ class Run:
         began = time.perf_counter()
         self._finished = None
         self._feed_before = self.feed.state()
-        numbers, sample = self._next_batch()
+        numbers, sample = self._agreed_batch()
         frames, before = sample.frames, None
         if self._is(self.display_freq):
             before = evaluate(self.potential, *self._frames(numbers))
@@ -154,11 +154,26 @@ class Run:
             diagnostics = self.trainer.step(sample)
         except FilterError as error:
             raise FilterError(f"{', '.join(f.source for f in frames)}: {error}") from error
+        except MemoryError as error:
+            raise MemoryError(f"{', '.join(f.source for f in frames)}: {error}") from error
         displays = self._is(self.display_freq)
         self.step_number += 1
         self._note(numbers, displays)
         self.seconds += time.perf_counter() - began
         return sample, before, diagnostics
+
+    def _agreed_batch(self) -> tuple[np.ndarray, measurement.Sample]:
+        """The next batch; what only one rank of several cannot read or use is an error of all."""
+        if self.team.size == 1:
+            return self._next_batch()
+        failed, found = None, None
+        try:
+            found = self._next_batch()
+        except Exception as error:  # whatever it is, the others must not wait for this rank
+            failed = error
+        agree(self.team, failed)
+        assert found is not None
+        return found
 
     def _next_batch(self) -> tuple[np.ndarray, measurement.Sample]:
         """The next batch of the feed; with candidates, the first above the error threshold, else the worst
@@ -184,15 +199,8 @@ class Run:
         """The batch, made ready to be measured; if ranks share it, each makes only its own frames ready."""
         if not self.trainer.shares_frames(len(numbers)):
             return measurement.make_sample(self.potential, *self._frames(numbers))
-        frames, parts = [], []
-        for f, k in enumerate(numbers):
-            part = None
-            if is_ours(self.team, f):
-                part = measurement.make_sample(self.potential, *self._frames(numbers[f : f + 1]))
-            frames.append(self.data[int(k)] if part is None else part.frames[0])
-            parts.append(part)
-        first_f = np.concatenate([[0], np.cumsum([len(f) for f in frames])])
-        return SharedSample(frames, None, first_f, parts)
+        make = lambda k: measurement.make_sample(self.potential, *self._frames(np.array([k])))
+        return shared_sample(self.team, numbers, make, lambda k: self.data.outline(int(k)))
 
     def _frames(self, numbers: np.ndarray) -> tuple[list, list]:
         """Frames by their numbers, and their pairs."""
@@ -273,7 +281,7 @@ class Run:
         """Write checkpoint, model and learning curve; returns the checkpoint's path."""
         t = self.settings.training
         path = self.checkpoint_path
-        self._save(path, self.feed.state())
+        save(self, path, self.feed.state())
         self.potential.info["model_def_script"] = self.settings.source.get("model", {})
         if self.team.rank:
             return path
@@ -289,52 +297,9 @@ class Run:
     def checkpoint_path(self) -> Path:
         return self.output / self.settings.checkpoint_name
 
-    def _save(self, path: Path, feed: dict) -> None:
-        gate, optimizer = self.trainer.gate, self.trainer.state()
-        shared = [x for x in optimizer.values() if isinstance(x, Rows)]
-        if self.team.rank:  # rank 0 writes, and asks for our part of P piece by piece
-            serve(self.team, shared)
-            agree(self.team, None)
-            return
-        failed: Exception | None = None
-        try:
-            self._write(path, feed, gate, optimizer)
-        except FileError as error:
-            failed = error
-        served(self.team)
-        agree(self.team, failed)
-
-    def _write(self, path: Path, feed: dict, gate, optimizer: dict) -> None:
-        save_checkpoint(
-            path,
-            potential=self.potential,
-            source={**self.settings.source, "seed_used": self.seed, "folder_used": self._folder},
-            rng=self.rng,
-            states={
-                "optimizer": optimizer,
-                "feed": feed,
-                "history": {"rows": self.history.array, "columns": " ".join(COLUMNS)},
-                "diagnostics": self.diagnostics.state(),
-                **({} if gate is None else {"gate": gate.state()}),
-            },
-            step=self.step_number,
-            seconds=self.seconds,
-            covariance_dtype=self.settings.optimizer.get("checkpoint_dtype"),
-        )
-
     def rescue(self) -> str:
-        """After an update that failed: save the filter as it was before; returns words for the user.
-
-        The data go on with the batch that failed. The last checkpoint is not touched.
-        """
-        if not self.trainer.updates:
-            return "there was no update before it"
-        path = self.checkpoint_path.with_suffix(".stopped.h5")
-        try:
-            self._save(path, self._feed_before)
-        except FileError as error:
-            return f"the filter as before this update could not be saved ({error})"
-        return f"saved as before this update in {path}; --restart from there goes on with this frame"
+        """After an update that failed: save the filter as it was before (`training.saving.rescue`)."""
+        return rescue(self, self._feed_before)
 
     def _restore(self, saved: dict) -> None:
         if saved["source"].get("model") != self.settings.source.get("model"):
@@ -396,6 +361,9 @@ def train(
     Notes
     -----
     Ctrl-C during an update is raised after it, so that a `Run` never holds half an update.
+
+    An error on one rank only leaves the others waiting: ``kalmandp train`` then ends them all, and so does
+    ``mpiexec -n R python -m mpi4py script.py`` with a script of your own.
 
     Examples
     --------
@@ -469,7 +437,9 @@ def _validated(run: Run, everything: bool = False) -> Metrics | None:
     try:
         return run.validate(everything)
     except (InputError, FileError) as error:
-        raise type(error)(f"{error}; the run is saved in {run.checkpoint()}") from error
+        together = run.team.all_agree(TOGETHER)
+        what = f"the run is saved in {run.checkpoint()}" if together else "the last checkpoint stands"
+        raise type(error)(f"{error}; {what}") from error
 
 
 def _seed(settings: Settings, saved: dict | None) -> int:

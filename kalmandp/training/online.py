@@ -20,16 +20,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kalmandp.arrays import to_numpy
-from kalmandp.errors import FileError, FilterError, InputError, require
+from kalmandp.errors import FileError, FilterError, InputError, KalmanDPError, require
 from kalmandp.frames.frame import Frame
 from kalmandp.kalman.calibration import Calibration, widen
 from kalmandp.kalman.filter import RLEKF, UpdateInfo
 from kalmandp.potentials.potential import Potential, Result
+from kalmandp.ranks.rows import written_by_first
+from kalmandp.ranks.team import Alone, agree, team_of
 from kalmandp.training.config.inputs import read_optimizer
 from kalmandp.training.config.presets import KalmanChoices, resolve
 from kalmandp.training.config.settings import OptimizerSettings
 from kalmandp.training.measurements.gate import Gate
 from kalmandp.training.measurements.measurement import Measurement, make_sample
+from kalmandp.training.measurements.shared import shared_sample
 from kalmandp.training.placement.device import device_of
 from kalmandp.training.state.online_storage import read_group, write_group
 from kalmandp.training.trainers.averaging import averaged
@@ -78,6 +81,11 @@ class OnlineTrainer:
     trained_on : frames
         Some of the frames that the potential was trained on, with their labels: what they say of its weights
         is taken into P before the first step, and the weights are left alone (a Laplace approximation).
+    comm : communicator of mpi4py's, optional
+        Its ranks share one filter: P is shared out over them, as are the frames of a batch (or the rows of H
+        of one frame). Each makes the same calls with the same frames and an equal ``rng``, and has the same
+        weights, whose bits do not depend on the number of ranks. The communicator is duplicated and otherwise
+        not touched; `close` frees the duplicates.
     **optimizer
         As in the section ``optimizer`` of an input file: ``type``, ``preset``, ``block_size``, ``p0``,
         ``lam``, ``nu``, ``sigma_e``, ``sigma_f``, ``measurement``, ``reduction``, ``candidates``,
@@ -123,7 +131,7 @@ class OnlineTrainer:
 
     def __init__(
         self, potential: Potential, *, rng: np.random.Generator, threads: int | None = 1, trained_on=(),
-        **optimizer,
+        comm: Any = None, **optimizer,
     ):  # fmt: skip
         require(isinstance(rng, np.random.Generator), "rng", rng, "a numpy.random.Generator")
         whole = isinstance(threads, (int, np.integer)) and not isinstance(threads, bool) and threads >= 1
@@ -135,7 +143,8 @@ class OnlineTrainer:
             choices = choices.of_trained()
         if self.settings.get("virial_offset") is None:  # it needs volumes that vary: not known yet
             choices = replace(choices, virial_offset=False)
-        self.trainer = KalmanTrainer(potential, choices, rng, device_of(potential))
+        self.team = None if comm is None else team_of(comm)
+        self.trainer = KalmanTrainer(potential, choices, rng, device_of(potential, self.team))
         self.steps = 0
         self.calibration = Calibration()
         with self._limited():
@@ -309,7 +318,7 @@ class OnlineTrainer:
         """
         frames = [frames] if isinstance(frames, Frame) else list(frames)
         with self._limited():
-            sample = make_sample(self.potential, frames)
+            sample = self._sample(frames)
         pending = self.trainer.measure(sample, rng)
         while True:
             with self._limited():  # not held while the host has its turn
@@ -317,6 +326,22 @@ class OnlineTrainer:
             if m is None:
                 return
             yield m
+
+    def _sample(self, frames: list) -> Any:
+        if self.team is None:
+            return make_sample(self.potential, frames)
+        failed: Exception | None = None
+        sample: Any = None
+        try:
+            if self.trainer.shares_frames(len(frames)):
+                make = lambda frame: make_sample(self.potential, [frame])
+                sample = shared_sample(self.team, frames, make, lambda frame: frame)
+            else:
+                sample = make_sample(self.potential, frames)
+        except KalmanDPError as error:
+            failed = error
+        agree(self.team, failed)
+        return sample
 
     def update(self, measurement: Measurement, n_frames: int = 1) -> UpdateInfo:
         """One Kalman update; the potential has the new weights at once.
@@ -367,7 +392,8 @@ class OnlineTrainer:
 
         Parameters
         ----------
-        group : h5py.Group, empty or written by an earlier `save`, which is then replaced
+        group : h5py.Group, empty or written by an earlier `save`, which is then replaced. With a communicator
+            all ranks call, and rank 0's group is written; the others may give None
 
         Raises
         ------
@@ -380,21 +406,32 @@ class OnlineTrainer:
         crash while writing keeps two groups, or two files, and writes them in turn: an unfinished one is
         refused by `restore`.
         """
-        write_group(
-            group,
-            potential=self.potential,
-            optimizer=_stated(self.settings, self.trainer.choices),
-            rng=self.trainer.rng,
-            state=self.trainer.state(),
-            gate={} if self.gate is None else self.gate.state(),
-            steps=self.steps,
-            calibration=self.calibration.state(),
-        )
+        state = self.trainer.state()
+
+        def write() -> None:
+            write_group(
+                group,
+                potential=self.potential,
+                optimizer=_stated(self.settings, self.trainer.choices),
+                rng=self.trainer.rng,
+                state=state,
+                gate={} if self.gate is None else self.gate.state(),
+                steps=self.steps,
+                calibration=self.calibration.state(),
+            )
+
+        written_by_first(Alone() if self.team is None else self.team, state, write)
+
+    def close(self) -> None:
+        """Free the duplicates of the communicator, if there is one; all its ranks call this, last of all."""
+        if self.team is not None:
+            self.team.close()
 
     @classmethod
     def restore(
-        cls, group: Any, *, threads: int | None = 1, engine: str | None = None, **optimizer: Any
-    ) -> OnlineTrainer:
+        cls, group: Any, *, threads: int | None = 1, engine: str | None = None, comm: Any = None,
+        **optimizer: Any,
+    ) -> OnlineTrainer:  # fmt: skip
         """The trainer that `save` has written: it goes on with the same bits.
 
         Parameters
@@ -402,6 +439,7 @@ class OnlineTrainer:
         group : h5py.Group
         threads : as for the class
         engine : of the potential; by default the one that `Potential` would choose
+        comm : as for the class, of any number of ranks; each reads its own part of P
         optimizer : keys that a group of an older version does not state, e.g. ``n_groups=4, group_size=6,
             norm="l1", averaging=0``, those of 0.4.0
 
@@ -412,7 +450,8 @@ class OnlineTrainer:
         """
         saved = read_group(group, engine)
         made_by = {"with_virial": False, **saved.optimizer}  # what 0.7.0 and older did not state
-        online = cls(saved.potential, rng=saved.rng, threads=threads, **{**made_by, **optimizer})
+        made_by |= optimizer
+        online = cls(saved.potential, rng=saved.rng, threads=threads, comm=comm, **made_by)
         try:
             online.trainer.restore(saved.state)
             if online.gate is not None:

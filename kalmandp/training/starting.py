@@ -22,6 +22,9 @@ from kalmandp.potentials.settings import ModelSettings
 from kalmandp.registry import kind_of
 from kalmandp.training.config.settings import Settings
 
+#: Frames that the statistics, the energy bias and an automatic sel of a new model are taken from at most.
+STATISTICS_FRAMES = 2048
+
 
 def started_from(init_model, finetune, settings: Settings, frames) -> Potential:
     """The potential that a run begins with.
@@ -74,7 +77,14 @@ def started_from(init_model, finetune, settings: Settings, frames) -> Potential:
 
 
 def new_potential(model: ModelSettings, frames, rng: np.random.Generator, engine, device) -> Potential:
-    """The potential that the section ``model`` of an input asks for, its statistics taken from frames."""
+    """The potential that the section ``model`` of an input asks for, its statistics taken from frames.
+
+    Of a larger data set they are taken from `STATISTICS_FRAMES` frames, evenly chosen, so that a run on any
+    number of frames begins soon.
+    """
+    n = len(frames)
+    if n > STATISTICS_FRAMES:
+        frames = frames.subset(np.linspace(0, n - 1, STATISTICS_FRAMES).astype(int))
     return Potential.create(
         model.type_map or frames.type_map, kind=model.kind, frames=frames, rng=rng,
         atom_ener=model.atom_ener, rcond=model.rcond, engine=engine, device=device, **model.choices,

@@ -143,3 +143,11 @@ def test_frames_are_read_one_by_one(tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 5e6
+
+
+def test_an_outline_is_the_frame_without_its_arrays(data, frames):
+    for k in (0, 3, -1):
+        frame, outline = data[k], data.outline(k)
+        assert (outline.source, len(outline)) == (frame.source, len(frame))
+        for label in ("energy", "forces", "virial", "atomic_energies"):
+            assert (getattr(outline, label) is None) == (getattr(frame, label) is None)

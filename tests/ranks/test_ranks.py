@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import h5py
-import numpy as np
 import pytest
+from kill import kill
 from small_models import tree_of, write_data, write_input
-from starting import missing, start
+from starting import assert_same, missing, run, start, state
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "never")
@@ -19,30 +18,10 @@ CASES = {
     "deep potential in blocks": ("se_e2_a", {"optimizer": {"block_size": 64}}),
     "dense nep": ("nep", {"optimizer": {"preset": "matrix", "group_size": 8}}),
     "batch": ("hdnnp", {"optimizer": {}, "data": {"batch_size": 4}}),
+    "paired batch": ("se_e2_a", {"optimizer": {"preset": "default"}, "data": {"batch_size": 3}}),
+    "adam": ("se_e2_a", {"optimizer": {"type": "Adam"}, "data": {"batch_size": 4}}),
+    "snes": ("nep", {"optimizer": {"type": "SNES", "population": 7}}),
 }
-
-
-def run(ranks: int, folder: Path, name: str, kind: str, **options):
-    return start(ranks, str(HERE / "train.py"), kind, str(folder), name, json.dumps(options))
-
-
-def state(folder: Path, name: str) -> dict:
-    """All arrays of a run's checkpoint."""
-    found = {}
-
-    def add(place, item) -> None:
-        if isinstance(item, h5py.Dataset) and not place.startswith(("json", "history")):
-            found[place] = item[()]
-
-    with h5py.File(folder / name / "model.ckpt.h5") as file:
-        file.visititems(add)
-    return found
-
-
-def assert_same(one: dict, two: dict) -> None:
-    assert set(one) == set(two)
-    for name in one:
-        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +42,24 @@ def test_same_bits_and_restart(folder, case):
     for ranks in (2, 3, 4):
         assert_same(runs[1], runs[ranks])
     half = f"{case} half"
-    assert run(3, folder, half, kind, numb_steps=30, save_freq=30, **options).returncode == 0
+    assert run(3, folder, half, kind, numb_steps=60, save_freq=60, stops=30, **options).returncode == 0
     checkpoint = str(folder / half / "model.ckpt.h5")
     done = run(2, folder, half, kind, numb_steps=60, save_freq=60, restart=checkpoint, **options)
     assert done.returncode == 0, done.stderr
     assert_same(runs[1], state(folder, half))
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_what_travels_is_what_the_plan_says(ranks):
+    """Every byte of a window of updates, and every byte of P on each rank."""
+    done = start(ranks, str(HERE / "counting.py"))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_online_trainer_in_a_communicator(tmp_path):
+    """Two ranks of a host's three have the bits of one, through save and restore; its messages arrive."""
+    done = start(3, str(HERE / "online.py"), str(tmp_path))
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_death_ends_all_and_the_checkpoint_stands(folder):
@@ -94,6 +86,39 @@ def test_a_bad_frame_is_one_error(folder, tmp_path):
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     # every rank meets it, where the first frames are read for the statistics: it is told once
     assert "train.h5" in error and "frame 0" in error
+
+
+def test_a_kill_at_a_random_moment(tmp_path):
+    """Once; `kill.py` does it as often as one likes."""
+    assert kill(tmp_path, times=1, seed=3) == 1
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("where", ["batch", "update", "memory"])
+def test_an_error_on_one_rank_only(folder, tmp_path, where, rank):
+    """It ends both, told once, and nobody waits for ever: the limit of time is part of the test."""
+    tree = tree_of("hdnnp", folder, numb_steps=12, save_freq=4)
+    words = ["train", str(write_input(tmp_path / "input.json", tree)), "-o", str(tmp_path / "r"), "--quiet"]
+    done = start(2, str(HERE / "failing.py"), str(rank), "7", where, *words, limit=60)
+    assert done.returncode != 0
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert f"rank {rank}" in error and "planted" in error
+    with h5py.File(tmp_path / "r" / "model.ckpt.h5") as file:
+        assert file["progress"].attrs["step"] == 4
+    stopped = tmp_path / "r" / "model.ckpt.stopped.h5"
+    assert stopped.exists() == (where == "batch")
+    if where != "memory":
+        assert "train.h5" in error or where == "update"
+    if where == "batch":  # all have heard of it before an update began: the state is saved, and goes on
+        words[-1:] = ["--quiet", "--skip-plots", "--restart", str(stopped)]
+        assert start(2, "-m", "kalmandp", *words).returncode == 0
+        whole = run(2, tmp_path, "whole", "hdnnp", numb_steps=12, save_freq=4, data=_data(folder))
+        assert whole.returncode == 0
+        assert_same(state(tmp_path, "whole"), state(tmp_path, "r"))
+
+
+def _data(folder: Path) -> dict:
+    return {"systems": [str(folder / "train.h5")]}
 
 
 def _datasets(file):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -21,8 +22,12 @@ def main(kind: str, folder: str, run: str, text: str) -> None:
     team = team_of() or Alone()
     restart = options.pop("restart", None)
     dies = options.pop("dies", None)  # [rank, step]
+    stops, calls = options.pop("stops", None), itertools.count(1)  # after so many steps, and saves
+    if options.pop("pids", False):
+        (Path(folder) / f"{run}.{team.rank}.pid").write_text(str(os.getpid()))
     output = Path(folder) / run
-    for record in train(tree_of(kind, Path(folder), **options), output=output, restart=restart):
+    tree, stop = tree_of(kind, Path(folder), **options), lambda: next(calls) == stops
+    for record in train(tree, output=output, restart=restart, stop=stop):
         if dies is not None and [team.rank, record.step] == dies:
             os.kill(os.getpid(), signal.SIGKILL)
 

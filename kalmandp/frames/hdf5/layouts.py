@@ -203,6 +203,11 @@ class System:
         part, row = self._locate(k)
         return int((self._row(part, "real_atom_types", row) >= 0).sum())
 
+    def labels_in(self, k: int) -> frozenset[str]:
+        """Labels that frame ``k`` has, without reading it."""
+        part, _ = self._locate(k)
+        return frozenset(label for label, name in LABELS.items() if name in part.arrays)
+
     def frame(self, k: int, type_map) -> Frame:
         """Read frame ``k``; ``type_map`` is the one given to `renumber`."""
         part, row = self._locate(k)

@@ -6,7 +6,7 @@ itself, rows in chunks of `ROWS`, and all is gathered in the order of frames and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from kalmandp.errors import InputError, KalmanDPError
 from kalmandp.potentials.atomic import Numbers
 from kalmandp.ranks.team import Team
+from kalmandp.training.config.presets import KalmanChoices
 from kalmandp.training.measurements.measurement import Measurement, Sample, combine
 
 #: Rows of H that one rank makes together, of one kind.
@@ -23,6 +24,7 @@ ROWS = 32
 class SharedSample(NamedTuple):
     """The frames of a batch, of which each rank has made its own ready; stands in for a `Sample`.
 
+    frames : Frames, or Outlines of those that other ranks measure
     part_f : for each frame its own Sample, None on the ranks that do not measure it
     """
 
@@ -36,9 +38,41 @@ class SharedSample(NamedTuple):
         return int(self.first_f[-1])
 
 
-def is_ours(team: Team, f: int) -> bool:
-    """Whether we measure frame f of a batch."""
-    return f % team.size == team.rank
+def shared_pieces(choices: KalmanChoices, kinds_u: list[tuple[str, ...]], n_frames: int) -> tuple[int, int]:
+    """Pieces of a step's measurements that are made by one rank each, and the rows of H that travel.
+
+    Parameters
+    ----------
+    choices : of the filter
+    kinds_u : kinds of the numbers of each update of a step
+    n_frames : of the batch
+    """
+    if choices.measurement == "matrix":
+        counts = [sum(kind == k for k in kinds) for kinds in kinds_u for kind in dict.fromkeys(kinds)]
+        return sum(-(-n // ROWS) for n in counts), sum(counts)
+    if n_frames == 1 or choices.candidates is not None:
+        return 1, 0
+    return n_frames, n_frames * sum(map(len, kinds_u))
+
+
+def shared_sample(
+    team: Team, numbers: Iterable[Any], make: Callable[[Any], Sample], frame_of: Callable[[Any], Any]
+) -> SharedSample:
+    """A batch of which we make the frames ready that are ours: frame f of the batch is that of rank f mod R.
+
+    Parameters
+    ----------
+    team : the ranks
+    numbers : what stands for each frame of the batch
+    make : the Sample of such a frame
+    frame_of : such a frame, which is not ours: itself, or its `frames.dataset.Outline`
+    """
+    frames, parts = [], []
+    for f, k in enumerate(numbers):
+        part = make(k) if f % team.size == team.rank else None
+        frames.append(frame_of(k) if part is None else part.frames[0])
+        parts.append(part)
+    return SharedSample(frames, None, np.concatenate([[0], np.cumsum([len(f) for f in frames])]), parts)
 
 
 def measured_together(
@@ -78,6 +112,17 @@ def measured_together(
             found[f] = m._replace(H_qw=every[start:stop].reshape(-1, n_w))
             start = stop
     return combine(found[f] for f in sorted(found))
+
+
+def gathered(team: Team, n: int, rows_f: dict[int, np.ndarray]) -> np.ndarray:
+    """Rows of all frames of a batch (n, …) in their order, of which ``rows_f`` are ours, one for each."""
+    width = {f: len(row) for f, row in rows_f.items()}
+    size = max(team.all(max(width.values(), default=0)))
+    own = np.concatenate([*(rows_f[f] for f in sorted(rows_f)), np.zeros(0)])
+    counts = [size * len(range(r, n, team.size)) for r in range(team.size)]
+    every, first_r = team.gather(own, counts), np.cumsum([0, *counts])
+    places = [int(first_r[f % team.size]) + size * (f // team.size) for f in range(n)]
+    return np.stack([every[p : p + size] for p in places])
 
 
 def shared_rows(team: Team, engine, parameters, environment, forward, numbers: Numbers) -> np.ndarray:

@@ -169,9 +169,11 @@ def _numbers(choices) -> int:
     return sum(each[kind] for kind in choices.order)
 
 
-def device_of(potential: Potential) -> Cpu | Gpu:
-    """Where the engine of a potential computes."""
-    return Cpu() if potential.engine.device == Cpu.device else Gpu(potential.engine.device)
+def device_of(potential: Potential, team: Team | None = None) -> Cpu | Gpu:
+    """Where the engine of a potential computes; P is shared by the ranks of ``team``, if there is one."""
+    if team is None:
+        return Cpu() if potential.engine.device == Cpu.device else Gpu(potential.engine.device)
+    return open_device(potential.engine.device, team)
 
 
 def open_device(device: str | Device, team: Team | None = None) -> Cpu | Gpu:
@@ -183,6 +185,8 @@ def open_device(device: str | Device, team: Team | None = None) -> Cpu | Gpu:
         If a GPU is asked for and cannot be used. There is no silent fall-back.
     """
     if not isinstance(device, str):
+        if team is not None:
+            raise InputError(f"a GPU is given for {team.size} ranks; expected 'cpu', whose P they can share")
         return Gpu(device)
     if device not in DEVICES:
         raise InputError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from kalmandp.errors import InputError
 from kalmandp.frames.dataset import Dataset
 from kalmandp.registry import KINDS, kind_of, load
 from kalmandp.training.config.presets import PRESETS, resolve, resolve_snes
 from kalmandp.training.config.settings import N2P2, Settings
 from kalmandp.training.data.choose import feed_of
 from kalmandp.training.measurements.labels import LABEL_OF, check_labels, learnt_kinds
-from kalmandp.training.measurements.measurement import make_sample
+from kalmandp.training.measurements.measurement import make_sample, predict
+from kalmandp.training.measurements.shared import shared_pieces
+from kalmandp.training.placement import scaling
 from kalmandp.training.placement.device import open_device
 from kalmandp.training.placement.memory import SHARE, covariance_need, generation_memory, parts_of
+from kalmandp.training.placement.scaling import Network, OnRanks
 from kalmandp.training.starting import new_potential
 from kalmandp.training.trainers.choose import make_trainer
+from kalmandp.training.trainers.kalman import KalmanTrainer
 
 #: Frames from which the model's form and the time of a step are taken.
 SOME_FRAMES = 8
 #: Steps that are timed, after one that compiles.
 TIMED_STEPS = 3
+#: Largest block of the P that an update is timed on for several ranks: P itself may need all of them.
+MEASURED_BLOCK = 4096
 
 
 class Plan(NamedTuple):
@@ -39,6 +47,7 @@ class Plan(NamedTuple):
     frames_memory : bytes of all frames with their pairs on a GPU, where they stay if there is room; else 0
     steps_per_epoch, n_steps, updates_per_step : of the run
     seconds_per_step : measured, None if it was not
+    on_ranks : of several ranks (`scaling`), None if they were not asked for
     """
 
     n_frames: int
@@ -56,14 +65,19 @@ class Plan(NamedTuple):
     n_steps: int
     updates_per_step: int
     seconds_per_step: float | None
+    on_ranks: OnRanks | None = None
 
     @property
     def fits(self) -> bool:
         """Whether P fits into the memory that is free."""
-        return not self.memory_free or self.memory <= SHARE * self.memory_free
+        need = self.memory if self.on_ranks is None else self.on_ranks.memory
+        return not self.memory_free or need <= SHARE * self.memory_free
 
 
-def make_plan(settings: Settings, timing: bool = True, engine: str | None = None, device=None) -> Plan:
+def make_plan(
+    settings: Settings, timing: bool = True, engine: str | None = None, device=None, ranks: int = 1,
+    network: Network | None = None,
+) -> Plan:  # fmt: skip
     """Plan a run. Nothing is written, and P is only made for the timing, if it fits.
 
     Parameters
@@ -71,11 +85,12 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
     settings : from `read_input`
     timing : measure the time of a step on a frame of the data
     device : "cpu" or "cuda", in place of the input's training/device
+    ranks, network : with more than one rank also what a step on them takes, from parts measured here
 
     Raises
     ------
     InputError, FileError
-        As the run itself would, for the frames that are looked at.
+        As the run itself would, for the frames that are looked at; for ranks that cannot share the run.
     """
     t, m, o = settings.training, settings.model, settings.optimizer
     place = open_device(device or t.device)
@@ -115,6 +130,9 @@ def make_plan(settings: Settings, timing: bool = True, engine: str | None = None
             updates_per_step=choices.updates_per_step if choices and o.is_kalman else 1,
             seconds_per_step=None,
         )
+        if ranks > 1:
+            parts = _on_ranks(settings, potential, choices, some, batch, ranks, network, timing)
+            return plan._replace(on_ranks=parts)
         if timing and plan.fits:
             trainer = make_trainer(
                 settings, potential, np.random.default_rng(0), place, n_steps=n_steps,
@@ -151,6 +169,39 @@ def _covariance(potential, choices, place) -> tuple[tuple[int, ...], int]:
         return (), 0
     need = covariance_need(parts_of(potential.layout), choices, place)
     return need.blocks.sizes, need.memory
+
+
+def _on_ranks(
+    settings: Settings, potential, choices, some: Dataset, batch: int, ranks: int, network, timing: bool
+) -> OnRanks:  # fmt: skip
+    """What a step takes on several ranks, for `scaling`; the update is timed on a P that is not too large."""
+    o = settings.optimizer
+    if not o.is_kalman:
+        raise InputError(f"optimizer/type is {o.type!r}, which has no P; expected RLEKF for several ranks")
+    need = covariance_need(parts_of(potential.layout), choices)
+    frames = [some[k] for k in np.resize(_fullest(some, settings), batch)]
+    small = replace(choices, block_size=min(choices.block_size, MEASURED_BLOCK))
+    trainer = KalmanTrainer(potential, small, np.random.default_rng(0), per_epoch=1.0)
+    sample, rng = make_sample(potential, frames), np.random.default_rng(0)
+    found = list(trainer.measure(sample, rng))
+    m_u = [len(m.H_qw) for m in found]
+    step = scaling.Step(max(m_u), len(found), *shared_pieces(choices, [m.kind_q for m in found], batch))
+    parts = None
+    if timing:
+        made = _time(lambda: list(trainer.measure(sample, rng)))
+        ready = _time(lambda: make_sample(potential, frames)) + _time(lambda: predict(potential, sample))
+        H, N = found[-1].H_qw, len(trainer.filter.weights)
+        H = np.pad(H, ((0, 0), (0, N - H.shape[1])))
+        zero, R_q = np.zeros(len(H)), np.ones(len(H))
+        update = _time(lambda: trainer.filter.update(H, zero, R_q))
+        work = lambda blocks: 3.0 * sum(n * n for n in blocks.sizes) + 2.0 * blocks.n_weights * len(H)
+        factor = len(H) ** 2 / 3.0  # S = C Cᵀ, on every rank
+        of_P, here = work(need.blocks), work(trainer.filter.blocks)
+        each = len(found) * update / (here + factor)  # seconds of an operation, times updates
+        parts = scaling.Parts(max(made - ready, 0.0), each * of_P, ready + each * factor)
+    return scaling.on_ranks(
+        need.blocks, ranks, step, parts, network, choices.covariance_dtype, choices.coupled
+    )
 
 
 def _update(settings: Settings, some: Dataset, potential, trainer) -> Callable[[], object]:

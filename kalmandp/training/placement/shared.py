@@ -25,21 +25,17 @@ class SharedCpu(Cpu):
                 "optimizer/covariance is 'dense', which one rank holds; expected 'tiled' with several ranks"
             )
         weights, P0 = beginning(potential.weights, potential.layout.prior(choices.p0), nuisance_P0)
-        kalman = RLEKF(
+        return RLEKF(
             weights, blocks, P0=P0, lam=choices.lam, nu=choices.nu,
             covariance=self._shared(choices.coupled), dtype=choices.covariance_dtype,
         )  # fmt: skip
-        kalman._kind = "tiled coupled" if choices.coupled else "tiled"
-        return kalman
 
     def restored(self, state: dict) -> RLEKF:
         """The filter of a checkpoint in tiles, written by any number of ranks; each reads its own part."""
-        new, kind, P = RLEKF._without_covariance(state)
+        kind = str(state["covariance"])
         if not kind.startswith("tiled"):
             raise InputError(f"the checkpoint's P is {kind!r}; expected 'tiled', which ranks can share")
-        new.covariance = self._shared("coupled" in kind).from_state(new.blocks, P)
-        new._kind = kind
-        return new
+        return RLEKF.from_state(state, covariance=self._shared("coupled" in kind))
 
     def _shared(self, coupled: bool):
         from kalmandp.engines.cpu.covariance.shared import shared_class

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kalmandp.files import naming, replacing
+from kalmandp.ranks.team import Team, in_turn
 from kalmandp.training.uncertainty import KINDS, UPPER, UncertainPotential, errors_of
 
 #: Factor from eV to what is printed, and the unit.
@@ -71,30 +72,42 @@ def log_correlation(error_q, sigma_q) -> float:
     return float(np.corrcoef(np.log(np.abs(error_q[good])), np.log(sigma_q[good]))[0, 1])
 
 
-def coverage_of(known: UncertainPotential, frames: Iterable[Any]) -> Coverage:
+def coverage_of(known: UncertainPotential, frames: Any, team: Team | None = None) -> Coverage:
     """Errors beside σ of labelled frames.
 
     Parameters
     ----------
     known : a potential with its P
     frames : Frames; kinds of labels that one lacks are passed over
+    team : ranks that share the frames, which are then read by number; all have the result
     """
+    if team is None:
+        rows: Iterable = (_row(known, known.potential.as_frame(frame)) for frame in frames)
+    else:
+        rows = in_turn(team, len(frames), lambda k: _row(known, known.potential.as_frame(frames[k])))
     errors: dict[str, list] = {kind: [] for kind in KINDS}
     sigmas: dict[str, list] = {kind: [] for kind in KINDS}
     force_f, energy_f = [], []
-    for frame in map(known.potential.as_frame, frames):
-        n = max(1, len(frame))
-        result, std = known.predict(frame)
-        d, c = UPPER.T
-        of = {"energy": np.array([std.energy / n]), "force": std.forces, "virial": std.virial[d, c] / n}
-        found = errors_of(result, frame)
+    for found, sigma, force, energy in rows:
         for kind, error in found.items():
-            errors[kind].append(error.ravel())
-            sigmas[kind].append(of[kind].ravel())
-        per_atom = lambda x: np.sqrt((x**2).mean(axis=1))
-        e_i = per_atom(found["force"]) if "force" in found else np.full(n, np.nan)
-        rms = lambda x: float(np.sqrt(np.mean(x**2)))
-        force_f.append([rms(e_i), rms(std.forces), float(e_i.max()), float(std.force_i.max())])
-        energy_f.append([float(found["energy"][0]) if "energy" in found else np.nan, std.energy / n])
+            errors[kind].append(error)
+            sigmas[kind].append(sigma[kind])
+        force_f.append(force)
+        energy_f.append(energy)
     join = lambda parts: {kind: np.concatenate(p) for kind, p in parts.items() if p}
     return Coverage(join(errors), join(sigmas), np.array(force_f), np.array(energy_f))
+
+
+def _row(known: UncertainPotential, frame: Any) -> tuple[dict, dict, list[float], list[float]]:
+    """Of one frame: errors and σ by kind, each (m,), and its rows of ``force_f`` and ``energy_f``."""
+    n = max(1, len(frame))
+    result, std = known.predict(frame)
+    d, c = UPPER.T
+    of = {"energy": np.array([std.energy / n]), "force": std.forces, "virial": std.virial[d, c] / n}
+    found = errors_of(result, frame)
+    per_atom = lambda x: np.sqrt((x**2).mean(axis=1))
+    e_i = per_atom(found["force"]) if "force" in found else np.full(n, np.nan)
+    rms = lambda x: float(np.sqrt(np.mean(x**2)))
+    force = [rms(e_i), rms(std.forces), float(e_i.max()), float(std.force_i.max())]
+    energy = [float(found["energy"][0]) if "energy" in found else np.nan, std.energy / n]
+    return {k: e.ravel() for k, e in found.items()}, {k: of[k].ravel() for k in found}, force, energy

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from kalmandp.arrays import to_numpy
 from kalmandp.potentials.batches import batches
 from kalmandp.potentials.potential import Potential
+from kalmandp.registry import load
 from kalmandp.training.measurements.measurement import make_sample, predict
+
+if TYPE_CHECKING:
+    from kalmandp.ranks.team import Team
 
 
 class Comparison(NamedTuple):
@@ -102,7 +106,7 @@ def summarize(comparison: Comparison) -> Metrics:
     )  # fmt: skip
 
 
-def evaluate(potential: Potential, frames, pairs=None) -> Metrics:
+def evaluate(potential: Potential, frames, pairs=None, team: Team | None = None) -> Metrics:
     """The errors of a potential on frames: `summarize` of `compare`.
 
     Parameters
@@ -110,6 +114,8 @@ def evaluate(potential: Potential, frames, pairs=None) -> Metrics:
     potential : Potential
     frames : iterable of Frame or ase.Atoms with labels, e.g. a Dataset; or one of them
     pairs : iterable of Pairs, if the neighbours are known
+    team : from `kalmandp.ranks.team.team_of` (of a communicator of mpi4py's): its ranks share the frames,
+        which are then read by number; each makes this call, and has the result
 
     Returns
     -------
@@ -133,6 +139,9 @@ def evaluate(potential: Potential, frames, pairs=None) -> Metrics:
     (2, 128, True)
     """
     one = hasattr(frames, "positions")
+    if team is not None:
+        over = load("kalmandp.training.report.shared:compare_over")
+        return summarize(over(team, potential, [frames] if one else frames))
     return summarize(compare(potential, [frames] if one else frames, pairs))
 
 

@@ -18,16 +18,21 @@ from typing import Any
 import numpy as np
 
 from kalmandp.arrays import namespace, to_numpy
-from kalmandp.errors import FilterError, InputError
+from kalmandp.errors import FilterError, InputError, KalmanDPError
 from kalmandp.geometry.pairs import force_direction, virial_direction
 from kalmandp.potentials.potential import Potential
+from kalmandp.ranks.team import Team, agree
 from kalmandp.training.config.presets import resolve_adam
 from kalmandp.training.config.settings import LearningRateSettings, LossSettings, Settings
 from kalmandp.training.measurements.labels import taught
 from kalmandp.training.measurements.measurement import Sample, errors, predict
+from kalmandp.training.measurements.shared import SharedSample, gathered
 from kalmandp.training.measurements.weights import frame_weights
 from kalmandp.training.trainers.averaging import WeightAverage
 from kalmandp.training.trainers.protocol import Guard, Trainer
+
+#: Terms of the loss.
+KINDS = ("energy", "force", "virial")
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,12 @@ class Schedule:
         )
 
 
-def loss_gradient(potential, sample: Sample, prefactors) -> tuple[float, np.ndarray]:
+def loss_gradient(potential, sample: Sample, prefactors, kinds=None) -> tuple[float, np.ndarray]:
     """L and ∂L/∂w (N,) for a sample of one or more frames, from a single backward pass.
 
     Fit energy: L = p_e L_e + p_f L_f + p_v L_v. With Ē = ∂L/∂E and v = ∂L/∂F, ∂L/∂W as directions, one call
     of `atomic.weight_gradient` has the gradient of all three. A term whose label a frame of the sample
-    lacks is left out.
+    lacks is left out; ``kinds`` are the terms of a sample that is a part of a batch.
 
     Raises
     ------
@@ -78,7 +83,7 @@ def loss_gradient(potential, sample: Sample, prefactors) -> tuple[float, np.ndar
     p_e, p_f, p_v = prefactors
     par, env, now = potential.parameters, sample.environment, predict(potential, sample)
     g = env.geometry
-    kinds = taught(sample.frames, ("energy", "force", "virial"))
+    kinds = taught(sample.frames, KINDS) if kinds is None else kinds
     xp, n_f = namespace(now.E_f), np.diff(sample.first_f)
     frames, n_f = len(n_f), xp.asarray(n_f)
     loss, E_bar_i, v_pc = 0.0, xp.zeros(sample.n_atoms), []
@@ -109,6 +114,31 @@ def loss_gradient(potential, sample: Sample, prefactors) -> tuple[float, np.ndar
         return float(loss), potential.engine.energy_gradient(par, env, now.forward, E_bar_i)
     gradient = potential.engine.weight_gradient(par, env, now.forward, E_bar_i, sum(v_pc[1:], start=v_pc[0]))
     return float(loss), gradient
+
+
+def shared_gradient(team: Team, potential, sample: SharedSample, prefactors) -> tuple[float, np.ndarray]:
+    """`loss_gradient` of a batch whose frames the ranks share: a sum over the frames, in their order.
+
+    Of F frames with n_f atoms each the terms of energies and virials are means over the frames, and the term
+    of forces one over all components: frame f has the prefactors p_e/F, p_f n_f/Σn and p_v/F.
+    """
+    kinds, n = taught(sample.frames, KINDS), len(sample.frames)
+    p_e, p_f, p_v = prefactors
+    rows: dict[int, np.ndarray] = {}
+    failed: Exception | None = None
+    try:
+        for f, part in enumerate(sample.part_f):
+            if part is not None:
+                share = part.n_atoms / sample.n_atoms
+                loss, gradient = loss_gradient(potential, part, (p_e / n, p_f * share, p_v / n), kinds)
+                rows[f] = np.append(gradient, loss)
+    except KalmanDPError as error:
+        failed = error
+    agree(team, failed)
+    total = np.zeros(len(potential.weights) + 1)
+    for row in gathered(team, n, rows):
+        total += row
+    return float(total[-1]), total[:-1]
 
 
 class Adam:
@@ -149,8 +179,10 @@ class AdamTrainer(Trainer):
     """The baseline: one Adam step per sample."""
 
     def __init__(
-        self, potential: Potential, settings: Settings, n_steps: int, guard: Guard = contextlib.nullcontext
-    ):
+        self, potential: Potential, settings: Settings, n_steps: int, guard: Guard = contextlib.nullcontext,
+        team: Team | None = None,
+    ):  # fmt: skip
+        self.team = team
         choices = resolve_adam(settings.optimizer)
         self.potential, self.guard = potential, guard
         self.schedule = Schedule(settings.learning_rate, settings.loss, n_steps)
@@ -165,9 +197,17 @@ class AdamTrainer(Trainer):
     def learning_rate(self) -> float:
         return self.schedule.learning_rate(self.adam.updates)
 
-    def step(self, sample: Sample) -> dict:
+    def shares_frames(self, n_frames: int) -> bool:
+        return self.team is not None and n_frames > 1
+
+    def step(self, sample: Sample | SharedSample) -> dict:
         step = self.adam.updates
-        loss, gradient = loss_gradient(self.potential, sample, self.schedule.prefactors(step))
+        prefactors = self.schedule.prefactors(step)
+        if isinstance(sample, SharedSample):
+            assert self.team is not None
+            loss, gradient = shared_gradient(self.team, self.potential, sample, prefactors)
+        else:
+            loss, gradient = loss_gradient(self.potential, sample, prefactors)
         with self.guard():
             self.adam.update(gradient, self.schedule.learning_rate(step))
             self.potential.weights = self.adam.weights

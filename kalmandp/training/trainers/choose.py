@@ -48,12 +48,17 @@ def make_trainer(
     """
     o = settings.optimizer
     if o.type == "Adam":
-        return AdamTrainer(potential, settings, n_steps, guard=guard)
+        return AdamTrainer(potential, settings, n_steps, guard=guard, team=device.team)
     if o.type == "SNES":
         members = resolve_snes(o)
         check_generation(potential.layout.size, members.population)
-        return SNESTrainer(potential, members, rng, guard=guard)
+        return SNESTrainer(potential, members, rng, guard=guard, team=device.team)
     if o.type == N2P2:
+        if device.team is not None and device.team.size > 1:
+            raise InputError(
+                f"optimizer/type is {N2P2!r} on {device.team.size} ranks, which have nothing to share in it; "
+                "expected RLEKF, Adam or SNES, or one rank"
+            )
         return _n2p2(settings, potential, device, steps_per_epoch, guard)
     choices = resolve(o).of_trained() if trained else resolve(o)
     if choices.virial_offset and o.get("virial_offset") is None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import log, sqrt
 from typing import Any
 
@@ -32,6 +32,7 @@ import numpy as np
 from kalmandp.arrays import namespace, to_numpy
 from kalmandp.errors import FilterError, InputError, require
 from kalmandp.potentials.potential import Potential
+from kalmandp.ranks.team import Alone, Team, in_turn
 from kalmandp.training.config.presets import SnesChoices
 from kalmandp.training.measurements.labels import taught
 from kalmandp.training.measurements.measurement import Sample, errors, predict
@@ -81,10 +82,14 @@ class SNES:
         self.updates = 0
         self._s_kn: Any = None
 
+    def draw(self) -> Callable[[int], np.ndarray]:
+        """Draw the next generation; what is returned gives its member k, (n,)."""
+        s_kn = self._s_kn = self.rng.standard_normal((self.population, len(self.mean)))
+        return lambda k: self.mean + self.sigma * s_kn[k]
+
     def ask(self) -> Iterator[np.ndarray]:
         """The members of the next generation, one after another, (n,) each."""
-        self._s_kn = self.rng.standard_normal((self.population, len(self.mean)))
-        return (self.mean + self.sigma * s_n for s_n in self._s_kn)
+        return map(self.draw(), range(self.population))
 
     def tell(self, losses) -> None:
         """Move μ and σ by the losses (λ,) of the members asked for; what is not finite ranks last.
@@ -156,12 +161,14 @@ class SNESTrainer(Trainer):
     choices : of a preset and an input's optimizer
     rng : draws the members; part of a checkpoint is its state, not here
     guard : called for a context in which μ moves
+    team : ranks that share the members; all draw the same, and each predicts its own
     """
 
     def __init__(
         self, potential: Potential, choices: SnesChoices, rng: np.random.Generator,
-        guard: Guard = contextlib.nullcontext,
+        guard: Guard = contextlib.nullcontext, team: Team | None = None,
     ):  # fmt: skip
+        self.team: Team = Alone() if team is None else team
         self.potential, self.choices, self.guard = potential, choices, guard
         self.snes = SNES(to_numpy(potential.weights), choices.sigma0, choices.population, rng)
 
@@ -172,11 +179,14 @@ class SNESTrainer(Trainer):
 
     def step(self, sample: Sample) -> dict:
         """One generation; ``loss`` is that of its best member."""
-        c, losses = self.choices, []
+        c, members = self.choices, self.snes.draw()
         xp, trial = namespace(self.potential.parameters.weights), copy.copy(self.potential)
-        for member in self.snes.ask():
-            trial.share_weights(xp.asarray(member))  # the potential itself keeps μ
-            losses.append(rmse_loss(trial, sample, c.lambda_e, c.lambda_f, c.lambda_v))
+
+        def loss(k: int) -> float:
+            trial.share_weights(xp.asarray(members(k)))  # the potential itself keeps μ
+            return rmse_loss(trial, sample, c.lambda_e, c.lambda_f, c.lambda_v)
+
+        losses = in_turn(self.team, self.snes.population, loss)
         with self.guard():
             self.snes.tell(losses)
             self.potential.weights = self.snes.mean

@@ -55,6 +55,24 @@ class Space(NamedTuple):
     parts: np.ndarray
 
 
+def gain_of_pieces(
+    team: Team, store: Store, K_qw: np.ndarray, C_qq: np.ndarray, z_q: np.ndarray, weights: np.ndarray,
+    new: np.ndarray, pieces: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """G = C⁻¹K into K, and w + Gᵀz into ``new``; |Gᵀz|² and Σ G² of each piece (pieces, 2)."""
+    m = len(K_qw)
+    n = -(-m // COLUMNS) * COLUMNS
+    C = np.eye(n)
+    C[:m, :m] = C_qq
+    scratch = store.empty((team.size, kernels.PIECE // COLUMNS, n, COLUMNS))
+    parts = np.empty((len(pieces), 2))
+    team.run(
+        kernels.gain, m * K_qw.size, K_qw, C, C.reshape(-1), z_q, weights, new, scratch, scratch.reshape(-1),
+        pieces, parts,
+    )  # fmt: skip
+    return parts
+
+
 class MatrixUpdates:
     """Tables and work space for updates of a covariance in tiles of T × T.
 
@@ -99,16 +117,10 @@ class MatrixUpdates:
         self, team: Team, K_qw: np.ndarray, C_qq: np.ndarray, z_q: np.ndarray, weights: np.ndarray
     ) -> Gain:
         """Return G = C⁻¹K, in the place of K, and the weights that Algorithm 1, l. 12, goes to."""
-        m = len(K_qw)
-        n = -(-m // COLUMNS) * COLUMNS
-        C, new = np.eye(n), self._store.empty(weights.shape)
-        C[:m, :m] = C_qq
-        scratch = self._store.empty((team.size, kernels.PIECE // COLUMNS, n, COLUMNS))
-        parts = np.empty((-(-len(weights) // kernels.PIECE), 2))
-        team.run(
-            kernels.gain, m * K_qw.size, K_qw, C, C.reshape(-1), z_q, weights, new, scratch,
-            scratch.reshape(-1), parts,
-        )  # fmt: skip
+        starts = np.arange(0, len(weights), kernels.PIECE)
+        pieces = np.stack([starts, np.minimum(starts + kernels.PIECE, len(weights))], axis=1)
+        new = self._store.empty(weights.shape)
+        parts = gain_of_pieces(team, self._store, K_qw, C_qq, z_q, weights, new, pieces)
         step_square, gain_square = parts.sum(axis=0).tolist()
         return Gain(K_qw, new, step_square, gain_square)
 

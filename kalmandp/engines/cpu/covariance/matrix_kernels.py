@@ -58,7 +58,7 @@ def project(counters, me, steps, tables, P, H_qw, space, K_qw, HPH_qq):
         t = take(counters, me, 0, n_t)
         if t >= n_t:
             break
-        _turn_in(H_qw, X, Y, rows[t], t * T, T, n_panels, panel_size)
+        turn_in(H_qw, X, Y, rows[t], t * T, T, n_panels, panel_size)
         done(counters, 0)
     wait(counters, 0, n_t)
     # Z = U Hᵀ, the parts of each block added in their order
@@ -121,8 +121,8 @@ def project(counters, me, steps, tables, P, H_qw, space, K_qw, HPH_qq):
                             Y, panel * panel_size + w * COLUMNS, COLUMNS, scale, -scale,
                             pending, w, 1, n_t * T, n_k, Z, z0,
                         )  # fmt: skip
-            _turn_out(Y, K_qw, rows[t], t * T, n_panels, panel_size)
-        _add_gram(X, Y, parts, g, ranges[g, T0] * T, ranges[g, T1] * T, n_panels, panel_size)
+            turn_out(Y, K_qw, rows[t], t * T, n_panels, panel_size)
+        add_gram(X, Y, parts, g, ranges[g, T0] * T, ranges[g, T1] * T, n_panels, panel_size)
         done(counters, 4)
     wait(counters, 4, n_ranges)
     while True:
@@ -138,7 +138,7 @@ def project(counters, me, steps, tables, P, H_qw, space, K_qw, HPH_qq):
 
 
 @njit(**PART)
-def _turn_in(H_qw, X, Y, row, w_tile, T, n_panels, panel_size):
+def turn_in(H_qw, X, Y, row, w_tile, T, n_panels, panel_size):
     """X ← the weights of one tile, transposed, with zeros at the ends; Y ← 0."""
     w0, n = row[W0], row[W1] - row[W0]
     for panel in range(n_panels):
@@ -151,7 +151,7 @@ def _turn_in(H_qw, X, Y, row, w_tile, T, n_panels, panel_size):
 
 
 @njit(**PART)
-def _turn_out(Y, K_qw, row, w_tile, n_panels, panel_size):
+def turn_out(Y, K_qw, row, w_tile, n_panels, panel_size):
     """K ← the weights of one tile."""
     w0, n = row[W0], row[W1] - row[W0]
     for panel in range(n_panels):
@@ -164,35 +164,47 @@ def _turn_out(Y, K_qw, row, w_tile, n_panels, panel_size):
 @njit(**PART)
 def _multiply_square(tiles, T, rows, square_I, square_J, X, Y, first_panel, last_panel, panel_size):
     """Y_I += A_IJ X_J and Y_J += A_IJᵀ X_I; of I = J the lower half, its diagonal tiles once."""
-    alone = square_I[T0] == square_J[T0]
-    first = rows[square_I[T0], FIRST]
     for panel in range(first_panel, last_panel):
         base = panel * panel_size
-        c = square_J[T0]
-        for r in range(square_I[T0], square_I[T1]):
-            n = r + 1 - c if alone else square_J[T1] - c
-            tile = rows[r, TILE] + c - first
-            for i in range(0, T, ROWS):
-                multiply_strip(
-                    Y, base + (r * T + i) * COLUMNS, COLUMNS, 1.0, 1.0,
-                    tiles, tile * T * T + i * T, T, 1, T, X, base + c * T * COLUMNS,
-                    T * T, 0, n, ROWS * T, ROWS,
-                )  # fmt: skip
-        for c in range(square_J[T0], square_J[T1]):
-            r = c + 1 if alone else square_I[T0]
-            n = square_I[T1] - r
-            if n > 0:
-                tile = rows[r, TILE] + c - first
-                for j in range(0, T, ROWS):
-                    multiply_strip(
-                        Y, base + (c * T + j) * COLUMNS, COLUMNS, 1.0, 1.0,
-                        tiles, tile * T * T + j, 1, T, T, X, base + r * T * COLUMNS,
-                        (r - first + 1) * T * T, T * T, n, ROWS, T,
-                    )  # fmt: skip
+        multiply_rectangle(
+            tiles, T, rows, (square_I[T0], square_I[T1]), (square_J[T0], square_J[T1]), X, base, Y, base
+        )
 
 
 @njit(**PART)
-def _add_gram(X, Y, parts, g, w0, w1, n_panels, panel_size):
+def multiply_rectangle(tiles, T, rows, r_range, c_range, X, x0, Y, y0):
+    """Y_r += A_rc X_c and Y_c += A_rcᵀ X_r for the tiles of rows r and columns c ≤ r of one block.
+
+    Diagonal tiles are whole, and go in once. X and Y are panels of 16 columns: x0 + t T 16 is where tile t
+    of w begins.
+    """
+    first = rows[r_range[0], FIRST]
+    c = c_range[0]
+    for r in range(r_range[0], r_range[1]):
+        n = min(c_range[1], r + 1) - c
+        if n > 0:
+            tile = rows[r, TILE] + c - first
+            for i in range(0, T, ROWS):
+                multiply_strip(
+                    Y, y0 + (r * T + i) * COLUMNS, COLUMNS, 1.0, 1.0,
+                    tiles, tile * T * T + i * T, T, 1, T, X, x0 + c * T * COLUMNS,
+                    T * T, 0, n, ROWS * T, ROWS,
+                )  # fmt: skip
+    for c in range(c_range[0], c_range[1]):
+        r = max(r_range[0], c + 1)
+        n = r_range[1] - r
+        if n > 0:
+            tile = rows[r, TILE] + c - first
+            for j in range(0, T, ROWS):
+                multiply_strip(
+                    Y, y0 + (c * T + j) * COLUMNS, COLUMNS, 1.0, 1.0,
+                    tiles, tile * T * T + j, 1, T, T, X, x0 + r * T * COLUMNS,
+                    (r - first + 1) * T * T, T * T, n, ROWS, T,
+                )  # fmt: skip
+
+
+@njit(**PART)
+def add_gram(X, Y, parts, g, w0, w1, n_panels, panel_size):
     """H Kᵀ over the places w0 ≤ w < w1, in panels below and on the diagonal, added to part g."""
     m = n_panels * COLUMNS
     for w in range(w0, w1, REACH):
@@ -207,14 +219,14 @@ def _add_gram(X, Y, parts, g, w0, w1, n_panels, panel_size):
 
 
 @njit(**KERNEL)
-def gain(counters, me, K_qw, C, flat_C, z_q, weights, new, scratch, flat, parts):
+def gain(counters, me, K_qw, C, flat_C, z_q, weights, new, scratch, flat, pieces, parts):
     """Twin of `kalman.covariance.gain`: G = C⁻¹K into K, w + Gᵀz into ``new``, a piece of w at a time.
 
-    ``C`` (m up to whole panels, the same) is the lower triangle with ones on the rest of the diagonal;
-    ``scratch`` (threads, panels of a piece, m up to whole panels, 16). ``parts`` (pieces, 2): |Gᵀz|² and Σ G²
-    of each piece.
+    ``pieces``: first weight and end of each, at most `PIECE` weights. ``C`` (m up to whole panels, the same)
+    is the lower triangle with ones on the rest of the diagonal; ``scratch`` (threads, panels of a piece, m up
+    to whole panels, 16). ``parts`` (pieces, 2): |Gᵀz|² and Σ G² of each piece.
     """
-    m, N = K_qw.shape
+    m = len(K_qw)
     n_q, n_tasks = len(C), len(parts)
     size = n_q * COLUMNS
     while True:
@@ -223,8 +235,8 @@ def gain(counters, me, K_qw, C, flat_C, z_q, weights, new, scratch, flat, parts)
             break
         gain_square = step_square = 0.0
         for panel in range(PIECE // COLUMNS):
-            w0 = task * PIECE + panel * COLUMNS
-            n = min(COLUMNS, N - w0)
+            w0 = pieces[task, 0] + panel * COLUMNS
+            n = min(COLUMNS, pieces[task, 1] - w0)
             if n <= 0:
                 break
             G, base = scratch[me, panel], (me * (PIECE // COLUMNS) + panel) * size

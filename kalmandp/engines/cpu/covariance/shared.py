@@ -1,7 +1,6 @@
 """The covariance in tiles (`tiled`), its tile rows shared out over ranks: twin of `kalman.covariance`.
 
-The tile rows of all blocks are cut into chunks of nearly equal numbers of tiles; the blocks alone decide
-where. Each rank has a range of consecutive chunks: of A their tiles, of U, K and G their weights. H, the
+Each rank has a range of consecutive chunks (`shares`): of A their tiles, of U, K and G their weights. H, the
 weights and all small things are on every rank. Tile (I, J) is used twice, for K_I and for K_J, so a chunk
 adds to the K of earlier chunks of its block. ::
 
@@ -27,9 +26,21 @@ from kalmandp.engines.cpu.buffers import Store, aligned_zeros
 from kalmandp.engines.cpu.covariance import pending as pending_kernels
 from kalmandp.engines.cpu.covariance import shared_kernels as kernels
 from kalmandp.engines.cpu.covariance import tiles as tiles_kernels
+from kalmandp.engines.cpu.covariance import tiling
 from kalmandp.engines.cpu.covariance.gain import PIECE
-from kalmandp.engines.cpu.covariance.tiled import PANEL, PENDING, CoupledTiledCovariance, TiledCovariance
-from kalmandp.engines.cpu.covariance.tiling import FIRST, ROW_BYTES, TILE, W0, W1, make_tiling
+from kalmandp.engines.cpu.covariance.matrix import gain_of_pieces
+from kalmandp.engines.cpu.covariance.matrix_kernels import PANELS_AT_ONCE
+from kalmandp.engines.cpu.covariance.matrix_kernels import PIECE as MATRIX_PIECE
+from kalmandp.engines.cpu.covariance.shares import shares
+from kalmandp.engines.cpu.covariance.tiled import (
+    PANEL,
+    PENDING,
+    WAITING,
+    CoupledTiledCovariance,
+    TiledCovariance,
+)
+from kalmandp.engines.cpu.covariance.tiling import FIRST, TILE, W0, W1
+from kalmandp.engines.cpu.products import COLUMNS
 from kalmandp.engines.cpu.threads import Team as Threads
 from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
@@ -38,29 +49,13 @@ from kalmandp.kalman.covariance import Gain, stored
 from kalmandp.ranks.rows import Rows
 from kalmandp.ranks.team import Alone, Team, sum_in_order
 
-#: P is cut into CHUNKS chunks of tiles at least; a chunk of a large P has TILES_PER_CHUNK tiles, one of a
-#: small P no fewer than FEWEST.
-CHUNKS, TILES_PER_CHUNK, FEWEST = 32, 2048, 4
-
-
-def cut(rows: np.ndarray, n_tiles: int) -> np.ndarray:
-    """First tile row of each chunk, and the end: a function of the blocks alone."""
-    n_chunks = max(1, min(max(CHUNKS, n_tiles // TILES_PER_CHUNK), n_tiles // FEWEST))
-    targets = np.arange(1, n_chunks) * (n_tiles / n_chunks)
-    return np.unique([0, *np.searchsorted(rows[:, TILE], targets), len(rows)])
-
-
-def share(sizes: np.ndarray, n_ranks: int) -> np.ndarray:
-    """First chunk of each rank, and the end: consecutive chunks, their tiles as even as they can be."""
-    ends = np.concatenate([[0], np.cumsum(sizes)])
-    targets = ends[-1] * np.arange(1, n_ranks) / n_ranks
-    return np.array([0, *(int(np.argmin(np.abs(ends - x))) for x in targets), len(sizes)])
-
 
 class SharedTiledCovariance(TiledCovariance):
     """P in tiles over the ranks of ``team``, which a subclass has (`shared_class`)."""
 
     ranks: Team = Alone()
+    #: The name of the covariance that it is stored as.
+    stored_as = "tiled"
 
     def __init__(self, blocks: Blocks, P0: Any = 1.0, dtype: Any = "float64"):
         self._make(blocks, dtype)
@@ -70,17 +65,11 @@ class SharedTiledCovariance(TiledCovariance):
 
     def _make(self, blocks: Blocks, dtype: Any) -> None:
         self.blocks, self.dtype = blocks, np.dtype(dtype)
-        T = self._T = ROW_BYTES // self.dtype.itemsize
-        tiling = make_tiling(blocks, T, self.coupled)
-        rows, me = tiling.rows, self.ranks.rank
-        starts = cut(rows, tiling.n_tiles)
-        tile_t = np.append(rows[:, TILE], tiling.n_tiles)
-        c_r = share(np.diff(tile_t[starts]), self.ranks.size)
-        self._t_r = starts[c_r]  # first tile row of each rank
-        self._tile_r, self._chunks_r = tile_t[self._t_r], np.diff(c_r)
-        first_t = np.append(rows[:, FIRST], len(rows))
-        self._low_r = np.minimum(first_t[self._t_r[:-1]], self._t_r[:-1])
-        w_t = np.append(rows[:, W0], blocks.n_weights)
+        T = self._T = tiling.ROW_BYTES // self.dtype.itemsize
+        s, me = shares(blocks, T, self.ranks.size, self.coupled), self.ranks.rank
+        rows, starts, c_r, first_t, w_t = s.rows, s.starts, s.c_r, s.first_t, s.w_t
+        self._t_r, self._low_r = s.t_r, s.low_r
+        self._tile_r, self._chunks_r = s.tile_t[s.t_r], np.diff(c_r)
         self._w_r = w_t[self._t_r]
         self._t0, self._t1, self._low = int(self._t_r[me]), int(self._t_r[me + 1]), int(self._low_r[me])
         self._own_w = slice(int(self._w_r[me]), int(self._w_r[me + 1]))
@@ -105,11 +94,10 @@ class SharedTiledCovariance(TiledCovariance):
         base = self._w_low - self._own_w.start
         bounds = [(own[a, W0] + base, own[b - 1, W1] + base) for a, b, *_ in self._chunks]
         self._bounds = np.array(bounds, dtype=np.int64).reshape(-1, 2)
-        pieces = [(w, min(w + PIECE, b)) for a, b in self._bounds.tolist() for w in range(a, b, PIECE)]
-        self._pieces = np.array(pieces, dtype=np.int64).reshape(-1, 2)
-        self._pieces_r = [
-            sum(-(-(w_t[b] - w_t[a]) // PIECE) for a, b in self._chunk_rows[i:j]) for i, j in pairwise(c_r)
-        ]
+        self._pieces_of = {}
+        for size in (PIECE, MATRIX_PIECE):
+            pieces = [(w, min(w + size, b)) for a, b in self._bounds.tolist() for w in range(a, b, size)]
+            self._pieces_of[size] = np.array(pieces, dtype=np.int64).reshape(-1, 2), s.pieces(size)
         self._tiles = aligned_zeros((int(self._tile_r[me + 1] - self._tile_r[me]), T, T), self.dtype)
         self._pending = aligned_zeros((PENDING, len(own), T), self.dtype)
         self._turned = aligned_zeros((len(chunks), T, PENDING), self.dtype)
@@ -135,6 +123,8 @@ class SharedTiledCovariance(TiledCovariance):
         """Return our weights' part of K = P Hᵀ, as rows, and the whole H P Hᵀ (m, m)."""
         m, w = len(H_qw), self._own_w
         K_qw = self._store.empty((m, w.stop - w.start))
+        if self._is_matrix(m):
+            return K_qw, self._project_many(H_qw, K_qw)
         for q in range(0, m, PANEL):
             H = np.ascontiguousarray(H_qw[q : q + PANEL, self._w_low : w.stop], dtype=np.float64)
             self._project_few(H, K_qw[q : q + PANEL])
@@ -142,6 +132,41 @@ class SharedTiledCovariance(TiledCovariance):
         H = np.ascontiguousarray(H_qw[:, w], dtype=np.float64)
         self._team.run(kernels.gram, m * H.size, H, K_qw, self._bounds, parts)
         return K_qw, sum_in_order(self.ranks, parts, self._chunks_r)
+
+    def _is_matrix(self, m: int) -> bool:
+        """Whether an update by m numbers is made of matrix products, for which nothing may wait in U."""
+        return m > WAITING and not self.coupled
+
+    def _project_many(self, H_qw: np.ndarray, K_qw: np.ndarray) -> np.ndarray:
+        """`project` by matrix products, in panels of 16 measurements; H P Hᵀ."""
+        self.fold()
+        m, T, n_own = len(H_qw), self._T, self._t1 - self._t0
+        H = np.ascontiguousarray(H_qw[:, self._w_low : self._own_w.stop], dtype=np.float64)
+        panels = -(-m // COLUMNS)
+        X = self._store.empty((panels, len(self._rows), T * COLUMNS))
+        self._team.run(kernels.turn, H.size, H, self._rows, T, X.reshape(-1))
+        Y = np.empty((panels, n_own, T * COLUMNS))
+        for panel in range(0, panels, PANELS_AT_ONCE):
+            n = min(PANELS_AT_ONCE, panels - panel)
+            sums = self._store.empty((n, self._n_sums, T * COLUMNS))
+            self._team.run(
+                kernels.multiply_panels, 2 * COLUMNS * n * self._tiles.size, self._tiles.reshape(-1), T,
+                self._rows, self._chunks, X.reshape(-1), panel, n, sums.reshape(-1),
+            )  # fmt: skip
+            Y[panel : panel + n] = self._summed(sums.transpose(1, 0, 2)).transpose(1, 0, 2)
+        own = self._rows[self._home :].copy()
+        own[:, [W0, W1]] -= self._own_w.start - self._w_low
+        X_own = np.ascontiguousarray(X[:, self._home :])
+        space = self._store.empty((self._team.size, panels * COLUMNS, panels * COLUMNS))
+        parts = np.empty((len(self._chunks), m * (m + 1) // 2))
+        self._team.run(
+            kernels.finish_panels, m * m * K_qw.shape[1], T, own, self._chunks[:, :2] - self._home,
+            X_own.reshape(-1), Y.reshape(-1), K_qw, space.reshape(-1), parts,
+        )  # fmt: skip
+        q, p = np.tril_indices(m)
+        HPH_qq = np.empty((m, m))
+        HPH_qq[q, p] = HPH_qq[p, q] = sum_in_order(self.ranks, parts, self._chunks_r)
+        return HPH_qq
 
     def _project_few(self, H_qw: np.ndarray, K_qw: np.ndarray) -> None:
         m, T, n_k = len(H_qw), self._T, self._n_pending
@@ -206,16 +231,21 @@ class SharedTiledCovariance(TiledCovariance):
     def gain(self, K_qw: np.ndarray, C_qq: np.ndarray, z_q: np.ndarray, weights: np.ndarray) -> Gain:
         """Return our part of G = C⁻¹K, and all the weights that Algorithm 1, l. 12, goes to."""
         own = np.ascontiguousarray(weights[self._own_w])
-        new, parts = np.empty(len(own)), np.empty((len(self._pieces), 2))
-        self._team.run(
-            kernels.gain, (2 + len(K_qw)) * K_qw.size, K_qw, C_qq, z_q, own, new, self._pieces, parts
-        )
+        many = self._is_matrix(len(K_qw))
+        pieces, pieces_r = self._pieces_of[MATRIX_PIECE if many else PIECE]
+        new, parts = np.empty(len(own)), np.empty((len(pieces), 2))
+        if many:
+            parts = gain_of_pieces(self._team, self._store, K_qw, C_qq, z_q, own, new, pieces)
+        else:
+            self._team.run(
+                kernels.gain, (2 + len(K_qw)) * K_qw.size, K_qw, C_qq, z_q, own, new, pieces, parts
+            )
         every = self.ranks.gather(
             np.concatenate([new, parts.ravel()]),
-            [int(n) + 2 * int(p) for n, p in zip(np.diff(self._w_r), self._pieces_r, strict=True)],
+            [int(n) + 2 * int(p) for n, p in zip(np.diff(self._w_r), pieces_r, strict=True)],
         )
         after, squares, start = [], [], 0
-        for n, p in zip(np.diff(self._w_r).tolist(), self._pieces_r, strict=True):
+        for n, p in zip(np.diff(self._w_r).tolist(), pieces_r, strict=True):
             after.append(every[start : start + n])
             squares.append(every[start + n : start + n + 2 * p].reshape(-1, 2))
             start += n + 2 * int(p)
@@ -337,6 +367,7 @@ class SharedCoupledCovariance(Windows, SharedTiledCovariance):
     """The same with blocks coupled within a window: twin of `kalman.coupled.CoupledCovariance`."""
 
     window = CoupledTiledCovariance.window
+    stored_as = "tiled coupled"
 
 
 def shared_class(team: Team, coupled: bool) -> type:

@@ -1,0 +1,145 @@
+"""A training step on several ranks of MPI beside one process, and beside what `plan --ranks` expects.
+
+    python examples/benchmarks/ranks.py [--small] [--rounds 5] [--ranks 2 4]
+
+Of each case, in turns: a step in one process of one thread and of two, and on ranks of one thread each. P is
+what the rank with most of it keeps, and its share of what one rank keeps. "expected" is the model of
+`kalmandp.training.placement.scaling` with parts measured in one thread (times ranks/processors where there
+are fewer of these). Without MPI this says so, and is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from kalmandp.ranks.team import Alone, team_of
+from kalmandp.training.config.inputs import read_input
+from kalmandp.training.loop import Run
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Bandwidth and latency within a machine that is busy, for what is expected: bytes per second, seconds.
+WITHIN = (5e9, 5e-6)
+
+
+def cases(small: bool) -> dict[str, dict]:
+    """Inputs by name: a NEP whose rows of H are shared out, and a Deep Potential that learns batches."""
+    found = {}
+    for name, folder, batch in (("nep", "nep", 1), ("deep potential, batch of 4", "silicon", 4)):
+        tree = json.loads((ROOT / "examples" / folder / "input.json").read_text())
+        training = tree["training"]
+        training["training_data"] = {"systems": [str(ROOT / "data/si64_lda_train.h5")], "batch_size": batch}
+        del training["validation_data"], training["numb_epoch"]
+        training |= {"numb_steps": 1000, "disp_freq": 10**6, "save_freq": 10**6}
+        if small:
+            tree["model"] |= {"n_max": [2, 2], "basis_size": [3, 3], "neuron": 5} if folder == "nep" else {}
+            if folder == "silicon":
+                tree["model"]["descriptor"] |= {"rcut": 4.0, "neuron": [4, 8], "axis_neuron": 2}
+                tree["model"]["fitting_net"]["neuron"] = [8]
+        found[name] = tree
+    return found
+
+
+def child(tree: dict, steps: int) -> None:
+    """One run, on all ranks that there are: rank 0 prints seconds of its steps and bytes of each rank's P."""
+    team = team_of()
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(read_input(tree), folder, team=team)
+        seconds = []
+        for _ in range(3 + steps):
+            (team or Alone()).all(None)
+            began = time.perf_counter()
+            run.step()
+            seconds.append(time.perf_counter() - began)
+        P = run.trainer.filter.covariance
+        told = (team or Alone()).all(P.nbytes)
+    if team is None or team.rank == 0:
+        print(json.dumps({"seconds": float(np.median(seconds[3:])), "memory": told}), flush=True)
+
+
+def measured(tree: dict, ranks: int, threads: int, steps: int) -> dict:
+    """`child` in a process of its own (ranks 0), or under mpiexec."""
+    names = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **dict.fromkeys(names, str(threads))}
+    words = [sys.executable, __file__, "--child", json.dumps(tree), "--steps", str(steps)]
+    start = [mpiexec(), "-n", str(ranks)] if ranks else []
+    done = subprocess.run([*start, *words], env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def mpiexec() -> str:
+    beside = Path(sys.executable).with_name("mpiexec")
+    return str(beside) if beside.exists() else shutil.which("mpiexec") or ""
+
+
+def expected(tree: dict, ranks: int) -> dict:
+    """What `kalmandp plan --ranks` says, with one thread as the ranks have."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "input.json")
+        path.write_text(json.dumps(tree))
+        words = ["-m", "kalmandp", "plan", str(path), "--json", "--ranks", str(ranks)]
+        words += ["--bandwidth", str(WITHIN[0] / 1e9), "--latency", str(WITHIN[1] * 1e6)]
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)["on_ranks"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="tiny models: seconds, to see that it works")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=20, help="of which a median is taken, in each round")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        child(json.loads(args.child), args.steps)
+        return
+    if importlib.util.find_spec("mpi4py") is None or not mpiexec():
+        print('no MPI, so nothing was measured; pip install "kalmandp[mpi]" brings one')
+        return
+    if args.small:
+        args.rounds, args.steps, args.ranks = 1, 3, [1, 2]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for name, tree in cases(args.small).items():
+        candidates = [(0, 1), (0, 2), *((r, 1) for r in args.ranks)]
+        seconds: dict = {c: [] for c in candidates}
+        memory: dict = {}
+        for _ in range(args.rounds):
+            for c in candidates:
+                found = measured(tree, *c, args.steps)
+                seconds[c].append(found["seconds"])
+                memory[c] = found["memory"]
+        two = np.median(seconds[0, 2])
+        whole = sum(memory[args.ranks[0], 1])
+        print(f"\n{name}: a step, medians of {args.rounds} rounds of {args.steps} steps; {cores} processors")
+        print(f"{'':34}{'ms':>8}{'/ two threads':>15}{'P, most':>10}{'of one rank':>13}{'expected ms':>13}")
+        for ranks, threads in candidates:
+            ms = 1e3 * np.median(seconds[ranks, threads])
+            what = f"{ranks} ranks of one thread" if ranks else f"one process, {threads} threads"
+            if ranks == 1:
+                whole = memory[1, 1][0]
+            line = f"{what:34}{ms:>8.2f}{ms / (1e3 * two):>15.2f}"
+            if ranks:
+                most = max(memory[ranks, threads])
+                line += f"{most / 2**20:>6.1f} MiB{most / whole:>13.3f}"
+            if ranks > 1:
+                plan = expected(tree, ranks)
+                line += f"{1e3 * plan['seconds'] * max(1.0, ranks / cores):>13.2f}"
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""What several ranks would take: bytes, messages and seconds of a step, from parts measured on one rank.
+
+A step on R ranks is modelled as ::
+
+    seconds = rows · (largest share of the rows of H)     each chunk of rows, or frame, is made by one rank
+            + update · (largest share of the tiles of P)
+            + alone                                        neighbours, prediction, S = CCᵀ: on every rank
+            + bytes received / bandwidth + messages · latency
+
+Computing and sending are not overlapped, as in the code. Bytes and messages of the update are counted by
+`engines.cpu.covariance.shares.traffic`; to them come the rows of H, of which every rank receives all that
+it has not made, and small objects.
+"""
+
+from __future__ import annotations
+
+from math import ceil, log2
+from typing import NamedTuple
+
+from kalmandp.engines.cpu.covariance.shares import NUMBER, traffic
+from kalmandp.kalman.blocks import Blocks
+
+#: Collective calls of a step with small objects: the batch is agreed on, what was measured is told.
+SMALL_CALLS = 2
+#: Bytes per second and seconds per message, where nothing else is said.
+BANDWIDTH, LATENCY = 25e9, 2e-6
+
+
+class Parts(NamedTuple):
+    """Seconds of a step on one rank: making the rows of H, updating P, and what no rank is spared."""
+
+    rows: float
+    update: float
+    alone: float
+
+
+class Step(NamedTuple):
+    """What a step measures.
+
+    numbers : m, of one update;  updates : in a step
+    pieces : chunks of rows, or frames of a batch, that are made by one rank each; 1 if every rank makes all
+    sent : rows of H that travel in a step, 0 if every rank makes all
+    """
+
+    numbers: int
+    updates: int
+    pieces: int
+    sent: int
+
+
+class Network(NamedTuple):
+    """bandwidth : bytes per second that a rank receives;  latency : seconds of a message"""
+
+    bandwidth: float = BANDWIDTH
+    latency: float = LATENCY
+
+
+class OnRanks(NamedTuple):
+    """A step on several ranks, of the rank that has most to do.
+
+    n_ranks : R;  memory : bytes of P on it;  rows_memory : bytes of H and K on it
+    received : bytes it receives in a step;  messages : those it waits for, one after another
+    seconds : of a step, None if nothing was measured;  travelling : the part of it that is the network's
+    """
+
+    n_ranks: int
+    memory: int
+    rows_memory: int
+    received: int
+    messages: int
+    seconds: float | None
+    travelling: float
+
+
+def on_ranks(
+    blocks: Blocks, n_ranks: int, step: Step, parts: Parts | None, network: Network | None = None,
+    dtype: str = "float64", coupled: bool = False,
+) -> OnRanks:  # fmt: skip
+    """The model above.
+
+    Parameters
+    ----------
+    blocks : of P;  n_ranks : R;  step : what is measured
+    parts : measured on one rank; None if only bytes are asked for
+    network : by default 25 GB/s and 2 µs
+    dtype, coupled : of P
+
+    Returns
+    -------
+    OnRanks
+    """
+    R, N, network = n_ranks, blocks.n_weights, Network() if network is None else network
+    moved = traffic(blocks, R, step.numbers, dtype, coupled)
+    to_all = ceil(log2(R)) if R > 1 else 0
+    largest = ceil(step.pieces / R) / step.pieces
+    received = step.updates * float(moved.received_r.max()) if R > 1 else 0.0
+    received += NUMBER * step.sent * N * (1.0 - 1.0 / min(R, step.pieces))
+    messages = step.updates * moved.messages + SMALL_CALLS * to_all + (to_all if step.sent else 0)
+    travelling = received / network.bandwidth + messages * network.latency if R > 1 else 0.0
+    seconds = None
+    if parts is not None:
+        spread = largest if step.pieces > 1 else 1.0
+        seconds = parts.rows * spread + parts.update * float(moved.tiles_r.max()) + parts.alone + travelling
+    held = max(step.numbers, step.sent)
+    rows_memory = NUMBER * (held * N + step.numbers * ceil(N * float(moved.tiles_r.max())))
+    return OnRanks(
+        R, int(moved.memory_r.max()), rows_memory, round(received), round(messages), seconds, travelling
+    )
