@@ -39,6 +39,8 @@ class Kind(NamedTuple):
         first step on the CPU (`engines.cpu.ahead`)
     form_frames : ``form_frames(choices)``, frames, evenly chosen, that a new form is made from; "" for few
     net_units : ``net_units(form)``, units of energy and of force of its nets per eV and per eV/Å; "" for 1
+    widened : ``widened(form, weights, statistics, frames, choices)``, the same potential made fit for frames
+        in which atoms have more neighbours than it takes, or None if it is; "" for kinds that take any number
     """
 
     form: str
@@ -56,6 +58,7 @@ class Kind(NamedTuple):
     usage: str | None = None
     form_frames: str = ""
     net_units: str = ""
+    widened: str = ""
 
 
 #: The kinds of potential, by the name that stands in an input as model/type (or model/descriptor/type).
@@ -67,6 +70,7 @@ KINDS: dict[str, Kind] = {
         section="kalmandp.potentials.deep_potential.section:read_section",
         rows="kalmandp.potentials.deep_potential.rows:rows",
         reordered="kalmandp.potentials.deep_potential.reordering:reordered",
+        widened="kalmandp.potentials.deep_potential.widening:widened",
         cuts=False,
         files="kalmandp.bridges.deepmd.files",
         fused={

@@ -99,9 +99,20 @@ def fit_forces(s: Survey, rng: np.random.Generator) -> Fit | None:
     if len(members) < 5:
         return None
     seen = [columns(s.frames[f], len(s.types)) for f in members]
+    solved = solve(seen, [s.frames[f].forces for f in members])
+    return None if solved is None else Fit(*solved, members, seen)
+
+
+def solve(seen: list[Columns], forces: list[np.ndarray]) -> tuple[np.ndarray, float] | None:
+    """Coefficients from all but every fifth of the frames, and the residual on these last ones.
+
+    Parameters
+    ----------
+    seen, forces : of each frame, its columns and its (n, 3) forces
+    """
     A = [c.F_ick.reshape(-1, c.F_ick.shape[-1]) for c in seen]
-    y = [s.frames[f].forces.ravel() for f in members]  # type: ignore[union-attr]
-    n_kept = len(members) - max(1, len(members) // 5)
+    y = [np.asarray(F_ic).ravel() for F_ic in forces]
+    n_kept = len(seen) - max(1, len(seen) // 5)
     A_fit, y_fit = np.concatenate(A[:n_kept]), np.concatenate(y[:n_kept])
     A_out, y_out = np.concatenate(A[n_kept:]), np.concatenate(y[n_kept:])
     scale = np.sqrt((A_fit * A_fit).mean(0)) + 1e-12
@@ -113,4 +124,4 @@ def fit_forces(s: Survey, rng: np.random.Generator) -> Fit | None:
     rms = float(np.sqrt((y_out**2).mean()))
     if not rms > 0 or not np.isfinite(errors[best]):
         return None
-    return Fit(fits[best] / scale, errors[best] / rms, members, seen)
+    return fits[best] / scale, errors[best] / rms

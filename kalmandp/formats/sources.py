@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import count
 
 import h5py
@@ -14,7 +13,7 @@ from kalmandp.errors import FileError, InputError
 from kalmandp.formats.extxyz import read_extxyz
 from kalmandp.formats.foreign.ase import ase_format, read_ase
 from kalmandp.formats.foreign.checks import STORES, checked
-from kalmandp.formats.foreign.dpdata import CP_SUFFIXES, read_dpdata
+from kalmandp.formats.foreign.dpdata import CP_SUFFIXES, files_of, read_dpdata
 from kalmandp.formats.npz import read_npz
 from kalmandp.formats.programs.registry import INSTEAD, PROGRAMS, read_program, recognise
 from kalmandp.formats.programs.steps import LeftOut, opened
@@ -141,15 +140,17 @@ class Source:
         return (lambda make=make: in_our_units(make(), units) for make in makers)  # type: ignore[misc]
 
     def _from_library(self, library: str, name: str) -> Iterator[Callable[[], Frame]]:
-        stores = False
+        stores, files = False, None
         if library == "ase":
             makers: Iterator[Callable[[], Frame]] = read_ase(self.path, name, self.told, self.keys)
             stores = ase_format(self.path, name) in STORES
         else:
             makers = read_dpdata(self.path, name, self.told)
-            stores = name.startswith("deepmd/")
+            stores, files = name.startswith("deepmd/"), files_of(self.path, name)
         whose = "ASE's reader" if library == "ase" else "dpdata's reader"
-        return checked(makers, self.path, whose, self.told, stores=stores, keep=self.keep_unconverged)
+        return checked(
+            makers, self.path, whose, self.told, stores=stores, keep=self.keep_unconverged, files=files
+        )
 
     def _from_dataset(self) -> Iterator[Callable[[], Frame]]:
         # a data set opens files of other formats too; here the format was told, or is that of the name
@@ -157,8 +158,7 @@ class Source:
             raise FileError(f"{self.path}: is not an HDF5 file, or is damaged at its beginning")
         with Dataset(self.path, self.type_map) as dataset:
             self.ignored.update(dataset.ignored)
-            for k in range(len(dataset)):
-                yield partial(dataset.__getitem__, k)
+            yield from dataset.makers()
 
 
 def guess_format(path: str) -> str:

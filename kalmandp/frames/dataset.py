@@ -1,15 +1,16 @@
-"""`Dataset`: any number of frames on disk, read one at a time."""
+"""`Dataset`: any number of frames on disk, read as they are asked for."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from os import PathLike
 
 import numpy as np
 
 from kalmandp.errors import FileError, InputError
-from kalmandp.frames.frame import checked_type_map
+from kalmandp.frames.frame import Frame, checked_type_map
 from kalmandp.frames.hdf5.layouts import (
     LABELS,
     UNIT_ATTRIBUTES,
@@ -20,6 +21,9 @@ from kalmandp.frames.hdf5.layouts import (
 )
 from kalmandp.frames.hdf5.storage import Store, open_store
 from kalmandp.frames.hdf5.writing import write_hdf5
+
+#: Bytes of a block of frames that are read together, and frames of it at most.
+BLOCK, MOST_FRAMES = 1 << 21, 1024
 
 
 class OutOfRange(InputError, IndexError):
@@ -42,7 +46,7 @@ class Outline:
 
 
 class Dataset(Sequence):
-    """Labelled frames of any composition and size, read from disk one at a time.
+    """Labelled frames of any composition and size, read from disk as they are asked for.
 
     Only the tables of contents are read when a data set is opened, so that it may be far larger
     than the memory. ``len``, iteration, ``dataset[k]`` (a Frame) and ``dataset[a:b]`` (a Dataset of
@@ -118,7 +122,36 @@ class Dataset(Sequence):
         return system.frame(row, self.type_map)
 
     def __iter__(self):
-        return (self[k] for k in range(len(self)))
+        return (make() for make in self.makers())
+
+    def makers(self) -> Iterator[Callable[[], Frame]]:
+        """A function for each frame, in order, that gives it or raises what is wrong with that frame alone.
+
+        The files are read in blocks of frames of at most some megabytes.
+        """
+        size_s = np.array([system.row_bytes for system in self._systems])
+        start, end = 0, len(self)
+        while start < end:
+            stop = min(start + MOST_FRAMES, end)
+            flat_f = np.arange(start, stop) if self._chosen is None else self._chosen[start:stop]
+            system_f = np.searchsorted(self._starts, flat_f, side="right") - 1
+            n = max(1, int(np.searchsorted(np.cumsum(size_s[system_f]), BLOCK, side="right")))
+            frames = self._block(flat_f[:n], system_f[:n])
+            for k, frame in enumerate(frames, start):
+                yield partial(self.__getitem__, k) if frame is None else partial(_same, frame)
+            start += len(frames)
+
+    def _block(self, flat_f: np.ndarray, system_f: np.ndarray) -> list[Frame | None]:
+        """Frames by their places in all files; None for those that are to be read alone."""
+        found: list[Frame | None] = [None] * len(flat_f)
+        order = np.argsort(system_f, kind="stable")
+        for places in np.split(order, np.flatnonzero(np.diff(system_f[order])) + 1):
+            if len(places) > 1:
+                s = int(system_f[places[0]])
+                frames = self._systems[s].frames(flat_f[places] - self._starts[s], self.type_map)
+                for place, frame in zip(places.tolist(), frames, strict=True):
+                    found[place] = frame
+        return found
 
     def subset(self, indices) -> Dataset:
         """The Dataset of some frames, in the order of ``indices``; it shares the open files.
@@ -273,6 +306,10 @@ class Dataset(Sequence):
             return np.diff(self._starts)
         system_f = np.searchsorted(self._starts, self._chosen, side="right") - 1
         return np.bincount(system_f, minlength=len(self._systems))
+
+
+def _same(frame: Frame) -> Frame:
+    return frame
 
 
 def _union(systems: list[System]) -> tuple[str, ...]:

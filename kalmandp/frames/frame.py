@@ -125,12 +125,9 @@ class Frame:
         return array
 
     def _check_cell(self):
-        # |det| over the product of the lengths is 1 for a right-angled cell, 0 for a flat one
-        lengths = np.sqrt((self.cell * self.cell).sum(axis=1))
-        volume = self.volume
-        if volume <= 1e-9 * lengths.prod() or volume == 0.0:
+        if is_flat(self.cell):
             raise InputError(
-                f"{self.source}: the cell has volume {volume:.3g} Å³; "
+                f"{self.source}: the cell has volume {self.volume:.3g} Å³; "
                 "expected three independent lattice vectors"
             )
 
@@ -220,6 +217,16 @@ def checked_type_map(source: str, names) -> tuple[str, ...]:
     if len(set(names)) != len(names):
         raise InputError(f"{source}: type_map is {list(names)}; expected every name once")
     return names
+
+
+def is_flat(cell_cd: np.ndarray):
+    """Whether lattice vectors, (…, 3, 3), are not independent.
+
+    |det| over the product of the lengths is 1 for a right-angled cell, 0 for a flat one.
+    """
+    volume = np.abs(np.linalg.det(cell_cd))
+    lengths = np.sqrt((cell_cd * cell_cd).sum(axis=-1))
+    return (volume <= 1e-9 * lengths.prod(axis=-1)) | (volume == 0.0)
 
 
 def complete_cell(cell: np.ndarray, pbc) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Going on from a given model: ``--init-model`` and ``--finetune``, as DeePMD-kit has them.
 
 Both keep the model's form, weights, davg and dstd; the input's section ``model`` decides nothing more than
-the order of the types. ``--finetune`` first fits the energy bias to the new data, so that labels with another
-zero of energy do not have to be learnt by the nets.
+the order of the types, and a larger ``sel`` where atoms of the new data have more neighbours. ``--finetune``
+first fits the energy bias to the new data, so that labels with another zero of energy do not have to be
+learnt by the nets.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from kalmandp.potentials.adapting import refitted_bias, reordered, with_bias
 from kalmandp.potentials.energy_bias import RCOND
 from kalmandp.potentials.potential import Potential
 from kalmandp.potentials.settings import ModelSettings
-from kalmandp.registry import kind_of
+from kalmandp.registry import kind_of, load
 from kalmandp.training.config.settings import Settings
 
 #: Frames that the statistics, the energy bias and an automatic sel of a new model are taken from at most.
@@ -58,6 +59,8 @@ def started_from(init_model, finetune, settings: Settings, frames) -> Potential:
             f"{settings.model.kind}, as the input's section model says"
         )
     potential = _in_order(potential, settings.model.type_map, path)
+    notes = {"file": path.name, "how": "init-model" if finetune is None else "finetune"}
+    potential = _wide_enough(potential, settings.model, frames, path, notes)
     differing = differences(potential, settings)
     if differing:
         warnings.warn(
@@ -65,7 +68,6 @@ def started_from(init_model, finetune, settings: Settings, frames) -> Potential:
             UserWarning,
             stacklevel=2,
         )
-    notes = {"file": path.name, "how": "init-model" if finetune is None else "finetune"}
     if finetune is not None:
         old = potential.bias_atom_e + potential.out_bias
         rcond = RCOND if settings.model.rcond is None else settings.model.rcond
@@ -123,3 +125,15 @@ def _in_order(potential: Potential, type_map, path: Path) -> Potential:
         )
     whole = len(type_map) == len(potential.type_map)
     return reordered(potential, type_map) if whole or kind_of(potential.form).cuts else potential
+
+
+def _wide_enough(potential: Potential, model: ModelSettings, frames, path: Path, notes: dict) -> Potential:
+    """The potential made fit for the numbers of neighbours in the training data; said, and noted."""
+    place = kind_of(potential.form).widened
+    parts = potential.form, potential.weights, potential.statistics, frames, model.choices
+    done = load(place)(*parts) if place else None
+    if done is None:
+        return potential
+    warnings.warn(f"the model of {path}: {done.said}", UserWarning, stacklevel=3)
+    notes["changed"] = done.said
+    return potential.replace(form=done.form, weights=done.weights)

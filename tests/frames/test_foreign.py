@@ -12,6 +12,7 @@ from kalmandp.formats.programs.registry import recognise
 from kalmandp.formats.programs.steps import LeftOut
 from kalmandp.formats.sources import Source, check_format, guess_format
 from kalmandp.formats.told import Told
+from kalmandp.formats.units import BOHR, HARTREE
 from kalmandp.frames.frame import Frame
 
 GAUSSIAN = """ Entering Gaussian System, Link 0=g16
@@ -150,8 +151,79 @@ def test_names_of_labels_for_what_ase_reads(tmp_path):
         convert(tmp_path / "a.xyz", tmp_path / "b.h5", keys={"energy": "gone"}, format="ase:extxyz")
 
 
+def openmx(folder, converged: int = 1) -> None:
+    """Invented steps of methane in the layout of OpenMX's System.Name.md and .dat."""
+    symbols, rng = ["C", "H", "H", "H", "H"], np.random.default_rng(0)
+    rows = "\n".join(f"{n + 1} {s} {n} 0.0 0.0 2.0 2.0" for n, s in enumerate(symbols))
+    (folder / "Methane.dat").write_text(
+        f"<Atoms.SpeciesAndCoordinates\n{rows}\nAtoms.SpeciesAndCoordinates>\n"
+    )
+    text = ""
+    for k in range(3):
+        text += f"5\n   time=  {k}.0 (fs) Energy= {-8.1 - k} (Hartree) Temperature=  300.0"
+        text += f" Cell_Vectors= 10. 0. 0. 0. 10. 0. 0. 0. 10. scf_conv={converged if k == 1 else 1}\n"
+        places, forces = np.arange(15).reshape(5, 3) / 2 + 0.1 * k, rng.normal(size=(5, 3))
+        forces[0, 0] = 0.05 + k
+        for s, r, f in zip(symbols, places, forces, strict=True):
+            text += f"{s} " + " ".join(f"{x:.8f}" for x in (*r, *f, 0, 0, 0)) + "\n"
+    (folder / "Methane.md").write_text(text)
+
+
+@pytest.mark.parametrize("name", ["Methane", "Methane.md", "Methane.dat"])
+def test_files_of_one_beginning_are_read_by_dpdata(tmp_path, name):
+    pytest.importorskip("dpdata")
+    openmx(tmp_path)
+    source = Source(str(tmp_path / name), check_format("dpdata:openmx/md"))
+    frames = list(source.frames())
+    energies = [HARTREE * (-8.1 - k) for k in range(3)]
+    np.testing.assert_allclose([f.energy for f in frames], energies, rtol=1e-6)
+    assert frames[0].symbols == ["C", "H", "H", "H", "H"]
+    assert frames[0].cell.tolist() == (10 * np.eye(3)).tolist()
+    np.testing.assert_allclose([f.positions[1, 0] for f in frames], [1.5, 1.6, 1.7])
+    forces = np.array([0.05, 1.05, 2.05]) * HARTREE / BOHR
+    np.testing.assert_allclose([f.forces[0, 0] for f in frames], forces, rtol=1e-6)
+    done = convert(tmp_path / name, tmp_path / "a.h5", format="dpdata:openmx/md")
+    assert done.labels == {"energy": 3, "forces": 3}
+
+
+def test_unconverged_steps_of_files_of_one_beginning_are_left_out(tmp_path):
+    """dpdata only warns of them."""
+    pytest.importorskip("dpdata")
+    openmx(tmp_path, converged=0)
+    source = Source(str(tmp_path / "Methane"), "dpdata:openmx/md")
+    assert list(source.frames()) == []
+    assert "the file says 'scf_conv=0'" in source.left_out[0]
+    kept = Source(str(tmp_path / "Methane"), "dpdata:openmx/md", keep_unconverged=True)
+    assert len(list(kept.frames())) == 3
+
+
+def test_the_two_files_of_dftb_plus_are_found(tmp_path):
+    """dpdata is given two names; the folder, or one of them, is enough."""
+    pytest.importorskip("dpdata")
+    (tmp_path / "dftb_in.hsd").write_text(
+        "Geometry = GenFormat {\n 2 C\n H\n 1 1 0.0 0.0 0.0\n 2 1 0.0 0.0 0.75\n}\nDriver = {}\n"
+    )
+    (tmp_path / "detailed.out").write_text(
+        "Total Forces\n    1      0.0  0.0  0.02\n    2      0.0  0.0 -0.02\n\n"
+        "Total energy:                      -0.6700000000 H          -18.2316 eV\n\n SCC converged\n"
+    )
+    for name in (".", "detailed.out", "dftb_in.hsd"):
+        [f] = Source(str(tmp_path / name), "dpdata:dftbplus").frames()
+        assert f.symbols == ["H", "H"] and f.cell is None
+        np.testing.assert_allclose(f.energy, -0.67 * HARTREE, rtol=1e-6)
+        np.testing.assert_allclose(f.forces[0, 2], 0.02 * HARTREE / BOHR, rtol=1e-6)
+    text = (tmp_path / "dftb_in.hsd").read_text()
+    text = text.replace("2 C", "2 S").replace("0.75\n", "0.75\n 0 0 0\n 5 0 0\n 0 5 0\n 0 0 5\n")
+    (tmp_path / "dftb_in.hsd").write_text(text)
+    with pytest.raises(FileError, match="is a periodic system, whose lattice vectors dpdata does not read"):
+        list(Source(str(tmp_path), "dpdata:dftbplus").frames())
+    (tmp_path / "detailed.out").unlink()
+    with pytest.raises(FileError, match=r"has no detailed\.out; expected dftb_in\.hsd and detailed\.out"):
+        list(Source(str(tmp_path / "dftb_in.hsd"), "dpdata:dftbplus").frames())
+
+
 @pytest.mark.parametrize("name", ["Methane", "Methane.md"])
-def test_a_prefix_reaches_dpdata(tmp_path, name):
+def test_a_beginning_without_frames_or_files(tmp_path, name):
     pytest.importorskip("dpdata")
     for suffix in ("md", "dat"):
         (tmp_path / f"Methane.{suffix}").write_text("nonsense\n")

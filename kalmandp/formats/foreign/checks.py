@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 import numpy as np
@@ -29,7 +29,8 @@ UNCONVERGED = re.compile(
     r"has not reached the groundstate|SCF cycles performed but system|"  # CASTEP
     r"SCF_NOT_CONV|SCC is NOT converged|Did not converge|"  # SIESTA, DFTB+, GPAW
     r"Failed to converge|FAILED TO ACHIEVE|FAILED TO CONVERGE|NOT CONVERGED|"  # Psi4, MOPAC, GAMESS, CRYSTAL
-    r"convergence has NOT been achieved|[Ss]elf-consistency cycle not converged"  # ABACUS, FHI-aims
+    r"convergence has NOT been achieved|[Ss]elf-consistency cycle not converged|"  # ABACUS, FHI-aims
+    r"scf_conv=\s*0\b"  # OpenMX
 )
 #: How programs announce labels in their output, to see which of them a reader does not return.
 MENTIONS = {
@@ -44,8 +45,9 @@ SAME_PLACE, OTHER_ENERGY = 1e-6, 1e-6
 
 
 def checked(
-    makers: Iterator[Callable[[], Frame]], path: str, whose: str, told: Told, *, stores: bool, keep: bool
-) -> Iterator[Callable[[], Frame]]:
+    makers: Iterator[Callable[[], Frame]], path: str, whose: str, told: Told, *, stores: bool, keep: bool,
+    files: Iterable[str] | None = None,
+) -> Iterator[Callable[[], Frame]]:  # fmt: skip
     """Pass on frames that another reader made, each checked.
 
     Parameters
@@ -56,6 +58,7 @@ def checked(
     told : takes notes
     stores : whether the format stores frames, rather than what a program prints
     keep : take the frames of a file that reports cycles without convergence
+    files : what the frames are read from, where ``path`` is no file but what their names begin with
 
     Raises
     ------
@@ -66,7 +69,7 @@ def checked(
     LeftOut
         By the functions: cycles that did not converge.
     """
-    text = "" if stores else _text(path)
+    text = "" if stores else "".join(map(_text, [path] if files is None else files))
     bad = UNCONVERGED.search(text) if text and not keep else None
     seen = _Seen(path, whose)
     for number, make in enumerate(makers):

@@ -55,6 +55,8 @@ def read_dump(lines: Lines, ignored: set[str]) -> Iterator[Step]:
             n = int(lines.take())
         elif item.startswith("BOX BOUNDS"):
             cell, origin, pbc = _box(lines, words[3:])
+        elif item.startswith(("NUMBER OF ENTRIES", "GRID")):
+            raise ValueError("a dump of local or of grid quantities; expected ITEM: NUMBER OF ATOMS")
         elif item.startswith("ATOMS"):
             yield _snapshot(lines, words[2:], n, cell, origin, pbc, units, ignored)
 
@@ -96,7 +98,10 @@ def _snapshot(lines: Lines, names: list[str], n: int, cell, origin, pbc, units, 
             break
     if positions is None:
         raise ValueError("expected the columns x y z, or xs ys zs, or xu yu zu")
-    forces = column("fx", "fy", "fz") if has("fx", "fy", "fz") else None
+    some = [name for name in ("fx", "fy", "fz") if name in names]
+    if len(some) not in (0, 3):
+        raise ValueError(f"only {', '.join(some)} of the forces; expected fx, fy, fz, or none of them")
+    forces = column("fx", "fy", "fz") if some else None
     if units is None:
         if forces is not None:
             lines.told.note(

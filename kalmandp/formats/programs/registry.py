@@ -44,7 +44,7 @@ MARKS = (
     *((mark, "aims") for mark in ("Begin self-consistency loop", "Self-consistency cycle converged")),
     ("ITEM: TIMESTEP", "lammps/dump"),
     ("BEGIN_CFG", "mtp"),
-    *((mark, mark) for mark in ("<qes:espresso", "Program CP ")),
+    *((mark, mark) for mark in ("<qes:espresso", "Program CP ", "creator: LAMMPS")),
 )
 #: Files that look like data and are not, or not alone -> what to convert instead.
 INSTEAD = {
@@ -52,10 +52,13 @@ INSTEAD = {
     "last energy with atoms that have moved on; expected the text that pw.x prints",
     "Program CP ": "is what cp.x prints; expected the files of its trajectory, PREFIX.evp with .pos, .for "
     "and .in beside it",
+    "creator: LAMMPS": "is a dump of LAMMPS in YAML, which is not read; expected a dump of style custom",
     "i =": "is a trajectory of CP2K; expected the output of the run, beside which its trajectory is found",
 }
 #: What the second line of an extended XYZ file holds.
 EXTENDED = re.compile(r"\b(lattice|properties)\s*=", re.IGNORECASE)
+#: Keys of MLIP's first form, which begins as RuNNer's input.data does.
+FIRST_MLIP = (["Lattice"], ["AtmData"], ["AtomData"], ["AtomPos"])
 #: So many lines are looked at; what a queueing system prints may come before.
 HEAD = 400
 
@@ -72,6 +75,8 @@ def recognise(path: str) -> str | None:
     with reading(path), file:
         head = [line[:2000] for line in islice(file, HEAD)]
     first = next((line for line in head if line.split()), "")
+    if first.split() == ["BEGIN"] and any(line.split()[:1] in FIRST_MLIP for line in head):
+        return "mtp"  # which names it
     if first.lower().split()[:1] == ["begin"] and (len(first.split()) == 1 or "position(" in first):
         return "runner"
     if len(head) > 1 and head[1].split()[:2] == ["i", "="] and "E =" in head[1]:

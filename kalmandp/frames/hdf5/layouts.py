@@ -19,13 +19,16 @@ Source: dpdata ``deepmd/npy``, ``deepmd/npy/mixed``, ``deepmd/hdf5``; DeePMD-kit
 
 from __future__ import annotations
 
+import contextlib
 import math
 from bisect import bisect_right
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from kalmandp.errors import FileError, InputError
+from kalmandp.frames.blocks import sound_frame, sound_frames
 from kalmandp.frames.frame import Frame
 from kalmandp.frames.hdf5.storage import Store, reading
 
@@ -38,7 +41,10 @@ LABELS = {
 }
 
 #: Weights of a frame in training: field of a Frame and name of its array.
-WEIGHTS = ("weight", "energy_weight")
+WEIGHTS = {"weight": "weight", "energy_weight": "energy_weight"}
+
+#: Up to so many rows that nobody asked for are read with their neighbours: one read costs more than they do.
+GAP = 4
 
 #: Numbers per frame of each array: (fixed, per atom).
 WIDTHS = {
@@ -183,6 +189,12 @@ class System:
         name = "mixed" if self.mixed else formula(self.types_i, self.type_map)
         return SystemInfo(self.address, name, self.n_frames, self.n_atoms, self.labels)
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes that a frame takes in memory, about."""
+        arrays = frozenset().union(*(part.arrays for part in self.parts))
+        return 8 * sum(WIDTHS[name][0] + WIDTHS[name][1] * self.n_atoms for name in arrays)
+
     def renumber(self, type_map) -> None:
         """Give types by their place in ``type_map`` from now on.
 
@@ -239,6 +251,57 @@ class System:
             energy_weight=number("energy_weight"),
         )
 
+    def frames(self, rows, type_map) -> list[Frame | None]:
+        """The frames of some rows, read together; None for those of which `frame` has to say what is wrong.
+
+        Parameters
+        ----------
+        rows : (n,) integers, in any order
+        type_map : as for `frame`
+        """
+        rows = np.asarray(rows)
+        found: list[Frame | None] = [None] * len(rows)
+        order = np.argsort(rows, kind="stable")
+        ascending = rows[order]
+        part_r = np.searchsorted(self._starts, ascending, side="right")
+        apart = (np.diff(ascending) > GAP) | (np.diff(part_r) > 0)
+        for run in np.split(order, np.flatnonzero(apart) + 1):
+            with contextlib.suppress(FileError):
+                for place, frame in zip(run.tolist(), self._read_run(rows[run], type_map), strict=True):
+                    found[place] = frame
+        return found
+
+    def _read_run(self, rows: np.ndarray, type_map) -> Iterator[Frame | None]:
+        """Ascending rows of one set, with few others between them."""
+        part, first = self._locate(int(rows[0]))
+        block = slice(first, first + int(rows[-1] - rows[0]) + 1)
+        read = lambda name: self._block(part, name, block)[rows - rows[0]]
+        shapes = {"coord": (-1, 3), "force": (-1, 3), "box": (3, 3), "virial": (3, 3), "atom_ener": (-1,)}
+        values = {
+            label: np.asarray(read(name), np.float64).reshape(len(rows), *shapes.get(name, ()))
+            for label, name in (("positions", "coord"), ("cell", "box"), *LABELS.items(), *WEIGHTS.items())
+            if name in part.arrays and (name != "box" or any(self.pbc))
+        }
+        sound_f = sound_frames(values, self.pbc)
+        types_fi = None
+        if self.mixed:
+            types_fi = read("real_atom_types").reshape(len(rows), -1).astype(np.int64)
+            sound_f &= (types_fi >= 0).any(1) & (types_fi.min(1) >= -1)
+            sound_f &= types_fi.max(1) < len(self.type_map)
+        number_t = self._number_t.astype(np.int32)
+        for f, row in enumerate(rows.tolist()):
+            types, seen = self.types_i, values
+            if types_fi is not None and sound_f[f]:
+                real = types_fi[f] >= 0
+                types = types_fi[f][real]
+                seen = values if real.all() else _cut(values, f, real)
+            number_i = number_t[types]
+            if not sound_f[f] or number_i.min() < 0:
+                yield None
+                continue
+            at = f if seen is values else 0
+            yield sound_frame(seen, at, number_i, type_map, self.pbc, f"{self.address} frame {row}")
+
     def frame_index(self) -> np.ndarray | None:
         """Place of each frame in the source the file was made from, if all sets have it."""
         if not all("frame_index" in part.arrays for part in self.parts):
@@ -254,6 +317,11 @@ class System:
 
     def _path(self, part: Part, array: str) -> str:
         return _join(self.name, part.name, f"{array}.npy")
+
+    def _block(self, part: Part, array: str, rows: slice) -> np.ndarray:
+        path = self._path(part, array)
+        with reading(self.store.address(path)):
+            return np.asarray(self.store.rows(path)[rows])
 
     def _row(self, part: Part, array: str, row: int) -> np.ndarray:
         path = self._path(part, array)
@@ -336,6 +404,14 @@ class System:
                 f"{self.store.address(path)}: the attribute units is {stated[:60]!r}; "
                 f"expected {wanted!r} (convert the numbers and correct the attribute)"
             )
+
+
+def _cut(values: dict[str, np.ndarray], f: int, real: np.ndarray) -> dict[str, np.ndarray]:
+    """Frame ``f`` alone, with the ``real`` atoms of its places."""
+    per_atom = ("positions", "forces", "atomic_energies")
+    return {
+        name: (value[f][real] if name in per_atom else value[f])[None] for name, value in values.items()
+    }
 
 
 def _join(*names: str) -> str:

@@ -40,7 +40,7 @@ BEST_COMPRESSION = 1100
 
 
 class Rows(Protocol):
-    """An array on disk whose first axis counts frames; ``rows[k]`` reads one of them."""
+    """An array on disk whose first axis counts frames; ``rows[k]`` reads one of them, ``rows[a:b]`` some."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -356,15 +356,18 @@ class NpyRows:
                 f"{self.shape} and type {self.dtype} takes {wanted})"
             )
 
-    def __getitem__(self, k: int) -> np.ndarray:
-        width = math.prod(self.shape[1:])
+    def __getitem__(self, k: int | slice) -> np.ndarray:
+        """Row ``k``, or the rows from ``k.start`` to before ``k.stop``."""
+        if not isinstance(k, slice):
+            return self[int(k) : int(k) + 1][0]
+        width, n = math.prod(self.shape[1:]), k.stop - k.start
         with reading(self.path), open(self.path, "rb") as file:
             if self._fortran and width > 1:
-                # columns lie together: one number from each
-                starts = range(int(k), width * self.shape[0], self.shape[0])
-                row = np.concatenate([self._numbers(file, start, 1) for start in starts])
-                return row.reshape(self.shape[1:], order="F")
-            return self._numbers(file, int(k) * width, width).reshape(self.shape[1:])
+                # columns lie together: so many numbers from each
+                starts = range(k.start, width * self.shape[0], self.shape[0])
+                columns = np.stack([self._numbers(file, start, n) for start in starts], axis=-1)
+                return columns.reshape(n, *self.shape[1:][::-1]).transpose(0, *range(len(self.shape))[:0:-1])
+            return self._numbers(file, k.start * width, n * width).reshape(n, *self.shape[1:])
 
     def _numbers(self, file, start: int, count: int) -> np.ndarray:
         file.seek(self._start + start * self.dtype.itemsize)
