@@ -1,16 +1,17 @@
 """`OnTheFly`: an ASE calculator that learns while it is used.
 
-At a step where it checks, σ_i is the largest standard deviation of a force component that P gives an atom,
+At a step where it checks, the variance of a force component of atom i is
 
-    σ_i² = f² (H P Hᵀ)_i + r²          the root mean square over the atom's three components
+    σ_i² = f² (H P Hᵀ)_i + r²          the mean over the atom's three components
 
 (`kalman.calibration` for f and r). The reference is called if the part that can be learned is too large,
 
     f √(H P Hᵀ)_i > √(max(tolerance² − r², (0.6 tolerance)²))         for any atom i
 
 so that a model that cannot do better (r near the tolerance) is not taught the same again and again; the log
-and a warning say so. The step then has the reference's own energy, forces and stress. After a call the next
-check is one step later, then 2, 4, … steps, up to ``every``.
+and a warning say so. To find the atom, all are screened by draws from P (`training.screening`), and H is
+computed of those with the largest σ only. The step then has the reference's own energy, forces and stress.
+After a call the next check is one step later, then 2, 4, … steps, up to ``every``.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class OnTheFly(ase_calculator.Calculator):
     potential : Potential, as it is now; None before the first step
     labels : sequence of the labelled frames
     steps : configurations computed so far;  reference_calls : calls of this process
-    last : dict of the last check: sigma and limit (meV/Å), called (bool)
+    last : dict of the last check: sigma (of the atom found) and limit, meV/Å; called (bool)
 
     Raises
     ------
@@ -93,7 +94,7 @@ class OnTheFly(ase_calculator.Calculator):
 
     Notes
     -----
-    ``results["forces_std"]`` (n, 3) and ``results["energy_std"]`` are there at steps with a check; asked for
+    ``results["forces_std"]`` (n, 3) and ``results["energy_std"]`` are there at steps with a call; asked for
     by ``calc.get_property("forces_std", atoms)`` they are computed at any.
 
     A process that is killed loses no label. After `resume` a run that was killed goes on from the last
@@ -152,7 +153,8 @@ class OnTheFly(ase_calculator.Calculator):
         self._failures, self._seconds, self._alone = 0, 0.0, False
         self._known = len(self.labels)  # at the start of this process
         self._replay = False  # whether the labels in the folder are answers to come
-        self._checked = False  # whether the reference was found to give its earlier labels again
+        self._told = False  # that the model cannot do better
+        self._checked = False  # whether the reference still says what it said
         self._verlet: VerletList | None = None
         self.implemented_properties = [
             "energy", "free_energy", "forces", "energies", *(["stress"] if stress else []), "forces_std",
@@ -222,19 +224,24 @@ class OnTheFly(ase_calculator.Calculator):
     def _check(self, frame: Frame) -> None:
         learner = self.learner
         assert learner is not None
-        result, std = learner.predict(frame)
-        limit, floor = self.limit(result.forces), learner.online.calibration.floor("force")
-        sigma = float(std.force_i.max(initial=0.0))
-        threshold = max(limit**2 - floor**2, (LEAST_SHARE * limit) ** 2)
-        call = sigma**2 - floor**2 > threshold or len(learner.frames) < 2
-        self.last = {"sigma": sigma / MEV, "limit": limit / MEV, "called": False}
+        floor = learner.online.calibration.floor("force")
+
+        def accepted(forces: np.ndarray) -> float:
+            limit = self.limit(forces)
+            return max(limit**2 - floor**2, (LEAST_SHARE * limit) ** 2)
+
+        found = learner.above(frame, self._pairs(frame), self.steps, accepted)
+        call = found.above or len(learner.frames) < 2
+        limit = self.limit(found.result.forces)
+        self.last = {"sigma": sqrt(found.largest + floor**2) / MEV, "limit": limit / MEV, "called": False}
         self._gap = min(2 * self._gap, self.every)
         labelled = self._label(frame) if call else None
         if labelled is None:
             self._next = self.steps + (1 if call else self._gap)
-            self._put(result, std)
+            self._put(found.result)
             return
         self._gap, self._next = 1, self.steps + 1
+        result, std = learner.predict(frame)
         self._learn(labelled, result, std, limit)
         self._put_label(labelled, std)
 
@@ -315,10 +322,12 @@ class OnTheFly(ase_calculator.Calculator):
             self._reference_seconds, learning, self._seconds,
         ))  # fmt: skip
         self._reference_seconds = self._seconds = 0.0
-        if floor > 0.8 * limit and len(learner.frames) > 20:
+        if floor > 0.8 * limit and len(learner.frames) > 20 and not self._told:
+            self._told = True
             warnings.warn(
                 f"OnTheFly: the model leaves errors of {floor / MEV:.3g} meV/Å on what it has learned; the "
-                f"tolerance is {limit / MEV:.3g} meV/Å: expected a larger tolerance, or a larger model",
+                f"tolerance is {limit / MEV:.3g} meV/Å: expected a larger tolerance, a larger model, or a "
+                "reference whose forces come from near atoms (a larger cell, more k-points)",
                 stacklevel=4,
             )
         storage.save(self, storage.STATE)
@@ -383,6 +392,7 @@ class OnTheFly(ase_calculator.Calculator):
         more : numbers and arrays of the caller's, e.g. ``step=120``
         """
         storage.save(self, storage.DYNAMICS, storage.dynamics_of(atoms, rng, more, self))
+        self.labels.gather()
 
     def resume(self, atoms, rng=None) -> dict | None:
         """Put atoms and generator back to the last `save`; None if there is none (they are left alone then).
