@@ -50,7 +50,8 @@ def report(study: Study) -> None:
              "\"state\": what the optimizer keeps, P above all."]  # fmt: skip
     for system in systems(study):
         text += ["", f"### {system.name}", "", _pairs(study, system)]
-    text += ["", "## Condition numbers", "", *_conditioning(study)]
+    if not study.models:
+        text += ["", "## Condition numbers", "", *_conditioning(study)]
     if sweep(study):
         text += ["", "## Seeds", "", *_seeds(study)]
     study.table("second", "\n".join(text))
