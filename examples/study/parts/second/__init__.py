@@ -16,7 +16,7 @@ __all__ = ["SYSTEMS", "measure", "report", "systems", "units"]
 
 
 def measure(study: Study) -> None:
-    """Jacobians of the models that are there: ``conditioning.json``; none if models were asked for by name."""
+    """Jacobians of the models that are there: ``conditioning.json``; none if models are asked for."""
     if not study.models:
         conditioning.measure(study)
 
