@@ -24,7 +24,8 @@ from kalmandp.geometry.neighbours import neighbour_counts, neighbour_pairs
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples" / "benchmarks"
 SUPPORT = ("turns", "water", "peer", "bars", "stages", "gpu_clock", "gpu_runs")
-NAMES = tuple(f"support.{m}" for m in SUPPORT) + ("frame", "growth", "training", "gpu", "conversion")
+OWN = ("frame", "growth", "training", "gpu", "conversion", "to_an_error")
+NAMES = tuple(f"support.{m}" for m in SUPPORT) + OWN
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,7 @@ def benchmarks():
     sys.path.insert(0, str(FOLDER))
     yield {name.rpartition(".")[2]: import_module(name) for name in NAMES}
     sys.path.remove(str(FOLDER))
-    own = ("support", "frame", "growth", "training", "gpu", "conversion")
-    for name in [m for m in sys.modules if m.partition(".")[0] in own]:
+    for name in [m for m in sys.modules if m.partition(".")[0] in ("support", *OWN)]:
         del sys.modules[name]
 
 
@@ -67,6 +67,29 @@ def test_an_error_is_reached_where_it_stays_below(benchmarks):
     assert [curve.first_below(f) for f in (10.0, 4.0, 2.0, 1.0)] == [0, 3, 4, None]
     said = training.table([curve, curve._replace(who="b", seconds=3 * curve.seconds, force=curve.force / 2)])
     assert "4 steps, 40 s" in said and "3 steps, 90 s = 2.2 ×" in said
+
+
+def test_the_mean_of_energies_is_no_error_and_a_run_ends_where_both_are_reached(benchmarks, tmp_path, capsys):
+    to_an_error = benchmarks["to_an_error"]
+    from kalmandp.training.report.metrics import Comparison
+
+    # errors of 1, 2 and 3 eV/atom: 2 on the mean, √(2/3) about it; a frame without an energy is passed over
+    energies = [np.array([5.0, 5.0 + n * e]) for n, e in ((2, 1.0), (4, 2.0), (1, 3.0))]
+    found = Comparison(np.array([2, 4, 1, 7]), [*energies, None], [], [], [])
+    assert_allclose(to_an_error.energy_spread(found), math.sqrt(2 / 3), rtol=1e-12)
+
+    model = {"type": "nep", "cutoff": [3.0, 3.0], "n_max": [1, 1], "basis_size": [2, 2], "neuron": 2}
+    (tmp_path / "input.json").write_text(json.dumps({"model": model, "optimizer": {"type": "RLEKF"}}))
+    data = FOLDER.parents[1] / "examples" / "gpumd" / "test.xyz"
+    for target, steps in ((1e9, 1), (0.0, 4)):  # the first look is after the first step; four frames, a pass
+        options = argparse.Namespace(
+            data=data, model=tmp_path / "input.json", passes=1, seed=1, warm_up=False, began=0.0,
+            energy=target, force=target,
+        )  # fmt: skip
+        to_an_error.child(options)
+        told = json.loads(capsys.readouterr().out)
+        assert (told["reached"], told["steps"], told["frames"]) == (bool(target), steps, 4)
+        assert told["saved"] >= told["seconds"] and told["force"] > 0.0
 
 
 def test_water_has_its_bonds_angles_and_density(benchmarks):

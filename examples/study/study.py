@@ -26,6 +26,8 @@ PARTS = (
     "second",
 )  # fmt: skip
 
+MODELS = ("dp", "nep", "hdnnp", "nep-gpumd")
+
 
 def arguments(argv=None) -> argparse.Namespace:
     """The command line. What is not stated is None: `runs.asked` has the defaults."""
@@ -38,6 +40,8 @@ def arguments(argv=None) -> argparse.Namespace:
     add("--data", action="append", metavar="NAME=TRAIN,TEST", help="a system of your own")
     add("--optimizers", nargs="+", metavar="NAME",
         help="presets, adam, NAME-EPOCHS, NAME={JSON keys} (default paper adam)")  # fmt: skip
+    add("--models", nargs="+", metavar="NAME", choices=MODELS,
+        help="of the part second: dp nep hdnnp (these three), nep-gpumd")  # fmt: skip
     add("--epochs", type=float, help="passes over the data (30)")
     add("--frames", type=int, help="so many frames instead of epochs")
     add("--seconds", type=float, help="of one processor, for each run of the part second (60)")

@@ -11,12 +11,12 @@ from .study import Study
 from .systems import find_systems
 
 #: Options that add up from one command to the next; of the others the last one counts.
-LISTS = ("systems", "optimizers", "data")
+LISTS = ("systems", "optimizers", "data", "models")
 #: A part may have other defaults of these.
 STATED = ("systems", "optimizers")
 DEFAULTS: dict[str, Any] = {
-    "systems": None, "optimizers": ["default", "paper", "adam"], "data": [], "data_folder": None,
-    "epochs": 30.0, "frames": None, "seconds": None, "seeds": 1, "smoke": False,
+    "systems": None, "optimizers": ["default", "paper", "adam"], "models": None, "data": [],
+    "data_folder": None, "epochs": 30.0, "frames": None, "seconds": None, "seeds": 1, "smoke": False,
 }  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def study_of(folder: Path, given: dict[str, Any], processes: int = 2, threads: i
         optimizer(name)
     return Study(
         folder, systems, missing, tuple(o["optimizers"]), o["epochs"], o["frames"], o["seeds"], processes,
-        threads, o["smoke"], o["seconds"], tuple(o["stated"]),
+        threads, o["smoke"], o["seconds"], tuple(o["stated"]), tuple(o.get("models") or ()),
     )  # fmt: skip
 
 

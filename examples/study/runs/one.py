@@ -19,9 +19,9 @@ from kalmandp.training.loop import Run
 from kalmandp.training.report.metrics import Metrics, compare, summarize
 from kalmandp.training.state.checkpoint import versions
 
-from .budget import WARM_UP, with_length
+from .budget import Clock, with_length
 from .results import CURVE, DETAILS, RESULT, UNIT, plain, read_json, write_details, write_json
-from .unit import Init, Unit
+from .unit import NEVER, Init, Unit
 
 #: Epochs at which the test frames are looked at: dense at first, then each this much later.
 EPOCHS = (1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9, 10)
@@ -64,11 +64,11 @@ def carry_out(unit: Unit, folder: Path, tell: Tell, stop: Callable[[], bool]) ->
             write_json(folder / UNIT, identity)
         run = open_run(with_length(unit, folder), folder)
         test = _Kept(Dataset(unit.test, run.potential.type_map), run.potential)
-        cpu = _train(run, test, tell, stop)
-        if run.step_number < run.n_steps:
-            run.checkpoint()
+        clock = Clock(unit, folder)
+        if not _train(run, test, clock, tell, stop):
+            _save(run, clock)
             return False
-        _finish(unit, identity, run, test, cpu, folder)
+        _finish(unit, identity, run, test, clock.per_step, folder)
     return True
 
 
@@ -115,25 +115,32 @@ class _Kept:
         self.frames, self.pairs = [frame for frame, _ in items], [pairs for _, pairs in items]
 
 
-def _train(run: Run, test: _Kept, tell: Tell, stop) -> float | None:
-    """The steps that are left, with the curve in the run's history; CPU seconds per step, None if few."""
-    due = schedule(run.feed.steps_per_epoch, run.n_steps)
-    taken: list[float] = []
+def _train(run: Run, test: _Kept, clock: Clock, tell: Tell, stop) -> bool:
+    """The steps that are left, with the curve in the run's history; whether all are made."""
+    due = schedule(run.feed.steps_per_epoch, NEVER if clock.ends else run.n_steps)
+    over = clock.is_over(run.step_number)
     saved = time.monotonic()
-    while run.step_number < run.n_steps and not stop():
-        began = time.process_time()
-        run.step()
-        taken.append(time.process_time() - began)
-        if run.step_number in due:
+    while not over and (clock.ends or run.step_number < run.n_steps):
+        if stop():
+            return False
+        with clock.step():
+            run.step()
+        over = clock.is_over(run.step_number)
+        if over or run.step_number in due:
             errors = evaluate(run.result(), test.frames, test.pairs)
             run.history.add(run.record("display", valid=errors))
             tell({"energy": errors.energy_rmse, "force": errors.force_rmse})
-        tell({"step": run.step_number, "steps": run.n_steps, "seconds": run.seconds})
+        steps = max(run.n_steps, run.step_number)
+        tell({"step": run.step_number, "steps": steps, "seconds": run.seconds})
         if time.monotonic() - saved > SAVE_EVERY:
-            run.checkpoint()
+            _save(run, clock)
             saved = time.monotonic()
-    counted = taken[WARM_UP:]
-    return sum(counted) / len(counted) if counted else None
+    return True
+
+
+def _save(run: Run, clock: Clock) -> None:
+    run.checkpoint()
+    clock.keep()
 
 
 def _finish(unit: Unit, identity, run: Run, test: _Kept, cpu: float | None, folder: Path) -> None:
@@ -150,7 +157,7 @@ def _finish(unit: Unit, identity, run: Run, test: _Kept, cpu: float | None, fold
     blocks = run.trainer.filter.blocks.sizes if hasattr(run.trainer, "filter") else ()
     facts = {
         "n_weights": run.potential.layout.size, "blocks": list(blocks), "n_train": len(run.data),
-        "n_test": len(test.frames), "n_atoms": len(test.frames[0]), "steps": run.n_steps,
+        "n_test": len(test.frames), "n_atoms": len(test.frames[0]), "steps": run.step_number,
         "updates": run.trainer.updates, "seconds": run.seconds, "cpu_per_step": cpu,
         "state_bytes": int(sum(np.asarray(value).nbytes for value in run.trainer.state().values())),
         "threads": int(os.environ.get("NUMBA_NUM_THREADS", 0)),

@@ -39,6 +39,7 @@ class Study:
     smoke : everything in a few seconds, to see that it works
     seconds : of one processor, for the runs of the second study; None for its own
     stated : "systems" and "optimizers", if they were asked for; a part may have others by default
+    models : of the second study, those asked for; none for all
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class Study:
     smoke: bool = False
     seconds: float | None = None
     stated: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
 
     @property
     def network(self) -> Network:

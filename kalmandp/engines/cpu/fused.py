@@ -8,9 +8,12 @@ import numpy as np
 
 from kalmandp.engines.cpu import pair_sums
 from kalmandp.engines.cpu.buffers import Store
+from kalmandp.engines.cpu.search import Search
 from kalmandp.engines.cpu.threads import Team
 from kalmandp.engines.protocol import Engine
+from kalmandp.frames.frame import Frame
 from kalmandp.geometry.kept import with_pairs
+from kalmandp.geometry.neighbours import Pairs
 
 #: Chunks of a frame's atoms with sums of their own at most, and atoms that are worth one: constants, whatever
 #: the number of threads.
@@ -34,7 +37,7 @@ class FusedEngine(Engine):
     def __init__(self, form, layout, threads: int | None = None):
         self.form, self.layout = form, layout
         self._team, self._store = Team(threads), Store()
-        self._each = np.arange(0)
+        self._search, self._each = Search(form.cutoff), np.arange(0)
 
     def frames(self, data) -> Any:
         """Frames of a data set with their pairs, found once and kept."""
@@ -54,6 +57,13 @@ class FusedEngine(Engine):
         W_fcc = np.zeros((env.geometry.n_frames, 3, 3))
         np.add.at(W_fcc, env.geometry.frame_i, W_icc)
         return W_fcc
+
+    def _pairs(self, frames, pairs) -> list[Pairs]:
+        """The pairs of each frame: those that are known, or what a search finds."""
+        if pairs is not None:
+            return pairs
+        frames = [frames] if isinstance(frames, Frame) else frames
+        return [self._search.pairs(frame.with_type_map(self.form.type_map)) for frame in frames]
 
     def _count(self, n: int) -> np.ndarray:
         """0, 1, 2, …, at least n of them."""

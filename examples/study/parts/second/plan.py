@@ -19,7 +19,7 @@ SYSTEMS = ("Si64", "Cu", "H2O", "NaCl")
 #: The first of these with data is swept.
 SWEPT = ("Si64", "Cu")
 
-TITLES = {"dp": "Deep Potential", "nep": "NEP", "hdnnp": "HDNNP"}
+TITLES = {"dp": "Deep Potential", "nep": "NEP", "hdnnp": "HDNNP", "nep-gpumd": "NEP, GPUMD's form"}
 NEP = {
     "type": "nep", "cutoff": [6, 5], "n_max": [7, 7], "basis_size": [11, 11], "l_max": [6, 1], "neuron": 30,
 }  # fmt: skip
@@ -31,6 +31,8 @@ FORMS: dict[str, Network | Model] = {
     "nep": Model.of("nep", **NEP),
     "hdnnp": Model.of("hdnnp", **HDNNP),
 }
+#: Only where it is asked for: the NEP of GPUMD's defaults, 8 and 4 Å, fewer functions.
+MORE_FORMS: dict[str, Network | Model] = {"nep-gpumd": Model.of("nep-gpumd", type="nep")}
 TINY: dict[str, Network | Model] = {
     "dp": Network((4, 8), 2, (8, 8), 4.0),
     "nep": Model.of("nep-tiny", **{**NEP, "cutoff": [4, 4], "n_max": [2, 2], "basis_size": [4, 4],
@@ -71,6 +73,7 @@ OPTIMIZERS = {
     "nep": ("default", "paper", "gekf", "fekf", "adam", "adam-gnep", "snes"),
     "hdnnp": ("default", "paper", "gekf", "fekf", "n2p2", "adam", "adam-gnep", "snes"),
 }
+OPTIMIZERS["nep-gpumd"] = OPTIMIZERS["nep"]
 #: One of each family, where more would cost too much.
 FAMILIES = ("default", "adam", "snes")
 
@@ -83,21 +86,28 @@ def chosen(name: str) -> Optimizer:
 
 
 def forms(study: Study) -> dict[str, Network | Model]:
-    return TINY if study.smoke else FORMS
+    """The forms by model: of the models asked for, or of the three."""
+    known = TINY if study.smoke else FORMS
+    return {name: (known | MORE_FORMS)[name] for name in study.models or known}
 
 
 def systems(study: Study) -> list[System]:
     """The systems asked for; without any, `SYSTEMS` and the user's own."""
     if "systems" in study.stated or study.smoke:
         return study.systems
-    own = [s for s in study.systems if s.name not in THIRTEEN]
-    return [*find_systems(SYSTEMS)[0], *own]
+    others = [s for s in study.systems if s.name not in THIRTEEN]
+    return [*find_systems(SYSTEMS)[0], *others]
 
 
 def swept(study: Study) -> System:
     """The system of sweeps and seeds."""
     there = systems(study)
     return next((s for name in SWEPT for s in there if s.name == name), there[0])
+
+
+def own(study: Study) -> list[System]:
+    """The user's own systems."""
+    return [s for s in systems(study) if s.name not in (*THIRTEEN, *SYSTEMS)]
 
 
 def names(study: Study, model: str) -> tuple[str, ...]:
@@ -147,9 +157,9 @@ BLOCKS = (128, 512, 2048, 8192)
 def sweep(study: Study) -> list[Point]:
     """Width at equal depth, depth at equal width, with one optimizer of each family.
 
-    None if optimizers were asked for by name: the comparison alone is wanted then.
+    None if optimizers or models were asked for by name: the comparison alone is wanted then.
     """
-    if study.smoke or "optimizers" in study.stated:
+    if study.smoke or study.models or "optimizers" in study.stated:
         return []
     return [
         Point(question, value, model, form, name)

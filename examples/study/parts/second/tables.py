@@ -18,6 +18,7 @@ from .plan import (
     block_units,
     forms,
     names,
+    own,
     sweep,
     swept,
     swept_unit,
@@ -40,7 +41,7 @@ def results(study: Study, system, model: str) -> dict[str, Result]:
 
 
 def report(study: Study) -> None:
-    """Write tables/second.md, second_sweeps.md and second_published.md."""
+    """Write tables/second.md, second_sweeps.md, second_own.md and second_published.md."""
     seconds = study.seconds or SECONDS
     text = [f"# Three models, their optimizers: {seconds:g} s of one processor each", "", _words(study)]
     text += ["", "## What to take", "", *_advice(study, seconds), "", "## Every pair", ""]
@@ -49,12 +50,15 @@ def report(study: Study) -> None:
              "\"state\": what the optimizer keeps, P above all."]  # fmt: skip
     for system in systems(study):
         text += ["", f"### {system.name}", "", _pairs(study, system)]
-    text += ["", "## Condition numbers", "", *_conditioning(study)]
+    if not study.models:
+        text += ["", "## Condition numbers", "", *_conditioning(study)]
     if sweep(study):
         text += ["", "## Seeds", "", *_seeds(study)]
     study.table("second", "\n".join(text))
     if sweep(study):
         study.table("second_sweeps", "\n".join(_sweeps(study)))
+    if own(study):
+        study.table("second_own", "\n".join(_own(study)))
     if any(s.name in published.MAE for s in systems(study)):
         study.table("second_published", "\n".join(_published(study)))
 
@@ -221,6 +225,27 @@ def _slopes(study: Study) -> list[str]:
     ]
     return ["Exponent a of seconds ~ weights^a over the widths above.", "",
             markdown.table(["model", *FAMILIES], rows)]  # fmt: skip
+
+
+def _own(study: Study) -> list[str]:
+    """Both errors of energies and forces on the user's own data, model beside model."""
+    seconds = study.seconds or SECONDS
+    rows = []
+    for system in own(study):
+        for model in forms(study):
+            for name, r in results(study, system, model).items():
+                errors = [f"{kind}{how}_test" for kind in ("energy", "force") for how in ("", "_mae")]
+                rows.append([
+                    system.name, TITLES[model], name, f"{r.facts['n_weights']:,}", f"{r.facts['n_train']:,}",
+                    str(r.facts["n_test"]), *(markdown.number(1e3 * r.final[error]) for error in errors),
+                    markdown.number(1e3 * r.final["force_train"]),
+                    markdown.number(float(r.curve["epoch"][-1])), f"{r.facts['updates']:,}",
+                    markdown.number(float(r.cpu_seconds[-1])),
+                ])  # fmt: skip
+    header = ["data", "model", "optimizer", "weights", "training frames", "test frames", "E RMSE", "E MAE",
+              "F RMSE", "F MAE", "F RMSE, training", "epochs", "updates", "s"]  # fmt: skip
+    return [f"# Own data: {seconds:g} s of one processor each", "",
+            "Test errors, meV/atom and meV/Å.", "", markdown.table(header, rows)]  # fmt: skip
 
 
 def _published(study: Study) -> list[str]:

@@ -167,7 +167,8 @@ class NumbaEngine(FusedEngine):
         """Twin of `DeepPotential.environment`."""
         step = self.grid.refined(self._halvings).step  # the step that S will most likely need
         davg, dstd = statistics["davg"], statistics["dstd"]
-        return fused_environment(self.form, self._team, davg, dstd, frames, pairs, step)
+        found = self._pairs(frames, pairs)
+        return fused_environment(self.form, self._team, davg, dstd, frames, found, step)
 
     def tabulate(self, par: Parameters, env: FusedEnvironment) -> Table:
         """Run each embedding net on the nodes of a grid, and on its padding slots.

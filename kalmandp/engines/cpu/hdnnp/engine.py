@@ -163,7 +163,7 @@ class NumbaEngine(FusedEngine):
     def functions(self, frames, pairs=None, derivatives: bool = True) -> Functions:
         """G of frames side by side, and ∂G/∂r unless ``derivatives`` is False."""
         tables = self.tables
-        g = gather(frames, self.form.type_map, self.form.cutoff, pairs)
+        g = gather(frames, self.form.type_map, self.form.cutoff, self._pairs(frames, pairs))
         n, n_p, n_d = g.n_atoms, len(g.i_p), max(self.form.size_t)
         first_i = np.searchsorted(g.i_p, np.arange(n + 1))
         most = int(np.diff(first_i).max(initial=1)) or 1

@@ -135,7 +135,7 @@ class NEPNumbaEngine(FusedEngine):
 
     def environment(self, statistics, frames, pairs=None) -> FusedEnvironment:
         """Twin of `NEPDescriptor.environment`."""
-        z, g = self._z, gather(frames, self.form.type_map, self.form.cutoff, pairs)
+        z, g = self._z, gather(frames, self.form.type_map, self.form.cutoff, self._pairs(frames, pairs))
         n, n_p = g.n_atoms, len(g.i_p)
         first_i = np.searchsorted(g.i_p, np.arange(n + 1))
         n_pc, r_p, df_pk, phi = self._store.several((n_p, 3), (n_p,), (n_p * z.kR,), (n * z.Rp,))
