@@ -137,14 +137,7 @@ ENGINES = {
 #: Searches for all pairs of a frame within a cut-off.
 NEIGHBOUR_SEARCHES = {
     "vesin": "kalmandp.geometry.neighbours:neighbour_pairs",
-    "numba": "kalmandp.engines.cpu.search:neighbour_pairs",
     "cuda": "kalmandp.engines.cuda.neighbours:neighbour_pairs",
-}
-
-#: The same by the engine that wants them, as classes that keep memory from frame to frame.
-PAIR_SEARCHES = {
-    "numpy": "kalmandp.geometry.neighbours:Search",
-    "numba": "kalmandp.engines.cpu.search:Search",
 }
 
 #: What keeps the pairs of a Verlet list that are within the cut-off.

@@ -17,8 +17,8 @@ import numpy as np
 
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
-from kalmandp.geometry.neighbours import Pairs, check_overlap, checked_cutoff
-from kalmandp.registry import PAIR_FILTERS, PAIR_SEARCHES, find
+from kalmandp.geometry.neighbours import Pairs, Search, check_overlap, checked_cutoff
+from kalmandp.registry import PAIR_FILTERS, find
 
 
 class VerletList:
@@ -29,7 +29,7 @@ class VerletList:
     rcut : Å
     skin : Å; the list is searched to rcut + skin. A larger one is searched less often and costs more
         distances in between. With 0 a list is only reused for the same positions
-    engine : "numba" or "numpy", which searches and computes the distances
+    engine : "numba" or "numpy", which computes the distances
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class VerletList:
             self.skin = np.nan
         if not 0.0 <= self.skin < np.inf:
             raise InputError(f"skin is {skin!r}; expected a number of Å, 0 or more")
-        self._search = find(PAIR_SEARCHES, engine, "engine")(self.rcut + self.skin)
+        self._search = Search(self.rcut + self.skin)
         self._within = find(PAIR_FILTERS, engine, "engine")
         self._start: Frame | None = None
         self._candidates: Pairs | None = None

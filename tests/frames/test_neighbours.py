@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.geometry.neighbours import (
+    Search,
     auto_sel,
     neighbour_counts,
     neighbour_pairs,
@@ -259,3 +262,17 @@ def test_auto_sel_is_deepmd_kits(counts, ratio, sel):
 def test_auto_sel_refuses(ratio):
     with pytest.raises(InputError, match="sel is"):
         auto_sel([10], ratio)
+
+
+def test_a_search_that_keeps_its_memory_gives_what_a_new_one_gives():
+    """Frames of other sizes, cells and types one after another, from several threads at once."""
+    cells = [np.diag([4.0, 6.0, 5.0]), np.array([[5.0, 0.0, 0.0], [2.0, 6.0, 0.0], [-1.0, 1.5, 4.0]])]
+    rng, sizes = np.random.default_rng(9), (5, 40, 0, 90, 7, 60)
+    frames = [make(rng, n, cells[k % 2], (True, k % 3 > 0, True)) for k, n in enumerate(sizes)]
+    wanted = [neighbour_pairs(frame, 4.0) for frame in frames]
+    search = pickle.loads(pickle.dumps(Search(4.0)))
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(search.pairs, frames * 5))
+    for pairs, other in zip(found, wanted * 5, strict=True):
+        for one, another in zip(pairs, other, strict=True):
+            np.testing.assert_array_equal(one, another)

@@ -8,12 +8,11 @@ import numpy as np
 
 from kalmandp.engines.cpu import pair_sums
 from kalmandp.engines.cpu.buffers import Store
-from kalmandp.engines.cpu.search import Search
 from kalmandp.engines.cpu.threads import Team
 from kalmandp.engines.protocol import Engine
 from kalmandp.frames.frame import Frame
 from kalmandp.geometry.kept import with_pairs
-from kalmandp.geometry.neighbours import Pairs
+from kalmandp.geometry.neighbours import Pairs, Search
 
 #: Chunks of a frame's atoms with sums of their own at most, and atoms that are worth one: constants, whatever
 #: the number of threads.
