@@ -6,8 +6,8 @@
 ``FOLDER`` is a checkout of the other version (``git worktree add FOLDER v0.6.0``); both run under this Python
 and with its packages. What is measured is what both have: water with 192 atoms and the RLEKF paper's network
 (`support/water.py`), a frame of training by the default of the Deep Potential, an update by two numbers with
-blocks of 5120, and energy with forces and virial. The ratio is of medians; "spread" says between what the
-middle half of the rounds' own ratios lies, so that one sees how much the machine's noise allows to say.
+blocks of 5120, and energy with forces and virial. "ratio" is the median of the rounds' own ratios,
+"spread" where the middle half of them lies: so one sees how much the machine's noise allows to say.
 
 ``--cold`` starts `kalmandp train` with nothing compiled: seconds until it has ended after one step, for a
 Deep Potential by both versions and for the other kinds by this one (inputs of `examples/`), then once more
@@ -142,8 +142,7 @@ def main() -> None:
         print(f"{'ms (medians)':14}{'this':>10}{'other':>10}{'ratio':>8}   spread")
         for what, seconds in record["seconds"].items():
             this, other = np.array(seconds[THIS]), np.array(seconds[OTHER])
-            low, high = np.quantile(this / other, (0.25, 0.75))
-            ratio = np.median(this) / np.median(other)
+            low, ratio, high = np.quantile(this / other, (0.25, 0.5, 0.75))
             print(f"{what:14}{1e3 * np.median(this):10.3f}{1e3 * np.median(other):10.3f}{ratio:8.3f}", end="")
             print(f"   {low:.3f} to {high:.3f}")
     if options.json:

@@ -121,7 +121,7 @@ def _model(path: str) -> str:
     from kalmandp.potentials.potential import Potential
 
     potential = Potential.load(path)
-    return table([("model", path), *model_rows(potential.form)]
+    return table([("file", path), *model_rows(potential.form)]
                  + _provenance(potential))  # fmt: skip
 
 

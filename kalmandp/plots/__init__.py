@@ -337,7 +337,7 @@ def _dress(ax, x_label: str, y_label: str) -> None:
     ax.set_xlabel(x_label, fontsize=10, color=INK)
     ax.set_ylabel(y_label, fontsize=10, color=INK)
     ax.tick_params(labelsize=9, colors=INK, length=3.5, width=0.8)
-    ax.tick_params(which="minor", length=2, width=0.6)
+    ax.tick_params(which="minor", labelsize=9, colors=INK, length=2, width=0.6)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     for side in ("left", "bottom"):
