@@ -6,8 +6,9 @@ import pytest
 from n2p2_support import frames, in_angstrom, text
 from numpy.testing import assert_allclose
 
-from kalmandp import FileError, Potential, read_input
+from kalmandp import FileError, InputError, Potential, read_input
 from kalmandp.bridges.n2p2.units import shared_units
+from kalmandp.bridges.n2p2.usage import usage
 from kalmandp.constants import BOHR
 from kalmandp.formats.runner import write_runner
 from kalmandp.training.loop import Run
@@ -73,7 +74,47 @@ def test_a_folder_without_units_has_those_of_its_input_data(place, tmp_path):
         assert Potential.load(place).form.length_unit == 1.0
 
 
+@pytest.mark.parametrize("units, cutoff, more", [
+    ("atomic", 8.5, " & cflength 1.88972612462 cfenergy 0.03674932217"), ("metal", 6.0, ""),
+])  # fmt: skip
+def test_lammps_is_told_the_units_of_the_files(place, units, cutoff, more):
+    """The cut-off is in LAMMPS's Å, and the factors are the model's units in an Å and an eV."""
+    (place / "input.nn").write_text(f"# units: {units}\n{text(rc=cutoff)}")
+    (_, _, code), _ = usage(str(place), ("Cl", "Na"))
+    style, coefficients = code.rsplit("\n", 1)
+    words = " ".join(style.split())
+    assert coefficients.split() == ["pair_coeff", "*", "*", "Cl", "Na"]
+    reach = cutoff * BOHR if units == "atomic" else cutoff
+    begin = f'pair_style hdnnp {reach:.6f} dir "{place}" showew no showewsum 100 resetew no maxew 100'
+    assert words.startswith(begin)
+    numbers, wanted = words[len(begin) :].split(), more.split()
+    assert numbers[:2] == wanted[:2] and len(numbers) == len(wanted)
+    assert_allclose([float(x) for x in numbers[2::2]], [float(x) for x in wanted[2::2]], rtol=1e-9)
+
+
 def test_units_that_are_none_are_named(place):
     (place / "input.nn").write_text("# units: furlong\n" + text())
     with pytest.raises(FileError, match="units is 'furlong'; expected atomic"):
         read_input(place / "input.nn")
+
+
+def test_units_of_an_input_nn_that_an_input_of_ours_names(place):
+    """Its own line counts; without one the input.data beside it, or the key; a contradiction is named."""
+
+    def cutoff(line="", rc=8.0, **model):
+        (place / "input.nn").write_text(line + text(rc=rc))
+        tree = {
+            "model": {"type": "hdnnp", "input_nn": str(place / "input.nn"), **model},
+            "optimizer": {"type": "RLEKF"},
+            "training": {"training_data": {"systems": [str(place / "input.data")]}, "numb_steps": 1},
+        }
+        return read_input(tree).model.cutoff
+
+    assert cutoff("# units: metal\n") == 8.0
+    assert cutoff() == pytest.approx(8.0 * BOHR)  # input.data is in bohr
+    (place / "input.data").unlink()
+    assert cutoff(units="atomic") == pytest.approx(8.0 * BOHR)
+    with pytest.warns(UserWarning, match="does not say its units; taken as Å and eV"):
+        assert cutoff() == 8.0
+    with pytest.raises(InputError, match=r"model/units is atomic; expected none but metal, as .* says"):
+        cutoff("# units: metal\n", units="atomic")

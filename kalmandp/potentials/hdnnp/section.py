@@ -7,6 +7,7 @@ n2p2 has them, or an input.nn::
 
     "symmetry_functions": ["H 2 O 0.5 0.0 6.0", "H 3 O O 0.1 1.0 4.0 6.0", …]
     "input_nn": "input.nn"                                  its whole model; nothing else is stated then
+    "units": "atomic"                  of input_nn (or "metal"), where nothing else says them (`file_units`)
 
 n2p2's keywords of the first weights (with "initial_weights" "n2p2" or "nguyen-widrow") and
 "normalize_data_set" mean what they mean in n2p2.
@@ -17,7 +18,8 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 
 from kalmandp.checks import Key, SectionReader, boolean, choice, integer, number, optional, sequence, text
-from kalmandp.errors import KalmanDPError
+from kalmandp.errors import KalmanDPError, require
+from kalmandp.potentials.hdnnp.file_units import stated_units, units_of_files
 from kalmandp.potentials.hdnnp.files import read_input_nn
 from kalmandp.potentials.hdnnp.form import SCALINGS, HDNNPForm
 from kalmandp.potentials.hdnnp.input_nn import parse_input_nn
@@ -28,8 +30,9 @@ from kalmandp.potentials.settings import ModelSettings
 
 #: Fields of the form that an input.nn states.
 OF_INPUT_NN = tuple(f.name for f in fields(HDNNPForm) if f.name != "type_map")
-#: The cut-off of a default set, Å.
+#: The cut-off of a default set, Å, and the keys that say what such a set is.
 CUTOFF = 6.0
+OF_DEFAULT_SET = ("cutoff", "angular_cutoff", "n_radial", "n_angular", "n_functions")
 
 _length = number(above=0.0, unit="Å")
 
@@ -85,10 +88,15 @@ def read_section(read: SectionReader, value: dict) -> ModelSettings:
     if path is not None and (lines is not None or paths or type_map is not None):
         other = "symmetry_functions" if lines is not None else next(iter(paths), "type_map")
         raise read.error(f"model/{other}", value.get(other), "it in input_nn alone")
+    for name in OF_DEFAULT_SET:
+        if name in value and (path is not None or lines is not None):
+            listed = "input_nn" if lines is None else "symmetry_functions"
+            wanted = f"none beside {listed}: it is of a set that is made from the data"
+            raise read.error(f"model/{name}", value[name], wanted)
     if path is not None:
         beside = read.folder / path
         path = str(beside) if beside.exists() else path
-        found = _checked(read, "model/input_nn", path, lambda: read_input_nn(path, units or "atomic"))
+        found = _checked(read, "model/input_nn", path, lambda: _input_nn(path, units))
         form, type_map = found.form, found.form.type_map
         if "normalize" in stated:
             if (form.mean_energy, form.conv_energy, form.conv_length) != (0.0, 1.0, 1.0):
@@ -125,9 +133,17 @@ def _checked(read: SectionReader, path: str, value, what):
         raise read.error(path, value, f"symmetry functions that can be read ({error})") from None
 
 
+def _input_nn(path: str, units: str | None):
+    """An input.nn in the units that are given, or that its files say."""
+    stated = stated_units(path)
+    wanted = f"none but {stated}, as {path} says"
+    require(units is None or stated in ("", units), "model/units", units, wanted)
+    return read_input_nn(path, units or units_of_files(path))
+
+
 def _functions(type_map, lines):
     """The functions of each element, by atomic number, from n2p2's lines (in Å)."""
     head = [f"number_of_elements {len(type_map)}", f"elements {' '.join(type_map)}", "cutoff_type 2"]
     head += ["global_hidden_layers_short 1", "global_nodes_short 1", "global_activation_short t l"]
     rows = [f"symfunction_short {line.removeprefix('symfunction_short').strip()}" for line in lines]
-    return parse_input_nn("\n".join(head + rows), "symmetry_functions", "metal").form.functions
+    return parse_input_nn("\n".join(rows + head), "symmetry_functions", "metal").form.functions
