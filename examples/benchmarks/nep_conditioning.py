@@ -12,13 +12,15 @@ has no more digits for what is known well: the second table.
 By default rock salt of ``data/thirteen`` and a small NEP; with --data frames of yours and GPUMD's default
 form. One thread. "max" and "min" are the largest and smallest eigenvalue of P over P₀, "max/min" is the
 condition number of P; errors are those of the test frames, with --data of the training frames, of the mean
-of the weights. With -o the run is saved at each line, and the same command goes on from there.
+of the weights. With -o the run is saved at each line and every minute, and the same command goes on from
+there.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,8 @@ from kalmandp.training.config.inputs import read_input
 from kalmandp.training.loop import Run
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "thirteen"
+#: Seconds between two savings of a run with -o.
+SAVE_EVERY = 60.0
 #: Lines of a table for each factor of ten of updates.
 PER_DECADE = 2
 MODEL = {"type": "nep", "cutoff": [5, 4], "n_max": [3, 3], "basis_size": [4, 4], "l_max": [3, 1], "neuron": 6}
@@ -57,6 +61,7 @@ def follow(run: Run, updates: int, test, save: bool) -> None:
     print(f"N = {run.potential.layout.size}, λ₁ {c.lam:g}, ν {c.nu:g}, P₀ {c.p0:g}")
     head = f"{'updates':>9}{'tr P/tr P₀':>12}{'max':>10}{'1/Λ':>10}{'min':>10}{'max/min':>10}"
     print(f"{head}{'meV/atom':>10}{'meV/Å':>8}{'s':>8}")
+    saved = time.monotonic()
     points = max(2, round(PER_DECADE * np.log10(updates)))
     for until in np.unique(np.geomspace(10, updates, points).round().astype(int)):
         if until < run.step_number:
@@ -64,6 +69,9 @@ def follow(run: Run, updates: int, test, save: bool) -> None:
         try:
             while run.step_number < until:
                 run.step()
+                if save and time.monotonic() - saved > SAVE_EVERY:
+                    run.checkpoint()
+                    saved = time.monotonic()
         except FilterError as error:
             print(f"  after {run.step_number:,} updates: {str(error).rpartition(': ')[2]}")
             return
