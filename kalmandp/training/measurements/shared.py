@@ -18,7 +18,7 @@ from kalmandp.training.config.presets import KalmanChoices
 from kalmandp.training.measurements.measurement import Measurement, Sample, combine
 
 #: Rows of H that one rank makes together, of one kind.
-ROWS = 32
+ROWS = 16
 
 
 class SharedSample(NamedTuple):
