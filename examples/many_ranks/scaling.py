@@ -50,7 +50,8 @@ def main() -> None:
     _, rates = measured()
     print(
         f"measured on one core: {1e9 * rates.row:.3g} ns for a number of H, "
-        f"{2e-9 / rates.operation:.3g} GFlop/s of an update; on every rank {1e9 * rates.predicted:.3g} ns a weight and {1e3 * rates.ready:.2g} ms"
+        f"{2e-9 / rates.operation:.3g} GFlop/s of an update; "
+        f"on every rank {1e9 * rates.predicted:.3g} ns a weight and {1e3 * rates.ready:.2g} ms"
     )
     step = Step(m, 1, -(-m // ROWS), m)
     print(f"a step: one update by {m} numbers, made in {step.pieces} pieces\n")

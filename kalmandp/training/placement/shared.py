@@ -1,4 +1,7 @@
-"""The processors of several ranks: P is shared out over them, weights, noise and λ are on every one."""
+"""The processors of several ranks: P is shared out over them, weights, noise and λ are on every one.
+
+Of GPUs each rank has one, with the whole P: what they share is the measuring.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from kalmandp.kalman.filter import RLEKF
 from kalmandp.potentials.potential import Potential
 from kalmandp.ranks.team import Team
 from kalmandp.training.placement import memory
-from kalmandp.training.placement.device import Cpu, beginning
+from kalmandp.training.placement.device import Cpu, Gpu, beginning
 
 
 class SharedCpu(Cpu):
@@ -45,3 +48,16 @@ class SharedCpu(Cpu):
     def memory(self, blocks: Blocks, choices) -> int:
         """Bytes of P on one rank, about."""
         return round(memory.host_memory(blocks, choices) * min(1.0, 1.0 / self.team.size + 0.05))
+
+
+class SharedGpu(Gpu):
+    """The GPU of a rank of ``team``: frames of a batch are shared, each GPU makes every update of its own P.
+
+    What was measured goes from rank to rank through the hosts.
+    """
+
+    team: Team
+
+    def __init__(self, device, team: Team):
+        super().__init__(device)
+        self.team = team
