@@ -3,7 +3,7 @@
     python examples/many_ranks/scaling.py [--numbers 200] [--bandwidth 25] [--latency 2] [--small]
 
 The parts are those of a step of examples/nep on one core: the rows of H per number and weight, an update of P
-per operation, and the prediction per weight. The model is `kalmandp.training.placement.scaling`; P is in
+per operation, and the prediction per weight. The model is `kalmandp.training.placement.ranks_model`; P is in
 blocks of 10,240 weights, as the paper has it.
 """
 
@@ -21,7 +21,7 @@ from kalmandp.training.config.inputs import read_input
 from kalmandp.training.config.presets import resolve
 from kalmandp.training.measurements.shared import ROWS
 from kalmandp.training.placement.plan import step_and_rates
-from kalmandp.training.placement.scaling import Network, Step, on_ranks
+from kalmandp.training.placement.ranks_model import Network, Step, on_ranks
 from kalmandp.training.starting import new_potential
 
 ROOT = Path(__file__).resolve().parents[2]

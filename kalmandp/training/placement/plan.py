@@ -18,10 +18,10 @@ from kalmandp.training.data.choose import feed_of
 from kalmandp.training.measurements.labels import LABEL_OF, check_labels, learnt_kinds
 from kalmandp.training.measurements.measurement import make_sample, predict
 from kalmandp.training.measurements.shared import shared_pieces
-from kalmandp.training.placement import scaling
+from kalmandp.training.placement import ranks_model
 from kalmandp.training.placement.device import open_device
 from kalmandp.training.placement.memory import SHARE, covariance_need, generation_memory, parts_of
-from kalmandp.training.placement.scaling import Network, OnRanks
+from kalmandp.training.placement.ranks_model import Network, OnRanks
 from kalmandp.training.starting import new_potential
 from kalmandp.training.trainers.choose import make_trainer
 from kalmandp.training.trainers.kalman import KalmanTrainer
@@ -47,7 +47,7 @@ class Plan(NamedTuple):
     frames_memory : bytes of all frames with their pairs on a GPU, where they stay if there is room; else 0
     steps_per_epoch, n_steps, updates_per_step : of the run
     seconds_per_step : measured, None if it was not
-    on_ranks : of several ranks (`scaling`), None if they were not asked for
+    on_ranks : of several ranks (`ranks_model`), None if they were not asked for
     """
 
     n_frames: int
@@ -182,14 +182,14 @@ def _on_ranks(
     frames = [some[k] for k in np.resize(_fullest(some, settings), batch)]
     step, rates = step_and_rates(potential, choices, frames, timing)
     parts = None if rates is None else rates.parts(need.blocks, step)
-    return scaling.on_ranks(
+    return ranks_model.on_ranks(
         need.blocks, ranks, step, parts, network, choices.covariance_dtype, choices.coupled
     )
 
 
 def step_and_rates(
     potential, choices: KalmanChoices, frames: list, timing: bool = True
-) -> tuple[scaling.Step, scaling.Rates | None]:
+) -> tuple[ranks_model.Step, ranks_model.Rates | None]:
     """What a step on these frames measures, and the seconds of its parts by which they grow.
 
     The update is timed on blocks of `MEASURED_BLOCK` weights at most: P itself may need all ranks.
@@ -204,7 +204,7 @@ def step_and_rates(
     sample, rng = make_sample(potential, frames), np.random.default_rng(0)
     found = list(trainer.measure(sample, rng))
     pieces = shared_pieces(choices, [m.kind_q for m in found], len(frames))
-    step = scaling.Step(max(len(m.H_qw) for m in found), len(found), *pieces)
+    step = ranks_model.Step(max(len(m.H_qw) for m in found), len(found), *pieces)
     if not timing:
         return step, None
     made = _time(lambda: list(trainer.measure(sample, rng)))
@@ -214,9 +214,9 @@ def step_and_rates(
     H = np.pad(H, ((0, 0), (0, N - H.shape[1])))
     zero, R_q = np.zeros(len(H)), np.ones(len(H))
     update = _time(lambda: trainer.filter.update(H, zero, R_q))
-    return step, scaling.Rates(
+    return step, ranks_model.Rates(
         max(made - predicted, 0.0) / (step.rows * N),
-        update / sum(scaling.operations(trainer.filter.blocks, len(H))), predicted / N, ready,
+        update / sum(ranks_model.operations(trainer.filter.blocks, len(H))), predicted / N, ready,
     )  # fmt: skip
 
 
