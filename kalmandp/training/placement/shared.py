@@ -31,6 +31,7 @@ class SharedCpu(Cpu):
         return RLEKF(
             weights, blocks, P0=P0, lam=choices.lam, nu=choices.nu,
             covariance=self._shared(choices.coupled), dtype=choices.covariance_dtype,
+            stored_as="tiled coupled" if choices.coupled else "tiled",
         )  # fmt: skip
 
     def restored(self, state: dict) -> RLEKF:

@@ -54,8 +54,6 @@ class SharedTiledCovariance(TiledCovariance):
     """P in tiles over the ranks of ``team``, which a subclass has (`shared_class`)."""
 
     ranks: Team = Alone()
-    #: The name of the covariance that it is stored as.
-    stored_as = "tiled"
 
     def __init__(self, blocks: Blocks, P0: Any = 1.0, dtype: Any = "float64"):
         self._make(blocks, dtype)
@@ -367,7 +365,6 @@ class SharedCoupledCovariance(Windows, SharedTiledCovariance):
     """The same with blocks coupled within a window: twin of `kalman.coupled.CoupledCovariance`."""
 
     window = CoupledTiledCovariance.window
-    stored_as = "tiled coupled"
 
 
 def shared_class(team: Team, coupled: bool) -> type:
