@@ -86,7 +86,7 @@ def _on_ranks(args: argparse.Namespace) -> int:
     except KalmanDPError as error:
         return _fail(str(error))
     assert team is not None  # a launcher started us
-    if not getattr(args, "ranks", False):
+    if not getattr(args, "on_ranks", False):
         if team.rank == 0:
             what = f"runs on one rank, and {team.size} were started; expected one, without MPI"
             _fail(f"{args.parser.prog} {what}")
@@ -163,7 +163,7 @@ def make_parser() -> argparse.ArgumentParser:
         module = importlib.import_module(f"kalmandp.commands.{name.replace('-', '_')}")
         command = commands.add_parser(name, help=what, description=module.__doc__)
         module.add_arguments(command)
-        command.set_defaults(run=module.run, parser=command, ranks=getattr(module, "ON_RANKS", False))
+        command.set_defaults(run=module.run, parser=command, on_ranks=getattr(module, "ON_RANKS", False))
     return parser
 
 

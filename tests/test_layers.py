@@ -344,7 +344,7 @@ def test_what_is_loaded_is_seen():
 #: What may be asked for all the same, and why: things of other libraries, platforms, or the user's own.
 FOREIGN = {
     # a command's module may have the first two (who asks says what they are); words before a command is known
-    "cli": {"arranged", "ON_RANKS", "ranks"},
+    "cli": {"arranged", "ON_RANKS", "on_ranks"},
     "bridges/deepmd/codec": {"CSafeLoader", "CSafeDumper"},  # PyYAML with and without its C library
     "formats/foreign/ase": {"results"},  # ASE's calculators
     "frames/frame": {"check_state", "results"},

@@ -4,8 +4,8 @@
 
 Of each case, in turns: a step in one process of one thread and of two, and on ranks of one thread each. P is
 what the rank with most of it keeps, and its share of what one rank keeps. "expected" is the model of
-`kalmandp.training.placement.scaling` with parts measured in one thread (times ranks/processors where there
-are fewer of these). Without MPI this says so, and is done.
+`kalmandp.training.placement.ranks_model` with parts measured in one thread (times ranks/processors where
+there are fewer of these). Without MPI this says so, and is done.
 """
 
 from __future__ import annotations

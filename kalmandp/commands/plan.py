@@ -29,7 +29,7 @@ def run(args) -> int:
     from kalmandp.errors import require
     from kalmandp.training.config.inputs import read_input
     from kalmandp.training.placement.plan import make_plan
-    from kalmandp.training.placement.scaling import Network
+    from kalmandp.training.placement.ranks_model import Network
 
     for name in ("ranks", "bandwidth", "latency"):
         value = getattr(args, name)

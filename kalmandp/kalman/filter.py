@@ -80,6 +80,7 @@ class RLEKF:
     dtype : ``"float64"`` or ``"float32"``: the numbers of P. Weights are float64 in any case.
     copy : False to keep ``weights`` itself, a writeable float64 array: `update` then changes the caller's
         own array in place
+    stored_as : the name that `state` gives to a class of yours, whose state has the form of that name
 
     Examples
     --------
@@ -133,6 +134,7 @@ class RLEKF:
         covariance: str | type = "dense",
         dtype: Any = "float64",
         copy: bool = True,
+        stored_as: str | None = None,
     ):
         self.weights = _weights(weights, copy)
         self.blocks = _blocks(blocks, len(self.weights))
@@ -143,7 +145,7 @@ class RLEKF:
         P0_w = _variances(P0, self.weights)
         require(str(np.dtype(dtype)) in ("float32", "float64"), "dtype", dtype, "float32 or float64")
         self.covariance: Covariance = _covariance_class(covariance)(self.blocks, P0_w, dtype)
-        self._kind = getattr(covariance, "stored_as", covariance)
+        self._kind = covariance if stored_as is None else stored_as
 
     @property
     def process_noise(self) -> float:
@@ -282,13 +284,11 @@ class RLEKF:
         ----------
         state : what `state` returned, or the same read from a file
         covariance : another covariance than the stored one: P then has the same values to rounding. A class
-            whose ``stored_as`` is the stored name reads P itself, with the same bits
+            reads P itself, in the form of the stored name, with the same bits
         """
         new, kind, P = cls._without_covariance(state)
         new._kind = kind
         if isinstance(covariance, type):
-            name = getattr(covariance, "stored_as", None)
-            require(name == kind, "the covariance stored", kind, f"{name}, which {covariance.__name__} reads")
             new.covariance = covariance.from_state(new.blocks, P)  # type: ignore[attr-defined]
             return new
         new.covariance = _covariance_class(kind).from_state(new.blocks, P)

@@ -25,15 +25,31 @@ class Team(Protocol):
     local_rank: int
 
     def gather(self, own: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-        """The flat float64 arrays of all ranks, one behind the other; rank r has ``counts[r]`` numbers."""
+        """The flat arrays of all ranks, one behind the other, on every rank: (Σ counts,) float64.
+
+        Parameters
+        ----------
+        own : of any shape, counts[rank] numbers of float64
+        counts : (R,) how many numbers each rank gives, known to all
+        """
         ...
 
     def exchange(self, to_r: Sequence[np.ndarray], counts: Sequence[int]) -> list[np.ndarray]:
-        """Send ``to_r[r]`` to each rank r; return what each sent, ``counts[r]`` numbers of rank r."""
+        """Send ``to_r[r]`` to each rank r; return what each sent to us.
+
+        Parameters
+        ----------
+        to_r : for each rank a flat float64 array
+        counts : (R,) how many numbers come from each
+
+        Returns
+        -------
+        For each rank r an array (counts[r],)
+        """
         ...
 
     def all(self, value: Any) -> list:
-        """A small object of each rank, on every rank."""
+        """A small object of each rank that can be pickled: the list of them (R), on every rank."""
         ...
 
     def of_first(self, value: Any) -> Any:
@@ -41,7 +57,7 @@ class Team(Protocol):
         ...
 
     def to_first(self, own: np.ndarray | None, sender: int) -> Any:
-        """An array that one rank sends to rank 0, which returns it; None on the others."""
+        """An array, of any shape, that the rank ``sender`` has: rank 0 returns it, the others None."""
         ...
 
     def all_agree(self, seconds: float) -> bool:

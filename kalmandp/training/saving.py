@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kalmandp.errors import FileError
 from kalmandp.ranks.rows import written_by_first
 from kalmandp.training.report.history import COLUMNS
 from kalmandp.training.state.checkpoint import save_checkpoint
 
-if TYPE_CHECKING:
-    from kalmandp.training.loop import Run
-
 #: Seconds in which all ranks must meet the same error, for the state before it to be saved.
 TOGETHER = 2.0
 
 
-def save(run: Run, path: Path, feed: dict[str, Any]) -> None:
+def save(run: Any, path: Path, feed: dict[str, Any]) -> None:
     """Write a checkpoint of a run. All ranks call it; rank 0 writes, and never holds the whole P.
 
     Parameters
     ----------
-    run : as it is now
+    run : a `training.loop.Run`, as it is now
     path : file to write or replace
     feed : state of the run's feed
 
@@ -35,7 +32,7 @@ def save(run: Run, path: Path, feed: dict[str, Any]) -> None:
     written_by_first(run.team, optimizer, lambda: _write(run, path, feed, optimizer))
 
 
-def rescue(run: Run, feed: dict[str, Any]) -> str:
+def rescue(run: Any, feed: dict[str, Any]) -> str:
     """After an update that failed: save the filter as it was before; returns words for the user.
 
     The last checkpoint is not touched. Of several ranks all must come here, within `TOGETHER`: where only
@@ -58,7 +55,7 @@ def rescue(run: Run, feed: dict[str, Any]) -> str:
     return f"saved as before this update in {path}, from where --restart goes on with this frame"
 
 
-def _write(run: Run, path: Path, feed: dict[str, Any], optimizer: dict[str, Any]) -> None:
+def _write(run: Any, path: Path, feed: dict[str, Any], optimizer: dict[str, Any]) -> None:
     gate = run.trainer.gate
     save_checkpoint(
         path,

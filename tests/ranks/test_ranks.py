@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 from kill import kill
 from small_models import tree_of, write_data, write_input
@@ -47,6 +49,15 @@ def test_same_bits_and_restart(folder, case):
     done = run(2, folder, half, kind, numb_steps=60, save_freq=60, restart=checkpoint, **options)
     assert done.returncode == 0, done.stderr
     assert_same(runs[1], state(folder, half))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed: no emulated GPU")
+def test_gpus_share_a_batch(folder):
+    """Each rank has an emulated GPU with the whole P: the same bits on one and on two."""
+    for ranks in (1, 2):
+        done = start(ranks, str(HERE / "gpus.py"), str(folder))
+        assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(np.load(folder / "1.npy"), np.load(folder / "2.npy"))
 
 
 @pytest.mark.parametrize("ranks", [2, 3])

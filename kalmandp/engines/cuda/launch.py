@@ -125,8 +125,25 @@ def parameters(text: str) -> dict[str, tuple[Form, ...]]:
     return {name: tuple(map(form, inside.split(","))) for name, inside in _KERNEL.findall(text)}
 
 
+def gpu_number(local_rank: int, count: int) -> int:
+    """The GPU of a rank among the ``count`` of its machine: ranks take turns.
+
+    Examples
+    --------
+    >>> [gpu_number(rank, 4) for rank in range(6)]
+    [0, 1, 2, 3, 0, 1]
+    """
+    require(count > 0, "the number of GPUs", count, "at least one")
+    return local_rank % count
+
+
 class CupyDevice:
-    """The current CUDA device, through CuPy. Nothing here changes device, stream or memory pool.
+    """The current CUDA device, through CuPy. Nothing here changes stream or memory pool.
+
+    Parameters
+    ----------
+    local_rank : of a process of MPI, its number among those on its machine: the GPU with that number, in
+        turns, is made the current one. By default the current one stays
 
     Raises
     ------
@@ -136,7 +153,7 @@ class CupyDevice:
         If there is no usable driver or device, or nothing to compile kernels with.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, local_rank: int | None = None) -> None:
         try:
             import cupy
         except ImportError as error:
@@ -147,6 +164,8 @@ class CupyDevice:
             raise InputError(_no_device(str(error))) from error
         if not count:
             raise InputError(_no_device("none is visible"))
+        if local_rank is not None:
+            cupy.cuda.Device(gpu_number(local_rank, count)).use()
         try:
             cupy.arange(1)  # asks for what every kernel needs, NVRTC and the headers of CUDA
         except Exception as error:  # CuPy raises errors of any class where one is missing

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kalmandp.arrays import namespace, to_numpy
 from kalmandp.errors import InputError, KalmanDPError
 from kalmandp.potentials.atomic import Numbers
 from kalmandp.ranks.team import Team
@@ -18,7 +19,7 @@ from kalmandp.training.config.presets import KalmanChoices
 from kalmandp.training.measurements.measurement import Measurement, Sample, combine
 
 #: Rows of H that one rank makes together, of one kind.
-ROWS = 32
+ROWS = 16
 
 
 class SharedSample(NamedTuple):
@@ -76,9 +77,11 @@ def shared_sample(
 
 
 def measured_together(
-    team: Team, sample: SharedSample, measure: Callable[[int, Sample], Measurement | None]
+    team: Team, sample: SharedSample, measure: Callable[[int, Sample], Measurement | None], xp: Any = np
 ) -> Measurement:
     """The mean (`combine`) of a measurement of each frame, which its rank makes by ``measure(f, part)``.
+
+    It travels through the hosts; H and the error are arrays of ``xp`` in the end.
 
     Raises
     ------
@@ -90,7 +93,8 @@ def measured_together(
     for f, part in enumerate(sample.part_f):
         if part is not None and failed is None:
             try:
-                own[f] = measure(f, part)
+                m = measure(f, part)
+                own[f] = None if m is None else _on_host(m)
             except KalmanDPError as error:
                 failed = f"rank {team.rank}: {error}"
     n_rows: Any = {f: len(m.H_qw) for f, m in own.items() if m is not None}
@@ -111,7 +115,13 @@ def measured_together(
             stop = start + m.H_qw * n_w
             found[f] = m._replace(H_qw=every[start:stop].reshape(-1, n_w))
             start = stop
-    return combine(found[f] for f in sorted(found))
+    mean = combine(found[f] for f in sorted(found))
+    return mean._replace(H_qw=xp.asarray(mean.H_qw), error_q=xp.asarray(mean.error_q))
+
+
+def _on_host(m: Measurement) -> Measurement:
+    H_qw, error_q, noise_q = to_numpy(m.H_qw), to_numpy(m.error_q), to_numpy(m.noise_q)
+    return m._replace(H_qw=H_qw, error_q=error_q, noise_q=noise_q)
 
 
 def gathered(team: Team, n: int, rows_f: dict[int, np.ndarray]) -> np.ndarray:
@@ -140,7 +150,7 @@ def shared_rows(team: Team, engine, parameters, environment, forward, numbers: N
             none[place] = what[first : first + ROWS]
             chunks.append(Numbers(*none))
     own = [
-        engine.rows(parameters, environment, forward, chunk).ravel()
+        to_numpy(engine.rows(parameters, environment, forward, chunk)).ravel()
         for c, chunk in enumerate(chunks)
         if c % team.size == team.rank
     ]
@@ -153,4 +163,4 @@ def shared_rows(team: Team, engine, parameters, environment, forward, numbers: N
         r = c % team.size
         rows.append(every[first_r[r] : first_r[r] + chunk.n_rows * n_w].reshape(-1, n_w))
         first_r[r] += chunk.n_rows * n_w
-    return np.concatenate(rows)
+    return namespace(parameters.weights).asarray(np.concatenate(rows))

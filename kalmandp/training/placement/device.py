@@ -186,7 +186,7 @@ def open_device(device: str | Device, team: Team | None = None) -> Cpu | Gpu:
     """
     if not isinstance(device, str):
         if team is not None:
-            raise InputError(f"a GPU is given for {team.size} ranks; expected 'cpu', whose P they can share")
+            return load("kalmandp.training.placement.shared:SharedGpu")(device, team)
         return Gpu(device)
     if device not in DEVICES:
         raise InputError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
@@ -194,8 +194,8 @@ def open_device(device: str | Device, team: Team | None = None) -> Cpu | Gpu:
         if team is None:
             return Cpu()
         return load("kalmandp.training.placement.shared:SharedCpu")(team)
-    if team is not None and team.size > 1:
-        raise InputError(f"device is {device!r} on {team.size} ranks; expected 'cpu', whose P they can share")
     from kalmandp.engines.cuda.launch import CupyDevice
 
-    return Gpu(CupyDevice())
+    if team is None:
+        return Gpu(CupyDevice())
+    return load("kalmandp.training.placement.shared:SharedGpu")(CupyDevice(team.local_rank), team)

@@ -12,16 +12,16 @@ import numpy as np
 from kalmandp.errors import InputError
 from kalmandp.frames.dataset import Dataset
 from kalmandp.registry import KINDS, kind_of, load
-from kalmandp.training.config.presets import PRESETS, resolve, resolve_snes
+from kalmandp.training.config.presets import PRESETS, KalmanChoices, resolve, resolve_snes
 from kalmandp.training.config.settings import N2P2, Settings
 from kalmandp.training.data.choose import feed_of
 from kalmandp.training.measurements.labels import LABEL_OF, check_labels, learnt_kinds
 from kalmandp.training.measurements.measurement import make_sample, predict
 from kalmandp.training.measurements.shared import shared_pieces
-from kalmandp.training.placement import scaling
+from kalmandp.training.placement import ranks_model
 from kalmandp.training.placement.device import open_device
 from kalmandp.training.placement.memory import SHARE, covariance_need, generation_memory, parts_of
-from kalmandp.training.placement.scaling import Network, OnRanks
+from kalmandp.training.placement.ranks_model import Network, OnRanks
 from kalmandp.training.starting import new_potential
 from kalmandp.training.trainers.choose import make_trainer
 from kalmandp.training.trainers.kalman import KalmanTrainer
@@ -47,7 +47,7 @@ class Plan(NamedTuple):
     frames_memory : bytes of all frames with their pairs on a GPU, where they stay if there is room; else 0
     steps_per_epoch, n_steps, updates_per_step : of the run
     seconds_per_step : measured, None if it was not
-    on_ranks : of several ranks (`scaling`), None if they were not asked for
+    on_ranks : of several ranks (`ranks_model`), None if they were not asked for
     """
 
     n_frames: int
@@ -174,34 +174,50 @@ def _covariance(potential, choices, place) -> tuple[tuple[int, ...], int]:
 def _on_ranks(
     settings: Settings, potential, choices, some: Dataset, batch: int, ranks: int, network, timing: bool
 ) -> OnRanks:  # fmt: skip
-    """What a step takes on several ranks, for `scaling`; the update is timed on a P that is not too large."""
+    """What a step takes on several ranks."""
     o = settings.optimizer
     if not o.is_kalman:
         raise InputError(f"optimizer/type is {o.type!r}, which has no P; expected RLEKF for several ranks")
     need = covariance_need(parts_of(potential.layout), choices)
     frames = [some[k] for k in np.resize(_fullest(some, settings), batch)]
+    step, rates = step_and_rates(potential, choices, frames, timing)
+    parts = None if rates is None else rates.parts(need.blocks, step)
+    return ranks_model.on_ranks(
+        need.blocks, ranks, step, parts, network, choices.covariance_dtype, choices.coupled
+    )
+
+
+def step_and_rates(
+    potential, choices: KalmanChoices, frames: list, timing: bool = True
+) -> tuple[ranks_model.Step, ranks_model.Rates | None]:
+    """What a step on these frames measures, and the seconds of its parts by which they grow.
+
+    The update is timed on blocks of `MEASURED_BLOCK` weights at most: P itself may need all ranks.
+
+    Parameters
+    ----------
+    potential : Potential;  choices : of a filter;  frames : of one step
+    timing : measure; otherwise there are no rates
+    """
     small = replace(choices, block_size=min(choices.block_size, MEASURED_BLOCK))
     trainer = KalmanTrainer(potential, small, np.random.default_rng(0), per_epoch=1.0)
     sample, rng = make_sample(potential, frames), np.random.default_rng(0)
     found = list(trainer.measure(sample, rng))
-    m_u = [len(m.H_qw) for m in found]
-    step = scaling.Step(max(m_u), len(found), *shared_pieces(choices, [m.kind_q for m in found], batch))
-    parts = None
-    if timing:
-        made = _time(lambda: list(trainer.measure(sample, rng)))
-        ready = _time(lambda: make_sample(potential, frames)) + _time(lambda: predict(potential, sample))
-        H, N = found[-1].H_qw, len(trainer.filter.weights)
-        H = np.pad(H, ((0, 0), (0, N - H.shape[1])))
-        zero, R_q = np.zeros(len(H)), np.ones(len(H))
-        update = _time(lambda: trainer.filter.update(H, zero, R_q))
-        work = lambda blocks: 3.0 * sum(n * n for n in blocks.sizes) + 2.0 * blocks.n_weights * len(H)
-        factor = len(H) ** 2 / 3.0  # S = C Cᵀ, on every rank
-        of_P, here = work(need.blocks), work(trainer.filter.blocks)
-        each = len(found) * update / (here + factor)  # seconds of an operation, times updates
-        parts = scaling.Parts(max(made - ready, 0.0), each * of_P, ready + each * factor)
-    return scaling.on_ranks(
-        need.blocks, ranks, step, parts, network, choices.covariance_dtype, choices.coupled
-    )
+    pieces = shared_pieces(choices, [m.kind_q for m in found], len(frames))
+    step = ranks_model.Step(max(len(m.H_qw) for m in found), len(found), *pieces)
+    if not timing:
+        return step, None
+    made = _time(lambda: list(trainer.measure(sample, rng)))
+    ready = _time(lambda: make_sample(potential, frames))
+    predicted = _time(lambda: predict(potential, sample))
+    H, N = found[-1].H_qw, len(trainer.filter.weights)
+    H = np.pad(H, ((0, 0), (0, N - H.shape[1])))
+    zero, R_q = np.zeros(len(H)), np.ones(len(H))
+    update = _time(lambda: trainer.filter.update(H, zero, R_q))
+    return step, ranks_model.Rates(
+        max(made - predicted, 0.0) / (step.rows * N),
+        update / sum(ranks_model.operations(trainer.filter.blocks, len(H))), predicted / N, ready,
+    )  # fmt: skip
 
 
 def _update(settings: Settings, some: Dataset, potential, trainer) -> Callable[[], object]:

@@ -1,4 +1,7 @@
-"""The processors of several ranks: P is shared out over them, weights, noise and λ are on every one."""
+"""The processors of several ranks: P is shared out over them, weights, noise and λ are on every one.
+
+Of GPUs each rank has one, with the whole P: what they share is the measuring.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from kalmandp.kalman.filter import RLEKF
 from kalmandp.potentials.potential import Potential
 from kalmandp.ranks.team import Team
 from kalmandp.training.placement import memory
-from kalmandp.training.placement.device import Cpu, beginning
+from kalmandp.training.placement.device import Cpu, Gpu, beginning
 
 
 class SharedCpu(Cpu):
@@ -28,6 +31,7 @@ class SharedCpu(Cpu):
         return RLEKF(
             weights, blocks, P0=P0, lam=choices.lam, nu=choices.nu,
             covariance=self._shared(choices.coupled), dtype=choices.covariance_dtype,
+            stored_as="tiled coupled" if choices.coupled else "tiled",
         )  # fmt: skip
 
     def restored(self, state: dict) -> RLEKF:
@@ -45,3 +49,16 @@ class SharedCpu(Cpu):
     def memory(self, blocks: Blocks, choices) -> int:
         """Bytes of P on one rank, about."""
         return round(memory.host_memory(blocks, choices) * min(1.0, 1.0 / self.team.size + 0.05))
+
+
+class SharedGpu(Gpu):
+    """The GPU of a rank of ``team``: frames of a batch are shared, each GPU makes every update of its own P.
+
+    What was measured goes from rank to rank through the hosts.
+    """
+
+    team: Team
+
+    def __init__(self, device, team: Team):
+        super().__init__(device)
+        self.team = team

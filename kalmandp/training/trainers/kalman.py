@@ -284,7 +284,7 @@ class KalmanTrainer(Trainer):
                     return measurement.force_signed(p, part, atoms, noise, L, norm_name=c.norm)
                 return measurement.SIGNED[what](p, part, noise, L, norm_name=c.norm)
 
-            return measured_together(team, sample, measure)
+            return measured_together(team, sample, measure, namespace(self.potential.parameters.weights))
 
         if c.measurement == "paired":
             for g in range(max(1, n_groups)):

@@ -54,8 +54,6 @@ class SharedTiledCovariance(TiledCovariance):
     """P in tiles over the ranks of ``team``, which a subclass has (`shared_class`)."""
 
     ranks: Team = Alone()
-    #: The name of the covariance that it is stored as.
-    stored_as = "tiled"
 
     def __init__(self, blocks: Blocks, P0: Any = 1.0, dtype: Any = "float64"):
         self._make(blocks, dtype)
@@ -120,7 +118,16 @@ class SharedTiledCovariance(TiledCovariance):
         return np.array(own, dtype=np.int64).reshape(-1, 3), np.array(group), counts
 
     def project(self, H_qw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return our weights' part of K = P Hᵀ, as rows, and the whole H P Hᵀ (m, m)."""
+        """Return our weights' part of K = P Hᵀ, as rows, and the whole H P Hᵀ.
+
+        Parameters
+        ----------
+        H_qw : (m, N), the same on every rank
+
+        Returns
+        -------
+        K_qw (m, our weights), H P Hᵀ (m, m), the latter the same on every rank
+        """
         m, w = len(H_qw), self._own_w
         K_qw = self._store.empty((m, w.stop - w.start))
         if self._is_matrix(m):
@@ -192,7 +199,10 @@ class SharedTiledCovariance(TiledCovariance):
         )  # fmt: skip
 
     def _summed(self, sums: np.ndarray) -> np.ndarray:
-        """A X of our own rows: what all chunks add to them, in the order of chunks."""
+        """A X of our own tile rows (own t, …): what all chunks add to them, in the order of chunks.
+
+        ``sums`` (places, …): what our chunks have added, each to the tile rows from the first of its block.
+        """
         shape, me = sums.shape[1:], self.ranks.rank
         Y = np.empty((self._t1 - self._t0, *shape))
         for a, b, low, place in self._chunks.tolist():
@@ -229,7 +239,12 @@ class SharedTiledCovariance(TiledCovariance):
         return found
 
     def gain(self, K_qw: np.ndarray, C_qq: np.ndarray, z_q: np.ndarray, weights: np.ndarray) -> Gain:
-        """Return our part of G = C⁻¹K, and all the weights that Algorithm 1, l. 12, goes to."""
+        """Return our part of G = C⁻¹K, and all the weights that Algorithm 1, l. 12, goes to.
+
+        Parameters
+        ----------
+        K_qw : (m, our weights), overwritten with G;  C_qq : (m, m);  z_q : (m,);  weights : (N,)
+        """
         own = np.ascontiguousarray(weights[self._own_w])
         many = self._is_matrix(len(K_qw))
         pieces, pieces_r = self._pieces_of[MATRIX_PIECE if many else PIECE]
@@ -253,7 +268,7 @@ class SharedTiledCovariance(TiledCovariance):
         return Gain(K_qw, np.concatenate(after), step_square, gain_square)
 
     def downdate(self, G_qw: np.ndarray, lam: float) -> None:
-        """P ← (P − GᵀG)/λ: G joins the pending columns, which are folded in when they are full."""
+        """P ← (P − GᵀG)/λ: our part of G (m, our weights) joins the pending columns, folded in when full."""
         rows, done = self._rows[self._home :].copy(), 0
         rows[:, [W0, W1]] -= self._own_w.start - self._w_low
         while done < len(G_qw):
@@ -367,7 +382,6 @@ class SharedCoupledCovariance(Windows, SharedTiledCovariance):
     """The same with blocks coupled within a window: twin of `kalman.coupled.CoupledCovariance`."""
 
     window = CoupledTiledCovariance.window
-    stored_as = "tiled coupled"
 
 
 def shared_class(team: Team, coupled: bool) -> type:

@@ -34,6 +34,40 @@ class Parts(NamedTuple):
     alone: float
 
 
+class Rates(NamedTuple):
+    """What a machine takes, measured on a small case: seconds of one rank.
+
+    row : of one number of H, per weight
+    operation : a multiplication and an addition of an update of P
+    predicted : of the prediction, per weight, on every rank
+    ready : of neighbours and environment of a step, whatever the weights, on every rank
+    """
+
+    row: float
+    operation: float
+    predicted: float
+    ready: float
+
+    def parts(self, blocks: Blocks, step: Step) -> Parts:
+        """The same for a P of these blocks."""
+        m, N = step.numbers, blocks.n_weights
+        update, factor = operations(blocks, m)
+        return Parts(
+            self.row * step.rows * N,
+            self.operation * step.updates * update,
+            self.ready + self.predicted * N + self.operation * step.updates * factor,
+        )
+
+
+def operations(blocks: Blocks, m: int) -> tuple[float, float]:
+    """Operations of an update by m numbers: those that ranks share, and S = CCᵀ, which each makes.
+
+    2 n_l² m for P Hᵀ and n_l² m for P − GᵀG of each block, 2 N m² for H P Hᵀ and C⁻¹K; m³/3.
+    """
+    squares = sum(float(n) * n for n in blocks.sizes)
+    return 3.0 * squares * m + 2.0 * blocks.n_weights * m * m, m**3 / 3.0
+
+
 class Step(NamedTuple):
     """What a step measures.
 
@@ -46,6 +80,11 @@ class Step(NamedTuple):
     updates: int
     pieces: int
     sent: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of H that are made in a step, on all ranks together."""
+        return max(self.sent, self.numbers * self.updates)
 
 
 class Network(NamedTuple):
