@@ -181,21 +181,19 @@ def _families(s: Survey) -> Iterator[tuple[list[int], list[int]]]:
     which_f = which_f.reshape(-1)
     often = np.bincount(which_f)
     allowed = lambda n: max(2, LOST * n)
-    found = False
     for usual in np.argsort(-often, kind="stable").tolist():
         if often[usual] < max(3, MANY_ALIKE * len(s)):
             break
-        found = True
         change_f = np.abs(s.counts_ft - formulas[usual]).sum(1)
         rare_f = RARER * often[which_f] < often[usual]
         few = np.flatnonzero((change_f > 0) & (change_f <= allowed(formulas[usual].sum())) & rare_f)
         yield few.tolist(), np.flatnonzero(which_f == usual).tolist()
-    if not found:  # an alloy, whose frames have many compositions of as many atoms
-        number = int(np.bincount(s.n_atoms_f).argmax())
-        change_f = np.abs(s.n_atoms_f - number)
-        if (change_f == 0).mean() > 0.5:
-            few = np.flatnonzero((change_f > 0) & (change_f <= allowed(number)))
-            yield few.tolist(), np.flatnonzero(change_f == 0).tolist()
+    # an alloy, whose frames have many compositions of as many atoms
+    number = int(np.bincount(s.n_atoms_f).argmax())
+    change_f = np.abs(s.n_atoms_f - number)
+    if (change_f == 0).mean() > 0.5:
+        few = np.flatnonzero((change_f > 0) & (change_f <= allowed(number)))
+        yield few.tolist(), np.flatnonzero(change_f == 0).tolist()
 
 
 def _sum_is_broken(s: Survey, f: int, whole: list[int]) -> bool | None:
