@@ -20,18 +20,20 @@ OVERLAPPING, CLOSE = 0.4, 0.6
 STRETCHED, SQUEEZED = 1.5, 0.62
 #: Volume per atom over the median of the set: a cell so much larger is reported.
 EMPTY = 8.0
-#: Å: atoms that vibrate about the same place; a sum of forces (eV/Å) that no rounding explains.
-SAME_PLACE, BROKEN_SUM = 0.6, 0.1
+#: Å: atoms that vibrate about the same place; a sum of forces, over the RMS force, that no rounding explains.
+SAME_PLACE, BROKEN_SUM = 0.6, 0.2
+#: Share of its atoms that a frame may have lost; share of the frames that makes a formula usual; how much
+#: rarer that of a frame must be that lacks atoms.
+LOST, MANY_ALIKE, RARER = 0.05, 0.1, 3
 #: Fewer frames than this, and fewer atoms, teach little about a species.
 FEW_FRAMES, FEW_ATOMS = 5, 50
 
 
 #: Share of frames in which atoms that come close are usual.
 OFTEN = 0.15
-#: Share by which the cells of a crystal under strain differ.
-ALIKE = 0.1
-#: A force on two atoms so close, in eV/Å and in units of the usual largest force, above which the collision
-#: was really computed.
+#: Share by which the cells of a crystal under strain differ, and those of a run at one volume.
+ALIKE, EXACTLY = 0.1, 1e-6
+#: A force (eV/Å) that two atoms so close feel, and over the largest that is usual: a collision, computed.
 COLLISION, BEYOND = 5.0, 2.0
 
 
@@ -147,38 +149,64 @@ def _missing(s: Survey) -> Iterator[Finding]:
     add up to zero. If an atom was lost on the way, the labels are those of the whole configuration: the
     hole and a sum of forces are two signs and an error; the hole and the energy alone are a warning.
     """
+    bad: dict[int, int] = {}
+    maybe: dict[int, int] = {}
+    for few, whole in _families(s):
+        for f in few:
+            if f in bad:
+                continue
+            like = next((g for g in whole if _same_cell(s, f, g) and _same_places(s, f, g)), None)
+            broken = _sum_is_broken(s, f, whole)
+            same_box = broken and next((g for g in whole if _same_cell(s, f, g, EXACTLY)), None)
+            if broken and (like is not None or same_box is not None):
+                bad[f] = whole[0]
+            elif like is not None and broken is None and _energy_of_the_whole(s, f, whole):
+                maybe[f] = whole[0]
+    for severity, frames in (("error", bad), ("warning", maybe)):
+        if frames:
+            f, g = next(iter(frames.items()))
+            yield s.finding(
+                severity, "missing-atoms",
+                f"atoms {s.formula(f)} with the labels of {s.formula(g)}, or of as many atoms",
+                "The conversion has lost or doubled atoms: convert the frames anew, or take them out",
+                sorted(frames),
+            )  # fmt: skip
+
+
+def _families(s: Survey) -> Iterator[tuple[list[int], list[int]]]:
+    """Frames that have some atoms more or less than many others, and these others."""
     if len(s) < 3:
         return
     formulas, which_f = np.unique(s.counts_ft, axis=0, return_inverse=True)
     which_f = which_f.reshape(-1)
-    usual = int(np.bincount(which_f).argmax())
-    whole = np.flatnonzero(which_f == usual).tolist()
-    bad, maybe = [], []
-    for f in np.flatnonzero(which_f != usual).tolist():
-        change = s.counts_ft[f] - formulas[usual]
-        if np.abs(change).sum() <= max(2, 0.05 * formulas[usual].sum()):
-            like = next((g for g in whole if _same_cell(s, f, g) and _same_places(s, f, g)), None)
-            broken = None if like is None else _sum_is_broken(s, f, whole)
-            if broken:
-                bad.append(f)
-            elif like is not None and broken is None and _energy_of_the_whole(s, f, whole):
-                maybe.append(f)
-    for severity, frames in (("error", bad), ("warning", maybe)):
-        if frames:
-            yield s.finding(
-                severity, "missing-atoms",
-                f"atoms {s.formula(frames[0])} with the labels of {s.formula(whole[0])}, as most frames are",
-                "The conversion has lost or doubled atoms: convert the frames anew, or take them out", frames,
-            )  # fmt: skip
+    often = np.bincount(which_f)
+    allowed = lambda n: max(2, LOST * n)
+    for usual in np.argsort(-often, kind="stable").tolist():
+        if often[usual] < max(3, MANY_ALIKE * len(s)):
+            break
+        change_f = np.abs(s.counts_ft - formulas[usual]).sum(1)
+        rare_f = RARER * often[which_f] < often[usual]
+        few = np.flatnonzero((change_f > 0) & (change_f <= allowed(formulas[usual].sum())) & rare_f)
+        yield few.tolist(), np.flatnonzero(which_f == usual).tolist()
+    # an alloy, whose frames have many compositions of as many atoms
+    number = int(np.bincount(s.n_atoms_f).argmax())
+    change_f = np.abs(s.n_atoms_f - number)
+    if (change_f == 0).mean() > 0.5:
+        few = np.flatnonzero((change_f > 0) & (change_f <= allowed(number)))
+        yield few.tolist(), np.flatnonzero(change_f == 0).tolist()
 
 
 def _sum_is_broken(s: Survey, f: int, whole: list[int]) -> bool | None:
     """Whether forces do not add up to zero where those of whole frames do; None without forces."""
-    largest = lambda k: float(np.abs(np.asarray(s.frames[k].forces).sum(0)).max())
     if s.frames[f].forces is None:
         return None
-    others = [largest(g) for g in whole[:50] if s.frames[g].forces is not None]
-    return largest(f) > BROKEN_SUM and bool(others) and float(np.median(others)) < 0.2 * BROKEN_SUM
+    forces = [np.asarray(s.frames[g].forces) for g in whole[:50] if s.frames[g].forces is not None]
+    if not forces:
+        return False
+    usual = float(np.median([np.abs(F_ic.sum(0)).max() for F_ic in forces]))
+    rms = float(np.median([np.sqrt((F_ic * F_ic).mean()) for F_ic in forces]))
+    largest = float(np.abs(np.asarray(s.frames[f].forces).sum(0)).max())
+    return usual < 0.1 * BROKEN_SUM * rms and largest > BROKEN_SUM * rms
 
 
 def _energy_of_the_whole(s: Survey, f: int, whole: list[int]) -> bool:
@@ -190,17 +218,21 @@ def _energy_of_the_whole(s: Survey, f: int, whole: list[int]) -> bool:
     return bool(np.std(known) < 0.2 * lost and abs(s.energy_f[f] - np.median(known)) < 0.4 * lost)
 
 
-def _same_cell(s: Survey, f: int, g: int) -> bool:
+def _same_cell(s: Survey, f: int, g: int, share: float = ALIKE) -> bool:
     a, b = s.frames[f].cell, s.frames[g].cell
-    return a is not None and b is not None and np.abs(a - b).max() < ALIKE * np.abs(b).max()
+    if a is None or b is None:
+        return a is None and b is None and share == ALIKE
+    return bool(np.abs(a - b).max() < share * np.abs(b).max())
 
 
 def _same_places(s: Survey, f: int, g: int) -> bool:
-    a, b = s.frames[f], s.frames[g]
-    assert a.cell is not None and b.cell is not None
-    few, many = (a, b) if len(a) < len(b) else (b, a)
-    s_im = _fractions(few)[:, None] - _fractions(many)[None]
-    r_im = (s_im - np.round(s_im)) @ b.cell
+    """Whether most atoms of one frame are where the other has one."""
+    few, many = sorted((s.frames[f], s.frames[g]), key=len)
+    if few.cell is None or many.cell is None:
+        r_im = few.positions[:, None] - many.positions[None]
+    else:
+        s_im = _fractions(few)[:, None] - _fractions(many)[None]
+        r_im = (s_im - np.round(s_im) * np.array(many.pbc)) @ many.cell
     nearest_i = np.sqrt((r_im * r_im).sum(-1).min(axis=1))
     return bool(np.median(nearest_i) < SAME_PLACE)
 

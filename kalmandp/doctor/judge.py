@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kalmandp.doctor.surrogate import Fit, columns, fit_forces
+from kalmandp.doctor.outliers import robust_residual
+from kalmandp.doctor.surrogate import Fit, columns, fit_forces, solve
 from kalmandp.doctor.survey import Survey
 from kalmandp.doctor.units import Slope, slope
 
@@ -22,10 +23,24 @@ POOR, HOPELESS = 0.6, 0.85
 #: The same, from which forces are not predicted at all (never reached on healthy sets), and the RMS force
 #: (eV/Å) above which this counts.
 BLIND, SOME_FORCE = 0.97, 0.05
+#: The same, and the correlation of its energies, from which it knows better than steps between frames: on
+#: healthy sets its slope is then within 6 % of 1.
+PRECISE, NEAR_ONE = 0.15, 0.98
+#: How much better it must fit the forces of the next frame than those of the frame itself.
+MUCH_BETTER = 0.5
+#: The same for virials, which are then within 6 % too.
+PRECISE_VIRIALS, NEAR_ONE_VIRIALS = 0.1, 0.99
 #: Correlation from which its energies and virials judge a slope; on healthy sets they are then within a
 #: factor 1.3 (energies) and 3.2 (virials).
 SURE = 0.85
-#: Strains below this count as zero.
+#: Robust standard deviations, and eV/atom, by which an energy must be off; the share of frames of which that
+#: may be so; RMS error of the forces, over the usual one, up to which a structure is known.
+DEVIATIONS, LEAST, MOST_WRONG, KNOWN = 8.0, 0.015, 0.2, 2.0
+#: Scatter of the energies about the surrogate's, over that of the surrogate's, where they follow it.
+FOLLOWS = 0.4
+#: Frames of a group beyond the columns of the regression on the shape of the cell.
+MORE_FRAMES = 8
+#: Strains below this are none.
 SAME_CELL = 1e-5
 UNKNOWN = Slope(0.0, 0.0, 0.0, 0.0, 0)
 
@@ -71,6 +86,43 @@ class Judge:
             return False
         return float(np.median([np.sqrt((F * F).mean()) for F in known])) > SOME_FORCE
 
+    @property
+    def is_precise(self) -> bool:
+        """Whether the slope of the energies is better known here than from steps between frames."""
+        fit, energies = self.fit, self.energies
+        return fit is not None and fit.residual < PRECISE and abs(energies.correlation) > NEAR_ONE
+
+    @cached_property
+    def neighbours_forces(self) -> tuple[str, float] | None:
+        """Whether the forces are those of the frame "before" or "after", and the error of a fit to them so.
+
+        Frames are neighbours in the order of the data set, among those with the same atoms. A conversion that
+        is off by one does that.
+        """
+        fit, s = self.fit, self.s
+        if fit is None:
+            return None
+        found = {}
+        for word, step in (("before", 1), ("after", -1)):
+            other = {
+                int(f): int(g)
+                for members in s.groups.values()
+                for f, g in zip(members, np.roll(members, -step), strict=True)
+                if abs(int(g) - int(f)) < len(s) // 2 and s.frames[int(g)].forces is not None
+            }
+            rows = [k for k, f in enumerate(fit.members.tolist()) if f in other]
+            if len(rows) < 10:
+                continue
+            solved = solve(
+                [fit.columns[k] for k in rows], [s.frames[other[int(fit.members[k])]].forces for k in rows]
+            )
+            if solved is not None:
+                found[word] = solved[1]
+        best = min(found, key=lambda word: found[word], default=None)
+        if best is None or found[best] > MUCH_BETTER * min(fit.residual, 1.0):
+            return None
+        return best, found[best]
+
     @cached_property
     def energies(self) -> Slope:
         """Energies against those of the surrogate; 1 is right.
@@ -81,7 +133,10 @@ class Judge:
         fit, s = self.fit, self.s
         if fit is None or fit.residual > POOR:
             return UNKNOWN
-        known = [k for k, f in enumerate(fit.members) if np.isfinite(s.energy_f[f])]
+        known = [
+            k for k, f in enumerate(fit.members.tolist())
+            if np.isfinite(s.energy_f[f]) and f not in self.wrong_energies
+        ]  # fmt: skip
         true: list[float] = []
         label: list[float] = []
         weight: list[float] = []
@@ -100,6 +155,52 @@ class Judge:
             return UNKNOWN
         found = slope(np.array(true), np.array(label), np.array(weight))
         return found if abs(found.correlation) > SURE else UNKNOWN
+
+    @cached_property
+    def energy_errors(self) -> tuple[np.ndarray, np.ndarray]:
+        """Frames, and by how much their energies differ from the surrogate's, eV/atom.
+
+        In groups of frames with the same atoms what the mean and the shape of the cell explain is taken out.
+        Groups whose energies do not follow the surrogate's are left out.
+        """
+        fit, s = self.fit, self.s
+        frames, errors = [np.zeros(0, dtype=int)], [np.zeros(0)]
+        if fit is None or fit.residual > PRECISE:
+            return frames[0], errors[0]
+        known = [k for k, f in enumerate(fit.members) if np.isfinite(s.energy_f[f])]
+        groups = [(members, self._shapes(fit.members[members])) for members in self._groups(known)]
+        enough = lambda members, table: len(members) >= table.shape[1] + MORE_FRAMES
+        rest = [k for members, table in groups for k in members if not enough(members, table)]
+        if rest:
+            groups.append((rest, self._compositions(fit.members[rest])))
+        for members, table in groups:
+            if not enough(members, table):
+                continue
+            group = fit.members[members]
+            n = s.n_atoms_f[group]
+            predicted = np.array([fit.columns[k].E_k @ fit.coefficients for k in members]) / n
+            error = robust_residual(table, s.energy_f[group] / n - predicted)
+            # of another unit, or of other frames, they differ by as much as energies vary
+            if np.median(np.abs(error)) < FOLLOWS * np.median(np.abs(robust_residual(table, predicted))):
+                errors.append(error)
+                frames.append(group)
+        return np.concatenate(frames), np.concatenate(errors)
+
+    @cached_property
+    def wrong_energies(self) -> dict[int, float]:
+        """Frames whose energy contradicts the forces of all frames -> by how much, eV/atom.
+
+        The forces of such a frame are told as well as usual: where they are not, the surrogate knows too
+        little of structures like it.
+        """
+        frames, errors = self.energy_errors
+        if not len(frames):
+            return {}
+        limit = max(DEVIATIONS * 1.4826 * float(np.median(np.abs(errors))), LEAST)
+        off = {int(f): abs(float(e)) for f, e in zip(frames, errors, strict=True) if abs(e) > limit}
+        if len(off) > MOST_WRONG * len(frames):
+            return {}
+        return {f: e for f, e in off.items() if self.surprise(f) < KNOWN}
 
     @cached_property
     def deviators(self) -> Deviators | None:
@@ -143,6 +244,13 @@ class Judge:
         found = slope(d.true, d.label, 1.0 / d.n_atoms**2)
         return found if found.is_known and abs(found.correlation) > SURE else UNKNOWN
 
+    @property
+    def knows_virials(self) -> bool:
+        """Whether the slope of the virials is known to a few per cent."""
+        fit = self.fit
+        good = fit is not None and fit.residual < PRECISE_VIRIALS
+        return good and abs(self.virials.correlation) > NEAR_ONE_VIRIALS
+
     def surprise(self, f: int) -> float:
         """RMS error of the surrogate on the forces of frame ``f``, over the usual one; NaN if unknown."""
         fit, frame = self.fit, self.s.frames[f]
@@ -169,6 +277,16 @@ class Judge:
             f = int(self.fit.members[k])
             found.setdefault((self.s.counts_ft[f].tobytes(), self.s.frames[f].pbc), []).append(k)
         yield from found.values()
+
+    def _compositions(self, frames: np.ndarray) -> np.ndarray:
+        """Columns for frames of many compositions: shares of the types, the volume of an atom, its square."""
+        s = self.s
+        n = s.n_atoms_f[frames]
+        shares = s.counts_ft[frames] / n[:, None]
+        v = np.array([s.frames[f].volume for f in frames]) / n
+        v = v / max(v.mean(), 1e-9) - 1.0
+        table = np.column_stack([shares, v, v * v])
+        return table[:, np.abs(table).max(0) > 1e-8]
 
     def _shapes(self, frames: np.ndarray) -> np.ndarray:
         """Columns that the energy of a strained cell depends on: 1, tr ε, (tr ε)², |dev ε|², dev ε."""

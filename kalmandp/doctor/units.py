@@ -53,6 +53,14 @@ ENERGY_FORCE |= {
 }
 
 
+#: Units of energies, with forces in the same per Å: what both are then over what they should be.
+UNIFORM = {
+    "energies in kcal/mol and forces in kcal/mol/Å": 1 / KCAL,
+    "energies in kJ/mol and forces in kJ/mol/Å": 1 / KJ,
+    "energies in meV and forces in meV/Å": 1e3,
+}
+
+
 class Slope(NamedTuple):
     """y = s·x with both uncertain: s lies between the regressions of y on x and of x on y.
 

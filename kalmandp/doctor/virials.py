@@ -18,6 +18,8 @@ from kalmandp.formats.units import KILOBAR as KBAR
 #: Widening of the bounds of a slope that ought to be 1: of steps, and of the surrogate, whose virials were
 #: off by up to 3.2 on sets that are right.
 STEPS, FITTED = 0.4, 0.72
+#: The same where the surrogate fits so well that its virials are known to a few per cent.
+PRECISELY = 0.25
 
 #: What a label may be instead of W = −∂E/∂ε in eV -> label/W, from the volume V (Å³) and the atoms n.
 #: The stress σ = −W/V is positive under tension (ASE); VASP prints −σ in kB.
@@ -76,9 +78,9 @@ def judge_virials(
     steps : work of the virials against what energies and forces leave of it, from steps between frames
     steps_causes, seen_by_steps : what explains that slope, and the sentence about it
     """
-    fitted = judge.virials
+    fitted, tolerance = judge.virials, PRECISELY if judge.knows_virials else FITTED
     by_steps = steps.is_known and not steps.agrees_with(1.0, STEPS)
-    by_fit = fitted.is_known and not fitted.agrees_with(1.0, FITTED)
+    by_fit = fitted.is_known and not fitted.agrees_with(1.0, tolerance)
     if not by_steps and not by_fit:
         return
     fit_right = fitted.is_known and not by_fit
@@ -92,11 +94,11 @@ def judge_virials(
         if steps.value > 0 and 1 / 3 < steps.value < 3:
             return
     elif by_fit:
-        if steps_right:
+        if steps_right and not judge.knows_virials:
             return
         d, fit = judge.deviators, judge.fit
         assert d is not None and fit is not None
-        causes, measured = virial_causes(d.true, d.label, 1.0 / d.n_atoms**2, d.volume, d.n_atoms, FITTED)
+        causes, measured = virial_causes(d.true, d.label, 1.0 / d.n_atoms**2, d.volume, d.n_atoms, tolerance)
         seen = (
             f"the virials vary by {measured:.3g} × what a potential fitted to the forces says (expected 1; "
             f"its forces are off by {100 * fit.residual:.0f} %), correlation {abs(fitted.correlation):.3f}"

@@ -14,18 +14,18 @@ warning, or nothing if the other is more certain.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from kalmandp.doctor.findings import Finding
-from kalmandp.doctor.judge import Judge
+from kalmandp.doctor.judge import UNKNOWN, Judge
 from kalmandp.doctor.nearby import SAME_CELL, Step, steps_to_nearest
 from kalmandp.doctor.survey import Survey
-from kalmandp.doctor.units import ENERGY_FORCE, Cause, Slope, likely, slope
+from kalmandp.doctor.units import ENERGY_FORCE, UNIFORM, Cause, Slope, likely, slope
 from kalmandp.doctor.virials import FITTED, judge_virials, virial_causes
-from kalmandp.formats.units import GIGAPASCAL
+from kalmandp.formats.units import GIGAPASCAL, HARTREE, RYDBERG
 
 #: Share of q that the trapezoidal rule may err by, per Å of RMS displacement, and energy noise
 #: (eV/atom): for the weights.
@@ -39,6 +39,8 @@ SUSPECT, UNUSUAL, LEAST_SHARE, MOST_SHARE = 3e-3, 8.0, 0.03, 0.5
 CONTRADICTED = 0.2
 #: Widening where the second judge is asked, and share by which both must agree on what is wrong.
 SECOND, SAME_FAULT = 0.4, 0.6
+#: Widening where a slope is to name one of the units that are far apart.
+SAME_UNIT = 0.1
 #: Share that the forces must have in the work of strained steps to be judged by them.
 FORCES_TOO = 0.02
 #: A constant between virials and energies, eV/atom: the smallest that is reported, and the same over its
@@ -83,6 +85,12 @@ class Work(NamedTuple):
         return 1.0 / ((NOISE * self.n_atoms_s) ** 2 + (share_s * np.sum(curves_s, axis=0)) ** 2)
 
 
+    def without(self, frames: Collection[int]) -> Work:
+        """The steps that begin and end at other frames."""
+        kept = ~(np.isin(self.a_s, list(frames)) | np.isin(self.b_s, list(frames)))
+        return Work(*(column[kept] for column in self))
+
+
 def work_between(s: Survey) -> Work:
     """The work of all steps between near frames that have energies and forces."""
     rows = [row for step in steps_to_nearest(s) if (row := _work_of(s, step)) is not None]
@@ -115,61 +123,115 @@ def _work_of(s: Survey, step: Step) -> tuple | None:
 
 def check_work(s: Survey, w: Work, judge: Judge) -> Iterator[Finding]:
     """Units and signs of energies, forces and virials; frames whose labels contradict the others."""
+    wrong, second = judge.wrong_energies, judge.energies
+    w = w.without(wrong)
     forces = forces_slope(w)
-    contradicted = _contradicted(w, forces)
-    second = judge.energies
-    if contradicted is not None:
-        if second.is_known and second.agrees_with(1.0, SECOND):
-            return
-        yield s.finding(
-            "error" if judge.asks_too_much else "warning", "energy-force",
-            f"energies do not follow from forces: over {contradicted} small steps between frames ΔE and the "
-            f"work of the forces have the correlation {forces.correlation:.2f} (expected 1)",
-            "Energies, forces and positions do not belong together: convert the data anew",
-        )  # fmt: skip
+    unrelated = _unrelated(s, w, forces, judge)
+    if unrelated is not None:
+        yield from unrelated
         return
-    if judge.is_blind and not (forces.is_known and forces.agrees_with(1.0, TOLERANCE)):
-        assert judge.fit is not None
-        yield s.finding(
-            "warning", "energy-force",
-            f"forces do not follow from positions: a potential fitted to them errs by "
-            f"{100 * judge.fit.residual:.0f} % of them on frames left out",
-            "Energies, forces and positions do not belong together? Convert the data anew",
-        )  # fmt: skip
-        return
-    virials = virials_slope(w, forces)
-    severity = _fault(forces, second)
+    # the one that knows better tells the units apart better
+    ruling = second if judge.is_precise else forces
+    virials = virials_slope(w, ruling)
+    severity = _fault(forces, second, judge.is_precise)
     if severity:
-        # the one of larger correlation distinguishes units better
         better = second if abs(second.correlation) > abs(forces.correlation) else forces
-        yield _wrong_slope(s, w, better if _wrong(better, 0.0) else forces, virials, severity)
-    elif forces.is_known:
-        yield from _stiffness(s, w)
-    shown = list(_virials(s, w, forces, virials, judge, bool(severity)))
+        better = better if _wrong(better, 0.0) else forces
+        if _energy_is_off(w, better, virials):
+            severity = "error"  # the virials are the second sign
+        yield _wrong_slope(s, w, better, virials, severity)
+    shown = [] if severity else list(_both_off(s, ruling, virials, judge))
     yield from shown
-    if forces.is_known and not shown:
-        offset = _offset(w, forces, virials) if not severity else None
+    if not severity and not shown and forces.is_known:
+        yield from _stiffness(s, w)
+    if not shown:
+        shown = list(_virials(s, w, ruling, virials, judge, bool(severity)))
+        yield from shown
+    if not shown and (forces.is_known or wrong):
+        offset = _offset(w, ruling, virials) if not severity and forces.is_known else None
         if offset is not None:
             yield _constant_between(s, w, *offset)
-        factor = forces.value if severity and _wrong(forces, TOLERANCE) else 1.0
-        yield from _suspects(s, w, factor, virials, 0.0 if offset is None else offset[0])
+        factor = ruling.value if severity and _wrong(ruling, TOLERANCE) else 1.0
+        trusted = virials if not severity else UNKNOWN
+        constant = 0.0 if offset is None else offset[0]
+        yield from _suspects(s, w, factor, trusted, constant, wrong, forces.is_known)
+
+
+def _unrelated(s: Survey, w: Work, forces: Slope, judge: Judge) -> list[Finding] | None:
+    """What is to be said where energies and forces have nothing to do with each other; None if they have."""
+    neighbour, fit = judge.neighbours_forces, judge.fit
+    if neighbour is not None and fit is not None:
+        word, error = neighbour
+        return [
+            s.finding(
+                "error", "energy-force",
+                f"forces do not follow from positions: they are those of the frame {word} it. A potential "
+                f"fitted to them errs by {100 * fit.residual:.0f} %, and by {100 * error:.2g} % if each "
+                f"frame is given the forces of the frame {'after' if word == 'before' else 'before'} it",
+                "Energies, forces and positions do not belong together: convert the data anew",
+            )
+        ]  # fmt: skip
+    contradicted, second = _contradicted(w, forces), judge.energies
+    if contradicted is not None and not (second.is_known and second.agrees_with(1.0, SECOND)):
+        return [
+            s.finding(
+                "error" if judge.asks_too_much else "warning", "energy-force",
+                f"energies do not follow from forces: over {contradicted} small steps between frames ΔE and "
+                f"the work of the forces have the correlation {forces.correlation:.2f} (expected 1)",
+                "Energies, forces and positions do not belong together: convert the data anew",
+            )
+        ]  # fmt: skip
+    if judge.is_blind and not (forces.is_known and forces.agrees_with(1.0, TOLERANCE)):
+        assert fit is not None
+        return [
+            s.finding(
+                "warning", "energy-force",
+                f"forces do not follow from positions: a potential fitted to them errs by "
+                f"{100 * fit.residual:.0f} % of them on frames left out",
+                "Energies, forces and positions do not belong together? Convert the data anew",
+            )
+        ]  # fmt: skip
+    return None
 
 
 def _wrong(found: Slope, tolerance: float) -> bool:
     return found.is_known and not found.agrees_with(1.0, tolerance)
 
 
-def _fault(forces: Slope, second: Slope) -> str | None:
-    """What both tests say of energies against forces: error, warning, or None."""
-    by_steps, by_fit = _wrong(forces, TOLERANCE), _wrong(second, SECOND)
+def _fault(forces: Slope, second: Slope, precise: bool) -> str | None:
+    """What both judges make of energies against forces: error, warning, or None.
+
+    ``precise``: the surrogate fits so well that it knows better than the steps.
+    """
+    by_steps, by_fit = _wrong(forces, TOLERANCE), _wrong(second, TOLERANCE if precise else SECOND)
     if by_steps and by_fit:
         return "error" if second.agrees_with(forces.value, SAME_FAULT) else "warning"
+    if precise:
+        return "warning" if by_fit else None
     if by_steps:
         knows_better = second.is_known and abs(second.correlation) >= abs(forces.correlation)
         return None if knows_better else "warning"
     # a few unlike structures mislead the fit: alone it must be sure
     alone = by_fit and not forces.is_known and not (1 / 4 < second.value < 4)
     return "warning" if alone else None
+
+
+def _both_off(s: Survey, ruling: Slope, virials: Slope, judge: Judge) -> Iterator[Finding]:
+    """Energies and forces that agree with each other and are both, by one unit, more than the virials say."""
+    fitted = judge.virials if judge.knows_virials else virials
+    if not ruling.is_known or not ruling.agrees_with(1.0, TOLERANCE) or not fitted.is_known:
+        return
+    names = [name for name, unit in UNIFORM.items() if fitted.agrees_with(1.0 / unit, SAME_UNIT)]
+    distance = lambda unit: abs(np.log(abs(fitted.value) * unit))
+    if names and min(map(distance, (HARTREE, RYDBERG))) < distance(UNIFORM[names[0]]):
+        return  # of the virials alone
+    if names and (not virials.is_known or virials.agrees_with(fitted.value, SAME_FAULT)):
+        yield s.finding(
+            "warning", "energy-force",
+            f"the virials are {fitted.value:.3g} × what energies and forces say (expected 1), correlation "
+            f"{abs(fitted.correlation):.3f}",
+            f"These look like {names[0]}, or the virials are in another unit. Labels must be in eV and eV/Å",
+        )  # fmt: skip
 
 
 def _virials(s: Survey, w: Work, forces: Slope, virials: Slope, judge: Judge, off: bool) -> Iterator[Finding]:
@@ -316,8 +378,10 @@ def _stiffness(s: Survey, w: Work) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _suspects(s: Survey, w: Work, factor: float, virials: Slope, offset: float) -> Iterator[Finding]:
-    """Frames whose energy fits none of their neighbours'."""
+def _suspects(
+    s: Survey, w: Work, factor: float, virials: Slope, offset: float, wrong: dict[int, float], is_known: bool
+) -> Iterator[Finding]:
+    """Frames whose energy fits none of their neighbours', and those that a fit to all forces calls wrong."""
     judged = ~w.strained_s | (w.has_virial_s & virials.is_known)
     constant_s = offset * w.n_atoms_s * w.trace_s
     left = np.abs(w.energy_s - factor * (w.forces_s + w.virials_s) - constant_s)
@@ -330,7 +394,7 @@ def _suspects(s: Survey, w: Work, factor: float, virials: Slope, offset: float) 
     suspects, worst = [], 0.0
     alive = judged.copy()
     at = lambda mask: np.bincount(np.r_[w.a_s[mask], w.b_s[mask]], minlength=len(s))
-    while (bad & alive).any():
+    while is_known and (bad & alive).any():
         n_bad, n_all = at(bad & alive), at(alive)
         f = int(np.lexsort((n_bad / np.maximum(n_all, 1), n_bad))[-1])
         if n_bad[f] < 2 or n_bad[f] <= 0.5 * n_all[f]:
@@ -339,10 +403,13 @@ def _suspects(s: Survey, w: Work, factor: float, virials: Slope, offset: float) 
         suspects.append(f)
         worst = max(worst, float((left / w.n_atoms_s)[touched & bad].min()))
         alive &= ~touched
-    if suspects:
+    if suspects or wrong:
+        those = "frames near them" if suspects else "all frames"
+        found = sorted({*suspects, *wrong})
+        worst = max([worst, *wrong.values()])
+        many = f"energies of {len(found)} frames are" if len(found) > 1 else "energy of a frame is"
         yield s.finding(
             "warning", "contradiction",
-            f"the energies of {len(suspects)} frames are off by up to {1e3 * worst:.3g} meV/atom from what "
-            "the forces of frames near them say",
-            "Compute these frames again, converged better", suspects,
+            f"the {many} off by up to {1e3 * worst:.3g} meV/atom from what the forces of {those} say",
+            "Compute these frames again, converged better", found,
         )  # fmt: skip
