@@ -46,8 +46,8 @@ def energies(counters, me, nets, act, blocks, order, w, bias_t, q_id, cache, y, 
 
 
 @njit(**KERNEL)
-def pair_gradient(counters, me, space, nets, blocks, order, each, w, cache, pairs, f_pc):
-    """Ē = 1 → q̄ → f_pc."""
+def pair_gradient(counters, me, space, nets, blocks, order, each, w, cache, pairs, q_bar_id, f_pc):
+    """Ē = 1 → q̄ → f_pc; where ``q_bar_id`` has rows, factor·q̄ = ∂E/∂G is written there and that is all."""
     bar, new, a_bar, idt_bar = space.rows[me, 0], space.rows[me, 1], space.layers[me, 0], space.layers[me, 1]
     local = space.local[me]
     q_bar = new if nets.forms.shape[1] % 2 else bar
@@ -60,7 +60,11 @@ def pair_gradient(counters, me, space, nets, blocks, order, each, w, cache, pair
             bar[r, 0] = 1.0
         backward_rows(nets, net, w, r0, r1, each, cache, bar, new, a_bar, r0, idt_bar, True)
         for r in range(r0, r1):
-            _atom_gradient(order[r], net, q_bar[r - r0], pairs, local, f_pc)
+            if len(q_bar_id) > 0:
+                for d in range(nets.forms[net, 0, 0]):
+                    q_bar_id[order[r], d] = pairs.factor_td[net, d] * q_bar[r - r0, d]
+            else:
+                _atom_gradient(order[r], net, q_bar[r - r0], pairs, local, f_pc)
 
 
 @njit(**PART)
