@@ -14,18 +14,18 @@ from kalmandp.engines.cpu.activation import EXACT, EXPONENT, LN2_HIGH, LN2_LOW, 
 from kalmandp.engines.cpu.hdnnp.tables import (
     ASYMMETRIC,
     CURVE,
-    CURVE_A,
+    END,
     ETA,
     FACTOR,
+    FALL,
+    HALF,
     IS_WINDOW,
     LAM,
-    LEFT,
-    RC,
-    RIGHT,
-    RL,
+    MIDDLE,
+    MIRRORED,
     RS,
+    SCALE,
     WHOLE,
-    WINDOW,
     ZETA,
 )
 from kalmandp.engines.cpu.threads import PART
@@ -41,12 +41,9 @@ from kalmandp.engines.cpu.vectors import (
     where_less,
     zeros,
 )
-from kalmandp.potentials.hdnnp.cutoffs import TANH3_AT_0
 
 #: float64 numbers in a vector.
 LANES = 8
-#: Curve of each cutoff type: a code of `tables.CURVE_CODES`.
-CURVE_OF_KIND = (0, 1, 2, 2, 3, 4, 5, 6, 7)
 #: Beyond ± this the exponential function is taken at ± this: e^−500 is nothing, and products of two of them
 #: are zero or far from the smallest numbers, which are slow.
 LARGEST = 500.0
@@ -70,72 +67,56 @@ def _exponential(row, x):
 
 
 @njit(**PART)
-def _curve(code, coefficients, row, x):
-    """core(x) and its slope, 0 ≤ x < 1."""
-    one = splat(row, 1.0)
-    if code == 0:
-        return one, zeros(row)
+def _falling(form, coefficients, row, x):
+    """A curve core(|x − m|/h) or 1 before m, and its slope; see `tables.CURVE`."""
+    one, none, scale, inverse = splat(row, 1.0), zeros(row), form[SCALE], 1.0 / form[HALF]
+    away = x - form[MIDDLE]
+    sign = where_less(away, none, none - one, one)
+    y = sign * away * inverse
+    u, du = y, inverse * sign
+    if form[ASYMMETRIC] != 0.0:
+        u, du = (2.0 - y) * y, du * (2.0 - 2.0 * y)
+    code = int(form[CURVE])
+    value, slope = one, none
     if code == 1:
-        # cos πx = −sin z, sin πx = cos z with z = π(x − ½)
-        z = math.pi * (x - 0.5)
-        z2, s, c = z * z, zeros(row), zeros(row)
+        # cos πu = −sin z, sin πu = cos z with z = π(u − ½)
+        z = math.pi * (u - 0.5)
+        z2, s, c = z * z, none, none
         for a in SINE:
             s = s * z2 + a
         for a in COSINE:
             c = c * z2 + a
-        return 0.5 * (one - s * z), (-0.5 * math.pi) * c
-    if code == 2:
-        _, m = _exponential(row, 2.0 * (one - x))
+        value, slope = 0.5 * (one - s * z), (-0.5 * math.pi) * c
+    elif code == 2:
+        _, m = _exponential(row, 2.0 * (one - u))
         t = m / (m + 2.0)
-        return t * t * t, -3.0 * t * t * (one - t * t)
-    if code == 3:
-        y = 1.0 / (one - x * x)
-        value, _ = _exponential(row, one - y)
-        return value, -2.0 * x * y * y * value
-    value, slope, polynomial = zeros(row), zeros(row), coefficients[code - 4]
-    for n in range(len(polynomial) - 1, -1, -1):
-        value, slope = value * x + polynomial[n], slope * x + value
+        value, slope = t * t * t, -3.0 * t * t * (one - t * t)
+    elif code == 3:
+        v = 1.0 / (one - u * u)
+        value, _ = _exponential(row, one - v)
+        slope = -2.0 * u * v * v * value
+    elif code > 3:
+        value, polynomial = none, coefficients[code - 4]
+        for n in range(len(polynomial) - 1, -1, -1):
+            value, slope = value * u + polynomial[n], slope * u + value
+    end = splat(row, form[END])
+    value = where_less(x, end, where_less(y, one, scale * value, none), none)
+    slope = where_less(x, end, where_less(y, one, scale * slope * du, none), none)
+    if form[MIRRORED] == 0.0:
+        value, slope = where_less(away, none, one, value), where_less(away, none, none, slope)
     return value, slope
 
 
 @njit(**PART)
-def _window(code, coefficients, row, x, low, high, asymmetric):
-    """C(x; low, high) and dC/dx."""
-    none, middle, half = zeros(row), 0.5 * (low + high), 0.5 * (high - low)
-    sign = where_less(x, splat(row, middle), splat(row, -1.0), splat(row, 1.0))
-    y = sign * (x - middle) * (1.0 / half)
-    u, du = y, splat(row, 1.0)
-    if asymmetric:
-        u, du = (2.0 - y) * y, 2.0 - 2.0 * y
-    value, slope = _curve(code, coefficients, row, u)
-    low, high = splat(row, low), splat(row, high)
-    slope = slope * du * sign * (1.0 / half)
-    value = where_less(low, x, where_less(x, high, value, none), none)
-    return value, where_less(low, x, where_less(x, high, slope, none), none)
-
-
-@njit(**PART)
-def radial(tables, t, g, row, r, rc, fc, dfc):
-    """R and R′ of group g; and r_c, f_c, f_c′, which functions of one cutoff, one after the other, share."""
-    form = tables.radial[t, g]
-    if form[WINDOW] != 0.0:
-        asymmetric = form[ASYMMETRIC] != 0.0
-        value, slope = _window(int(form[CURVE]), tables.coefficients, row, r, form[RL], form[RC], asymmetric)
-        return value, slope, rc, fc, dfc
-    if form[RC] != rc:
-        rc = form[RC]
-        width = rc - tables.alpha * rc
-        x = (r - tables.alpha * rc) * (1.0 / width)
-        fc, dfc = _curve(CURVE_OF_KIND[tables.cutoff_kind], tables.coefficients, row, x)
-        none, one = zeros(row), splat(row, 1.0)
-        factor = TANH3_AT_0 if tables.cutoff_kind == 3 else 1.0
-        beyond = splat(row, rc)
-        fc = where_less(r, beyond, where_less(x, none, one, factor * fc), none)
-        dfc = where_less(r, beyond, where_less(x, none, none, (factor / width) * dfc), none)
+def radial(form, coefficients, row, r, fall, fc, dfc):
+    """R and R′; and the number and values of the curve, which functions of one cutoff in turn share."""
+    if form[FALL] != fall:
+        fall = form[FALL]
+        fc, dfc = _falling(form, coefficients, row, r)
     # R = exp(−η (r − r_s)²) f_c
     d = r - form[RS]
     gauss, _ = _exponential(row, -form[ETA] * d * d)
-    return gauss * fc, gauss * (dfc - (2.0 * form[ETA]) * d * fc), rc, fc, dfc
+    return gauss * fc, gauss * (dfc - (2.0 * form[ETA]) * d * fc), fall, fc, dfc
 
 
 @njit(**PART)
@@ -143,11 +124,10 @@ def angular(form, coefficients, lanes, cos):
     """A and dA/dcos θ; ``lanes`` is room for a vector."""
     one, none = splat(lanes, 1.0), zeros(lanes)
     if form[IS_WINDOW] != 0.0:
-        store(lanes, 0, clip(cos, splat(lanes, -1.0), one))
+        store(lanes, 0, clip(cos, none - one, one))
         for k in range(LANES):
             lanes[k] = math.acos(lanes[k])
-        low, high = form[LEFT], form[RIGHT]
-        value, slope = _window(int(form[CURVE_A]), coefficients, lanes, load(lanes, 0), low, high, False)
+        value, slope = _falling(form, coefficients, lanes, load(lanes, 0))
         square = (one - cos) * (one + cos)
         return value, where_less(none, square, (none - slope) / root(square), none)
     u = one + form[LAM] * cos

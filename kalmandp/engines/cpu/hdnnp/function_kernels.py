@@ -131,15 +131,19 @@ def _in_order(i, tables, atoms, mine):
 
 
 @njit(**PART)
-def _factors(t, s, tables, mine, G):
-    """R and R′ of the neighbours of type s, and the radial functions."""
+def _radial_functions(t, s, tables, mine, each, with_bar, q_bar, G):
+    """R and R′ of the neighbours of type s; the radial functions; the first terms of the rows of ``out``.
+
+    These are ∂G/∂r of the radial functions, or their sum with q̄.
+    """
     c = t * tables.n_types + s
     none = zeros(mine.lanes)
     for b in range(mine.first[s], mine.last[s], LANES):
-        r, rc, fc, dfc = load(mine.vector[3], b), -1.0, none, none
+        r, fall, fc, dfc = load(mine.vector[3], b), -1.0, none, none
         for g in range(tables.n_groups_t[t]):
             if tables.uses_cg[c, g]:
-                R, slope, rc, fc, dfc = radial(tables, t, g, mine.lanes, r, rc, fc, dfc)
+                form = tables.radial[t, g]
+                R, slope, fall, fc, dfc = radial(form, tables.coefficients, mine.lanes, r, fall, fc, dfc)
                 store(mine.R[2 * g], b, R)
                 store(mine.R[2 * g + 1], b, slope)
     for m in range(tables.n_radial_c[c]):
@@ -147,16 +151,12 @@ def _factors(t, s, tables, mine, G):
         for b in range(mine.first[s], mine.last[s], LANES):
             sums = sums + load(R, b)
         G[tables.d_cm[c, m]] += total(sums)
-
-
-@njit(**PART)
-def _radial_slopes(t, s, tables, mine, each, q_bar):
-    """∂G/∂r of the radial functions, or their sum with q̄, as the first terms of the rows of ``out``."""
-    c = t * tables.n_types + s
+    if not each and not with_bar:
+        return
     out, rows, n_m = mine.out, tables.n_c[c] if each else 1, tables.n_radial_c[c]
     for b in range(mine.first[s], mine.last[s], LANES):
         ux, uy, uz = load(mine.vector[0], b), load(mine.vector[1], b), load(mine.vector[2], b)
-        along = zeros(mine.lanes)
+        along = none
         for m in range(rows):
             store(out[3 * m], b, along)
             store(out[3 * m + 1], b, along)
@@ -223,10 +223,8 @@ def symmetry_functions(counters, me, tables, atoms, space, q_bar_id, f_pc, offse
         G[:] = 0.0
         _in_order(i, tables, atoms, mine)
         for s in range(T):
-            _factors(t, s, tables, mine, G)
+            _radial_functions(t, s, tables, mine, each, with_bar, q_bar, G)
             moments(t, s, tables, mine)
-            if slopes:
-                _radial_slopes(t, s, tables, mine, each, q_bar)
         moment_functions(t, tables, mine, each, with_bar, q_bar, G)
         triples(t, tables, mine, each, with_bar, q_bar, G)
         if not slopes:

@@ -30,12 +30,6 @@ FEW = 12
 
 
 @njit(**PART)
-def _count(degree):
-    """How many monomials there are up to a degree."""
-    return (degree + 1) * (degree + 2) * (degree + 3) // 6
-
-
-@njit(**PART)
 def _monomials(n, tables, vector, b, Y):
     """The first n monomials of the directions of eight neighbours."""
     store(Y, 0, splat(Y, 1.0))
@@ -58,11 +52,11 @@ def moments(t, s, tables, mine):
         highest = max(highest, tables.degree_ck[c, k])
     sums[: n_slots * (n + 1) * LANES] = 0.0
     for b in range(first, near, LANES):
-        _monomials(_count(highest), tables, mine.vector, b, Y)
+        _monomials(tables.count[highest], tables, mine.vector, b, Y)
         for k in range(n_slots):
             R = load(mine.R[2 * tables.g_ck[c, k]], b)
             start = k * (n + 1) * LANES
-            for e in range(_count(tables.degree_ck[c, k])):
+            for e in range(tables.count[tables.degree_ck[c, k]]):
                 at = start + e * LANES
                 store(sums, at, multiply_add(R, load(Y, e * LANES), load(sums, at)))
             at = start + n * LANES
@@ -92,7 +86,7 @@ def moment_functions(t, tables, mine, each, with_bar, q_bar, G):
                 bar1, bar2 = mine.M_bar[s1, e1, 0], mine.M_bar[s2, e2, 0]
                 value, e = 0.0, 0
                 for l in range(degree + 1):
-                    for e in range(_count(l - 1), _count(l)):
+                    for e in range(tables.count[l - 1], tables.count[l]):
                         factor = tables.series_am[a, m, l] * tables.monomial[e, MANY]
                         value += factor * M1[e] * M2[e]
                         bar1[e] += weight * factor * M2[e]
@@ -118,26 +112,26 @@ def moment_slopes(s, tables, mine, each):
         degree, bar = mine.degree[s, e], mine.M_bar[s, e]
         highest = max(highest, degree)
         for axis in range(3):
-            for k in range(_count(degree - 1)):
+            for k in range(tables.count[degree - 1]):
                 power = tables.monomial[k, POWER + axis] + 1
                 bar[1 + axis, k] = power * bar[0, tables.monomial[k, UP + axis]]
     vector, Y = mine.vector, mine.Y
     for b in range(mine.first[s], mine.near[s], LANES):
-        _monomials(_count(highest), tables, vector, b, Y)
+        _monomials(tables.count[highest], tables, vector, b, Y)
         ux, uy, uz, r = load(vector[0], b), load(vector[1], b), load(vector[2], b), load(vector[3], b)
         for e in range(terms):
             degree, bar = mine.degree[s, e], mine.M_bar[s, e]
             if degree == 0:
                 continue
             p = px = py = pz = zeros(Y)
-            n = _count(degree - 1)
+            n = tables.count[degree - 1]
             for k in range(n):
                 y = load(Y, k * LANES)
                 p = multiply_add(splat(Y, bar[0, k]), y, p)
                 px = multiply_add(splat(Y, bar[1, k]), y, px)
                 py = multiply_add(splat(Y, bar[2, k]), y, py)
                 pz = multiply_add(splat(Y, bar[3, k]), y, pz)
-            for k in range(n, _count(degree)):
+            for k in range(n, tables.count[degree]):
                 p = multiply_add(splat(Y, bar[0, k]), load(Y, k * LANES), p)
             g, row = mine.group[s, e], 3 * e if each else 0
             R, slope = load(mine.R[2 * g], b), load(mine.R[2 * g + 1], b)

@@ -42,26 +42,21 @@ def triples(t, tables, mine, each, with_bar, q_bar, G):
                 mine.sums_j[: 4 * rows * LANES] = 0.0
                 for b2 in range(begin, mine.near[s2], LANES):
                     _eight_triples(t, a, part, b1, b2, s1 == s2, tables, mine, each, q_bar, slopes)
-                if slopes:
-                    _add_sums(b1, 3 * tables.base_a[a, 0] if each else 0, rows, mine)
+                if not slopes:
+                    continue
+                x, y, z = mine.vector[0, b1], mine.vector[1, b1], mine.vector[2, b1]
+                for m in range(rows):
+                    at = 4 * m * LANES
+                    p, sx, sy, sz = totals(
+                        load(mine.sums_j, at), load(mine.sums_j, at + LANES),
+                        load(mine.sums_j, at + 2 * LANES), load(mine.sums_j, at + 3 * LANES),
+                    )  # fmt: skip
+                    row = 3 * (tables.base_a[a, 0] + m) if each else 0
+                    mine.out[row, b1] += p * x + sx
+                    mine.out[row + 1, b1] += p * y + sy
+                    mine.out[row + 2, b1] += p * z + sz
             for m in range(n_m):
                 G[tables.d_am[a, m]] += total(load(sums, m * LANES))
-
-
-@njit(**PART)
-def _add_sums(b, start, rows, mine):
-    """What the sums over k say about neighbour j."""
-    x, y, z = mine.vector[0, b], mine.vector[1, b], mine.vector[2, b]
-    for m in range(rows):
-        at = 4 * m * LANES
-        along, sx, sy, sz = totals(
-            load(mine.sums_j, at), load(mine.sums_j, at + LANES), load(mine.sums_j, at + 2 * LANES),
-            load(mine.sums_j, at + 3 * LANES),
-        )  # fmt: skip
-        row = start + 3 * m
-        mine.out[row, b] += along * x + sx
-        mine.out[row + 1, b] += along * y + sy
-        mine.out[row + 2, b] += along * z + sz
 
 
 @njit(**PART)
@@ -78,14 +73,15 @@ def _eight_triples(t, a, part, b1, b2, same, tables, mine, each, q_bar, slopes):
     # an atom has no distance from itself: there any number will do
     r12 = root(dx * dx + dy * dy + dz * dz + (1.0 - later))
     none = zeros(sums)
-    rc, fc, dfc = -1.0, none, none
+    fall, fc, dfc = -1.0, none, none
     for h in range(tables.n_factors_a[a, part]):
         g = tables.g_ah[a, h]
         R1, slope1 = mine.R[2 * g, b1], mine.R[2 * g + 1, b1]
         R2, slope2 = load(mine.R[2 * g], b2) * later, load(mine.R[2 * g + 1], b2) * later
         product, f1, f2, both = R1 * R2, slope1 * R2, R1 * slope2, none
         if tables.closed_ah[a, h]:
-            value, slope, rc, fc, dfc = radial(tables, t, g, sums, r12, rc, fc, dfc)
+            form = tables.radial[t, g]
+            value, slope, fall, fc, dfc = radial(form, tables.coefficients, sums, r12, fall, fc, dfc)
             both = product * slope / r12
             product, f1, f2 = product * value, f1 * value + r1 * both, f2 * value + r2 * both
         at = 4 * h * LANES
