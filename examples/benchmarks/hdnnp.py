@@ -11,37 +11,19 @@ are those of the processor. Neighbours are searched once and are not in the time
 
 from __future__ import annotations
 
-import argparse
-import time
-
 import numpy as np
 from support import water
-from support.turns import medians, take_turns, with_threads
+from support.passes import numbers, predicted
+from support.turns import options_of, timed
 
 from kalmandp import Potential
 from kalmandp.geometry.neighbours import neighbour_pairs
 from kalmandp.kalman import RLEKF
-from kalmandp.potentials.atomic import Numbers
 from kalmandp.potentials.hdnnp.default_set import default_functions
 
 CUTOFF = 6.35
 #: Functions of H and O, and the hidden layers: N = 2,827.
 FUNCTIONS, HIDDEN = (27, 30), (25, 25)
-NONE = np.zeros(0, np.int64)
-NO_FORCE, NO_VIRIAL = NONE.reshape(0, 2), NONE.reshape(0, 3)
-
-
-def clock(run, threads: int):
-    """Seconds of ``count`` runs: of the processor with one thread, else of the wall."""
-    now = time.process_time if threads == 1 else time.perf_counter
-
-    def seconds(count: int) -> float:
-        start = now()
-        for _ in range(count):
-            run()
-        return now() - start
-
-    return seconds
 
 
 def functions(frame):
@@ -72,22 +54,14 @@ def in_order(potential, frame):
     return frame, neighbour_pairs(frame, potential.form.cutoff)
 
 
-def predicted(potential, frame, pairs):
-    """E_i and F from positions and pairs."""
-    engine, par = potential.engine, potential.parameters
-    env = engine.environment(potential.statistics, frame, [pairs])
-    E_i, forward = engine.energies(par, env)
-    return E_i, engine.forces(env, engine.pair_gradient(par, env, forward))
-
-
 def inference(n_atoms: int, potentials: dict, threads: int, rounds: int) -> None:
     frame = water.water(n_atoms)
     items = {name: in_order(p, frame) for name, p in potentials.items()}
     runs = {
-        name: clock(lambda p=p, item=items[name]: predicted(p, *item), threads)
+        name: lambda p=p, item=items[name]: predicted(p.engine, p.parameters, p.statistics, *item)
         for name, p in potentials.items()
     }
-    taken = medians(take_turns(runs, rounds))
+    taken = timed(runs, threads, rounds)
     print(f"E + F of {n_atoms} atoms of water, {threads} thread(s), without the search for neighbours")
     for name, seconds in taken.items():
         text = f"{1e3 * seconds:10.2f} ms{1e6 * seconds / n_atoms:9.2f} µs/atom"
@@ -98,18 +72,18 @@ def update(potential, n_atoms: int, threads: int, rounds: int) -> None:
     """One update by one force component, as n2p2 makes it, and its parts."""
     frame, pairs = in_order(potential, water.water(n_atoms))
     engine, par, N = potential.engine, potential.parameters, potential.layout.size
-    env = engine.environment(potential.statistics, frame, [pairs])
+    env = engine.environment(potential.statistics, frame, [engine.functions([frame], [pairs])])
     _, forward = engine.energies(par, env)
-    one = Numbers(NONE, np.array([[n_atoms // 2, 1]]), NONE, NO_VIRIAL)
+    one = numbers(forces=[(n_atoms // 2, 1)])
     filter_ = RLEKF(np.array(potential.weights), [N], P0=0.01, covariance="tiled")
     H = np.ascontiguousarray(engine.rows(par, env, forward, one))
     runs = {
-        "symmetry functions": lambda: engine.environment(potential.statistics, frame, [pairs]),
+        "symmetry functions": lambda: engine.functions([frame], [pairs]),
         "nets and forces": lambda: engine.pair_gradient(par, env, engine.energies(par, env)[1]),
         "row ∂F/∂w": lambda: engine.rows(par, env, forward, one),
         "filter": lambda: filter_.update(H, np.array([1e-3]), 1.0),
     }
-    taken = medians(take_turns({name: clock(run, threads) for name, run in runs.items()}, rounds))
+    taken = timed(runs, threads, rounds)
     print(f"One update by a force component: {n_atoms} atoms, N = {N:,}, {threads} thread(s)")
     for name, seconds in taken.items():
         print(f"  {name:20}{1e3 * seconds:9.2f} ms")
@@ -123,32 +97,32 @@ def symmetry_functions(n_cells, threads: int, rounds: int, potential) -> None:
     frame = water.molecules(n_cells)
     frame, pairs = in_order(potential, frame)
     form = potential.form
+    of_kind = lambda kind: [[f for f in rows if f.kind == kind] for rows in form.functions]
     chosen = {
         "all": form.functions,
-        "type 2 alone": [[f for f in rows if f.kind == 2] for rows in form.functions],
-        "type 9 alone": [[f for f in rows if f.kind == 9] for rows in form.functions],
-        "one of type 9": [[f for f in rows if f.kind == 9][:1] for rows in form.functions],
+        "type 2 alone": of_kind(2),
+        "type 9 alone": of_kind(9),
+        "one of type 9": [rows[:1] for rows in of_kind(9)],
+        "as type 3": [[f._replace(kind=3) for f in rows] for rows in of_kind(9)],
     }
-    runs = {"neighbours": clock(lambda: neighbour_pairs(frame, potential.form.cutoff), threads)}
+    runs = {
+        "neighbours": lambda: neighbour_pairs(frame, form.cutoff),
+        "all, G alone": lambda: potential.engine.environment(potential.statistics, frame, [pairs]),
+    }
     for name, rows in chosen.items():
         p = Potential.create(
             form.type_map, frames=[frame], rng=np.random.default_rng(1), kind="hdnnp",
             functions=rows, hidden=HIDDEN, activations=form.activations,
         )  # fmt: skip
-        runs[name] = clock(lambda p=p: p.engine.environment(p.statistics, frame, [pairs]), threads)
-    taken = medians(take_turns(runs, rounds))
+        runs[name] = lambda p=p: p.engine.functions([frame], [pairs])
+    taken = timed(runs, threads, rounds)
     print(f"Symmetry functions with ∂G/∂r of {len(frame)} atoms, {len(pairs.i_p)} pairs, {threads} thread(s)")
     for name, seconds in taken.items():
         print(f"  {name:16}{seconds:9.4f} s{100 * seconds / taken['all']:8.0f} %")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true", help="24 atoms: seconds, not minutes")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=9)
-    options = parser.parse_args()
-    with_threads(options.threads)
+    options = options_of(__doc__, "24 atoms: seconds, not minutes")
     frame = water.water(192)
     potentials = {"HDNNP": hdnnp(frame), "Deep Potential": water.potential(frame), "NEP": nep(frame)}
     update(potentials["HDNNP"], 24 if options.small else 192, options.threads, options.rounds)

@@ -15,23 +15,21 @@ beside that of a BLAS product of 2048 × 2048 matrices, which takes turns with i
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 from matrix_update import SIDE, operations
-from support.turns import medians, take_turns, with_threads
+from support.passes import numbers, predicted
+from support.turns import options_of, timed
 
 from kalmandp import Frame
 from kalmandp.engines.cpu.nep.engine import NEPNumbaEngine
 from kalmandp.geometry.neighbours import neighbour_pairs
 from kalmandp.geometry.verlet import VerletList
 from kalmandp.kalman import RLEKF, Blocks
-from kalmandp.potentials.atomic import Numbers
 from kalmandp.potentials.nep.descriptor import NEPDescriptor
 from kalmandp.potentials.nep.files import write_nep
 from kalmandp.potentials.nep.initial import new
@@ -49,19 +47,6 @@ def crystal(rng, cells: tuple[int, int, int]) -> Frame:
     positions = np.concatenate([corners, corners + HALF]) + rng.normal(0, 0.06, (2 * len(corners), 3))
     types = np.repeat([0, 1], len(corners))
     return Frame(positions, types, TYPES, cell=np.array(cells)[:, None] * primitive)
-
-
-def clock(run, threads: int):
-    """Seconds for ``count`` runs: of the processor with one thread, else of the wall."""
-    now = time.process_time if threads == 1 else time.perf_counter
-
-    def seconds(count: int) -> float:
-        start = now()
-        for _ in range(count):
-            run()
-        return now() - start
-
-    return seconds
 
 
 @contextlib.contextmanager
@@ -97,10 +82,8 @@ def inference(frame: Frame, made, threads: int, rounds: int, folder: Path) -> No
     verlet = VerletList(form.cutoff, skin=1.0)
 
     def predict(pairs=None):
-        env = engine.environment(made.statistics, frame, None if pairs is None else [pairs])
-        E_i, fwd = engine.energies(par, env)
-        f_pc = engine.pair_gradient(par, env, fwd)
-        return E_i, engine.forces(env, f_pc), engine.virial(env, f_pc)[0]
+        E_i, F, f_pc, env = predicted(engine, par, made.statistics, frame, pairs)
+        return E_i, F, engine.virial(env, f_pc)[0]
 
     runs = {"with a Verlet list": lambda: predict(verlet.pairs(frame)), "with a search": predict}
     write_nep(folder / "nep.txt", form, made.weights, made.statistics)
@@ -111,7 +94,7 @@ def inference(frame: Frame, made, threads: int, rounds: int, folder: Path) -> No
         np.testing.assert_allclose(E_i, ours[0], atol=1e-10)
         np.testing.assert_allclose(np.reshape(F, (3, -1)).T, ours[1], atol=1e-10)
         runs["calorine"] = peer
-    taken = medians(take_turns({name: clock(run, threads) for name, run in runs.items()}, rounds))
+    taken = timed(runs, threads, rounds)
     print(f"E, F, W of {len(frame)} atoms, {threads} thread(s)")
     for name, seconds in taken.items():
         ratio = "" if peer is None else f"{taken['calorine'] / seconds:8.2f} × as fast as calorine"
@@ -128,10 +111,7 @@ def training_frame(frame: Frame, made, threads: int, rounds: int, n_forces: int,
     atoms = rng.choice(len(frame), -(-n_forces // 3), replace=False)
     force_k = np.stack([np.repeat(atoms, 3), np.tile(np.arange(3), len(atoms))], axis=1)[:n_forces]
     virial_k = np.array([(0, d, c) for d in range(3) for c in range(d, 3)])
-    none = np.zeros(0, np.int64)
-    no_force, no_virial = none.reshape(0, 2), none.reshape(0, 3)
-    energy = Numbers(np.zeros(1, np.int64), no_force, none, no_virial)
-    forces, virials = Numbers(none, force_k, none, no_virial), Numbers(none, no_force, none, virial_k)
+    energy, forces, virials = numbers(energy=[0]), numbers(forces=force_k), numbers(virials=virial_k)
     m, N = 7 + len(force_k), layout.size
     A, B = rng.normal(size=(2, SIDE, SIDE))
     H = np.concatenate([engine.rows(par, env, fwd, part) for part in (energy, virials, forces)])
@@ -161,7 +141,7 @@ def training_frame(frame: Frame, made, threads: int, rounds: int, n_forces: int,
         "  its P − GᵀG": lambda: P.downdate(1e-6 * G, 1.0),
     }
     runs = {**parts, **of_filter, "gemm": lambda: A @ B}
-    taken = medians(take_turns({name: clock(run, threads) for name, run in runs.items()}, rounds))
+    taken = timed(runs, threads, rounds)
     print(f"A frame of training: {len(frame)} atoms, {len(pairs.i_p)} pairs, N = {N:,}, {threads} thread(s)")
     for name in (*parts, *of_filter):
         print(f"  {name:22}{1e3 * taken[name]:9.2f} ms")
@@ -174,13 +154,7 @@ def training_frame(frame: Frame, made, threads: int, rounds: int, n_forces: int,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true", help="one small crystal: seconds, not minutes")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--forces", type=int, default=72)
-    options = parser.parse_args()
-    with_threads(options.threads)
+    options = options_of(__doc__, "one small crystal: seconds, not minutes", {"forces": 72})
     rng = np.random.default_rng(1)
     frame = crystal(rng, (5, 5, 5))
     made = new(TYPES, [frame], rng, radial_cutoff=8.0, angular_cutoff=4.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
@@ -26,14 +27,15 @@ Clock = Callable[[int], float]
 K = TypeVar("K")  # what a candidate is called
 
 
-def clock(run: Callable[[], object]) -> Clock:
-    """A clock for something that runs in this process."""
+def clock(run: Callable[[], object], threads: int | None = None) -> Clock:
+    """A clock for something that runs in this process; of the processor if it has one thread."""
+    now = time.process_time if threads == 1 else time.perf_counter
 
     def seconds(count: int) -> float:
-        start = time.perf_counter()
+        start = now()
         for _ in range(count):
             run()
-        return time.perf_counter() - start
+        return now() - start
 
     return seconds
 
@@ -56,6 +58,25 @@ def take_turns(clocks: Mapping[K, Clock], rounds: int) -> dict[K, list[float]]:
 def medians(taken: Mapping[K, list[float]]) -> dict[K, float]:
     """Median over the rounds of each candidate, s."""
     return {name: float(np.median(values)) for name, values in taken.items()}
+
+
+def timed(runs: Mapping[K, Callable[[], object]], threads: int, rounds: int) -> dict[K, float]:
+    """Median seconds of things that run in this process and take turns."""
+    return medians(take_turns({name: clock(run, threads) for name, run in runs.items()}, rounds))
+
+
+def options_of(module: str | None, small: str, more: Mapping[str, int] | None = None) -> argparse.Namespace:
+    """--small, --threads, --rounds and further numbers of a script, which begins anew with so many threads.
+
+    ``module`` is its docstring, ``small`` what --small does.
+    """
+    parser = argparse.ArgumentParser(description=(module or "").split("\n", 1)[0])
+    parser.add_argument("--small", action="store_true", help=small)
+    for name, value in {"threads": 1, "rounds": 9, **(more or {})}.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    options = parser.parse_args()
+    with_threads(options.threads)
+    return options
 
 
 def with_threads(threads: int | None) -> None:

@@ -8,11 +8,17 @@ narrower registers a vector is two or four of them. ::
     for k in range(n):
         acc = multiply_add(splat(y, c[k]), load(b, k * LANES), acc)
     store(y, 0, acc)
+
+Vectors and numbers may also be written with + − * /, as ``a * x + 1.0``: then how products and sums are
+joined is the compiler's to choose, as for numbers.
 """
 
 from __future__ import annotations
 
+import operator
+
 from numba import types
+from numba.extending import lower_builtin, type_callable
 
 from kalmandp.engines.cpu.private import cgutils, intrinsic, ir, models, register_model
 
@@ -38,6 +44,45 @@ class Vector(types.Type):
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager, vector):
         super().__init__(manager, vector, vector.llvm)
+
+
+def _operator(function, instruction):
+    """Let compiled code write ``function`` between vectors, or a vector and a number."""
+
+    @type_callable(function)
+    def _typed(context):
+        def result(a, b):
+            if isinstance(a, Vector) and (a == b or isinstance(b, types.Float)):
+                return a
+            return b if isinstance(b, Vector) and isinstance(a, types.Float) else None
+
+        return result
+
+    def codegen(context, builder, signature, args):
+        vector = signature.return_type
+
+        def whole(value, kind):
+            if kind == vector:
+                return value
+            return _everywhere(builder, vector, context.cast(builder, value, kind, vector.element))
+
+        return getattr(builder, instruction)(*map(whole, args, signature.args))
+
+    for kinds in ((Vector, Vector), (Vector, types.Float), (types.Float, Vector)):
+        lower_builtin(function, *kinds)(codegen)
+
+
+def _everywhere(builder, vector, number):
+    """A vector with one number in every place."""
+    one = builder.insert_element(ir.Constant(vector.llvm, ir.Undefined), number, ir.IntType(32)(0))
+    places = ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), None)
+    return builder.shuffle_vector(one, one, places)
+
+
+for _function, _instruction in (
+    (operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv"),
+):  # fmt: skip
+    _operator(_function, _instruction)
 
 
 def _address(context, builder, array_type, array, start, vector):
@@ -121,9 +166,7 @@ def splat(typingctx, array, number):
 
     def codegen(context, builder, signature, args):
         number = context.cast(builder, args[1], signature.args[1], array.dtype)
-        one = builder.insert_element(ir.Constant(vector.llvm, ir.Undefined), number, ir.IntType(32)(0))
-        places = ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), None)
-        return builder.shuffle_vector(one, one, places)
+        return _everywhere(builder, vector, number)
 
     return vector(array, number), codegen
 
@@ -175,6 +218,44 @@ def clip(typingctx, a, low, high):
         return builder.select(builder.fcmp_ordered("<", a, low), low, a)
 
     return a(a, low, high), codegen
+
+
+@intrinsic
+def root(typingctx, a):
+    """√a."""
+
+    def codegen(context, builder, signature, args):
+        name = f"llvm.sqrt.v{a.lanes}f{a.element.bitwidth}"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(a.llvm, [a.llvm]), name)
+        return builder.call(function, args)
+
+    return a(a), codegen
+
+
+@intrinsic
+def where_less(typingctx, a, b, yes, no):
+    """``yes`` where a < b, else ``no``; all are vectors."""
+
+    def codegen(context, builder, signature, args):
+        a, b, yes, no = args
+        return builder.select(builder.fcmp_ordered("<", a, b), yes, no)
+
+    return a(a, a, a, a), codegen
+
+
+@intrinsic
+def total(typingctx, a):
+    """The sum of the numbers of a vector, in an order that never changes: halves onto halves."""
+
+    def codegen(context, builder, signature, args):
+        lanes, value = a.lanes, args[0]
+        while lanes > 1:
+            lanes //= 2
+            low, high = _places(range(lanes)), _places(range(lanes, 2 * lanes))
+            value = builder.fadd(*(builder.shuffle_vector(value, value, half) for half in (low, high)))
+        return builder.extract_element(value, ir.IntType(32)(0))
+
+    return a.element(a), codegen
 
 
 @intrinsic

@@ -3,17 +3,29 @@
 G and ∂G/∂r depend on the frame alone and are kept with it (`frames`), without the scaling of scaling.data:
 that is a multiplication for each atom. A row of H for a single force component goes over its atom and those
 that see it; several numbers are shared out among the threads.
+
+Of frames that are not kept, only G is computed at first. Their forces come from a second pass over the
+neighbours, with the weights q̄ of the nets; ∂G/∂r of each function is computed if a row of H asks for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kalmandp.engines.cpu import network as network_kernels
 from kalmandp.engines.cpu.fused import FusedEngine
-from kalmandp.engines.cpu.hdnnp import function_kernels, kernels
+from kalmandp.engines.cpu.hdnnp import kernels
+from kalmandp.engines.cpu.hdnnp.function_kernels import (
+    STRAINS,
+    Neighbours,
+    function_space,
+    symmetry_functions,
+)
 from kalmandp.engines.cpu.hdnnp.nets import net_stack
 from kalmandp.engines.cpu.hdnnp.tables import SymmetryTables, symmetry_tables
 from kalmandp.engines.cpu.network import LayerAdjoints, NetCache, NetRows, multiplications
@@ -27,29 +39,45 @@ from kalmandp.potentials.protocol import Parameters
 CACHE_BYTES = 1 << 30
 
 
-class Functions(NamedTuple):
-    """What is kept of frames side by side.
+class Derivatives(NamedTuple):
+    """∂G/∂r of frames side by side.
 
-    geometry : atoms and pairs;  first_i : pairs of atom i are first_i[i] … first_i[i+1]−1
-    G_id : (i, d) symmetry functions
     dG : ∂G/∂r in 1/Å, for pair p from offset_p[p] on: x of all functions of its class, then y, then z
     strain_ikd : (i, 6, d) Ġ along the strains
     by_j, first_j : the pairs whose neighbour is atom j, in their order
     """
 
-    geometry: Geometry
-    first_i: Any
-    G_id: Any
     dG: Any
     offset_p: Any
     strain_ikd: Any
     by_j: Any
     first_j: Any
 
+
+#: Of frames without.
+NO_DERIVATIVES = Derivatives(
+    np.zeros(0), np.zeros(0, np.int64), np.zeros((0, 6, 0)), np.zeros(0, np.int64), np.zeros(0, np.int64)
+)
+
+
+class Functions(NamedTuple):
+    """What is kept of frames side by side.
+
+    geometry : atoms and pairs;  first_i : pairs of atom i are first_i[i] … first_i[i+1]−1
+    G_id : (i, d) symmetry functions
+    derivatives : how they move
+    """
+
+    geometry: Geometry
+    first_i: Any
+    G_id: Any
+    derivatives: Derivatives
+
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        return sum(x.nbytes for x in (*self.geometry, *self[1:]) if isinstance(x, np.ndarray))
+        arrays = (*self.geometry, self.first_i, self.G_id, *self.derivatives)
+        return sum(x.nbytes for x in arrays if isinstance(x, np.ndarray))
 
 
 class PairData(NamedTuple):
@@ -80,20 +108,24 @@ class FrameData(NamedTuple):
     strain_ikd: Any
 
 
-class FusedEnvironment(NamedTuple):
+@dataclass
+class FusedEnvironment:
     """Twin of `HDNNPEnvironment`.
 
+    functions : with derivatives, or without: then ``derive`` computes them when they are asked for
     order_r : atom of row r of the nets;  row_i : its inverse;  first_t : where each type's rows begin
     blocks : rows in blocks, see `cpu.network`
     """
 
     functions: Functions
     q_id: Any
-    pairs: PairData
+    tables: SymmetryTables
+    factor_td: Any
     order_r: Any
     row_i: Any
     first_t: Any
     blocks: Any
+    derive: Callable[[Functions], Derivatives]
 
     @property
     def geometry(self) -> Geometry:
@@ -112,17 +144,26 @@ class FusedEnvironment(NamedTuple):
         """Bytes of the symmetry functions and their derivatives."""
         return self.functions.nbytes
 
+    @property
+    def derived(self) -> bool:
+        """Whether the frames came with derivatives."""
+        return self.functions.derivatives is not NO_DERIVATIVES
 
-class FunctionSpace(NamedTuple):
-    """Work space of `function_kernels`, the first index being the thread."""
+    @cached_property
+    def derivatives(self) -> Derivatives:
+        return self.functions.derivatives if self.derived else self.derive(self.functions)
 
-    vector: Any
-    pair: Any
-    kind: Any
-    R: Any
-    acc: Any
-    angle: Any
-    factor: Any
+    @cached_property
+    def pairs(self) -> PairData:
+        """Pairs with ∂G/∂r."""
+        return self.pairs_with(self.derivatives)
+
+    def pairs_with(self, derivatives: Derivatives) -> PairData:
+        g, d = self.geometry, derivatives
+        return PairData(
+            self.tables.n_types, self.tables.n_c, self.tables.d_cm, g.types_i, g.i_p, g.j_p, self.first_i,
+            d.offset_p, d.dG, d.by_j, d.first_j, self.factor_td,
+        )  # fmt: skip
 
 
 class Space(NamedTuple):
@@ -162,35 +203,44 @@ class NumbaEngine(FusedEngine):
 
     def functions(self, frames, pairs=None, derivatives: bool = True) -> Functions:
         """G of frames side by side, and ∂G/∂r unless ``derivatives`` is False."""
-        tables = self.tables
-        g = gather(frames, self.form.type_map, self.form.cutoff, self._pairs(frames, pairs))
-        n, n_p, n_d = g.n_atoms, len(g.i_p), max(self.form.size_t)
-        first_i = np.searchsorted(g.i_p, np.arange(n + 1))
-        most = int(np.diff(first_i).max(initial=1)) or 1
+        g = gather(frames, self.form.type_map, self.form.cutoff, pairs)
+        first_i = np.searchsorted(g.i_p, np.arange(g.n_atoms + 1))
+        functions = Functions(g, first_i, np.empty((g.n_atoms, max(self.form.size_t))), NO_DERIVATIVES)
+        if derivatives:
+            return functions._replace(derivatives=self._derivatives(functions))
+        self._symmetry_functions(functions, NO_DERIVATIVES)
+        return functions
+
+    def _derivatives(self, functions: Functions) -> Derivatives:
+        """∂G/∂r; G is computed with it."""
+        g, tables, n_d = functions.geometry, self.tables, functions.G_id.shape[1]
         counts = 3 * tables.n_c[g.types_i[g.i_p] * tables.n_types + g.types_i[g.j_p]]
         ends = np.cumsum(counts)
-        offset_p = ends - counts
-        G_id = np.empty((n, n_d))
-        dG = np.empty(int(ends[-1]) if derivatives and n_p else 0)
-        strain_ikd = np.zeros((n if derivatives else 0, 6, n_d))
-        team, n_g = self._team.size, tables.radial.shape[1]
-        space = FunctionSpace(
-            np.empty((team, most, 4)), np.empty((team, most), np.int64), np.empty((team, most), np.int64),
-            np.empty((team, most, n_g, 2)), np.empty((team, most, 4, tables.d_cm.shape[1])),
-            np.empty((team, tables.angles.shape[1], 2)), np.empty((team, tables.g_ah.shape[1], 4)),
-        )  # fmt: skip
-        self._team.run(
-            function_kernels.symmetry_functions, 100 * n_p * most, tables, first_i, g.types_i, g.j_p, g.r_pc,
-            offset_p, space, G_id, dG, strain_ikd,
-        )  # fmt: skip
         by_j = np.argsort(g.j_p, kind="stable")
-        first_j = np.searchsorted(g.j_p[by_j], np.arange(n + 1))
-        return Functions(g, first_i, G_id, dG, offset_p, strain_ikd, by_j, first_j)
+        first_j = np.searchsorted(g.j_p[by_j], np.arange(g.n_atoms + 1))
+        dG = np.empty(int(ends[-1]) if len(ends) else 0)
+        strain_ikd = np.zeros((g.n_atoms, 6, n_d))
+        derivatives = Derivatives(dG, ends - counts, strain_ikd, by_j, first_j)
+        self._symmetry_functions(functions, derivatives)
+        return derivatives
+
+    def _symmetry_functions(self, functions: Functions, derivatives: Derivatives, q_bar_id=None, f_pc=None):
+        """Twin of `environment.symmetry_functions`; or f = Σ_d q̄_d ∂G_d/∂r instead of the derivatives."""
+        g, first_i, tables = functions.geometry, functions.first_i, self.tables
+        most = int(np.diff(first_i).max(initial=1))
+        nothing = np.empty((0, functions.G_id.shape[1]))
+        space = function_space(tables, self._team.size, most, len(derivatives.dG) > 0)
+        atoms = Neighbours(first_i, g.types_i, g.j_p, g.r_pc)
+        self._team.run(
+            symmetry_functions, 100 * len(g.i_p), tables, atoms, space,
+            nothing if q_bar_id is None else q_bar_id, nothing if f_pc is None else f_pc,
+            derivatives.offset_p, derivatives.dG, derivatives.strain_ikd, functions.G_id,
+        )  # fmt: skip
 
     def environment(self, statistics, frames, pairs=None) -> FusedEnvironment:
         """Twin of `HDNNPDescriptor.environment`; ``pairs`` may be the `Functions` that `frames` has kept."""
         kept = pairs is not None and len(pairs) > 0 and all(isinstance(p, Functions) for p in pairs)
-        functions = _side_by_side(list(pairs)) if kept else self.functions(frames, pairs)
+        functions = _side_by_side(list(pairs)) if kept else self.functions(frames, pairs, derivatives=False)
         g, T = functions.geometry, self.form.n_types
         shift_td, factor_td = (np.ascontiguousarray(x, float) for x in scaling_numbers(self.form, statistics))
         q_id = shift_td[g.types_i] + factor_td[g.types_i] * functions.G_id
@@ -198,12 +248,10 @@ class NumbaEngine(FusedEngine):
         row_i = np.empty_like(order_r)
         row_i[order_r] = np.arange(len(order_r))
         first_t = np.searchsorted(g.types_i[order_r], np.arange(T + 1))
-        data = PairData(
-            T, self.tables.n_c, self.tables.d_cm, g.types_i, g.i_p, g.j_p, functions.first_i,
-            functions.offset_p, functions.dG, functions.by_j, functions.first_j, factor_td,
-        )  # fmt: skip
         blocks = network_kernels.row_blocks(first_t)
-        return FusedEnvironment(functions, q_id, data, order_r, row_i, first_t, blocks)
+        return FusedEnvironment(
+            functions, q_id, self.tables, factor_td, order_r, row_i, first_t, blocks, self._derivatives
+        )
 
     def energies(self, par: Parameters, env: FusedEnvironment):
         """Twin of `atomic.energies`."""
@@ -218,11 +266,17 @@ class NumbaEngine(FusedEngine):
 
     def pair_gradient(self, par: Parameters, env: FusedEnvironment, cache: NetCache):
         """Twin of `atomic.pair_gradient`."""
+        n, functions = env.n_atoms, env.functions
         f_pc = self._store.empty((len(env.geometry.i_p), 3))
+        pairs = env.pairs if env.derived else env.pairs_with(NO_DERIVATIVES)
+        q_bar_id = np.empty((0 if env.derived else n, functions.G_id.shape[1]))
         self._team.run(
-            kernels.pair_gradient, self._work(env.n_atoms) + len(env.functions.dG), self._space(), self._nets,
-            env.blocks, env.order_r, self._count(env.n_atoms), par.weights, cache, env.pairs, f_pc,
+            kernels.pair_gradient, self._work(n) + len(pairs.dG), self._space(), self._nets, env.blocks,
+            env.order_r, self._count(n), par.weights, cache, pairs, q_bar_id, f_pc,
         )  # fmt: skip
+        if not env.derived:
+            again = functions._replace(G_id=np.empty_like(functions.G_id))
+            self._symmetry_functions(again, NO_DERIVATIVES, q_bar_id, f_pc)
         return f_pc
 
     def energy_gradient(self, par, env, cache, E_bar_i):
@@ -245,11 +299,12 @@ class NumbaEngine(FusedEngine):
         a, none = (n, nets.n_a), (n if moves else 0, nets.n_a)
         shapes = (a, none, (n if moves else 0, nets.n_x), none, (0, nets.n_a))
         gradient = np.zeros(par.layout.size)
-        work = 3 * self._work(n) + (len(env.functions.dG) if moves else 0)
+        pairs = env.pairs if moves else env.pairs_with(NO_DERIVATIVES)
+        work = 3 * self._work(n) + len(pairs.dG)
         self._team.run(
             kernels.weight_gradient, work, self._space(), par.weights,
             NetRows(nets, network_kernels.row_blocks(first_t), first_t, source, cache), env.order_r[source],
-            env.pairs, v_pc, E_bar_i, LayerAdjoints(*self._store.several(*shapes)), gradient,
+            pairs, v_pc, E_bar_i, LayerAdjoints(*self._store.several(*shapes)), gradient,
         )  # fmt: skip
         return gradient
 
@@ -267,7 +322,7 @@ class NumbaEngine(FusedEngine):
         self._team.run(
             kernels.rows, len(wanted) * self._work(n), self._space(), par.weights, nets, cache,
             FrameData(
-                env.geometry.frame_i, env.first_t, env.order_r, env.row_i, env.functions.strain_ikd
+                env.geometry.frame_i, env.first_t, env.order_r, env.row_i, env.derivatives.strain_ikd
             ), env.pairs, wanted, room, H_mw,
         )  # fmt: skip
         return H_mw
@@ -286,7 +341,7 @@ def _wanted(numbers: Numbers) -> np.ndarray:
     rows = [(kernels.ENERGY, int(f), 0) for f in numbers.energy_f]
     rows += [(kernels.FORCE, int(i), int(c)) for i, c in numbers.force_k]
     rows += [(kernels.ATOM, int(i), 0) for i in numbers.atom_i]
-    strains = function_kernels.STRAINS
+    strains = STRAINS
     number = {pair: k for k, (d, c) in enumerate(strains) for pair in ((d, c), (c, d))}
     rows += [(kernels.VIRIAL, int(f), number[int(d), int(c)]) for f, d, c in numbers.virial_k]
     return np.array(rows, dtype=np.int64).reshape(-1, 3)
@@ -296,9 +351,6 @@ def _side_by_side(parts: list[Functions]) -> Functions:
     """Kept functions of several frames as those of one list of atoms."""
     if len(parts) == 1:
         return parts[0]
-    join = lambda name, offsets: np.concatenate(
-        [getattr(p, name) + o for p, o in zip(parts, offsets, strict=True)]
-    )
     before = lambda sizes: (np.cumsum(sizes) - sizes).tolist()
     atoms = before([p.geometry.n_atoms for p in parts])
     pairs = before([len(p.geometry.i_p) for p in parts])
@@ -311,12 +363,17 @@ def _side_by_side(parts: list[Functions]) -> Functions:
         np.concatenate([p.geometry.j_p + o for p, o in zip(parts, atoms, strict=True)]),
         np.concatenate([p.geometry.r_pc for p in parts]),
     )
-    whole = lambda name: np.concatenate([getattr(p, name) for p in parts])
-    ends = lambda name: np.concatenate(
-        [getattr(p, name)[:-1] + o for p, o in zip(parts, pairs, strict=True)] + [[len(geometry.i_p)]]
+    several = [p.derivatives for p in parts]
+    join = lambda name, offsets: np.concatenate(
+        [getattr(d, name) + o for d, o in zip(several, offsets, strict=True)]
     )
-    return Functions(
-        geometry, ends("first_i"), whole("G_id"), whole("dG"),
-        join("offset_p", before([len(p.dG) for p in parts])), whole("strain_ikd"), join("by_j", pairs),
-        ends("first_j"),
+    whole = lambda name: np.concatenate([getattr(d, name) for d in several])
+    ends = lambda firsts: np.concatenate(
+        [first[:-1] + o for first, o in zip(firsts, pairs, strict=True)] + [[len(geometry.i_p)]]
+    )
+    derivatives = Derivatives(
+        whole("dG"), join("offset_p", before([len(d.dG) for d in several])), whole("strain_ikd"),
+        join("by_j", pairs), ends([d.first_j for d in several]),
     )  # fmt: skip
+    G_id = np.concatenate([p.G_id for p in parts])
+    return Functions(geometry, ends([p.first_i for p in parts]), G_id, derivatives)

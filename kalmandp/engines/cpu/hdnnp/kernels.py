@@ -7,6 +7,7 @@ atom ``order[r]``; rows of one type stand together.
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
 from kalmandp.engines.cpu.hdnnp.nets import forward_rows
@@ -15,6 +16,7 @@ from kalmandp.engines.cpu.network import (
     R0,
     R1,
     ROWS,
+    START,
     LayerAdjoints,
     add_columns,
     backward_rows,
@@ -25,6 +27,8 @@ from kalmandp.engines.cpu.threads import KERNEL, PART, done, take, wait
 
 #: Kinds of numbers that `rows` measures, and the columns of its table: kind, then what names the number.
 ENERGY, FORCE, ATOM, VIRIAL = range(4)
+#: Not literals: see `network.START`.
+ONE, NO, YES = np.int64(1), np.bool_(False), np.bool_(True)
 
 
 @njit(**KERNEL)
@@ -46,8 +50,8 @@ def energies(counters, me, nets, act, blocks, order, w, bias_t, q_id, cache, y, 
 
 
 @njit(**KERNEL)
-def pair_gradient(counters, me, space, nets, blocks, order, each, w, cache, pairs, f_pc):
-    """Ē = 1 → q̄ → f_pc."""
+def pair_gradient(counters, me, space, nets, blocks, order, each, w, cache, pairs, q_bar_id, f_pc):
+    """Ē = 1 → q̄ → f_pc; where ``q_bar_id`` has rows, factor·q̄ = ∂E/∂G is written there and that is all."""
     bar, new, a_bar, idt_bar = space.rows[me, 0], space.rows[me, 1], space.layers[me, 0], space.layers[me, 1]
     local = space.local[me]
     q_bar = new if nets.forms.shape[1] % 2 else bar
@@ -58,9 +62,13 @@ def pair_gradient(counters, me, space, nets, blocks, order, each, w, cache, pair
         net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
         for r in range(r1 - r0):
             bar[r, 0] = 1.0
-        backward_rows(nets, net, w, r0, r1, each, cache, bar, new, a_bar, r0, idt_bar, True)
+        backward_rows(nets, net, w, r0, r1, each, cache, bar, new, a_bar, r0, idt_bar, YES)
         for r in range(r0, r1):
-            _atom_gradient(order[r], net, q_bar[r - r0], pairs, local, f_pc)
+            if len(q_bar_id) > 0:
+                for d in range(nets.forms[net, 0, 0]):
+                    q_bar_id[order[r], d] = pairs.factor_td[net, d] * q_bar[r - r0, d]
+            else:
+                _atom_gradient(order[r], net, q_bar[r - r0], pairs, local, f_pc)
 
 
 @njit(**PART)
@@ -121,7 +129,7 @@ def weight_gradient(counters, me, space, w, rows, atoms, pairs, v_pc, E_bar_i, l
             tangent_backward_rows(nets, net, w, r0, r1, source, cache, layers, bar, dot, new, new_dot)
         else:
             backward_rows(
-                nets, net, w, r0, r1, source, cache, bar, new, layers.a_bar, 0, layers.idt_bar, False
+                nets, net, w, r0, r1, source, cache, bar, new, layers.a_bar, START, layers.idt_bar, NO
             )
         done(counters, 0)
     wait(counters, 0, len(blocks))
@@ -163,7 +171,7 @@ def _by_type(n_types, pairs, row_i, listed, count, place_i, first, source):
 @njit(**PART)
 def _force_entries(a, axis, pairs, row_i, place_i, listed, first, source, X_dot):
     """Atoms that a force component depends on, and their q̇: v_p = c_i − c_j with c the unit vector at a."""
-    count = _slot(a, place_i, listed, 0)
+    count = _slot(a, place_i, listed, START)
     for k in range(pairs.first_j[a], pairs.first_j[a + 1]):
         count = _slot(pairs.i_p[pairs.by_j[k]], place_i, listed, count)
     _by_type(pairs.n_types, pairs, row_i, listed, count, place_i, first, source)
@@ -219,7 +227,7 @@ def rows(counters, me, space, w, nets, cache, frames, pairs, wanted, room, H_mw)
             _force_entries(one, two, pairs, row_i, place_i, listed, first, source, moving.X_dot)
         elif kind == ATOM:
             listed[0] = one
-            _by_type(pairs.n_types, pairs, row_i, listed, 1, place_i, first, source)
+            _by_type(pairs.n_types, pairs, row_i, listed, ONE, place_i, first, source)
             place_i[one] = -1
         else:
             count = _frame_entries(one, frames, order, pairs, first, source)
@@ -240,7 +248,7 @@ def rows(counters, me, space, w, nets, cache, frames, pairs, wanted, room, H_mw)
                     tangent_backward_rows(nets, t, w, r0, r1, source, cache, moving, bar, dot, new, new_dot)
                 else:
                     backward_rows(
-                        nets, t, w, r0, r1, source, cache, bar, new, still.a_bar, 0, still.idt_bar, False
+                        nets, t, w, r0, r1, source, cache, bar, new, still.a_bar, START, still.idt_bar, NO
                     )
         for column in range(len(nets.columns)):
             net, first_column = nets.columns[column, 0], nets.columns[column, 1]
