@@ -203,7 +203,7 @@ class NumbaEngine(FusedEngine):
 
     def functions(self, frames, pairs=None, derivatives: bool = True) -> Functions:
         """G of frames side by side, and ∂G/∂r unless ``derivatives`` is False."""
-        g = gather(frames, self.form.type_map, self.form.cutoff, pairs)
+        g = gather(frames, self.form.type_map, self.form.cutoff, self._pairs(frames, pairs))
         first_i = np.searchsorted(g.i_p, np.arange(g.n_atoms + 1))
         functions = Functions(g, first_i, np.empty((g.n_atoms, max(self.form.size_t))), NO_DERIVATIVES)
         if derivatives:
