@@ -300,9 +300,7 @@ class OnlineTrainer:
                     q = widen(self.filter, error_ic, found.forces, R, widen_to)
                     self.calibration.widened(q)
 
-    def measure(
-        self, frames, rng: np.random.Generator | None = None, pairs=None
-    ) -> Iterator[Measurement]:
+    def measure(self, frames, rng: np.random.Generator | None = None, pairs=None) -> Iterator[Measurement]:
         """The measurements of a frame (or batch), each predicted when it is asked for.
 
         For a host that does something between measuring and updating: sum over the ranks of its
@@ -334,11 +332,10 @@ class OnlineTrainer:
     def _sample(self, frames: list, pairs: list | None) -> Any:
         if self.team is None:
             return make_sample(self.potential, frames, pairs)
-        failed: Exception | None = None
-        sample: Any = None
+        failed, sample = None, None  # type: KalmanDPError | None, Any
+        make = lambda frame: make_sample(self.potential, [frame])
         try:
             if self.trainer.shares_frames(len(frames)):
-                make = lambda frame: make_sample(self.potential, [frame])
                 sample = shared_sample(self.team, frames, make, lambda frame: frame)
             else:
                 sample = make_sample(self.potential, frames, pairs)
