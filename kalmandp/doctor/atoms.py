@@ -162,12 +162,15 @@ def _missing(s: Survey) -> Iterator[Finding]:
                 bad[f] = whole[0]
             elif like is not None and broken is None and _energy_of_the_whole(s, f, whole):
                 maybe[f] = whole[0]
-    for severity, frames in (("error", bad), ("warning", maybe)):
+    for severity, frames, sign in (
+        ("error", bad, "the forces do not add up to zero, as they do there"),
+        ("warning", maybe, "the energy is one of those"),
+    ):
         if frames:
             f, g = next(iter(frames.items()))
             yield s.finding(
                 severity, "missing-atoms",
-                f"atoms {s.formula(f)} with the labels of {s.formula(g)}, or of as many atoms",
+                f"{s.formula(f)} has the labels of {s.formula(g)}, or of as many atoms: {sign}",
                 "The conversion has lost or doubled atoms: convert the frames anew, or take them out",
                 sorted(frames),
             )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kalmandp.doctor.findings import Finding
+from kalmandp.doctor.findings import Finding, some_of
 from kalmandp.doctor.nearby import nearest_in, steps_to_nearest
 from kalmandp.doctor.pair_basis import CUTOFF, distances
 from kalmandp.doctor.survey import Survey
@@ -38,8 +38,8 @@ def check_duplicates(s: Survey) -> Iterator[Finding]:
         aside = f"; {moved} of them in another cell or orientation, the same by symmetry" if moved else ""
         yield s.finding(
             "note" if moved == len(twins) else "warning", "duplicates",
-            f"{len(later)} of {len(s)} frames repeat earlier ones (frame {s.numbers_f[b]} is the same as "
-            f"frame {s.numbers_f[a]}{aside})",
+            some_of(len(later), len(s), "repeats an earlier one", "repeat earlier ones")
+            + f" (frame {s.numbers_f[b]} is the same as frame {s.numbers_f[a]}{aside})",
             "Take the repetitions out (kalmandp convert --without): they count twice in training", later,
         )  # fmt: skip
         yield from _contradictions(s, twins)
@@ -47,7 +47,7 @@ def check_duplicates(s: Survey) -> Iterator[Finding]:
     if len(near) > MANY * len(s):
         yield s.finding(
             "note", "near-duplicates",
-            f"{len(near)} of {len(s)} frames are within {NEAR} Å of another one",
+            some_of(len(near), len(s), "is", "are") + f" within {NEAR} Å of another one",
             "Steps that follow each other teach little: every tenth would do; and split the set by "
             "trajectories, not at random", sorted(near),
         )  # fmt: skip
@@ -63,20 +63,22 @@ def check_leakage(s: Survey, t: Survey) -> Iterator[Finding]:
     sure = any(_same_energy(s, a, t, b) for a, b in pairs)
     if same:
         yield t.finding(
-            "error" if sure else "warning", "leakage", f"{len(same)} of {len(t)} frames are also in {s.name}",
+            "error" if sure else "warning", "leakage",
+            some_of(len(same), len(t), "is", "are") + f" also in {s.name}",
             "Errors on them are errors of training: take them out of one of the sets", same,
         )  # fmt: skip
     if moved:
         yield t.finding(
             "warning", "leakage",
-            f"{len(moved)} of {len(t)} frames are, in another cell or orientation, also in {s.name}",
+            some_of(len(moved), len(t), "is", "are")
+            + f", in another cell or orientation, also in {s.name}",
             "Symmetry makes them the same to a model: errors on them are errors of training", moved,
         )  # fmt: skip
     near = sorted({step.b for step in nearest_in(s, t) if _is_near(step)} - {b for _, b in twins})
     if near:
         yield t.finding(
             "warning", "near-leakage",
-            f"{len(near)} of {len(t)} frames are within {NEAR} Å of a frame of {s.name}",
+            some_of(len(near), len(t), "is", "are") + f" within {NEAR} Å of a frame of {s.name}",
             "Test on other trajectories: frames so near to the training set say little about others", near,
         )  # fmt: skip
 

@@ -40,6 +40,11 @@ class Finding:
         return f"{self.severity}: {self.data}: {where}{self.seen}. {self.advice}"
 
 
+def some_of(n: int, total: int, one: str, more: str) -> str:
+    """1, 9, "repeats …", "repeat …" → "1 of 9 frames repeats …"."""
+    return f"{n:,} of {total:,} frames {one if n == 1 else more}"
+
+
 def ranges(frames: Iterable[int], most: int = 8) -> str:
     """[0, 1, 2, 7] → "frames 0–2, 7"; no more than ``most`` pieces."""
     runs: list[list[int]] = []

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kalmandp.doctor.findings import Finding
+from kalmandp.doctor.findings import Finding, some_of
 from kalmandp.doctor.judge import Judge
 from kalmandp.doctor.pair_basis import CUTOFF, distances
 from kalmandp.doctor.survey import Survey
@@ -41,7 +41,8 @@ def _missing(s: Survey) -> Iterator[Finding]:
             yield s.finding("warning", "labels", "no frame has forces", "Compute forces: they teach the most")
         elif without.any() and not without.all():
             yield s.finding(
-                severity, "labels", f"{without.sum()} of {len(s)} frames have no {label}; the others have",
+                severity, "labels",
+                some_of(int(without.sum()), len(s), "has", "have") + f" no {label}; the others have",
                 "Compute them; without, these frames teach less", np.flatnonzero(without),
             )  # fmt: skip
 
@@ -71,7 +72,8 @@ def _constant(s: Survey) -> Iterator[Finding]:
         differ = others or (np.isfinite(energies).all() and len(unread) > 1 and np.ptp(energies) > 0.0)
         yield s.finding(
             "error" if differ else "warning", "constant",
-            f"all forces of {len(unread)} frames are exactly zero, where no symmetry asks for it",
+            f"all forces of {'a frame' if len(unread) == 1 else f'{len(unread):,} frames'} are exactly zero, "
+            "where no symmetry asks for it",
             "The forces were not read: convert the data anew", unread,
         )  # fmt: skip
 

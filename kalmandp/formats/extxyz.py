@@ -168,7 +168,7 @@ class _Lines:
         if len(lines) < count:
             raise FileError(
                 f"{self.path}: ends within frame {frame}, after line {self.number}; expected "
-                f"{count - len(lines)} more"
+                f"{count - len(lines)} more lines"
             )
         return lines
 

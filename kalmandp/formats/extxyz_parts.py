@@ -34,7 +34,9 @@ def pairs_of(source: str, comment: str) -> dict[str, str]:
         if found is None and "properties" not in text.lower():
             break  # the comment of a plain XYZ file may be anything
         if found is None:
-            raise FileError(f"{source}: cannot understand {text[position : position + 40]!r}")
+            raise FileError(
+                f"{source}: its second line has {text[position : position + 40]!r}; expected pairs key=value"
+            )
         values = [v for name, v in found.groupdict().items() if name != "key" and v is not None]
         pairs[found["key"].strip('"')] = values[0] if values else "T"
         position = found.end()

@@ -2,7 +2,8 @@
 
 The unit of length is judged by distances, sign and unit of the virials by `kalmandp.doctor`: from the
 work between frames of different cells, and from a potential fitted to the forces. Only the first frames
-are looked at, up to `ATOMS` atoms: a second, whatever the size of the data set.
+are looked at, up to `ATOMS` atoms: a second, whatever the size of the data set. Energies of exactly 0 are
+counted in all of them.
 """
 
 from __future__ import annotations
@@ -27,16 +28,23 @@ class Sample:
 
     def __init__(self):
         self.frames: list[Frame] = []
-        self.atoms = 0
+        self.atoms = self.without_energy = 0
 
     def take(self, frame: Frame) -> None:
-        """Keep a frame, if there is room."""
+        """Count a frame, and keep it if there is room."""
+        self.without_energy += frame.energy == 0.0 and len(frame) > 1
         if self.atoms < ATOMS and len(self.frames) < FRAMES and 1 < len(frame) <= LARGEST:
             self.frames.append(frame)
             self.atoms += len(frame)
 
     def warnings(self) -> Iterator[str]:
         """What the data say against their labels."""
+        if self.without_energy:
+            frames = "a frame" if self.without_energy == 1 else f"{self.without_energy:,} frames"
+            yield (
+                f"the energy of {frames} is exactly 0, as some programs write where they have computed none: "
+                "leave such frames out (--without), or do not train on them"
+            )
         yield from _lengths(self.frames[:FRAMES_FOR_LENGTHS])
         if any(f.virial is not None for f in self.frames):
             yield from _virials(self.frames)

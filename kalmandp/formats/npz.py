@@ -136,7 +136,8 @@ def _units(path: str, data: dict, found: dict) -> Units:
     }
     if "energy" not in stated and (found["energy"] or found["forces"]):
         raise InputError(
-            f"{path}: does not state the unit of its energies; expected  --unit energy=kcal/mol  or eV, …"
+            f"{path}: does not state the unit of its energies; expected  --unit energy=kcal/mol  "
+            "(or eV, hartree, …)"
         )
     return Units(**{kind: factor(kind, text, path) for kind, text in stated.items()})
 

@@ -21,7 +21,7 @@ from kalmandp.formats.told import Told
 from kalmandp.formats.units import Units, in_our_units
 from kalmandp.frames.dataset import Dataset
 from kalmandp.frames.frame import Frame
-from kalmandp.frames.hdf5.storage import reading
+from kalmandp.frames.hdf5.storage import HDF5_SIGNATURE, reading
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 EXTXYZ_SUFFIXES = (".extxyz", ".xyz")
@@ -217,12 +217,14 @@ def refuse_by_content(path: str) -> None:
     Raises
     ------
     FileError
-        For vaspout.h5, LMDB, and files that are packed otherwise than by gzip, bzip2 and xz.
+        For vaspout.h5, LMDB, packed HDF5 files, and files packed otherwise than by gzip, bzip2 and xz.
     """
     name = os.path.basename(path)
     if os.path.isfile(path) and not name.lower().endswith(".npz"):
-        with reading(path):
-            opened(path).close()
+        with reading(path), opened(path, binary=True) as file:
+            packed = file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
+        if packed and not h5py.is_hdf5(path):
+            raise FileError(f"{path}: is a packed HDF5 file; expected it unpacked (gunzip)")
     if name.lower() == "vaspout.h5":
         raise FileError(
             f"{path}: is VASP's vaspout.h5, which is not read; expected the vasprun.xml or OUTCAR beside it"

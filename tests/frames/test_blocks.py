@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from frame_makers import assert_same_frames, frame_lists, random_frame, write_sy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kalmandp.errors import InputError
+from kalmandp.errors import FileError, InputError
+from kalmandp.formats.convert import convert
+from kalmandp.formats.sources import guess_format
 from kalmandp.frames.blocks import sound_frame, sound_frames
 from kalmandp.frames.dataset import Dataset
 from kalmandp.frames.frame import Frame
@@ -148,3 +152,25 @@ def test_a_frame_holds_its_own_numbers_only(tmp_path):
     with Dataset(tmp_path / "a.h5") as data:
         frame = list(data)[7]
     assert all(getattr(frame, name).base is None for name in ("positions", "cell", "forces", "virial"))
+
+
+def test_a_packed_hdf5_file_is_named(tmp_path):
+    """Whatever its name is; it was handed to ASE, or called damaged."""
+    Dataset.write(tmp_path / "a.h5", [random_frame(np.random.default_rng(0))])
+    packed = gzip.compress((tmp_path / "a.h5").read_bytes())
+    for name in ("a.h5.gz", "b.h5", "c.dat"):
+        (tmp_path / name).write_bytes(packed)
+        with pytest.raises(FileError, match=r"is a packed HDF5 file; expected it unpacked"):
+            guess_format(str(tmp_path / name))
+
+
+def test_energies_of_exactly_0_are_told(tmp_path):
+    """What programs write where they have computed none; a lone atom may have it."""
+    rng = np.random.default_rng(0)
+    zero = lambda frame: replace(frame, energy=0.0)
+    frames = [random_frame(rng), zero(random_frame(rng)), zero(random_frame(rng, "O"))]
+    write_npy(tmp_path / "npy", frames)
+    done = convert(tmp_path / "npy", tmp_path / "a.h5")
+    told = lambda done: [w for w in done.warnings if "exactly 0" in w]
+    assert told(done)[0].startswith("the energy of a frame is exactly 0")
+    assert not told(convert(tmp_path / "a.h5", tmp_path / "b.h5", without="1"))

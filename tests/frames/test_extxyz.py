@@ -191,7 +191,7 @@ def test_atomic_numbers_instead_of_names(tmp_path):
         ('1\nProperties=species:S:1:pos:R:3 Lattice="a b"\nH 0 0 0\n', "Lattice is 'a b'; expected"),
         ("1\nProperties=species:S:1:pos:R:3 pbc=maybe\nH 0 0 0\n", "pbc is 'maybe'"),
         ("1\nProperties=species:S:1:pos:R:3 energy=low\nH 0 0 0\n", "energy is 'low'; expected numbers"),
-        ('1\nProperties=species:S:1:pos:R:3 = "\nH 0 0 0\n', "cannot understand"),
+        ('1\nProperties=species:S:1:pos:R:3 = "\nH 0 0 0\n', "expected pairs key=value"),
     ],
 )
 def test_malformed_files(tmp_path, text, message):

@@ -194,7 +194,7 @@ def test_atomic_energies_and_what_is_not_read(tmp_path):
 
 def test_a_missing_type_map_must_be_given(tmp_path):
     write_system(tmp_path / "a", names=None)
-    with pytest.raises(InputError, match=r"a: has no type_map.raw; give the type_map"):
+    with pytest.raises(InputError, match=r"a: has no type_map.raw; expected it"):
         Dataset(tmp_path / "a")
     assert Dataset(tmp_path / "a", type_map=["H", "O"])[0].symbols == ["H", "O", "O"]
     with pytest.raises(FileError, match=r"type.raw runs from 0 to 1; expected 0 to 0"):

@@ -10,7 +10,7 @@ import pytest
 
 from kalmandp.errors import FileError, InputError, KalmanDPError
 from kalmandp.formats.sources import Source, guess_format
-from kalmandp.formats.units import KCAL_MOL
+from kalmandp.formats.units import KCAL_MOL, given_units
 
 NAMES = ("Na", "Cl")
 
@@ -70,6 +70,15 @@ def test_forms_of_a_cfg(tmp_path, name):
         np.testing.assert_allclose(f.positions, [[0, 0, 0], [2, 2, 2]])
         assert f.forces.tolist() == [[0.1, 0.2, 0.3], [-0.1, -0.2, -0.3]]
         assert f.virial.tolist() == [[1, 6, 5], [6, 2, 4], [5, 4, 3]]
+
+
+def test_cfg_of_mlip(tmp_path):
+    path = written(tmp_path / "train.cfg", cfg() + cfg().replace("-3.5", "-3.6"))
+    with pytest.raises(InputError, match=r"numbers its types from 0 to 1 .* --type-map EL0 EL1"):
+        read(path)
+    frames, _ = read(path, type_map=NAMES)
+    assert [f.energy for f in frames] == [-3.5, -3.6]
+    assert frames[0].virial.tolist() == [[1, 6, 5], [6, 2, 4], [5, 4, 3]]
 
 
 def test_cfg_with_fewer_lattice_vectors_and_fewer_labels(tmp_path):
@@ -206,6 +215,26 @@ R = np.array([[[0, 0, 0], [0, 0, 0.96], [0.9, 0, -0.2]]] * 2)
 F, E = np.ones((2, 3, 3)), np.array([-600.0, -601.0])
 
 
+def test_npz_of_sgdml_states_its_units_and_md17_does_not(tmp_path):
+    R, F = np.array([[[0, 0, 0], [0, 0, 0.74]]] * 2), np.ones((2, 2, 3)) * [[[1], [-1]]]
+    both = {"E": np.array([-600.0, -601.0]), "F": F, "R": R, "z": np.array([1, 1])}
+    np.savez(tmp_path / "a.npz", **both, r_unit="Ang", e_unit="kcal/mol", name="h2")
+    frames, source = read(tmp_path / "a.npz")
+    np.testing.assert_allclose([f.energy for f in frames], np.array([-600.0, -601.0]) * KCAL_MOL)
+    np.testing.assert_allclose(frames[0].forces[0], KCAL_MOL)
+    assert not source.ignored and frames[0].pbc == (False,) * 3
+    np.savez(tmp_path / "b.npz", coords=R, nuclear_charges=[1, 1], energies=both["E"], forces=F, charge=1)
+    with pytest.raises(
+        InputError, match=r"does not state the unit of its energies; expected  --unit energy="
+    ):
+        read(tmp_path / "b.npz")
+    frames, source = read(tmp_path / "b.npz", units=given_units({"energy": "eV"}))
+    assert frames[1].energy == -601.0 and source.ignored == {"charge"}
+    np.savez(tmp_path / "c.npz", x=R)
+    with pytest.raises(FileError, match=r"holds x; expected arrays R"):
+        read(tmp_path / "c.npz")
+
+
 def test_npz_of_sgdml_as_python_2_and_3_write_it(tmp_path):
     more = dict(
         theory="PBE+TS", type=b"d", md5=b"abc", E_min=-601.0, E_max=-600.0, F_var=1.0, lattice=9 * np.eye(3)
@@ -243,8 +272,6 @@ def test_npz_of_rmd17(tmp_path):
     np.savez(tmp_path / "a.npz", **arrays, old_forces=F)
     with pytest.raises(InputError, match=r"expected  --unit energy=kcal/mol"):
         read(tmp_path / "a.npz")
-    from kalmandp.formats.units import given_units
-
     frames, source = read(tmp_path / "a.npz", units=given_units({"energy": "kcal/mol"}))
     np.testing.assert_allclose(frames[0].forces, KCAL_MOL)
     assert source.ignored == {"old_energies", "old_forces"}

@@ -1,4 +1,4 @@
-"""PWmat, FHI-aims, LAMMPS dumps, MLIP, npz; and what VASP, CP2K and pw.x must not be misread for.
+"""PWmat, FHI-aims, LAMMPS dumps; and what VASP, CP2K and pw.x must not be misread for.
 
 Texts are invented, in the layouts of the programs. Signs of virials are judged by what the file itself
 says of pressure, or by strained copper whose energies are known.
@@ -235,56 +235,6 @@ def test_tilted_boxes_and_fractions_of_a_dump(tmp_path):
     [f], _ = read(written(tmp_path / "d.dump", text), type_map=("Na", "Cl"))
     assert f.cell.tolist() == [[4, 0, 0], [1, 4, 0], [0, 0, 4]]
     assert f.positions[1].tolist() == [2.5, 2, 0]
-
-
-# --- MLIP and npz ---------------------------------------------------------------------------------
-
-CFG = """BEGIN_CFG
- Size
-    2
- Supercell
-    4 0 0
-    0 4 0
-    0 0 4
- AtomData:  id type       cartes_x      cartes_y      cartes_z     fx          fy          fz
-             1    0       0 0 0   0.1 0.2 0.3
-             2    1       2 2 2   -0.1 -0.2 -0.3
- Energy
-    -3.5
- PlusStress:  xx          yy          zz          yz          xz          xy
-     1 2 3 4 5 6
- Feature   EFS_by       VASP
-END_CFG
-"""
-
-
-def test_cfg_of_mlip(tmp_path):
-    path = written(tmp_path / "train.cfg", CFG + "\n" + CFG.replace("-3.5", "-3.6"))
-    with pytest.raises(InputError, match=r"numbers its types from 0 to 1 .* --type-map EL0 EL1"):
-        read(path)
-    frames, _ = read(path, type_map=("Na", "Cl"))
-    assert [f.energy for f in frames] == [-3.5, -3.6] and frames[0].symbols == ["Na", "Cl"]
-    assert frames[0].virial.tolist() == [[1, 6, 5], [6, 2, 4], [5, 4, 3]]
-
-
-def test_npz_of_sgdml_states_its_units_and_md17_does_not(tmp_path):
-    R, F = np.array([[[0, 0, 0], [0, 0, 0.74]]] * 2), np.ones((2, 2, 3)) * [[[1], [-1]]]
-    both = {"E": np.array([-600.0, -601.0]), "F": F, "R": R, "z": np.array([1, 1])}
-    np.savez(tmp_path / "a.npz", **both, r_unit="Ang", e_unit="kcal/mol", name="h2")
-    frames, source = read(tmp_path / "a.npz")
-    np.testing.assert_allclose([f.energy for f in frames], np.array([-600.0, -601.0]) * KCAL_MOL)
-    np.testing.assert_allclose(frames[0].forces[0], KCAL_MOL)
-    assert not source.ignored and frames[0].pbc == (False,) * 3
-    np.savez(tmp_path / "b.npz", coords=R, nuclear_charges=[1, 1], energies=both["E"], forces=F, charge=1)
-    with pytest.raises(
-        InputError, match=r"does not state the unit of its energies; expected  --unit energy="
-    ):
-        read(tmp_path / "b.npz")
-    frames, source = read(tmp_path / "b.npz", units=given_units({"energy": "eV"}))
-    assert frames[1].energy == -601.0 and source.ignored == {"charge"}
-    np.savez(tmp_path / "c.npz", x=R)
-    with pytest.raises(FileError, match=r"holds x; expected arrays R"):
-        read(tmp_path / "c.npz")
 
 
 # --- VASP, CP2K, pw.x -----------------------------------------------------------------------------

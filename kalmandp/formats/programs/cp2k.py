@@ -222,7 +222,7 @@ def _cells(path: str, run: _Run) -> dict[int, np.ndarray]:
     """Step -> lattice vectors, where there is a file of them."""
     if not os.path.isfile(path):
         if run.cell_moves or run.kind == "CELL_OPT":
-            raise FileError(f"{run.path}: the cell moves; expected its vectors in {path}")
+            raise FileError(f"{run.path}: the cell changes during the run; expected its vectors in {path}")
         return {}
     with reading(path):
         table = np.loadtxt(path, ndmin=2)

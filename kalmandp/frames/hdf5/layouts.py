@@ -308,7 +308,7 @@ class System:
             return None
         values = [self.store.whole(self._path(part, "frame_index")) for part in self.parts]
         if any(v.dtype.kind not in "iu" for v in values):
-            raise FileError(f"{self.address}: frame_index.npy holds no integers; expected them")
+            raise FileError(f"{self.address}: frame_index.npy holds no integers; expected numbers of frames")
         return np.concatenate([v.reshape(-1) for v in values]).astype(np.int64)
 
     def _locate(self, k: int) -> tuple[Part, int]:
@@ -349,7 +349,7 @@ class System:
         elif given is not None:
             names = tuple(given)
         else:
-            raise InputError(f"{self.address}: has no type_map.raw; give the type_map of the data")
+            raise InputError(f"{self.address}: has no type_map.raw; expected it, or a type_map from you")
         if len(set(names)) != len(names):
             raise FileError(f"{self.address}: type_map.raw is {names}; expected every name once")
         low, high = int(self.types_i.min()), int(self.types_i.max())
@@ -373,11 +373,11 @@ class System:
     def _read_part(self, name: str, arrays: set[str]) -> Part:
         where = self.store.address(_join(self.name, name))
         if "coord" not in arrays:
-            raise FileError(f"{where}: coord.npy is missing")
+            raise FileError(f"{where}: coord.npy is missing; expected the positions of the atoms")
         if any(self.pbc) and "box" not in arrays:
             raise FileError(f"{where}: box.npy is missing; expected it, or 'nopbc' for an open system")
         if self.mixed and "real_atom_types" not in arrays:
-            raise FileError(f"{where}: real_atom_types.npy is missing, which other sets have")
+            raise FileError(f"{where}: real_atom_types.npy is missing; expected it, as other sets have it")
         n_frames = None
         for array in sorted(arrays, key=list(WIDTHS).index):  # coord first
             path = _join(self.name, name, f"{array}.npy")

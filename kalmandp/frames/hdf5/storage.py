@@ -209,7 +209,7 @@ class Hdf5Store:
     def words(self, name: str) -> list[str]:
         found = self._open(name, (h5t.STRING,), "text")
         if math.prod(found.shape) > MOST_WORDS:
-            raise FileError(f"{self.address(name)}: has shape {found.shape}; too many words")
+            raise FileError(f"{self.address(name)}: has shape {found.shape}; expected at most {MOST_WORDS}")
         self._check_texts(found)
         values = np.atleast_1d(self._values(name, (h5t.STRING,), "text")).tolist()
         with reading(self.address(name)):

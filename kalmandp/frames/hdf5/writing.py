@@ -307,5 +307,5 @@ def _checked_attributes(attributes) -> dict:
         if not isinstance(name, str) or not isinstance(value, (str, int, float)):
             raise InputError(f"attributes[{name!r}] is {value!r}; expected a text or a number by a text")
         if name in UNIT_ATTRIBUTES or name in ("format", "software"):
-            raise InputError(f"attributes[{name!r}] is written by kalmandp itself; another name")
+            raise InputError(f"attributes[{name!r}] is written by kalmandp itself; expected another name")
     return dict(attributes or {})
