@@ -344,7 +344,7 @@ def _causes(n_atoms: np.ndarray, forces: Slope) -> dict[str, Cause]:
 
 def _energy_is_off(w: Work, forces: Slope, virials: Slope) -> bool:
     """Whether a wrong unit of the energies explains both slopes: right virials seem 1/unit too large."""
-    if not forces.is_known or forces.agrees_with(1.0, TOLERANCE):
+    if not (forces.is_known and virials.is_known) or forces.agrees_with(1.0, TOLERANCE):
         return False
     return any(virials.agrees_with(1.0 / c.energy, TOLERANCE) for c in _causes(w.n_atoms_s, forces).values())
 
