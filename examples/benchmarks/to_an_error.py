@@ -28,7 +28,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from support.turns import with_threads
+from support.turns import machine, with_threads
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 #: A look may take this share of the time since the last one. The first two are made at once: the first finds
@@ -123,18 +123,22 @@ def main() -> int:
     if options.began is not None:
         child(options)
         return 0
-    a_process("--warm-up")
-    told = [a_process() for _ in range(options.rounds)]
-    first = told[0]
+    first = a_process("--warm-up")
     print(f"{Path(options.data).name}: {first['frames']} frames, N = {first['weights']:,}", end="; ")
     print(f"to {options.energy:g} meV/atom and {options.force:g} meV/Å, {options.threads} thread(s)")
     print(f"{'seconds':>9}{'saved':>8}{'processor':>11}{'passes':>8}{'steps':>7}{'meV/atom':>10}{'meV/Å':>8}")
-    for t in told:
+    told = []
+    for _ in range(options.rounds):
+        t = a_process()
+        told.append(t)
         print(
             f"{t['seconds']:9.2f}{t['saved']:8.2f}{t['processor']:11.2f}{t['passes']:8.2f}{t['steps']:7}",
             end="",
         )
-        print(f"{1e3 * t['energy']:10.3f}{1e3 * t['force']:8.2f}{'' if t['reached'] else '  not reached'}")
+        end = "" if t["reached"] else "  not reached"
+        print(f"{1e3 * t['energy']:10.3f}{1e3 * t['force']:8.2f}{end}", flush=True)
+    if (load := machine()["load"]) is not None:
+        print(f"other programs and this one in the last five minutes: load {load[1]:.1f}")
     print(f"median {np.median([t['seconds'] for t in told]):.2f} s of the whole process")
     return 0 if all(t["reached"] for t in told) else 1
 
