@@ -383,6 +383,7 @@ class OnTheFly(ase_calculator.Calculator):
         more : numbers and arrays of the caller's, e.g. ``step=120``
         """
         storage.save(self, storage.DYNAMICS, storage.dynamics_of(atoms, rng, more, self))
+        self.labels.gather()
 
     def resume(self, atoms, rng=None) -> dict | None:
         """Put atoms and generator back to the last `save`; None if there is none (they are left alone then).

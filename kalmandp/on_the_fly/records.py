@@ -1,4 +1,4 @@
-"""The log of learning on the fly: one line for each label, rewritten as a whole with each of them."""
+"""The log of learning on the fly: one line for each label, put behind those before it."""
 
 from __future__ import annotations
 
@@ -46,18 +46,24 @@ class Records:
     def __init__(self, folder):
         self.path = Path(folder) / FILE
         self.rows: list[Record] = []
+        self._written = -1  # lines of the file, as far as this object has written it
 
     def add(self, record: Record) -> None:
+        """Write one more line; the file anew, beside and renamed, if it is not this object's yet."""
         self.rows.append(record)
-        self.write()
+        if self._written != len(self.rows) - 1:
+            self.write()
+            return
+        with naming(self.path), open(self.path, "a", encoding="utf-8") as file:
+            file.write(_line(record))
+        self._written += 1
 
     def write(self) -> None:
         """Write the file anew; written beside and renamed."""
-        lines = ["# " + " ".join(f"{name:>10}" for name in Record._fields)]
-        for row in self.rows:
-            lines.append("  " + " ".join(f"{value:>10.5g}" for value in row))
+        head = "# " + " ".join(f"{name:>10}" for name in Record._fields) + "\n"
         with replacing(self.path) as beside, naming(self.path):
-            Path(beside).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            Path(beside).write_text(head + "".join(map(_line, self.rows)), encoding="utf-8")
+        self._written = len(self.rows)
 
     @property
     def array(self) -> np.ndarray:
@@ -66,6 +72,11 @@ class Records:
     def restore(self, array) -> None:
         """Take the rows of `array`."""
         self.rows = [Record(int(row[0]), int(row[1]), *map(float, row[2:])) for row in np.asarray(array)]
+        self._written = -1
+
+
+def _line(row: Record) -> str:
+    return "  " + " ".join(f"{value:>10.5g}" for value in row) + "\n"
 
 
 def read_records(path) -> dict[str, np.ndarray]:

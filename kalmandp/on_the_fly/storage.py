@@ -9,8 +9,8 @@
     /dynamics     positions, momenta, cell; results/…; more/…
     /json         species; generator, more (numbers)
 
-Both are written beside and renamed. Labels are not in them: they are in ``labels.h5`` before they are
-learned.
+Both are written beside and renamed. Labels are not in them: they are in files of their own (`labels`) before
+they are learned.
 """
 
 from __future__ import annotations
