@@ -152,6 +152,7 @@ class OnTheFly(ase_calculator.Calculator):
         self._failures, self._seconds, self._alone = 0, 0.0, False
         self._known = len(self.labels)  # at the start of this process
         self._replay = False  # whether the labels in the folder are answers to come
+        self._told = False  # that the model cannot do better
         self._checked = False  # whether the reference still says what it said
         self._verlet: VerletList | None = None
         self.implemented_properties = [
@@ -315,10 +316,12 @@ class OnTheFly(ase_calculator.Calculator):
             self._reference_seconds, learning, self._seconds,
         ))  # fmt: skip
         self._reference_seconds = self._seconds = 0.0
-        if floor > 0.8 * limit and len(learner.frames) > 20:
+        if floor > 0.8 * limit and len(learner.frames) > 20 and not self._told:
+            self._told = True
             warnings.warn(
                 f"OnTheFly: the model leaves errors of {floor / MEV:.3g} meV/Å on what it has learned; the "
-                f"tolerance is {limit / MEV:.3g} meV/Å: expected a larger tolerance, or a larger model",
+                f"tolerance is {limit / MEV:.3g} meV/Å: expected a larger tolerance, a larger model, or a "
+                "reference whose forces come from near atoms (a larger cell, more k-points)",
                 stacklevel=4,
             )
         storage.save(self, storage.STATE)

@@ -2,8 +2,8 @@
 
     python tests/on_the_fly/kill_runs.py [KILLS] [SEED]
 
-Each run is a process of its own (a fork, so that it need not import all again). It is killed with SIGKILL after
-a random number of saves and a random wait; the next one goes on in its folder.
+Each run is a process of its own (a fork, so that it need not import all again). It is killed with SIGKILL
+after a random number of saves and a random wait; the next one goes on in its folder.
 """
 
 import os
