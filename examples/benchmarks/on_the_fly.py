@@ -1,4 +1,4 @@
-"""Does learning a frame on the fly take longer with the number of frames? The first labels, and the 2,000th.
+"""Learning on the fly: what a label costs, the first and the 2,000th, and a check beside a prediction.
 
     python examples/benchmarks/on_the_fly.py [--small] [--labels 2000] [--json FILE]
 
@@ -13,6 +13,7 @@ import argparse
 import tempfile
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 from ase.build import bulk
@@ -20,7 +21,10 @@ from ase.calculators.emt import EMT
 from support.turns import machine, write_json
 
 import kalmandp
+from kalmandp.geometry.verlet import VerletList
+from kalmandp.on_the_fly.learner import Learner, new_potential, optimizer
 
+ROOT = Path(__file__).resolve().parents[2]
 MODEL = {
     "neuron": 10, "radial_cutoff": 5.0, "angular_cutoff": 4.0, "n_max": (4, 4), "basis_size": (6, 6),
     "l_max": (4,),
@@ -58,12 +62,42 @@ def label_seconds(n_labels: int, folder) -> np.ndarray:
     return np.array(seconds)
 
 
+def check_seconds(n_frames: int = 6, repeats: int = 15) -> list[tuple[str, float]]:
+    """Silicon, 64 atoms, the form that a run begins with: what a check does, and its seconds."""
+    data = kalmandp.Dataset(ROOT / "data" / "si64_lda_train.h5")
+    frame, rng = data[len(data) // 2], np.random.default_rng(0)
+    online = kalmandp.OnlineTrainer(new_potential(data[0], 0, {}), rng=rng, threads=1, **optimizer(False, {}))
+    learner = Learner(online, 0)
+    for k in range(n_frames):
+        learner.learn(data[k])
+    verlet = VerletList(learner.potential.form.cutoff)
+    done = {
+        "prediction": lambda: learner.evaluate(frame, verlet.pairs(frame)),
+        "check, far below the tolerance": lambda: learner.above(frame, verlet.pairs(frame), 0, lambda _: 1e9),
+        "check, near the tolerance": lambda: learner.above(frame, verlet.pairs(frame), 0, lambda _: 0.0),
+        "σ of all forces, energy, virial": lambda: learner.predict(frame),
+    }
+    found = []
+    for what, do in done.items():
+        do()
+        seconds = []
+        for _ in range(repeats):
+            began = time.process_time()
+            do()
+            seconds.append(time.process_time() - began)
+        found.append((what, float(np.median(seconds))))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--labels", type=int, default=2000, help="[2000]")
     parser.add_argument("--small", action="store_true", help="60 labels: does it work?")
     parser.add_argument("--json", metavar="FILE", help="write the seconds of all labels, too")
     args = parser.parse_args()
+    checks = check_seconds()
+    for what, second in checks:
+        print(f"{what:<34} {1e3 * second:>7.2f} ms {second / checks[0][1]:>7.1f}")
     with tempfile.TemporaryDirectory() as folder:
         n_labels = 60 if args.small else args.labels
         seconds = label_seconds(n_labels, folder)
@@ -78,7 +112,7 @@ def main() -> None:
             f"{a + 1:>6} … {a + len(part):>5} {1e3 * median:>11.1f} {1e3 * mean:>9.1f} {median / first:>8.2f}"
         )
     if args.json:
-        write_json(args.json, {"machine": machine(), "seconds": seconds.tolist()})
+        write_json(args.json, {"machine": machine(), "checks": checks, "seconds": seconds.tolist()})
 
 
 if __name__ == "__main__":

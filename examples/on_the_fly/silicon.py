@@ -4,6 +4,10 @@
 
 The reference is GFN1-xTB, a tight-binding method (`pip install "kalmandp[xtb]"`). Stop it (Ctrl-C, kill) and
 start it again: it goes on where it was. At the end every 50th step is computed with the reference, too.
+
+The cell matters. xTB has the Γ point only: in a cell that is too small a force depends on more than the atoms
+within the cut-off, and no potential can learn it. `--locality` tells how much: it computes a shaken cell, and
+two of it side by side, which have the same surroundings for each atom.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import units
-from ase.build import bulk
+from ase.build import bulk, make_supercell
 from ase.io.trajectory import Trajectory
 from ase.md.langevin import Langevin
 
@@ -34,19 +38,49 @@ def reference():
     return TBLite(method="GFN1-xTB", electronic_temperature=3000.0, verbosity=0)
 
 
+#: Cells by their number of atoms. That of 32 is half of the doubled cube, with periods of 9.4 Å; those of the
+#: primitive cell twice along each vector, 16 atoms, are 7.7 Å.
+CELLS = {
+    2: np.diag([1, 1, 1]), 16: np.diag([2, 2, 2]), 54: np.diag([3, 3, 3]),
+    32: [[-1, 1, 1], [1, -1, 1], [1, 1, -1]], 64: np.diag([2, 2, 2]),
+}  # fmt: skip
+
+
+def silicon(n_atoms: int):
+    """The perfect crystal."""
+    return make_supercell(bulk("Si", cubic=n_atoms in (32, 64)), CELLS[n_atoms])
+
+
+def locality(n_atoms: int, size: float = 0.1) -> tuple[float, float]:
+    """RMS force of a shaken cell, and of its difference to the same cell twice, side by side; eV/Å."""
+    atoms = silicon(n_atoms)
+    atoms.rattle(size, seed=0)
+    found = []
+    for computed in (atoms.copy(), atoms * (2, 1, 1)):
+        computed.calc = reference()
+        found.append(computed.get_forces()[:n_atoms])
+    one, two = found
+    return float(np.sqrt((one**2).mean())), float(np.sqrt(((one - two) ** 2).mean()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", default="on_the_fly_silicon", metavar="FOLDER")
     parser.add_argument("--steps", type=int, default=5000, help="of 2 fs [5000]")
-    parser.add_argument("--cells", type=int, default=2, help="primitive cells along each vector [2]")
-    parser.add_argument("--relative", type=float, default=0.15, help="tolerance, of the RMS force [0.15]")
+    parser.add_argument("--atoms", type=int, default=32, choices=sorted(CELLS), help="in the cell [32]")
+    parser.add_argument("--locality", action="store_true", help="how local are the reference's forces?")
+    parser.add_argument("--relative", type=float, default=0.2, help="tolerance, of the RMS force [0.2]")
     parser.add_argument("--compare", type=int, default=50, help="steps between comparisons afterwards [50]")
     parser.add_argument("--smoke", action="store_true", help="a few steps of a small cell")
     args = parser.parse_args()
-    steps, cells, compare = (20, 1, 10) if args.smoke else (args.steps, args.cells, args.compare)
+    if args.locality:
+        rms, off = (1e3 * x for x in locality(args.atoms))
+        print(f"{args.atoms} atoms: RMS force {rms:.0f} meV/Å, off by {off:.0f} from a cell twice as long")
+        return
+    steps, n_atoms, compare = (20, 2, 10) if args.smoke else (args.steps, args.atoms, args.compare)
     folder = Path(args.output)
 
-    atoms = bulk("Si") * (cells, cells, cells)
+    atoms = silicon(n_atoms)
     calc = OnTheFly(reference(), folder=folder, relative=args.relative, every=10)
     atoms.calc = calc
     rng = np.random.RandomState(1)

@@ -7,8 +7,8 @@ two numbers are therefore learned from predictions whose errors became known aft
     var e_q = f_c² H_q P H_qᵀ + r_c²
 
     r_c²   the mean square of the errors that are left where the model has learned: what no weights remove
-    f_c²   the larger of Q(68.3 %) and Q(95.4 %)/4, Q being quantiles of (e² − r_c²)/(H P Hᵀ) over recent
-           predictions: of these errors 68.3 % at least were within one σ, 95.4 % within two
+    f_c²   the larger of Q₁(68.3 %) and Q₂(95.4 %)/4, Q_k being quantiles of (e² − k² r_c²)/(H P Hᵀ) over
+           recent predictions: of these errors 68.3 % at least were within one σ, 95.4 % within two
 
 The errors must be those of numbers that the filter had not yet seen: its innovations. A quantile heeds a few
 wild errors as little as one wild error.
@@ -100,8 +100,9 @@ class Calibration:
 
     def _fit(self, kind: str) -> None:
         square_q, variance_q = np.concatenate(list(self._seen[kind]), axis=1)
-        ratio_q = (square_q - self._floor.get(kind, 0.0)) / variance_q
-        one, two = np.quantile(ratio_q, [WITHIN_ONE, WITHIN_TWO])
+        floor = self._floor.get(kind, 0.0)
+        one = np.quantile((square_q - floor) / variance_q, WITHIN_ONE)
+        two = np.quantile((square_q - 4.0 * floor) / variance_q, WITHIN_TWO)
         self._factor[kind] = float(np.sqrt(max(one, two / 4.0, LEAST)))
 
     def state(self) -> dict[str, np.ndarray]:

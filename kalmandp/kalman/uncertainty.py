@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from kalmandp.arrays import namespace
+from kalmandp.arrays import namespace, to_numpy
 from kalmandp.errors import require
 from kalmandp.kalman.filter import RLEKF
 
 #: Rows of H that go through P together, enough for the speed of a matrix product; fewer where K, of so many
 #: rows of N weights, would have more than this many numbers.
 ROWS_AT_ONCE, FEWEST, NUMBERS = 256, 32, 1 << 22
+
+#: What is added to the diagonal of a P that is not positive definite to rounding, as a share of it.
+JITTERS = (0.0, 1e-13, 1e-11, 1e-9)
 
 
 def padded(H_qw: Any, N: int) -> Any:
@@ -48,3 +51,41 @@ def prediction_variance(kalman: RLEKF, H: Any) -> Any:
         variance_q[q] = xp.diagonal(kalman.covariance.project(H_qw[q])[1])
     # rounding may leave a variance that is almost zero below it
     return xp.maximum(variance_q, 0.0)
+
+
+def draws(kalman: RLEKF, n: int, rng: np.random.Generator) -> np.ndarray | None:
+    """Draw steps of the weights from N(0, P).
+
+    δw = C z with z ~ N(0, 1) and P_l = C_l C_lᵀ, block by block: the mean over many of (H δw)² is H P Hᵀ.
+
+    Parameters
+    ----------
+    kalman : the filter; P is only read
+    n : how many
+    rng : numpy Generator
+
+    Returns
+    -------
+    (n, N) of NumPy; None if P has cross-block covariance that is kept (`kalman.coupled`), or is not positive
+    definite to rounding
+    """
+    if kalman.covariance.coupled:
+        return None
+    step_kw = rng.normal(size=(n, len(kalman.weights)))
+    for l, w in enumerate(kalman.blocks):
+        C_ww = _root(kalman, to_numpy(kalman.covariance.dense(l)))
+        if C_ww is None:
+            return None
+        step_kw[:, w] = np.einsum("wv,kv->kw", C_ww, step_kw[:, w])
+    return step_kw
+
+
+def _root(kalman: RLEKF, P_ww: np.ndarray) -> np.ndarray | None:
+    """C of P = CCᵀ. Where rounding has spoilt the smallest eigenvalues, of P with a little more diagonal."""
+    diagonal_w, nothing = np.diagonal(P_ww).copy(), np.zeros(len(P_ww))
+    for more in JITTERS:
+        np.fill_diagonal(P_ww, diagonal_w * (1.0 + more))
+        C_ww, _, m = kalman.covariance.cholesky(P_ww, nothing)
+        if m == len(P_ww):
+            return C_ww
+    return None

@@ -1,16 +1,17 @@
 """`OnTheFly`: an ASE calculator that learns while it is used.
 
-At a step where it checks, σ_i is the largest standard deviation of a force component that P gives an atom,
+At a step where it checks, the variance of a force component of atom i is
 
-    σ_i² = f² (H P Hᵀ)_i + r²          the root mean square over the atom's three components
+    σ_i² = f² (H P Hᵀ)_i + r²          the mean over the atom's three components
 
 (`kalman.calibration` for f and r). The reference is called if the part that can be learned is too large,
 
     f √(H P Hᵀ)_i > √(max(tolerance² − r², (0.6 tolerance)²))         for any atom i
 
 so that a model that cannot do better (r near the tolerance) is not taught the same again and again; the log
-and a warning say so. The step then has the reference's own energy, forces and stress. After a call the next
-check is one step later, then 2, 4, … steps, up to ``every``.
+and a warning say so. To find the atom, all are screened by draws from P (`training.screening`), and H is
+computed of those with the largest σ only. The step then has the reference's own energy, forces and stress.
+After a call the next check is one step later, then 2, 4, … steps, up to ``every``.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class OnTheFly(ase_calculator.Calculator):
     potential : Potential, as it is now; None before the first step
     labels : sequence of the labelled frames
     steps : configurations computed so far;  reference_calls : calls of this process
-    last : dict of the last check: sigma and limit (meV/Å), called (bool)
+    last : dict of the last check: sigma (of the atom found) and limit, meV/Å; called (bool)
 
     Raises
     ------
@@ -93,7 +94,7 @@ class OnTheFly(ase_calculator.Calculator):
 
     Notes
     -----
-    ``results["forces_std"]`` (n, 3) and ``results["energy_std"]`` are there at steps with a check; asked for
+    ``results["forces_std"]`` (n, 3) and ``results["energy_std"]`` are there at steps with a call; asked for
     by ``calc.get_property("forces_std", atoms)`` they are computed at any.
 
     A process that is killed loses no label. Between `save` and `resume` a run that was killed goes on with
@@ -223,19 +224,24 @@ class OnTheFly(ase_calculator.Calculator):
     def _check(self, frame: Frame) -> None:
         learner = self.learner
         assert learner is not None
-        result, std = learner.predict(frame)
-        limit, floor = self.limit(result.forces), learner.online.calibration.floor("force")
-        sigma = float(std.force_i.max(initial=0.0))
-        threshold = max(limit**2 - floor**2, (LEAST_SHARE * limit) ** 2)
-        call = sigma**2 - floor**2 > threshold or len(learner.frames) < 2
-        self.last = {"sigma": sigma / MEV, "limit": limit / MEV, "called": False}
+        floor = learner.online.calibration.floor("force")
+
+        def accepted(forces: np.ndarray) -> float:
+            limit = self.limit(forces)
+            return max(limit**2 - floor**2, (LEAST_SHARE * limit) ** 2)
+
+        found = learner.above(frame, self._pairs(frame), self.steps, accepted)
+        call = found.above or len(learner.frames) < 2
+        limit = self.limit(found.result.forces)
+        self.last = {"sigma": sqrt(found.largest + floor**2) / MEV, "limit": limit / MEV, "called": False}
         self._gap = min(2 * self._gap, self.every)
         labelled = self._label(frame) if call else None
         if labelled is None:
             self._next = self.steps + (1 if call else self._gap)
-            self._put(result, std)
+            self._put(found.result)
             return
         self._gap, self._next = 1, self.steps + 1
+        result, std = learner.predict(frame)
         self._learn(labelled, result, std, limit)
         self._put_label(labelled, std)
 

@@ -9,15 +9,18 @@ to the last. What is drawn depends on the seed and on the number of the frame al
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kalmandp.frames.frame import Frame
 from kalmandp.potentials.potential import Potential, Result
 from kalmandp.registry import KINDS, load
+from kalmandp.training.measurements.measurement import make_sample, predict
 from kalmandp.training.online import OnlineTrainer
+from kalmandp.training.screening import Screen
 from kalmandp.training.uncertainty import Uncertainty
 
 #: Rounds over a new frame, and frames of the buffer in each.
@@ -30,6 +33,9 @@ FLOOR_FRAMES = 8
 #: P₀ of random weights, and of a model that is trained. With 1 the first steps may be so long that neurons
 #: saturate, which never come back.
 P0_NEW, P0_TRAINED = 0.1, 0.01
+#: Atoms whose H P Hᵀ is computed at a check if that of the draws from P, times `DOUBT`, is above the
+#: threshold; steps after which others are drawn.
+SUSPECTS, DOUBT, RENEW = 4, 2.5, 200
 #: Copies of the first frame from which statistics are taken: standard deviation of displacements, Å, and
 #: strain.
 RATTLES, STRAIN = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3), 0.02
@@ -70,6 +76,14 @@ def new_potential(frame: Frame, seed: int, choices: dict[str, Any]) -> Potential
     return Potential.create(frame.type_map, kind=kind, frames=frames, rng=rng, **{**own, **choices})
 
 
+class Checked(NamedTuple):
+    """A prediction; the largest f² H P Hᵀ of an atom that was found, (eV/Å)²; whether it is not accepted."""
+
+    result: Result
+    largest: float
+    above: bool
+
+
 class Learner:
     """A potential that learns frame by frame.
 
@@ -82,6 +96,7 @@ class Learner:
     def __init__(self, online: OnlineTrainer, seed: int):
         self.online, self.seed = online, seed
         self.frames: list[Frame] = []
+        self._drawn: tuple[tuple[int, int], Screen] | None = None
 
     @property
     def potential(self) -> Potential:
@@ -94,6 +109,39 @@ class Learner:
     def predict(self, frame: Frame) -> tuple[Result, Uncertainty]:
         """Predict a frame with its uncertainty."""
         return self.online.predict_with_uncertainty(frame)
+
+    def above(self, frame: Frame, pairs: Any, step: int, threshold: Callable) -> Checked:
+        """Predict a frame, and look for an atom whose f² H P Hᵀ is above a threshold.
+
+        All atoms are screened (`training.screening`); of those that may be above it, the `SUSPECTS` largest
+        are computed. Without a screen all are.
+
+        Parameters
+        ----------
+        frame, pairs : the frame, and its neighbours
+        step : of the simulation; other steps are drawn from P every `RENEW` of them
+        threshold : function of the forces (n, 3): the largest f² H P Hᵀ that is accepted, (eV/Å)²
+        """
+        sample = make_sample(self.potential, [frame], [pairs])
+        now = predict(self.potential, sample)
+        result = Result(float(now.E_f[0]), now.F_ic, now.W_fcc[0], now.E_i)
+        square = self.online.calibration.factor("force") ** 2
+        accepted, screen = threshold(result.forces), self._screen(step)
+        v_i, suspects = screen.variance(sample, now), np.arange(len(frame))
+        if v_i is not None:
+            suspects = np.argsort(v_i)[::-1][:SUSPECTS]
+            if square * DOUBT * v_i[suspects[0]] <= accepted:
+                return Checked(result, square * float(v_i[suspects[0]]), False)
+        largest = square * float(screen.exact(sample, now, suspects).max())
+        return Checked(result, largest, largest > accepted)
+
+    def _screen(self, step: int) -> Screen:
+        """Draws that depend on the seed, the labels and the step alone: a run that goes on has the same."""
+        key = (len(self.frames), step // RENEW)
+        if self._drawn is None or self._drawn[0] != key:
+            rng = np.random.default_rng([self.seed, 3, *key])
+            self._drawn = key, Screen(self.potential, self.online.filter, rng)
+        return self._drawn[1]
 
     def learn(self, frame: Frame) -> None:
         """Learn a labelled frame, with some of those before it."""

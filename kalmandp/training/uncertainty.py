@@ -37,6 +37,9 @@ UPPER = np.stack(np.triu_indices(3), axis=1)
 class Uncertainty(NamedTuple):
     """Standard deviations of a frame's predictions.
 
+    That of an energy is of use where P is dense, as a NEP's of up to 8,192 weights. Cut into blocks P makes
+    it hundreds of times too large: the shares of the blocks in an energy are not known to add up.
+
     energy : eV, of the whole frame;  forces : (n, 3) eV/Å;  virial : (3, 3) eV
     """
 
