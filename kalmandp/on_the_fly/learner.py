@@ -35,7 +35,7 @@ FLOOR_FRAMES = 8
 P0_NEW, P0_TRAINED = 0.1, 0.01
 #: Atoms whose H P Hᵀ is computed at a check if that of the draws from P, times `DOUBT`, is above the
 #: threshold; steps after which others are drawn.
-SUSPECTS, DOUBT, RENEW = 4, 2.5, 200
+SUSPECTS, DOUBT, RENEW = 4, 2.5, 1000
 #: Copies of the first frame from which statistics are taken: standard deviation of displacements, Å, and
 #: strain.
 RATTLES, STRAIN = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3), 0.02

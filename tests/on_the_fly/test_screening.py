@@ -94,8 +94,8 @@ def test_a_check_finds_the_atom_above_the_threshold(learner):
 
 def test_draws_belong_to_the_labels_and_the_step(learner):
     first = learner._screen(3)
-    assert learner._screen(199) is first
-    later = learner._screen(200)
+    assert learner._screen(999) is first
+    later = learner._screen(1000)
     assert (later.members[0].weights != first.members[0].weights).any()
     again = learner._screen(3)
     assert (again.members[0].weights == first.members[0].weights).all()
