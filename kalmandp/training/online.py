@@ -220,12 +220,13 @@ class OnlineTrainer:
         )  # fmt: skip
         return self.learn(frame)
 
-    def learn(self, frames) -> StepInfo:
+    def learn(self, frames, pairs=None) -> StepInfo:
         """Learn a `Frame`, or a list of them together as one batch, in the updates of Algorithm 2.
 
         Parameters
         ----------
         frames : Frame or list of Frame
+        pairs : list of `Pairs`, one per frame, if the neighbours are known
 
         Returns
         -------
@@ -234,7 +235,7 @@ class OnlineTrainer:
         frames = [frames] if isinstance(frames, Frame) else list(frames)
         learnt = []
         try:
-            for m in self.measure(frames):
+            for m in self.measure(frames, pairs=pairs):
                 learnt.append(Learnt(m.kind, m.error_q, self.update(m, len(frames))))
         except FilterError as error:
             raise FilterError(f"{frames[0].source}: {error}") from error
@@ -285,7 +286,9 @@ class OnlineTrainer:
                     q = widen(self.filter, error_ic, found.forces, R, widen_to)
                     self.calibration.widened(q)
 
-    def measure(self, frames, rng: np.random.Generator | None = None) -> Iterator[Measurement]:
+    def measure(
+        self, frames, rng: np.random.Generator | None = None, pairs=None
+    ) -> Iterator[Measurement]:
         """The measurements of a frame (or batch), each predicted when it is asked for.
 
         For a host that does something between measuring and updating: sum over the ranks of its
@@ -296,6 +299,7 @@ class OnlineTrainer:
         frames : Frame or list of Frame
         rng : draws the atoms; by default the trainer's own. Ranks that measure different frames
             give each frame a generator of its own, and the trainers' stay alike.
+        pairs : list of `Pairs`, one per frame, if the neighbours are known
 
         Yields
         ------
@@ -304,7 +308,7 @@ class OnlineTrainer:
         """
         frames = [frames] if isinstance(frames, Frame) else list(frames)
         with self._limited():
-            sample = make_sample(self.potential, frames)
+            sample = make_sample(self.potential, frames, pairs)
         pending = self.trainer.measure(sample, rng)
         while True:
             with self._limited():  # not held while the host has its turn
