@@ -149,11 +149,11 @@ def _is_input(path: Path) -> bool:
     try:
         if path.stat().st_size > LARGEST_INPUT:
             return False
+        if any(load(module).recognises(path) for module, _ in INPUTS.values()):
+            return True
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
-    if any(load(module).recognises(path) for module, _ in INPUTS.values()):
-        return True
     if path.suffix.lower() in (".yaml", ".yml"):
         heads = {line.partition(":")[0].strip() for line in text.splitlines() if line[:1].isalpha()}
         return {"model", "training"} <= heads

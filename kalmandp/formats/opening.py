@@ -37,8 +37,9 @@ def as_hdf5(path: str) -> bytes | None:
         beside = Path(folder) / "frames.h5"
         done = convert(path, str(beside))
         if done.skipped:
+            n = len(done.skipped)
             warnings.warn(
-                f"{path}: {len(done.skipped)} frames are left out: {done.skipped[0]}"
-                f"{', …' if len(done.skipped) > 1 else ''}", stacklevel=2,
+                f"{path}: {n} {'frame is' if n == 1 else 'frames are'} left out: {done.skipped[0]}"
+                f"{', …' if n > 1 else ''}", stacklevel=2,
             )  # fmt: skip
         return beside.read_bytes()

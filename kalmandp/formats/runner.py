@@ -26,13 +26,14 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from typing import NamedTuple
 
 import numpy as np
 
 from kalmandp.errors import FileError, InputError
 from kalmandp.files.replacing import naming, replacing
 from kalmandp.formats.distances import FRAMES, closest, length_unit
-from kalmandp.formats.programs.steps import TRUNCATED, EndOfFile, Lines, Step
+from kalmandp.formats.programs.steps import TRUNCATED, EndOfFile, Lines, Step, opened
 from kalmandp.formats.units import BOHR, HARTREE, Units, given_units, words_of
 from kalmandp.frames.frame import Frame
 from kalmandp.frames.hdf5.storage import path_text, reading
@@ -59,34 +60,50 @@ def read_runner(lines: Lines, ignored: set[str]) -> Iterator[Step]:
         yield _scaled(step, units.whole)
 
 
-def unit_name(path) -> tuple[str, float, float]:
+class Seen(NamedTuple):
+    """What the first frames of an input.data say.
+
+    units : "atomic" (bohr, hartree), "metal" (Å, eV) or other units in words, as `read_runner` takes it
+    usual, closest : in Å, the median distance of neighbours over a bond's length (NaN without any), and the
+        shortest distance
+    elements : names of the atoms
+    """
+
+    units: str
+    usual: float
+    closest: float
+    elements: tuple[str, ...]
+
+
+def unit_name(path) -> Seen:
     """In which units an input.data is, by its comments or by its distances.
 
     Parameters
     ----------
     path : of an input.data
 
-    Returns
-    -------
-    "atomic" (bohr, hartree), "metal" (Å, eV) or other units in words, as `read_runner` takes it; of the first
-    frames, in Å, the median distance of neighbours over a bond's length (NaN without any), and the shortest
-
     Raises
     ------
     FileError, InputError
-        If it cannot be read, or nothing says what its units are.
+        If it cannot be read, holds no whole structure, or nothing says what its units are.
     """
     path = path_text(path)
-    with reading(path), open(path, encoding="utf-8") as file:
+    with reading(path):
+        file = opened(path)
+    with file:
         lines = Lines(path, file)
         first = list(islice(_raw(lines, set()), FRAMES))
-    units = _units(lines, first) if first else Units(1.0, 1.0)
+    if not any(step.problem is None for step in first):
+        seen = "ends before its first structure is complete" if first else "holds no structure"
+        raise FileError(f"{path}: {seen}; expected lines from 'begin' to 'end'")
+    units = _units(lines, first)
     scaled = [_scaled(step, units.whole) for step in first if step.problem is None]
     frames = [frame for step in scaled if (frame := _bare(step)) is not None]
     length, energy = units.whole.length, units.whole.energy
     named = {(BOHR, HARTREE): "atomic", (1.0, 1.0): "metal"}
     name = named.get((length, energy), f"units of {length:g} Å and {energy:g} eV")  # type: ignore[arg-type]
-    return name, length_unit(frames)[1], closest(frames)
+    names = dict.fromkeys(name for step in scaled for name in step.symbols)
+    return Seen(name, length_unit(frames)[1], closest(frames), tuple(names))
 
 
 def _raw(lines: Lines, ignored: set[str]) -> Iterator[RawStep]:
@@ -107,6 +124,9 @@ def _raw(lines: Lines, ignored: set[str]) -> Iterator[RawStep]:
         except EndOfFile:
             yield RawStep(problem=TRUNCATED)
             return
+        except ValueError as error:
+            told = f"{lines.path} line {lines.number}: is {lines.last.strip()[:60]!r}"
+            raise FileError(f"{told}, which is not what {WHAT} holds there ({error})") from None
         yield step
 
 
@@ -124,8 +144,9 @@ def _units(lines: Lines, first: list[RawStep]) -> Units:
     if unit is None:
         seen = "no distances tell" if np.isnan(usual) else f"neighbours are {usual:.2f} bond lengths apart"
         raise InputError(
-            f"{lines.path}: its units are not stated and {seen} whether they are bohr or Å; expected "
-            "--unit length=bohr --unit energy=hartree  or  --unit length=angstrom --unit energy=eV"
+            f"{lines.path}: its units are not stated and {seen} whether they are bohr or Å; expected a line "
+            "'comment units: bohr hartree' or 'comment units: angstrom eV' in its first structure, or of "
+            "`kalmandp convert`  --unit length=bohr --unit energy=hartree  or  --unit length=angstrom --unit energy=eV"
         )
     names = ("bohr and hartree", 1 / BOHR) if unit == BOHR else ("Å and eV", 1.0)
     lines.told.note(

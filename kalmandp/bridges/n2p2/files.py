@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
-from kalmandp.errors import FileError
-from kalmandp.potentials.hdnnp.files import read_folder, write_folder
+from kalmandp.errors import FileError, require
+from kalmandp.formats.runner import unit_name
+from kalmandp.potentials.hdnnp.files import read_folder, text_of, write_folder
+from kalmandp.potentials.hdnnp.units import UNITS as KNOWN
 from kalmandp.potentials.potential import Potential
 
 #: What such a folder is, for messages; its usual name, and the suffixes it may have.
@@ -20,18 +23,15 @@ LARGEST_IN_ANGSTROM = 9.0
 
 
 def recognises(path) -> bool:
-    """Whether it is a folder with an input.nn and a weights file."""
+    """Whether it is a folder with weights files or a scaling.data: what else is missing is told by `read`."""
     path = Path(path)
-    return path.is_dir() and (path / "input.nn").is_file() and any(path.glob("weights.*.data"))
+    return path.is_dir() and ((path / "scaling.data").exists() or any(path.glob("weights.*.data")))
 
 
 def units_of(path) -> str:
     """ "metal" (Å, eV) or "atomic" (bohr, hartree): as an input.nn says, or by the size of its cut-offs."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"{path}: cannot be read ({error})") from None
-    if stated := _stated(lines):
+    lines = text_of(path).splitlines()
+    if stated := _stated(path, lines):
         return stated
     largest = 0.0
     for words in (line.split("#")[0].split() for line in lines):
@@ -46,16 +46,39 @@ def units_of(path) -> str:
 
 def stated_units(path) -> str:
     """The units that an input.nn says, "" if it says none."""
-    return _stated(Path(path).read_text(encoding="utf-8").splitlines())
+    return _stated(path, text_of(path).splitlines())
 
 
-def _stated(lines: list[str]) -> str:
+def _stated(path, lines: list[str]) -> str:
     found = [line[len(UNITS) :].split() for line in lines if line.startswith(UNITS)]
-    return found[0][0] if found and found[0] else ""
+    unit = found[0][0] if found and found[0] else ""
+    wanted = "atomic (bohr and hartree) or metal (Å and eV)"
+    require(not unit or unit in KNOWN, f"{path}: {UNITS.strip('# :')}", repr(unit), wanted, FileError)
+    return unit
+
+
+def _units_of_folder(folder: Path) -> str:
+    """As its input.nn says, else as the input.data beside it is, else by the size of the cut-offs."""
+    text, data = folder / "input.nn", folder / "input.data"
+    if stated := stated_units(text):
+        return stated
+    if data.is_file() and (units := unit_name(data).units) in KNOWN:
+        return units
+    units = units_of(text)
+    warnings.warn(
+        f"{text}: does not say its units; taken as {'bohr and hartree' if units == 'atomic' else 'Å and eV'} by "
+        f"the size of its cut-offs (a line '{UNITS} atomic' or '{UNITS} metal' says them)", stacklevel=4,
+    )  # fmt: skip
+    return units
 
 
 def read(path) -> Potential:
     """The potential of a folder.
+
+    Warns
+    -----
+    UserWarning
+        If nothing but the size of the cut-offs says in which units it is.
 
     Raises
     ------
@@ -63,8 +86,7 @@ def read(path) -> Potential:
         For a file that is missing, cut short, or belongs to another model.
     """
     folder = Path(path)
-    units = units_of(folder / "input.nn")
-    found = read_folder(folder, units)
+    found = read_folder(folder, _units_of_folder(folder))
     info = {"training": found.training} if found.training else {}
     return Potential(found.form, found.weights, bias_atom_e=found.bias_t, info=info, **found.statistics)
 

@@ -10,6 +10,7 @@ Source: n2p2's documentation, "Configuration keywords".
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from kalmandp.bridges.n2p2.units import shared_units
 from kalmandp.bridges.translated import Translated
 from kalmandp.errors import FileError, InputError
 from kalmandp.potentials.hdnnp.files import read_input_nn
+from kalmandp.potentials.hdnnp.form import HDNNPForm
+from kalmandp.potentials.hdnnp.input_nn import function_line
 from kalmandp.potentials.hdnnp.units import bias_of
 
 #: Files beside input.nn.
@@ -26,7 +29,7 @@ CHECKPOINT = "model.ckpt.h5"
 #: Keywords that are obeyed by any optimizer, or that say how n2p2 works inside.
 OBEYED = frozenset(
     """epochs random_seed test_fraction use_short_forces nguyen_widrow_weights_short use_old_weights_short
-    weights_min weights_max normalize_data_set main_error_metric memorize_symfunc_results
+    normalize_data_set main_error_metric memorize_symfunc_results
     updater_type precondition_weights""".split()
 )
 #: Keywords of n2p2's filter and schedule; they have the same names in the section ``optimizer``.
@@ -49,12 +52,21 @@ THRESHOLDS = {
     "rmse_threshold_energy": ("short_energy_error_threshold",),
     "rmse_threshold_force": ("short_force_error_threshold",),
 }
-#: Passes over the data where the keyword ``epochs`` is missing.
-EPOCHS = 20
+#: Passes over the data and the seed, where the keywords ``epochs`` and ``random_seed`` are missing.
+EPOCHS, SEED = 20, 1
+#: What numbers must be that any optimizer obeys: whether they are, and in words.
+BOUNDS = {
+    "epochs": (lambda x: x > 0, "a number > 0"),
+    "random_seed": (lambda x: x >= 0, "a whole number ≥ 0"),
+    "test_fraction": (lambda x: 0 <= x <= 0.9, "a share of the structures, from 0 to 0.9"),
+}
 
 
 def recognises(path) -> bool:
-    """Whether a file is an input.nn: it names elements and symmetry functions."""
+    """Whether a file is an input.nn: by its name, or because it names elements and symmetry functions."""
+    path = Path(path)
+    if path.suffix == ".nn" and path.is_file():
+        return True
     try:
         with open(path, encoding="utf-8") as file:
             lines = file.read(1 << 20).splitlines()
@@ -82,12 +94,14 @@ def read(path, optimizer: str | None = None) -> Translated:
     path = Path(path)
     folder = path.parent
     if not (folder / DATA).is_file():
-        raise FileError(f"{folder / DATA}: no such file; expected the structures beside {path.name}")
+        seen = "is a folder" if (folder / DATA).is_dir() else "no such file"
+        raise FileError(f"{folder / DATA}: {seen}; expected the structures, in a file beside {path.name}")
     units, said = shared_units(path, folder / DATA)
     found = read_input_nn(path, units)
     stated, as_n2p2 = found.training, optimizer == "n2p2"
     number = lambda name, default, kind=float: _number(path, stated, name, kind, default)
-    seed = number("random_seed", 1, int)
+    seed = number("random_seed", SEED, int)
+    said = (*said, *_repeated(found.form), *_taken(stated))
     model: dict[str, Any] = {"type": "hdnnp", "input_nn": path.name, "units": units, "random_seed": seed}
     way = stated.get("normalize_data_set", "stats-only")
     if way != "stats-only":
@@ -104,7 +118,7 @@ def read(path, optimizer: str | None = None) -> Translated:
     }  # fmt: skip
     share = number("test_fraction", 0.0)
     if share > 0:
-        training["validation_fraction"] = min(share, 0.9)
+        training["validation_fraction"] = share
     section: dict[str, Any] = {"type": optimizer or "RLEKF"}
     if section["type"] == "SNES":
         section["preset"] = "gpumd"
@@ -124,7 +138,9 @@ def read(path, optimizer: str | None = None) -> Translated:
     if "precondition_weights" in stated:
         why = "nnp-train itself stops there; atom_energy and a normalisation do what it is for"
         said = (*said, f"precondition_weights: without effect; {why}")
-    notices = (*said, *_notices(stated, set(section) if as_n2p2 else set()))
+    obeyed = set(section) if as_n2p2 else set()
+    obeyed |= {"weights_min", "weights_max"} & set(model)
+    notices = (*said, *_notices(stated, obeyed, as_n2p2))
     tree = {"model": model, "optimizer": section, "training": training}
     return Translated(tree, notices, start, start_state=state)
 
@@ -158,12 +174,17 @@ def _n2p2(path: Path, stated: dict[str, str]) -> dict[str, Any]:
 
 
 def _number(path: Path, stated: dict[str, str], name: str, kind: type = float, default=None) -> Any:
-    """The number of a keyword."""
+    """The number of a keyword, within `BOUNDS`."""
+    if name not in stated:
+        return default
+    fits, wanted = BOUNDS.get(name, (lambda x: True, "a whole number" if kind is int else "a number"))
     try:
-        return kind(stated[name]) if name in stated else default
+        value = kind(stated[name])
     except ValueError:
-        wanted = "a whole number" if kind is int else "a number"
-        raise InputError(f"{path}: {name} is {stated[name]!r}; expected {wanted}") from None
+        value = float("nan")
+    if not (isfinite(value) and fits(value)):
+        raise InputError(f"{path}: {name} is {stated[name]!r}; expected {wanted}")
+    return value
 
 
 def _whole_numbers(path: Path, stated: dict[str, str], name: str) -> int | list[int]:
@@ -186,19 +207,34 @@ def _old(folder: Path, as_n2p2: bool) -> tuple[str, str]:
     return str(places[0]), str(state) if as_n2p2 and state.is_file() else ""
 
 
-def _notices(stated: dict[str, str], obeyed: set[str]) -> tuple[str, ...]:
+def _taken(stated: dict[str, str]) -> tuple[str, ...]:
+    """One sentence for what is not stated, and taken."""
+    missing = [f"{name} {value}" for name, value in (("epochs", EPOCHS), ("random_seed", SEED)) if name not in stated]
+    return (f"not stated, and taken: {', '.join(missing)}",) if missing else ()
+
+
+def _repeated(form: HDNNPForm) -> tuple[str, ...]:
+    """One sentence for symmetry functions that stand twice."""
+    lines = [function_line(name, f) for name, rows in zip(form.type_map, form.functions, strict=True) for f in rows]
+    twice = sorted({line for line in lines if lines.count(line) > 1})
+    what = "stands more than once, as inputs of the net that are the same"
+    return (f"{twice[0]!r}{' (and others)' if len(twice) > 1 else ''} {what}",) if twice else ()
+
+
+def _notices(stated: dict[str, str], obeyed: set[str], as_n2p2: bool) -> tuple[str, ...]:
     """One sentence for what has no meaning here.
 
     Parameters
     ----------
     stated : keywords of the input
-    obeyed : of n2p2's filter, empty for another optimizer
+    obeyed : keywords that this run uses, beside `OBEYED`
+    as_n2p2 : whether the optimizer is n2p2's filter
     """
-    also = set(THRESHOLDS) if obeyed else set()
+    also = set(THRESHOLDS) if as_n2p2 else set()
     idle = sorted(set(stated) - OBEYED - obeyed - also)
     if "normalize_data_set" in stated and stated["normalize_data_set"] == "stats-only":
         idle.append("normalize_data_set stats-only")
     if not idle:
         return ()
     why = " (of n2p2's own filter and files: ours measures all forces of a frame at once; --optimizer n2p2)"
-    return (f"without effect here: {', '.join(idle)}{'' if obeyed else why}",)
+    return (f"without effect here: {', '.join(idle)}{'' if as_n2p2 else why}",)

@@ -44,8 +44,8 @@ def shared_units(path, data) -> Shared:
     InputError
         If nothing says in which units input.data is.
     """
-    units, usual, closest = unit_name(data)
     stated, guessed = stated_units(path), units_of(path)
+    units, usual, closest, names = unit_name(data)
     if units not in WORDS:
         raise FileError(f"{data}: is in {units}; expected {' or '.join(WORDS.values())} beside {path}")
     if stated and stated != units:
@@ -54,7 +54,14 @@ def shared_units(path, data) -> Shared:
             "reads both in the same units"
         )
     unit = LENGTH[units]
-    cutoff = read_input_nn(path, units).form.cutoff  # Å
+    form = read_input_nn(path, units).form
+    unknown = [name for name in names if name not in form.type_map]
+    if unknown:
+        raise FileError(
+            f"{data}: has atoms of {', '.join(unknown)}; expected the elements of {path}, "
+            f"{' '.join(form.type_map)}"
+        )
+    cutoff = form.cutoff  # Å
     own = cutoff / BOHR if units == "atomic" else cutoff
     notices = []
     low, high = ANGSTROM

@@ -65,25 +65,44 @@ def read_folder(path, units: str = "atomic") -> N2P2Model:
 
 def read_input_nn(path, units: str = "atomic") -> InputNN:
     """The input.nn of that name; see `input_nn.parse_input_nn`."""
-    return parse_input_nn(_text(path), path, units)
+    return parse_input_nn(text_of(path), path, units)
 
 
-def _text(path) -> str:
+def text_of(path) -> str:
+    """The text of one of these files, in UTF-8 (comments may be in another encoding).
+
+    Raises
+    ------
+    FileError
+        If it is missing, a folder, empty, or no text.
+    """
     try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text"
-        raise FileError(f"{path}: cannot be read ({reason})") from None
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise FileError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise FileError(f"{path}: is a folder; expected a file") from None
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror})") from None
+    require(b"\0" not in content, str(path), "not a text", "a text", FileError)
+    require(content.strip() != b"", str(path), "empty", "lines of text", FileError)
+    return content.decode("utf-8-sig", errors="replace")
 
 
 def read_scaling(path, form: HDNNPForm) -> dict[str, np.ndarray]:
     """min, max, mean and sigma, (n_types, d), of a scaling.data.
 
     RuNNer's files have no sigma (taken as 0) and end with the range of energies, which is passed over.
+
+    Raises
+    ------
+    FileError
+        For functions that are missing or not in ``form``, numbers that cannot be, or no sigma where the
+        form's scaling needs it. The message names the line.
     """
     statistics = {name: np.zeros(shape) for name, shape in form.statistics_shapes().items()}
     seen = np.zeros(next(iter(form.statistics_shapes().values())), dtype=int)
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(text_of(path).splitlines(), start=1):
         words = line.split("#")[0].split()
         if not words or len(words) == 2:
             continue
@@ -93,7 +112,17 @@ def read_scaling(path, form: HDNNPForm) -> dict[str, np.ndarray]:
         except ValueError:
             raise FileError(f"{path} line {number}: is {line.strip()[:40]!r}; expected numbers") from None
         if len(values) not in (3, 4) or not np.isfinite(values).all():
-            raise FileError(f"{path} line {number}: expected two indices, then min, max, mean, sigma")
+            seen_here = f"is {line.strip()[:60]!r}; expected two indices, then min, max, mean, sigma"
+            raise FileError(f"{path} line {number}: {seen_here}")
+        if values[0] > values[1]:
+            raise FileError(f"{path} line {number}: min is {values[0]:g}; expected at most max, {values[1]:g}")
+        if values[3:] and values[3] < 0:
+            raise FileError(f"{path} line {number}: sigma is {values[3]:g}; expected a number ≥ 0")
+        if len(values) == 3 and form.scaling == "sigma":
+            raise FileError(
+                f"{path} line {number}: has no sigma, which scale_symmetry_functions_sigma needs; expected "
+                "two indices, then min, max, mean, sigma"
+            )
         if not (0 <= t < form.n_types and 0 <= d < form.size_t[t]):
             raise FileError(
                 f"{path} line {number}: function {d + 1} of element {t + 1}; input.nn has "
@@ -142,15 +171,21 @@ def read_weights(folder, form: HDNNPForm) -> np.ndarray:
     weights = np.empty(form.layout().size)
     for name, order in zip(form.type_map, file_order(form), strict=True):
         path = Path(folder) / weights_name(name)
-        numbers = []
-        for number, line in enumerate(_text(path).splitlines(), start=1):
+        numbers, columns = [], 0
+        text = text_of(path)
+        for number, line in enumerate(text.splitlines(), start=1):
             words = line.split("#")[0].split()
             if not words:
                 continue
             try:
                 numbers.append(float(words[0]))
             except ValueError:
-                raise FileError(f"{path} line {number}: does not begin with a number") from None
+                raise FileError(
+                    f"{path} line {number}: is {line.strip()[:40]!r}; expected a number first"
+                ) from None
+            if len(words) < columns and not text.endswith("\n") and len(numbers) == len(order):
+                raise FileError(f"{path} line {number}: is {line.strip()[:40]!r}, cut short")
+            columns = len(words)
         if len(numbers) != len(order):
             raise FileError(
                 f"{path}: has {len(numbers)} weights; the net of {name} has {len(order)} "

@@ -13,7 +13,7 @@ Source: n2p2's documentation, "Configuration keywords".
 from __future__ import annotations
 
 import difflib
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from kalmandp.errors import FileError, InputError
 from kalmandp.frames.elements import NUMBER
 from kalmandp.potentials.hdnnp.form import HDNNPForm
 from kalmandp.potentials.hdnnp.keywords import LETTERS, MODEL, REFUSED, RUNNER, TRAINING
-from kalmandp.potentials.hdnnp.symmetry_functions import RADIAL, SymmetryFunction
+from kalmandp.potentials.hdnnp.symmetry_functions import RADIAL, SymmetryFunction, checked_function
 from kalmandp.potentials.hdnnp.units import atom_energies_of, unit_sizes, units_name
 
 #: Element-weighted functions of n2p2, which are not done here.
@@ -47,32 +47,40 @@ class _Lines(dict):
         super().__init__()
         self.path = path
 
-    def fail(self, number, text):
+    def fail(self, number, text) -> NoReturn:
         raise FileError(f"{self.path} line {number}: {text}")
 
-    def one(self, keyword, count=1, default=None):
-        """The values of a keyword that stands once; ``count`` of them, or any number if None."""
+    def one(self, keyword, fewest=1, most=None):
+        """The values of a keyword that stands once: at least ``fewest``, at most ``most`` (None: any number)."""
         found = self.get(keyword)
         if not found:
-            if default is not None:
-                return default
             raise FileError(f"{self.path}: there is no {keyword} ({MODEL[keyword]}); expected one")
         if len(found) > 1:
             self.fail(found[1][0], f"{keyword} a second time; expected it once")
         number, values = found[0]
-        if count is not None and len(values) != count:
-            self.fail(number, f"{keyword} with {len(values)} values; expected {count}")
+        if len(values) < fewest or (most is not None and len(values) > most):
+            upper = "" if most == fewest else " or more" if most is None else f" to {most}"
+            self.fail(number, f"{keyword} with {len(values)} values; expected {fewest}{upper}")
         return values
 
-    def number(self, keyword, default=None, kind=float):
+    def number(self, keyword, default=None, kind=float, least=None):
         """The number of a keyword that stands once."""
         if default is not None and keyword not in self:
             return default
-        values = self.one(keyword)
+        [value] = self.one(keyword, 1, 1)
+        return self.value(self[keyword][0][0], keyword, value, kind, least)
+
+    def value(self, number, what, text, kind=float, least=None):
+        """A finite number, of at least ``least`` if that is given."""
+        wanted = "a whole number" if kind is int else "a finite number"
         try:
-            return kind(values[0])
+            value = kind(text)
         except ValueError:
-            self.fail(self[keyword][0][0], f"{keyword} is {values[0]!r}; expected a number")
+            value = float("nan")
+        if not np.isfinite(value) or (least is not None and value < least):
+            bound = "" if least is None else f" ≥ {least}"
+            self.fail(number, f"{what} is {text!r}; expected {wanted}{bound}")
+        return value
 
 
 def parse_input_nn(text: str, path="input.nn", units: str = "atomic") -> InputNN:
@@ -91,13 +99,15 @@ def parse_input_nn(text: str, path="input.nn", units: str = "atomic") -> InputNN
         element that is missing. The message names file and line.
     """
     lines = _split(text, path)
-    names = lines.one("elements", None)
+    names = lines.one("elements")
     count = lines.number("number_of_elements", len(names), int)
     if count != len(names):
         lines.fail(lines["elements"][0][0], f"{len(names)} elements; number_of_elements says {count}")
     for name in names:
         if name not in NUMBER:
             lines.fail(lines["elements"][0][0], f"element {name!r} is unknown; expected symbols of elements")
+        if names.count(name) > 1:
+            lines.fail(lines["elements"][0][0], f"element {name} twice; expected each once")
     type_map = sorted(names, key=NUMBER.__getitem__)
     functions: dict[str, list] = {name: [] for name in type_map}
     for number, values in lines.get("symfunction_short", ()):
@@ -106,24 +116,27 @@ def parse_input_nn(text: str, path="input.nn", units: str = "atomic") -> InputNN
     for name, rows in functions.items():
         if not rows:
             raise FileError(f"{path}: element {name} has no symfunction_short; expected at least one")
-    cutoff = lines.one("cutoff_type", None)
     length_unit, energy_unit = unit_sizes(units)
     try:
         form = HDNNPForm(
             tuple(type_map), tuple(tuple(functions[name]) for name in type_map),
-            cutoff_kind=int(cutoff[0]), cutoff_alpha=float(cutoff[1]) if len(cutoff) > 1 else 0.0,
-            **_scaling(lines), **_net(lines), **_normalisation(lines),
+            **_cutoff(lines), **_scaling(lines), **_net(lines), **_normalisation(lines),
             length_unit=length_unit, energy_unit=energy_unit,
         )  # fmt: skip
-    except (InputError, ValueError) as error:
+    except InputError as error:
         raise FileError(f"{path}: {error}") from None
-    energy = dict.fromkeys(type_map, 0.0)
+    energy: dict[str, float] = {}
     for number, values in lines.get("atom_energy", ()):
-        if len(values) != 2 or values[0] not in energy:
+        if len(values) != 2 or values[0] not in type_map:
             lines.fail(number, f"atom_energy {' '.join(values)}; expected one of {type_map} and a number")
-        energy[values[0]] = float(values[1])
-    training = {k: " ".join(v[-1][1]) for k, v in lines.items() if k in TRAINING}
-    return InputNN(form, np.array([energy[name] for name in type_map]), training)
+        if values[0] in energy:
+            lines.fail(number, f"atom_energy of {values[0]} a second time; expected it once")
+        energy[values[0]] = lines.value(number, f"atom_energy of {values[0]}", values[1])
+    for keyword in set(lines) & set(TRAINING):
+        if len(lines[keyword]) > 1:
+            lines.fail(lines[keyword][1][0], f"{keyword} a second time; expected it once")
+    training = {k: " ".join(v[0][1]) for k, v in lines.items() if k in TRAINING}
+    return InputNN(form, np.array([energy.get(name, 0.0) for name in type_map]), training)
 
 
 def _split(text: str, path) -> _Lines:
@@ -171,7 +184,18 @@ def _function(lines: _Lines, number: int, values: list[str], type_map) -> tuple[
         fields = {c: v if c == "sub" else float(v) for c, v in zip(columns, rest, strict=False)}
     except ValueError:
         lines.fail(number, f"{text!r}: not all of {' '.join(rest)} are numbers")
-    return centre, SymmetryFunction(kind, tuple(neighbours), **fields)  # type: ignore[arg-type]
+    f = SymmetryFunction(kind, tuple(neighbours), **fields)  # type: ignore[arg-type]
+    try:
+        return centre, checked_function(f, type_map)
+    except InputError as error:
+        lines.fail(number, str(error))
+
+
+def _cutoff(lines: _Lines) -> dict:
+    kind, *alpha = lines.one("cutoff_type", 1, 2)
+    number = lines["cutoff_type"][0][0]
+    found = {"cutoff_kind": lines.value(number, "cutoff_type", kind, int)}
+    return found | {"cutoff_alpha": lines.value(number, "alpha of cutoff_type", a) for a in alpha}
 
 
 def _scaling(lines: _Lines) -> dict:
@@ -192,9 +216,11 @@ def _scaling(lines: _Lines) -> dict:
 
 
 def _net(lines: _Lines) -> dict:
-    layers = lines.number("global_hidden_layers_short", kind=int)
-    hidden = tuple(int(v) for v in lines.one("global_nodes_short", layers))
-    letters = lines.one("global_activation_short", layers + 1)
+    layers = lines.number("global_hidden_layers_short", kind=int, least=1)
+    widths = lines.one("global_nodes_short", layers, layers)
+    line = lines["global_nodes_short"][0][0]
+    hidden = tuple(lines.value(line, "global_nodes_short", width, int, least=1) for width in widths)
+    letters = lines.one("global_activation_short", layers + 1, layers + 1)
     for letter in letters:
         if letter not in LETTERS:
             number = lines["global_activation_short"][0][0]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from kalmandp.errors import InputError, require
 from kalmandp.frames.elements import NUMBER
 from kalmandp.potentials.hdnnp.default_set import MOST, default_functions
 from kalmandp.potentials.hdnnp.form import HDNNPForm
+from kalmandp.potentials.hdnnp.input_nn import function_line
 from kalmandp.potentials.hdnnp.initial import initial_weights, n2p2_draws, n2p2_weights
 from kalmandp.potentials.hdnnp.normalisation import WAYS, normalised
 from kalmandp.potentials.hdnnp.statistics import function_statistics
@@ -70,6 +73,7 @@ def new(
         require(unit == 1.0, "length_unit", unit, "1 for the default set, which is in Å")
     form = HDNNPForm(tuple(type_map), functions, **choices)
     seen = function_statistics(form, chosen)
+    _warn_of_constants(form, seen.by_name)
     if initial == "standard":
         weights = initial_weights(form, rng)
     else:
@@ -81,3 +85,16 @@ def new(
     energy_t = np.zeros(form.n_types) if atom_energy_t is None else np.asarray(atom_energy_t, dtype=float)
     form = normalised(form, chosen, energy_t, normalize, weights, seen.by_name)
     return New(form, weights, seen.by_name, info, bias_of(form, energy_t))
+
+
+def _warn_of_constants(form: HDNNPForm, by_name) -> None:
+    """A function that is the same for all atoms of an element, 0 mostly, tells the net nothing."""
+    same = [
+        function_line(name, f)
+        for t, name in enumerate(form.type_map)
+        for d, f in enumerate(form.functions[t])
+        if by_name["min"][t, d] == by_name["max"][t, d] and by_name["max"][t].any()
+    ]
+    if same:
+        what = "has the same value" if len(same) == 1 else f"and {len(same) - 1} others have the same value each"
+        warnings.warn(f"{same[0]!r} {what} for all atoms of the data, and tells the net nothing", stacklevel=3)

@@ -34,6 +34,6 @@ def datasets(settings: Settings, seed: int) -> tuple[Dataset, Dataset | None]:
                 "training/validation_fraction"
             )
         order = rng.permutation(len(data))
-        cut = len(data) - max(1, round(t.validation_fraction * len(data)))
+        cut = max(1, len(data) - max(1, round(t.validation_fraction * len(data))))  # one at least is learnt
         return data.subset(np.sort(order[:cut])), data.subset(np.sort(order[cut:]))
     return data, None

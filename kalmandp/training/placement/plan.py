@@ -142,7 +142,7 @@ def _frames_to_train(n: int, settings: Settings) -> int:
     t = settings.training
     if t.validation_systems or not t.validation_fraction:
         return n
-    return n - max(1, round(t.validation_fraction * n))
+    return max(1, n - max(1, round(t.validation_fraction * n)))
 
 
 def _covariance(potential, choices, place) -> tuple[tuple[int, ...], int]:
