@@ -145,8 +145,9 @@ def _units(lines: Lines, first: list[RawStep]) -> Units:
         seen = "no distances tell" if np.isnan(usual) else f"neighbours are {usual:.2f} bond lengths apart"
         raise InputError(
             f"{lines.path}: its units are not stated and {seen} whether they are bohr or Å; expected a line "
-            "'comment units: bohr hartree' or 'comment units: angstrom eV' in its first structure, or of "
-            "`kalmandp convert`  --unit length=bohr --unit energy=hartree  or  --unit length=angstrom --unit energy=eV"
+            "'comment units: bohr hartree' or 'comment units: angstrom eV' in its first structure; or of "
+            "`kalmandp convert`  --unit length=bohr --unit energy=hartree  or  --unit length=angstrom "
+            "--unit energy=eV"
         )
     names = ("bohr and hartree", 1 / BOHR) if unit == BOHR else ("Å and eV", 1.0)
     lines.told.note(

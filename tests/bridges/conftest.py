@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from n2p2_support import place  # noqa: F401  (a fixture)
 
 SILICON = Path(__file__).parents[2] / "data" / "si64_lda_train.h5"
 

@@ -6,76 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from n2p2_support import TRAINING, UPDATES, N, frames, text
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kalmandp import FileError, FilterError, Frame, InputError, Potential, read_input, train
-from kalmandp.bridges.n2p2.units import shared_units
+from kalmandp import FileError, FilterError, InputError, Potential, read_input, train
 from kalmandp.cli import main
 from kalmandp.constants import BOHR, HARTREE
-from kalmandp.formats.runner import write_runner
 from kalmandp.potentials.hdnnp.files import read_folder
 from kalmandp.training.data.update_feed import Row
 from kalmandp.training.loop import Run
 from kalmandp.training.measurements.measurement import make_sample
 from kalmandp.training.placement.plan import make_plan
-
-MODEL = """
-number_of_elements 2
-elements Cl Na
-cutoff_type 2
-scale_symmetry_functions
-center_symmetry_functions
-global_hidden_layers_short 1
-global_nodes_short 4
-global_activation_short t l
-"""
-FUNCTIONS = "".join(
-    f"symfunction_short {a} 2 {b} {eta} 0.0 {{rc}}\n"
-    for a in ("Na", "Cl") for b in ("Na", "Cl") for eta in (0.01, 0.1)
-)  # fmt: skip
-TRAINING = """
-epochs 4
-random_seed 7
-use_short_forces
-updater_type 1
-kalman_type 0
-kalman_epsilon 0.05
-kalman_eta 0.02
-kalman_lambda_short 0.97
-short_energy_fraction 1.0
-short_force_fraction 0.1
-force_weight 2.0
-selection_mode 2
-rmse_threshold 0.5
-task_batch_size_force 3
-jacobian_mode 2
-parallel_mode 1
-write_weights_epoch 1
-"""
-SITES = np.array([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]])
-N, UPDATES = 6, 6 + int(0.1 * 6 * 24) // 3
-
-
-def frames(n=N, seed=0):
-    rng = np.random.default_rng(seed)
-    for _ in range(n):
-        a = 5.6 * (1 + 0.02 * rng.normal())
-        forces = rng.normal(size=(8, 3))
-        yield Frame(
-            0.5 * a * SITES + 0.1 * rng.normal(size=(8, 3)), [0] * 4 + [1] * 4, ("Na", "Cl"),
-            cell=a * np.eye(3), energy=float(rng.normal() - 24), forces=forces - forces.mean(0),
-        )  # fmt: skip
-
-
-def text(training=TRAINING, rc=12.0, more=""):
-    return MODEL + FUNCTIONS.format(rc=rc) + training + more
-
-
-@pytest.fixture
-def place(tmp_path):
-    (tmp_path / "input.nn").write_text(text())
-    write_runner(tmp_path / "input.data", frames())
-    return tmp_path
 
 
 def settings_of(place, **more):
@@ -345,60 +286,6 @@ def test_numbers_that_are_not_finite_change_nothing(place, tmp_path):
         with pytest.raises(FilterError, match="expected a finite number"):
             run.trainer.filter.update(H, np.array(xi))
     assert (run.potential.weights == before).all() and run.trainer.filter.eta == eta
-
-
-# --- units ----------------------------------------------------------------------------------------
-
-
-def in_angstrom(path):
-    """An input.data in Å and eV that says nothing of it."""
-    lines = []
-    for f in frames():
-        lines += ["begin", *(f"lattice {' '.join(map(repr, row))}" for row in f.cell.tolist())]
-        for s, r, force in zip(f.symbols, f.positions.tolist(), f.forces.tolist(), strict=True):
-            lines.append(f"atom {' '.join(map(repr, r))} {s} 0.0 0.0 {' '.join(map(repr, force))}")
-        lines += [f"energy {f.energy!r}", "charge 0.0", "end"]
-    path.write_text("\n".join(lines) + "\n")
-
-
-def test_units_of_both_files_are_those_of_the_data(place):
-    assert shared_units(place / "input.nn", place / "input.data") == ("atomic", ())
-    (place / "input.nn").write_text(text(rc=7.5))
-    units, [notice] = shared_units(place / "input.nn", place / "input.data")
-    assert units == "atomic" and "up to 7.5, are taken in bohr" in notice and "small (4.0 Å" in notice
-    assert read_input(place / "input.nn").model.cutoff == pytest.approx(7.5 * BOHR)
-    (place / "input.nn").write_text(text(rc=6.0))
-    in_angstrom(place / "input.data")
-    assert shared_units(place / "input.nn", place / "input.data") == ("metal", ())
-    (place / "input.nn").write_text(text(rc=12.0))
-    units, [notice] = shared_units(place / "input.nn", place / "input.data")
-    assert units == "metal" and "up to 12, are taken in Å" in notice and "is large" in notice
-
-
-def test_units_that_cannot_be(place):
-    (place / "input.nn").write_text("# units: metal\n" + text())
-    with pytest.raises(
-        FileError, match=r"says that it is in Å and eV, and .*input\.data is in bohr and hartree"
-    ):
-        shared_units(place / "input.nn", place / "input.data")
-    # numbers in Å whose comment says bohr: the atoms are too close
-    (place / "input.nn").write_text(text())
-    in_angstrom(place / "input.data")
-    data = (place / "input.data").read_text().replace("begin\n", "begin\ncomment units: bohr hartree\n")
-    (place / "input.data").write_text(data)
-    _, notices = shared_units(place / "input.nn", place / "input.data")
-    assert any("bond lengths apart in bohr" in n for n in notices)
-    # numbers in bohr whose comment says Å: the atoms are too far apart
-    write_runner(place / "input.data", frames())
-    data = (place / "input.data").read_text().replace("units: bohr hartree", "units: angstrom eV")
-    (place / "input.data").write_text(data)
-    (place / "input.nn").write_text(text(rc=6.0))
-    _, notices = shared_units(place / "input.nn", place / "input.data")
-    assert any("as if bohr were taken for Å" in n for n in notices)
-    # a cut-off that reaches no second neighbour
-    (place / "input.nn").write_text(text(rc=4.5))
-    _, notices = shared_units(place / "input.nn", place / "input.data")
-    assert any("reaches hardly beyond the closest atoms" in n for n in notices)
 
 
 def test_normalisation_in_an_input_of_ours(place, tmp_path):

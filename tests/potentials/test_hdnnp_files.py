@@ -75,7 +75,7 @@ MISTAKES = {
     ),
     "half a normalisation": (TEXT + "mean_energy -1\nconv_length 2\n", "has mean_energy, conv_length only"),
     "keyword twice": (TEXT + "cutoff_type 1\n", "cutoff_type a second time"),
-    "not a number": (TEXT.replace("scale_min_short ", "scale_min_short x"), "is 'x.*'; expected a number"),
+    "not a number": (TEXT.replace("scale_min_short ", "scale_min_short x"), "is 'x.*'; expected a finite"),
     "atom_energy": (TEXT + "atom_energy O -1\n", "atom_energy O -1; expected one of"),
 }
 
@@ -103,7 +103,7 @@ FOLDERS = {
     "text for a weight": (
         "weights.016.data",
         lambda t: "x a 1\n" + t,
-        "line 1: does not begin with a number",
+        "line 1: is 'x a 1'; expected a number first",
     ),
     "scaling of fewer functions": (
         "scaling.data",
@@ -133,7 +133,7 @@ def test_damaged_folders_are_named(mistake, tmp_path):
 def test_missing_files_are_named(name, tmp_path):
     folder = unpack(FILES, tmp_path)
     (folder / name).unlink()
-    with pytest.raises(FileError, match=f"{name}: cannot be read"):
+    with pytest.raises(FileError, match=f"{name}: no such file"):
         read_folder(folder)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from kalmandp.errors import FileError, require
 from kalmandp.formats.runner import unit_name
 from kalmandp.potentials.hdnnp.files import read_folder, text_of, write_folder
-from kalmandp.potentials.hdnnp.units import UNITS as KNOWN
 from kalmandp.potentials.potential import Potential
 
 #: What such a folder is, for messages; its usual name, and the suffixes it may have.
@@ -18,6 +17,8 @@ DEFAULT, SUFFIXES = "hdnnp", ("",)
 compression = sections = None
 #: Begins the line of an input.nn that says in which units it is; n2p2 takes it for a comment.
 UNITS = "# units:"
+#: What its units are called, by what follows there.
+WORDS = {"atomic": "bohr and hartree", "metal": "Å and eV"}
 #: Cut-offs above this many units of length are in bohr: 12 bohr are usual, 6 Å as well.
 LARGEST_IN_ANGSTROM = 9.0
 
@@ -52,8 +53,8 @@ def stated_units(path) -> str:
 def _stated(path, lines: list[str]) -> str:
     found = [line[len(UNITS) :].split() for line in lines if line.startswith(UNITS)]
     unit = found[0][0] if found and found[0] else ""
-    wanted = "atomic (bohr and hartree) or metal (Å and eV)"
-    require(not unit or unit in KNOWN, f"{path}: {UNITS.strip('# :')}", repr(unit), wanted, FileError)
+    wanted = " or ".join(f"{name} ({words})" for name, words in WORDS.items())
+    require(not unit or unit in WORDS, f"{path}: {UNITS.strip('# :')}", repr(unit), wanted, FileError)
     return unit
 
 
@@ -62,13 +63,11 @@ def _units_of_folder(folder: Path) -> str:
     text, data = folder / "input.nn", folder / "input.data"
     if stated := stated_units(text):
         return stated
-    if data.is_file() and (units := unit_name(data).units) in KNOWN:
+    if data.is_file() and (units := unit_name(data).units) in WORDS:
         return units
     units = units_of(text)
-    warnings.warn(
-        f"{text}: does not say its units; taken as {'bohr and hartree' if units == 'atomic' else 'Å and eV'} by "
-        f"the size of its cut-offs (a line '{UNITS} atomic' or '{UNITS} metal' says them)", stacklevel=4,
-    )  # fmt: skip
+    how = f"by the size of its cut-offs (a line '{UNITS} atomic' or '{UNITS} metal' says them)"
+    warnings.warn(f"{text}: does not say its units; taken as {WORDS[units]} {how}", stacklevel=4)
     return units
 
 

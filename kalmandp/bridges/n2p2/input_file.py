@@ -209,13 +209,15 @@ def _old(folder: Path, as_n2p2: bool) -> tuple[str, str]:
 
 def _taken(stated: dict[str, str]) -> tuple[str, ...]:
     """One sentence for what is not stated, and taken."""
-    missing = [f"{name} {value}" for name, value in (("epochs", EPOCHS), ("random_seed", SEED)) if name not in stated]
+    usual = {"epochs": EPOCHS, "random_seed": SEED}
+    missing = [f"{name} {value}" for name, value in usual.items() if name not in stated]
     return (f"not stated, and taken: {', '.join(missing)}",) if missing else ()
 
 
 def _repeated(form: HDNNPForm) -> tuple[str, ...]:
     """One sentence for symmetry functions that stand twice."""
-    lines = [function_line(name, f) for name, rows in zip(form.type_map, form.functions, strict=True) for f in rows]
+    of = zip(form.type_map, form.functions, strict=True)
+    lines = [function_line(name, f) for name, rows in of for f in rows]
     twice = sorted({line for line in lines if lines.count(line) > 1})
     what = "stands more than once, as inputs of the net that are the same"
     return (f"{twice[0]!r}{' (and others)' if len(twice) > 1 else ''} {what}",) if twice else ()

@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kalmandp.bridges.n2p2.files import LARGEST_IN_ANGSTROM, stated_units, units_of
+from kalmandp.bridges.n2p2.files import LARGEST_IN_ANGSTROM, WORDS, stated_units, units_of
 from kalmandp.constants import BOHR
 from kalmandp.errors import FileError
 from kalmandp.formats.distances import ANGSTROM, IN_BOHR
 from kalmandp.formats.runner import unit_name
 from kalmandp.potentials.hdnnp.files import read_input_nn
 
-WORDS = {"atomic": "bohr and hartree", "metal": "Å and eV"}
 LENGTH = {"atomic": "bohr", "metal": "Å"}
 #: A cut-off below so many of the shortest distance reaches no further than the nearest neighbours.
 FEWEST = 1.5

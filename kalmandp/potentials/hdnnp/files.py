@@ -115,7 +115,8 @@ def read_scaling(path, form: HDNNPForm) -> dict[str, np.ndarray]:
             seen_here = f"is {line.strip()[:60]!r}; expected two indices, then min, max, mean, sigma"
             raise FileError(f"{path} line {number}: {seen_here}")
         if values[0] > values[1]:
-            raise FileError(f"{path} line {number}: min is {values[0]:g}; expected at most max, {values[1]:g}")
+            wanted = f"at most max, {values[1]:g}"
+            raise FileError(f"{path} line {number}: min is {values[0]:g}; expected {wanted}")
         if values[3:] and values[3] < 0:
             raise FileError(f"{path} line {number}: sigma is {values[3]:g}; expected a number ≥ 0")
         if len(values) == 3 and form.scaling == "sigma":
@@ -183,7 +184,7 @@ def read_weights(folder, form: HDNNPForm) -> np.ndarray:
                 raise FileError(
                     f"{path} line {number}: is {line.strip()[:40]!r}; expected a number first"
                 ) from None
-            if len(words) < columns and not text.endswith("\n") and len(numbers) == len(order):
+            if len(words) == 1 < columns and not text.endswith("\n") and len(numbers) == len(order):
                 raise FileError(f"{path} line {number}: is {line.strip()[:40]!r}, cut short")
             columns = len(words)
         if len(numbers) != len(order):

@@ -51,7 +51,7 @@ class _Lines(dict):
         raise FileError(f"{self.path} line {number}: {text}")
 
     def one(self, keyword, fewest=1, most=None):
-        """The values of a keyword that stands once: at least ``fewest``, at most ``most`` (None: any number)."""
+        """The values of a keyword that stands once: from ``fewest`` to ``most``, None for any number."""
         found = self.get(keyword)
         if not found:
             raise FileError(f"{self.path}: there is no {keyword} ({MODEL[keyword]}); expected one")
@@ -194,8 +194,10 @@ def _function(lines: _Lines, number: int, values: list[str], type_map) -> tuple[
 def _cutoff(lines: _Lines) -> dict:
     kind, *alpha = lines.one("cutoff_type", 1, 2)
     number = lines["cutoff_type"][0][0]
-    found = {"cutoff_kind": lines.value(number, "cutoff_type", kind, int)}
-    return found | {"cutoff_alpha": lines.value(number, "alpha of cutoff_type", a) for a in alpha}
+    return {
+        "cutoff_kind": lines.value(number, "cutoff_type", kind, int),
+        "cutoff_alpha": lines.value(number, "alpha of cutoff_type", alpha[0]) if alpha else 0.0,
+    }
 
 
 def _scaling(lines: _Lines) -> dict:
@@ -216,7 +218,7 @@ def _scaling(lines: _Lines) -> dict:
 
 
 def _net(lines: _Lines) -> dict:
-    layers = lines.number("global_hidden_layers_short", kind=int, least=1)
+    layers = lines.number("global_hidden_layers_short", kind=int, least=0)
     widths = lines.one("global_nodes_short", layers, layers)
     line = lines["global_nodes_short"][0][0]
     hidden = tuple(lines.value(line, "global_nodes_short", width, int, least=1) for width in widths)

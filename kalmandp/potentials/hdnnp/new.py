@@ -10,8 +10,8 @@ from kalmandp.errors import InputError, require
 from kalmandp.frames.elements import NUMBER
 from kalmandp.potentials.hdnnp.default_set import MOST, default_functions
 from kalmandp.potentials.hdnnp.form import HDNNPForm
-from kalmandp.potentials.hdnnp.input_nn import function_line
 from kalmandp.potentials.hdnnp.initial import initial_weights, n2p2_draws, n2p2_weights
+from kalmandp.potentials.hdnnp.input_nn import function_line
 from kalmandp.potentials.hdnnp.normalisation import WAYS, normalised
 from kalmandp.potentials.hdnnp.statistics import function_statistics
 from kalmandp.potentials.hdnnp.units import bias_of
@@ -96,5 +96,6 @@ def _warn_of_constants(form: HDNNPForm, by_name) -> None:
         if by_name["min"][t, d] == by_name["max"][t, d] and by_name["max"][t].any()
     ]
     if same:
-        what = "has the same value" if len(same) == 1 else f"and {len(same) - 1} others have the same value each"
-        warnings.warn(f"{same[0]!r} {what} for all atoms of the data, and tells the net nothing", stacklevel=3)
+        others = "" if len(same) == 1 else f" (and {len(same) - 1} more)"
+        what = f"{same[0]!r}{others} has the same value for all atoms of the data, and tells the net nothing"
+        warnings.warn(what, stacklevel=3)
