@@ -1,5 +1,5 @@
-"""Say what a file holds: a data set (HDF5 or a deepmd/npy folder), a model (.dp, .yaml), or a
-checkpoint."""
+"""Say what a file holds: a data set (HDF5, a deepmd/npy folder, or what `kalmandp convert` reads), a model,
+or a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,8 +15,16 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
+    from kalmandp.errors import FileError
+
     describe = {"model": _model, "checkpoint": _checkpoint, "data": _data}
-    print(describe[kind_of(args.file)](args.file))
+    try:
+        kind = kind_of(args.file)
+    except FileError:
+        if not _is_of_another_program(args.file):
+            raise
+        kind = "data"
+    print(describe[kind](args.file))
     return 0
 
 
@@ -47,6 +55,17 @@ def kind_of(path: str) -> str:
             f"{path}: is not an HDF5 file that can be read ({_first_line(error)}); expected a data "
             "set, a model or a checkpoint (`kalmandp convert` makes a data set of other formats)"
         ) from error
+
+
+def _is_of_another_program(path: str) -> bool:
+    """Whether it holds frames in a format that is recognised: extended XYZ, an OUTCAR, an input.data, …"""
+    from kalmandp.errors import KalmanDPError
+    from kalmandp.formats.sources import guess_format
+
+    try:
+        return Path(path).is_file() and guess_format(path) not in ("ase", "deepmd")
+    except KalmanDPError:
+        return False
 
 
 def _is_hdf5(path: str) -> bool:

@@ -57,6 +57,10 @@ def frames(n=N, seed=0):
 
 
 def text(training=TRAINING, rc=12.0, more=""):
+    """An input.nn; what ``more`` states takes the place of what ``training`` says of it."""
+    said = {line.split()[0] for line in more.splitlines()}
+    kept = (line for line in training.splitlines(keepends=True) if not said & set(line.split()[:1]))
+    training = "".join(kept)
     return MODEL + FUNCTIONS.format(rc=rc) + training + more
 
 

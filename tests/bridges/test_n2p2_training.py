@@ -231,6 +231,22 @@ def test_forces_are_learnt_if_they_are_asked_for(place):
     assert (o.get("force_energy_ratio"), o.get("short_force_fraction")) == (2.0, None)
 
 
+def test_a_learning_curve_with_a_normalisation_has_both_units(place, tmp_path):
+    """n2p2's columns: epoch, twelve errors, and the same twelve in the net's own units."""
+    for way, n in (("", 13), ("normalize_data_set ref\n", 25)):
+        (place / "input.nn").write_text(text(more=f"{way}test_fraction 0.2\n"))
+        s = settings_of(place)
+        out = tmp_path / f"run{n}"
+        list(train(replace(s, training=replace(s.training, n_epochs=1.0)), output=out))
+        names, *lines = (out / "learning-curve.out").read_text().splitlines()
+        assert len(names.split()) == n + 1 and [len(line.split()) for line in lines] == [n, n]
+    form = Potential.load(out / "hdnnp").form
+    at = np.array([float(x) for x in lines[1].split()])
+    assert (at[1:] > 0).all()
+    assert_allclose(at[13:21], at[1:9] * form.conv_energy, rtol=1e-7)
+    assert_allclose(at[21:], at[9:13] * form.conv_energy / form.conv_length, rtol=1e-7)
+
+
 # --- from input.json ------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""train and test take extended XYZ as it is, without convert."""
+"""train, test and info take extended XYZ as it is, without convert."""
 
 from __future__ import annotations
 
@@ -20,3 +20,9 @@ def test_extended_xyz_directly(tmp_path, capsys):
     capsys.readouterr()
     assert main(["test", "-m", str(out / "model.dp"), "-s", str(tmp_path / "test.xyz")]) == 0
     assert "on 3 frames of" in capsys.readouterr().out
+    assert main(["info", str(tmp_path / "train.xyz")]) == 0
+    told = capsys.readouterr().out
+    assert "8 in 1 system" in told and "energy, forces" in told
+    (tmp_path / "notes.txt").write_text("nothing of ours\n")
+    assert main(["info", str(tmp_path / "notes.txt")]) == 1
+    assert "is not an HDF5 file that can be read" in capsys.readouterr().err

@@ -22,7 +22,8 @@ def at_epoch(run) -> None:
     some = (run.data[int(k)] for k in np.unique(np.linspace(0, n - 1, min(n, LOOKED_AT)).astype(int)))
     test = [float("nan")] * 6 if run.validation is None else errors_of(result, run.validation)
     epoch = int(run.feed.progress)
-    add_to_learning_curve(run.output / "learning-curve.out", epoch, errors_of(result, some), test)
+    path = run.output / "learning-curve.out"
+    add_to_learning_curve(path, epoch, errors_of(result, some), test, run.potential.form)
 
 
 def at_end(run) -> None:

@@ -4,7 +4,8 @@
     trainpoints.out          structure, reference and predicted energy per atom       (testpoints.out)
     trainforces.out          structure, atom, reference and predicted force component (testforces.out)
 
-In the units of input.data: the form's units of length and energy. "pa" is per atom.
+In the units of input.data: the form's units of length and energy. "pa" is per atom. Where the form has n2p2's
+normalisation the twelve errors of learning-curve.out stand a second time, "_iu", in the net's own units.
 """
 
 from __future__ import annotations
@@ -37,14 +38,32 @@ def errors_of(potential, frames) -> list[float]:
     return [rms(Epa), rms(E), mean(Epa), mean(E), rms(forces), mean(forces)]
 
 
-def add_to_learning_curve(path, epoch: int, train: list[float], test: list[float]) -> None:
-    """Add a line; one for the same epoch, or a later one, is replaced: a restart goes on where it is."""
+def normalised_errors(form, errors: list[float]) -> list[float]:
+    """The six errors of `COLUMNS` in the net's units: E′ = E conv_energy, F′ = F conv_energy/conv_length."""
+    of_E, of_F = form.conv_energy, form.conv_energy / form.conv_length
+    return [x * (of_F if name.endswith("F") else of_E) for name, x in zip(COLUMNS, errors, strict=True)]
+
+
+def add_to_learning_curve(path, epoch: int, train: list[float], test: list[float], form=None) -> None:
+    """Add a line; one for the same epoch, or a later one, is replaced: a restart goes on where it is.
+
+    Parameters
+    ----------
+    path : of learning-curve.out
+    epoch : that has ended
+    train, test : errors of `errors_of`
+    form : with a normalisation, for the columns in the net's own units
+    """
     path = Path(path)
     names = [f"{name}_{part}" for name in COLUMNS for part in ("train", "test")]
+    numbers = [x for pair in zip(train, test, strict=True) for x in pair]
+    if form is not None and (form.mean_energy, form.conv_energy, form.conv_length) != (0.0, 1.0, 1.0):
+        own = (normalised_errors(form, errors) for errors in (train, test))
+        numbers += [x for pair in zip(*own, strict=True) for x in pair]
+        names += [f"{name}_iu" for name in names]
     head = ["# " + " ".join(["epoch", *names])]
     old = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     kept = [line for line in old if line and not line.startswith("#") and int(line.split()[0]) < epoch]
-    numbers = [x for pair in zip(train, test, strict=True) for x in pair]
     line = f"{epoch:10d} " + " ".join(f"{x:16.8E}" for x in numbers)
     _write(path, [*head, *kept, line])
 
