@@ -183,7 +183,7 @@ def test_frames_that_were_left_out_are_named(ran, tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "words"), [
-    ("se_e2_a", "pair_style   deepmd"), ("nep", "potential    m/nep.txt"), ("hdnnp", '"1:Si 2:O"'),
+    ("se_e2_a", "pair_style   deepmd"), ("nep", "potential    m/nep.txt"), ("hdnnp", "nnp-predict 0"),
     ("another", "KalmanDP"),
 ])  # fmt: skip
 def test_each_kind_of_model_has_its_commands(kind, words):

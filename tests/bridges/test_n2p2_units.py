@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose
 
 from kalmandp import FileError, Potential, read_input
 from kalmandp.bridges.n2p2.units import shared_units
+from kalmandp.bridges.n2p2.usage import usage
 from kalmandp.constants import BOHR
 from kalmandp.formats.runner import write_runner
 from kalmandp.training.loop import Run
@@ -71,6 +72,24 @@ def test_a_folder_without_units_has_those_of_its_input_data(place, tmp_path):
     (place / "input.data").unlink()
     with pytest.warns(UserWarning, match="does not say its units; taken as Å and eV by the size of its cut"):
         assert Potential.load(place).form.length_unit == 1.0
+
+
+@pytest.mark.parametrize("units, cutoff, more", [
+    ("atomic", 8.5, " & cflength 1.88972612462 cfenergy 0.03674932217"), ("metal", 6.0, ""),
+])  # fmt: skip
+def test_lammps_is_told_the_units_of_the_files(place, units, cutoff, more):
+    """The cut-off is in LAMMPS's Å, and the factors are the model's units in an Å and an eV."""
+    (place / "input.nn").write_text(f"# units: {units}\n{text(rc=cutoff)}")
+    (_, _, code), _ = usage(str(place), ("Cl", "Na"))
+    style, coefficients = code.rsplit("\n", 1)
+    words = " ".join(style.split())
+    assert coefficients.split() == ["pair_coeff", "*", "*", "Cl", "Na"]
+    reach = cutoff * BOHR if units == "atomic" else cutoff
+    begin = f'pair_style hdnnp {reach:.6f} dir "{place}" showew no showewsum 100 resetew no maxew 100'
+    assert words.startswith(begin)
+    numbers, wanted = words[len(begin) :].split(), more.split()
+    assert numbers[:2] == wanted[:2] and len(numbers) == len(wanted)
+    assert_allclose([float(x) for x in numbers[2::2]], [float(x) for x in wanted[2::2]], rtol=1e-9)
 
 
 def test_units_that_are_none_are_named(place):
