@@ -127,8 +127,8 @@ for d in (next(d for d, f in enumerate(rows) if f.kind == kind and f.rs > 0) for
 # %% [markdown]
 # ## 5. Train
 #
-# Two nets, one for hydrogen and one for oxygen, 10 and 10 neurons. The filter takes the energy, the virial
-# and all 144 force components of a frame in one update. n2p2's own filter takes one number at a time. The
+# Two nets, one for hydrogen and one for oxygen, 10 and 10 neurons. The filter takes the energy and all
+# 144 force components of a frame in one update. n2p2's own filter takes one number at a time. The
 # symmetry functions and their derivatives are computed once for each frame and kept.
 
 # %%

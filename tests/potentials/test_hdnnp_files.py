@@ -231,3 +231,21 @@ def test_a_function_that_is_listed_twice_is_two_inputs(tmp_path):
     for atoms, functions, rows in zip(case.env.atoms_t, form.functions, twice, strict=True):
         k = functions.index(rows[0])
         assert functions[k + 1] == functions[k] and (G_id[atoms, k] == G_id[atoms, k + 1]).all()
+
+
+def columns(text: str, most: int) -> list[list[float]]:
+    """The first numbers of each line, without comments."""
+    rows = (line.split("#")[0].split() for line in text.splitlines())
+    return [[float(word) for word in row[:most]] for row in rows if row]
+
+
+@pytest.mark.parametrize("name", sorted(judges("models")))
+def test_written_files_have_n2p2s_numbers_in_its_order(name, tmp_path):
+    """nnp-predict reads them line by line: each number stands where n2p2 has it, with all its digits."""
+    files = judges("models")[name]["files"]
+    model = read_folder(unpack(files, tmp_path / "n2p2"), "metal")
+    write_folder(tmp_path / "ours", *model)
+    assert {path.name for path in (tmp_path / "ours").iterdir()} == set(files)
+    for file in set(files) - {"input.nn"}:
+        most = 6 if file == "scaling.data" else 1
+        assert columns((tmp_path / "ours" / file).read_text(), most) == columns(files[file], most)

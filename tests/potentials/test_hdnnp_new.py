@@ -7,6 +7,7 @@ import pytest
 from hdnnp_cases import judges, read_frames, unpack
 from numpy.testing import assert_allclose
 
+from kalmandp import read_input
 from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.potentials.hdnnp.default_set import default_functions, numbers_of_functions
@@ -117,3 +118,35 @@ def test_same_seed_same_weights():
         new(["Si"], frames, rng, initial="best")
     with pytest.raises(InputError, match="no frames"):
         new(["Si"], [], rng)
+
+
+SECTION = {"type": "hdnnp", "type_map": ["H", "O"], "symmetry_functions": ["H 2 O .5 0 6.0", "O 2 H .5 0 7"]}
+
+
+def section(**changes):
+    tree = {**SECTION, **changes}
+    return read_input({
+        "model": {k: v for k, v in tree.items() if v is not None}, "optimizer": {"type": "RLEKF"},
+        "training": {"training_data": {"systems": ["data.h5"]}, "numb_steps": 1},
+    }).model  # fmt: skip
+
+
+def test_functions_of_ones_own_in_an_input_of_ours():
+    model = section()
+    assert [[(f.kind, f.rc) for f in rows] for rows in model.choices["functions"]] == [[(2, 6.0)], [(2, 7.0)]]
+    assert model.cutoff == 7.0
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"symmetry_functions": ["H 2 O .5 0 6", "O 2 H x 0 6"]}, "line 2: .* not all of x 0 6 are numbers"),
+    ({"symmetry_functions": ["H 2 O .5 0 6"]}, "element O has no symfunction_short"),
+    ({"type_map": None}, "model/type_map"),
+    *(({name: 3}, f"model/{name} is 3; expected none beside symmetry_functions: it is of a set") for name in
+      ("cutoff", "angular_cutoff", "n_radial", "n_angular", "n_functions")),
+    ({"input_nn": "no.nn"}, "model/symmetry_functions .* expected it in input_nn alone"),
+    ({"symmetry_functions": None, "type_map": None, "input_nn": "a.nn", "cutoff": 3}, "none beside inp"),
+    ({"symmetry_functions": None, "type_map": None, "input_nn": "no.nn"}, "no.nn: no such file"),
+], ids=str)  # fmt: skip
+def test_sections_that_cannot_be(changes, message):
+    with pytest.raises(InputError, match=message):
+        section(**changes)

@@ -28,8 +28,9 @@ from kalmandp.potentials.settings import ModelSettings
 
 #: Fields of the form that an input.nn states.
 OF_INPUT_NN = tuple(f.name for f in fields(HDNNPForm) if f.name != "type_map")
-#: The cut-off of a default set, Å.
+#: The cut-off of a default set, Å, and the keys that say what such a set is.
 CUTOFF = 6.0
+OF_DEFAULT_SET = ("cutoff", "angular_cutoff", "n_radial", "n_angular", "n_functions")
 
 _length = number(above=0.0, unit="Å")
 
@@ -85,6 +86,11 @@ def read_section(read: SectionReader, value: dict) -> ModelSettings:
     if path is not None and (lines is not None or paths or type_map is not None):
         other = "symmetry_functions" if lines is not None else next(iter(paths), "type_map")
         raise read.error(f"model/{other}", value.get(other), "it in input_nn alone")
+    for name in OF_DEFAULT_SET:
+        if name in value and (path is not None or lines is not None):
+            listed = "input_nn" if lines is None else "symmetry_functions"
+            wanted = f"none beside {listed}: it is of a set that is made from the data"
+            raise read.error(f"model/{name}", value[name], wanted)
     if path is not None:
         beside = read.folder / path
         path = str(beside) if beside.exists() else path
@@ -130,4 +136,4 @@ def _functions(type_map, lines):
     head = [f"number_of_elements {len(type_map)}", f"elements {' '.join(type_map)}", "cutoff_type 2"]
     head += ["global_hidden_layers_short 1", "global_nodes_short 1", "global_activation_short t l"]
     rows = [f"symfunction_short {line.removeprefix('symfunction_short').strip()}" for line in lines]
-    return parse_input_nn("\n".join(head + rows), "symmetry_functions", "metal").form.functions
+    return parse_input_nn("\n".join(rows + head), "symmetry_functions", "metal").form.functions
