@@ -352,7 +352,6 @@ FOREIGN = {
     "kalman/covariance": {"shape"},  # a data set of an open HDF5 file, or numbers
     "kalman/filter": {"writeable"},  # NumPy's flags have it, CuPy's do not
     "on_the_fly/reference": {"implemented_properties", "reset"},
-    "potentials/hdnnp/files": {"strerror"},  # OSError has it, UnicodeDecodeError does not
     "potentials/potential": {"get_positions", "writeable"},
     "training/config/inputs": {"strerror"},
     "training/placement/memory": {"sysconf_names"},  # not on Windows

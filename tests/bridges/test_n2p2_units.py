@@ -6,7 +6,7 @@ import pytest
 from n2p2_support import frames, in_angstrom, text
 from numpy.testing import assert_allclose
 
-from kalmandp import FileError, Potential, read_input
+from kalmandp import FileError, InputError, Potential, read_input
 from kalmandp.bridges.n2p2.units import shared_units
 from kalmandp.bridges.n2p2.usage import usage
 from kalmandp.constants import BOHR
@@ -96,3 +96,25 @@ def test_units_that_are_none_are_named(place):
     (place / "input.nn").write_text("# units: furlong\n" + text())
     with pytest.raises(FileError, match="units is 'furlong'; expected atomic"):
         read_input(place / "input.nn")
+
+
+def test_units_of_an_input_nn_that_an_input_of_ours_names(place):
+    """Its own line counts; without one the input.data beside it, or the key; a contradiction is named."""
+
+    def cutoff(line="", rc=8.0, **model):
+        (place / "input.nn").write_text(line + text(rc=rc))
+        tree = {
+            "model": {"type": "hdnnp", "input_nn": str(place / "input.nn"), **model},
+            "optimizer": {"type": "RLEKF"},
+            "training": {"training_data": {"systems": [str(place / "input.data")]}, "numb_steps": 1},
+        }
+        return read_input(tree).model.cutoff
+
+    assert cutoff("# units: metal\n") == 8.0
+    assert cutoff() == pytest.approx(8.0 * BOHR)  # input.data is in bohr
+    (place / "input.data").unlink()
+    assert cutoff(units="atomic") == pytest.approx(8.0 * BOHR)
+    with pytest.warns(UserWarning, match="does not say its units; taken as Å and eV"):
+        assert cutoff() == 8.0
+    with pytest.raises(InputError, match="model/units is atomic; expected none but metal, as .* says"):
+        cutoff("# units: metal\n", units="atomic")

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kalmandp.bridges.n2p2.files import LARGEST_IN_ANGSTROM, WORDS, stated_units, units_of
 from kalmandp.constants import BOHR
 from kalmandp.errors import FileError
 from kalmandp.formats.distances import ANGSTROM, IN_BOHR
 from kalmandp.formats.runner import unit_name
+from kalmandp.potentials.hdnnp.file_units import LARGEST_IN_ANGSTROM, WORDS, stated_units, units_of
 from kalmandp.potentials.hdnnp.files import read_input_nn
 
 LENGTH = {"atomic": "bohr", "metal": "Å"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kalmandp.bridges.n2p2.files import units_of
 from kalmandp.errors import FileError
+from kalmandp.potentials.hdnnp.file_units import units_of
 from kalmandp.potentials.hdnnp.files import read_input_nn
 
 

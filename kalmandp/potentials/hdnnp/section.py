@@ -7,6 +7,7 @@ n2p2 has them, or an input.nn::
 
     "symmetry_functions": ["H 2 O 0.5 0.0 6.0", "H 3 O O 0.1 1.0 4.0 6.0", …]
     "input_nn": "input.nn"                                  its whole model; nothing else is stated then
+    "units": "atomic"                  of input_nn (or "metal"), where nothing else says them (`file_units`)
 
 n2p2's keywords of the first weights (with "initial_weights" "n2p2" or "nguyen-widrow") and
 "normalize_data_set" mean what they mean there.
@@ -17,7 +18,8 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 
 from kalmandp.checks import Key, SectionReader, boolean, choice, integer, number, optional, sequence, text
-from kalmandp.errors import KalmanDPError
+from kalmandp.errors import KalmanDPError, require
+from kalmandp.potentials.hdnnp.file_units import stated_units, units_of_files
 from kalmandp.potentials.hdnnp.files import read_input_nn
 from kalmandp.potentials.hdnnp.form import SCALINGS, HDNNPForm
 from kalmandp.potentials.hdnnp.input_nn import parse_input_nn
@@ -94,7 +96,7 @@ def read_section(read: SectionReader, value: dict) -> ModelSettings:
     if path is not None:
         beside = read.folder / path
         path = str(beside) if beside.exists() else path
-        found = _checked(read, "model/input_nn", path, lambda: read_input_nn(path, units or "atomic"))
+        found = _checked(read, "model/input_nn", path, lambda: _input_nn(path, units))
         form, type_map = found.form, found.form.type_map
         if "normalize" in stated:
             if (form.mean_energy, form.conv_energy, form.conv_length) != (0.0, 1.0, 1.0):
@@ -129,6 +131,14 @@ def _checked(read: SectionReader, path: str, value, what):
         return what()
     except KalmanDPError as error:
         raise read.error(path, value, f"symmetry functions that can be read ({error})") from None
+
+
+def _input_nn(path: str, units: str | None):
+    """An input.nn in the units that are given, or that its files say."""
+    stated = stated_units(path)
+    wanted = f"none but {stated}, as {path} says"
+    require(units is None or stated in ("", units), "model/units", units, wanted)
+    return read_input_nn(path, units or units_of_files(path))
 
 
 def _functions(type_map, lines):
