@@ -116,5 +116,5 @@ def test_units_of_an_input_nn_that_an_input_of_ours_names(place):
     assert cutoff(units="atomic") == pytest.approx(8.0 * BOHR)
     with pytest.warns(UserWarning, match="does not say its units; taken as Å and eV"):
         assert cutoff() == 8.0
-    with pytest.raises(InputError, match="model/units is atomic; expected none but metal, as .* says"):
+    with pytest.raises(InputError, match=r"model/units is atomic; expected none but metal, as .* says"):
         cutoff("# units: metal\n", units="atomic")

@@ -1,7 +1,7 @@
 """In which units the files of an n2p2 model are: they have no place to say it.
 
 A line ``# units: atomic`` (bohr and hartree) or ``# units: metal`` (Å and eV) of an input.nn says it; n2p2
-takes it for a comment. Without it an input.data beside it tells, by its comments or its distances, and without
+takes it for a comment. Without it an input.data beside it tells, by its comments or distances, and without
 that the size of the cut-offs.
 """
 
