@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from n2p2_support import TRAINING, UPDATES, N, frames, text
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kalmandp import FileError, FilterError, InputError, Potential, read_input, train
+from kalmandp import Dataset, FileError, FilterError, InputError, Potential, read_input, train
 from kalmandp.cli import main
 from kalmandp.constants import BOHR, HARTREE
 from kalmandp.potentials.hdnnp.files import read_folder
@@ -17,6 +18,8 @@ from kalmandp.training.data.update_feed import Row
 from kalmandp.training.loop import Run
 from kalmandp.training.measurements.measurement import make_sample
 from kalmandp.training.placement.plan import make_plan
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "n2p2" / "input.nn"
 
 
 def settings_of(place, **more):
@@ -245,6 +248,20 @@ def test_a_learning_curve_with_a_normalisation_has_both_units(place, tmp_path):
     assert (at[1:] > 0).all()
     assert_allclose(at[13:21], at[1:9] * form.conv_energy, rtol=1e-7)
     assert_allclose(at[21:], at[9:13] * form.conv_energy / form.conv_length, rtol=1e-7)
+
+
+def test_the_example_trains_with_n2p2s_filter(tmp_path):
+    """Normalised, the first weights give forces of the right size; an epoch makes them better than none."""
+    s = read_input(EXAMPLE, optimizer="n2p2")
+    *_, last = train(replace(s, training=replace(s.training, n_epochs=1.0)), output=tmp_path)
+    assert last.updates == 9 + 10 * 9
+    names, *lines = (tmp_path / "learning-curve.out").read_text().splitlines()
+    column = names.split()[1:].index("RMSE_F_test")
+    first, after = (float(line.split()[column]) * HARTREE / BOHR for line in lines)
+    with Dataset(EXAMPLE.parent / "input.data") as data:
+        usual = np.sqrt(np.mean([np.mean(f.forces**2) for f in data]))
+    assert first < 2 * usual
+    assert after < 0.9 * usual
 
 
 # --- from input.json ------------------------------------------------------------------------------
