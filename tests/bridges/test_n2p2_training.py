@@ -225,6 +225,9 @@ def test_forces_are_learnt_if_they_are_asked_for(place):
     body = TRAINING.replace("use_short_forces\n", "")
     (place / "input.nn").write_text(text(body))
     assert settings_of(place).optimizer.get("short_force_fraction") == 0.0
+    told = [any("use_short_forces" in n for n in read_input(place / "input.nn", optimizer=o).notices)
+            for o in (None, "Adam", "n2p2")]  # fmt: skip
+    assert told == [True, True, False]
     body = TRAINING.replace("short_force_fraction 0.1\n", "")
     (place / "input.nn").write_text(text(body))
     with pytest.raises(InputError, match="use_short_forces without short_force_fraction"):
