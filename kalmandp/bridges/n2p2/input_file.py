@@ -133,7 +133,7 @@ def read(path, optimizer: str | None = None) -> Translated:
     if "atom_energies" not in model and way == "stats-only" and as_n2p2:
         said = (*said, "no atom_energy is stated: those are taken that fit the data best")
     if "use_short_forces" not in stated and not as_n2p2:
-        said = (*said, "use_short_forces is not stated; forces are learnt all the same (--optimizer n2p2: not)")
+        said = (*said, "use_short_forces is not stated; forces are learnt all the same")
     if section.get(REPEATED):
         where = "nnp-train itself stops where it stands with use_short_forces"
         said = (*said, f"{REPEATED}: done as n2p2 documents it; {where}")
