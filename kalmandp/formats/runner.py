@@ -4,7 +4,7 @@ A frame stands between ``begin`` and ``end``; a frame without ``lattice`` is an 
 has no units of its own: most files are in bohr, hartree and hartree/bohr, some in Å and eV. A line
 ``comment units: bohr hartree`` states them, else the distances of the first frames tell, and it is said::
 
-    begin
+    begin                             or  begin set=train, which n2p2 draws anew
     comment …
     lattice  ax ay az                 three lines, or none
     atom  x y z  element  charge  atom-energy  fx fy fz
@@ -114,7 +114,9 @@ def _raw(lines: Lines, ignored: set[str]) -> Iterator[RawStep]:
             continue
         if words[0].lower() != "begin":
             raise FileError(f"{lines.path} line {lines.number}: is {line.strip()[:40]!r}; expected 'begin'")
-        if len(words) > 1:
+        sets = [word for word in words[1:] if word.startswith("set=")]
+        ignored.update(sets)
+        if len(words) > 1 + len(sets):
             raise FileError(
                 f"{lines.path} line {lines.number}: names columns of its own ({' '.join(words[1:])[:60]}); "
                 "expected 'begin' alone, or  --format ase:runnerdata"
