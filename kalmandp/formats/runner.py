@@ -5,7 +5,7 @@ has no units of its own: most files are in bohr, hartree and hartree/bohr, some 
 ``comment units: bohr hartree`` states them; else they follow from the distances in the first frames, with a
 note::
 
-    begin
+    begin                             or  begin set=train, which n2p2 draws anew
     comment …
     lattice  ax ay az                 three lines, or none
     atom  x y z  element  charge  atom-energy  fx fy fz
@@ -115,7 +115,9 @@ def _raw(lines: Lines, ignored: set[str]) -> Iterator[RawStep]:
             continue
         if words[0].lower() != "begin":
             raise FileError(f"{lines.path} line {lines.number}: is {line.strip()[:40]!r}; expected 'begin'")
-        if len(words) > 1:
+        sets = [word for word in words[1:] if word.startswith("set=")]
+        ignored.update(sets)
+        if len(words) > 1 + len(sets):
             raise FileError(
                 f"{lines.path} line {lines.number}: names columns of its own ({' '.join(words[1:])[:60]}); "
                 "expected 'begin' alone, or  --format ase:runnerdata"

@@ -72,3 +72,14 @@ def test_input_data_refuses_what_it_cannot_say(tmp_path):
         with pytest.raises(InputError, match=message):
             write_runner(tmp_path / "a.data", [random_frame(rng, **options)])
         assert not (tmp_path / "a.data").exists()
+
+
+def test_sets_of_input_data_are_left_out_by_name(tmp_path):
+    """n2p2 writes which set a structure was of; nnp-train draws anew."""
+    rng = np.random.default_rng(3)
+    frames = [random_frame(rng, "OHH", pbc=(True,) * 3, labels=("energy", "forces")) for _ in range(2)]
+    write_runner(tmp_path / "input.data", frames)
+    text = (tmp_path / "input.data").read_text()
+    (tmp_path / "input.data").write_text(text.replace("begin\n", "begin set=train\n", 1))
+    got, left_out, ignored = read(tmp_path / "input.data")
+    assert (len(got), left_out, ignored) == (2, [], {"set=train"})

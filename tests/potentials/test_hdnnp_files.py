@@ -160,6 +160,17 @@ def test_training_keywords_are_kept(tmp_path):
     assert read_folder(tmp_path / "two", "metal").training == wanted
 
 
+def test_other_ways_to_write_the_same(tmp_path):
+    """n2p2's second names, its generation by name, and comments that ! begins."""
+    wanted = parse_input_nn(TEXT + "short_force_fraction 0.1\nshort_energy_fraction 0.5\n")
+    other = TEXT.replace("\n", "  ! a comment\n").replace("symfunction_short", "!\nsymfunction_short", 1)
+    other += "nnp_type 2G-HDNNP\nforce_fraction 0.1  ! of forces\nenergy_fraction 0.5\n"
+    got = parse_input_nn(other)
+    assert got.form == wanted.form and got.training == wanted.training
+    with pytest.raises(FileError, match="short_force_fraction a second time"):
+        parse_input_nn(TEXT + "short_force_fraction 0.1\nforce_fraction 0.1\n")
+
+
 def test_what_is_there_is_not_lost(tmp_path):
     model = read_folder(unpack(FILES, tmp_path), "metal")
     with pytest.raises(FileError, match="exists"):

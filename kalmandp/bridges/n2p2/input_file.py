@@ -20,6 +20,7 @@ from kalmandp.errors import FileError, InputError
 from kalmandp.potentials.hdnnp.files import read_input_nn
 from kalmandp.potentials.hdnnp.form import HDNNPForm
 from kalmandp.potentials.hdnnp.input_nn import function_line
+from kalmandp.potentials.hdnnp.keywords import words_of
 from kalmandp.potentials.hdnnp.units import bias_of
 
 #: Files beside input.nn.
@@ -72,7 +73,7 @@ def recognises(path) -> bool:
             lines = file.read(1 << 20).splitlines()
     except (OSError, UnicodeDecodeError):
         return False
-    first = {words[0] for words in (line.split("#")[0].split() for line in lines) if words}
+    first = {words[0] for words in map(words_of, lines) if words}
     return {"elements", "symfunction_short"} <= first
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from kalmandp.errors import FileError, require
 from kalmandp.formats.runner import unit_name
 from kalmandp.potentials.hdnnp.files import text_of
+from kalmandp.potentials.hdnnp.keywords import words_of
 
 #: Begins the line of an input.nn that says in which units it is; n2p2 takes it for a comment.
 UNITS = "# units:"
@@ -28,7 +29,7 @@ def units_of(path) -> str:
     if stated := _stated(path, lines):
         return stated
     largest = 0.0
-    for words in (line.split("#")[0].split() for line in lines):
+    for words in map(words_of, lines):
         if words[:1] == ["symfunction_short"] and len(words) > 3:
             place = {"2": -1, "3": 8, "9": 8, "20": -2, "21": 6, "22": 6}.get(words[2])
             try:

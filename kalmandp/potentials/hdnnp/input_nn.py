@@ -1,6 +1,6 @@
 """n2p2's ``input.nn``: the form of a model and the settings of its training, read and written.
 
-A line is a keyword and its values; # begins a comment. Symmetry functions::
+A line is a keyword and its values; # or ! begins a comment. Symmetry functions::
 
     symfunction_short C 2  N      eta rs rc
     symfunction_short C 3  N1 N2  eta lambda zeta rc [rs]          also 9
@@ -20,7 +20,16 @@ import numpy as np
 from kalmandp.errors import FileError, InputError
 from kalmandp.frames.elements import NUMBER
 from kalmandp.potentials.hdnnp.form import HDNNPForm
-from kalmandp.potentials.hdnnp.keywords import LETTERS, MODEL, REFUSED, RUNNER, TRAINING
+from kalmandp.potentials.hdnnp.keywords import (
+    ALIASES,
+    LETTERS,
+    MODEL,
+    REFUSED,
+    RUNNER,
+    TRAINING,
+    USUAL,
+    words_of,
+)
 from kalmandp.potentials.hdnnp.symmetry_functions import RADIAL, SymmetryFunction, checked_function
 from kalmandp.potentials.hdnnp.units import atom_energies_of, unit_sizes, units_name
 
@@ -142,10 +151,12 @@ def parse_input_nn(text: str, path="input.nn", units: str = "atomic") -> InputNN
 def _split(text: str, path) -> _Lines:
     lines = _Lines(path)
     for number, line in enumerate(text.splitlines(), start=1):
-        words = line.split("#")[0].split()
+        words = words_of(line)
         if not words:
             continue
-        keyword, values = words[0], words[1:]
+        keyword, values = ALIASES.get(words[0], words[0]), words[1:]
+        if values and values[0] in USUAL.get(keyword, ()):
+            continue
         if keyword in REFUSED:
             lines.fail(number, f"{keyword} means: {REFUSED[keyword]}. This model has no such part")
         if keyword not in MODEL and keyword not in TRAINING and keyword not in RUNNER:

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
+
+def words_of(line: str) -> list[str]:
+    """The words of a line without its comment, which # or ! begins."""
+    return re.split("[#!]", line, maxsplit=1)[0].split()
+
+
+#: n2p2's second names of keywords.
+ALIASES = {"energy_fraction": "short_energy_fraction", "force_fraction": "short_force_fraction"}
+
 #: Keywords that make the form of a model.
 MODEL = {
     "number_of_elements": "how many elements",
@@ -85,6 +96,13 @@ TRAINING = {
             "write_traincharges",
         )
     },
+    **{
+        name: "of charges, which this generation of networks does not have"
+        for name in (
+            "rmse_threshold_charge", "rmse_threshold_trials_charge", "selection_mode_charge",
+            "task_batch_size_charge",
+        )
+    },
 }  # fmt: skip
 
 #: RuNNer's own keywords that say nothing about what is done here; n2p2 passes over them too.
@@ -110,6 +128,8 @@ RUNNER = frozenset(
     regularize_fit_param pstring detailed_timing print_date_and_time md_mode""".split()
 )
 
+#: Values of keywords of `REFUSED` that change nothing.
+USUAL = {name: ("2G-HDNNP", "2G", "2") for name in ("nnp_type", "nnp_gen")}
 #: Keywords that would change the model, and are not done here.
 REFUSED = {
     "global_symfunction_short": "the same functions for all pairs of elements; write each symfunction_short",
