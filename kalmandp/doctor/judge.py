@@ -112,9 +112,8 @@ class Judge:
             rows = [k for k, f in enumerate(fit.members.tolist()) if f in other]
             if len(rows) < 10:
                 continue
-            solved = solve(
-                [fit.columns[k] for k in rows], [s.frames[other[int(fit.members[k])]].forces for k in rows]
-            )
+            forces = [np.asarray(s.frames[other[int(fit.members[k])]].forces) for k in rows]
+            solved = solve([fit.columns[k] for k in rows], forces)
             if solved is not None:
                 found[word] = solved[1]
         best = min(found, key=lambda word: found[word], default=None)

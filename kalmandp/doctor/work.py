@@ -137,7 +137,7 @@ def check_work(s: Survey, w: Work, judge: Judge) -> Iterator[Finding]:
     if severity:
         better = second if abs(second.correlation) > abs(forces.correlation) else forces
         better = better if _wrong(better, 0.0) else forces
-        if _energy_is_off(w, better, virials):
+        if _energy_is_off(w, better, virials, in_another_unit=True):
             severity = "error"  # the virials are the second sign
         yield _wrong_slope(s, w, better, virials, severity)
     shown = [] if severity else list(_both_off(s, ruling, virials, judge))
@@ -342,11 +342,17 @@ def _causes(n_atoms: np.ndarray, forces: Slope) -> dict[str, Cause]:
     return {name: table[name] for name in likely(forces, table)}
 
 
-def _energy_is_off(w: Work, forces: Slope, virials: Slope) -> bool:
-    """Whether a wrong unit of the energies explains both slopes: right virials seem 1/unit too large."""
-    if not forces.is_known or forces.agrees_with(1.0, TOLERANCE):
+def _energy_is_off(w: Work, forces: Slope, virials: Slope, in_another_unit: bool = False) -> bool:
+    """Whether a wrong unit of the energies explains both slopes: right virials seem 1/unit too large.
+
+    ``in_another_unit``: only energies that are not in eV count; else those beside wrong forces do, too.
+    """
+    if not virials.is_known or not forces.is_known or forces.agrees_with(1.0, TOLERANCE):
         return False
-    return any(virials.agrees_with(1.0 / c.energy, TOLERANCE) for c in _causes(w.n_atoms_s, forces).values())
+    units = {cause.energy for cause in _causes(w.n_atoms_s, forces).values()}
+    if in_another_unit:
+        units -= {1.0}
+    return any(virials.agrees_with(1.0 / unit, TOLERANCE) for unit in units)
 
 
 def _wrong_slope(s: Survey, w: Work, forces: Slope, virials: Slope, severity: str) -> Finding:

@@ -38,7 +38,7 @@ def sound_frames(values: Mapping[str, np.ndarray], pbc) -> np.ndarray:
     if any(pbc):
         cell_fcd = np.where(sound_f[:, None, None], values["cell"], np.eye(3))
         # a vector of zeros, which a slab may have, is completed by `Frame`
-        sound_f &= ~is_flat(cell_fcd) & cell_fcd.any(2).all(1)
+        sound_f &= ~is_flat(cell_fcd) & (cell_fcd != 0.0).any(axis=2).all(axis=1)
     return sound_f
 
 
