@@ -8,8 +8,8 @@ The trapezoidal rule is exact for harmonic motion; what it leaves out is a small
 term, q = ½ |(F_a − F_b)·d| + ½ |(W_a − W_b):ε|. The slope of ΔE against the work is 1 if energies,
 forces and virials have the same unit and the right sign, whatever the model: nothing is fitted but a slope.
 
-One test errs now and then: an error needs the second one (`judge`), too. What one of them says alone is a
-warning, or nothing if the other is more certain.
+One judge errs now and then: an error needs the second one of `judge` too, and what one of them says alone
+is a warning, or nothing if the other knows better.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SECOND, SAME_FAULT = 0.4, 0.6
 SAME_UNIT = 0.1
 #: Share that the forces must have in the work of strained steps to be judged by them.
 FORCES_TOO = 0.02
-#: A constant between virials and energies, eV/atom: the smallest that is reported, and the same over its
+#: A constant between virials and energies, eV/atom: the least worth a word, and the same over its
 #: standard error.
 OFFSET, OFFSET_SURE = 0.02, 8.0
 #: eV/atom of q by which atoms may move beside the strain of such a step.
@@ -137,7 +137,7 @@ def check_work(s: Survey, w: Work, judge: Judge) -> Iterator[Finding]:
     if severity:
         better = second if abs(second.correlation) > abs(forces.correlation) else forces
         better = better if _wrong(better, 0.0) else forces
-        if _energy_is_off(w, better, virials):
+        if _energy_is_off(w, better, virials, in_another_unit=True):
             severity = "error"  # the virials are the second sign
         yield _wrong_slope(s, w, better, virials, severity)
     shown = [] if severity else list(_both_off(s, ruling, virials, judge))
@@ -342,11 +342,17 @@ def _causes(n_atoms: np.ndarray, forces: Slope) -> dict[str, Cause]:
     return {name: table[name] for name in likely(forces, table)}
 
 
-def _energy_is_off(w: Work, forces: Slope, virials: Slope) -> bool:
-    """Whether a wrong unit of the energies explains both slopes: right virials seem 1/unit too large."""
-    if not (forces.is_known and virials.is_known) or forces.agrees_with(1.0, TOLERANCE):
+def _energy_is_off(w: Work, forces: Slope, virials: Slope, in_another_unit: bool = False) -> bool:
+    """Whether a wrong unit of the energies explains both slopes: right virials seem 1/unit too large.
+
+    ``in_another_unit``: only energies that are not in eV count; else those beside wrong forces do, too.
+    """
+    if not virials.is_known or not forces.is_known or forces.agrees_with(1.0, TOLERANCE):
         return False
-    return any(virials.agrees_with(1.0 / c.energy, TOLERANCE) for c in _causes(w.n_atoms_s, forces).values())
+    units = {cause.energy for cause in _causes(w.n_atoms_s, forces).values()}
+    if in_another_unit:
+        units -= {1.0}
+    return any(virials.agrees_with(1.0 / unit, TOLERANCE) for unit in units)
 
 
 def _wrong_slope(s: Survey, w: Work, forces: Slope, virials: Slope, severity: str) -> Finding:

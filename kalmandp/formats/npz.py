@@ -32,10 +32,10 @@ NAMES = {
     "forces": ("F", "forces"),
 }
 #: Names that are no labels: units, where the data come from, what sGDML adds up from E and F.
-ABOUT = (
+ABOUT = {
     "r_unit", "e_unit", "name", "theory", "md5", "type", "code_version", "perms", "old_indices",
     *(f"{label}_{what}" for label in "EF" for what in ("min", "max", "mean", "var", "std")),
-)  # fmt: skip
+}  # fmt: skip
 
 
 def read_npz(path: str, told: Told, units: Units | None = None) -> Iterator[Callable[[], Frame]]:
@@ -56,14 +56,15 @@ def read_npz(path: str, told: Told, units: Units | None = None) -> Iterator[Call
     padded = data[z].ndim == 2
     _check_numbers(path, z, numbers_fi, None if found["counts"] is None else data[found["counts"]], padded)
     u = _units(path, data, found) if units is None else units
-    told.ignored |= (set(data) | pickled) - set(found.values()) - set(ABOUT)
+    told.ignored |= (set(data) | pickled) - set(found.values()) - ABOUT
     cell = None if found["cell"] is None else np.asarray(data[found["cell"]], float).T
 
     def frame(k: int) -> Frame:
         real = numbers_fi[k] > 0
         symbols = [ELEMENTS[int(n)] for n in numbers_fi[k][real]]
         type_map = tuple(dict.fromkeys(symbols))
-        take = lambda what: None if (name := found[what]) is None else np.asarray(data[name])[k]
+        named = lambda name: None if name is None else np.asarray(data[name])[k]
+        take = lambda what: named(found[what])
         energy, forces = take("energy"), take("forces")
         raw = Frame(
             np.asarray(data[R][k], float)[real], np.array([type_map.index(s) for s in symbols], np.int32),

@@ -193,6 +193,7 @@ def test_unconverged_steps_of_files_of_one_beginning_are_left_out(tmp_path):
     source = Source(str(tmp_path / "Methane"), "dpdata:openmx/md")
     assert list(source.frames()) == []
     assert "the file says 'scf_conv=0'" in source.left_out[0]
+    assert "dpdata warns: SCF not converged!" in source.told.notes
     kept = Source(str(tmp_path / "Methane"), "dpdata:openmx/md", keep_unconverged=True)
     assert len(list(kept.frames())) == 3
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -46,7 +47,12 @@ def read_dpdata(path: str, name: str, told: Told) -> Iterator[partial]:
     if name in PAIRS:
         given = _pair(path, PAIRS[name])
         _refuse_periodic(given[0])
-    data = foreign(path, "dpdata", lambda: load_format(name).from_labeled_system(given))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        data = foreign(path, "dpdata", lambda: load_format(name).from_labeled_system(given))
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            told.note(f"dpdata warns: {' '.join(str(warning.message).split())[:200]}")
     if not isinstance(data, dict):
         raise FileError(f"{path}: dpdata finds several systems in it as {name}; expected one")
     if not len(data.get("coords", ())):
