@@ -15,6 +15,7 @@ from functools import partial
 
 import numpy as np
 import on_device
+import parity
 import pytest
 import test_cuda_covariance as covariance_tests
 import test_cuda_neighbours as neighbour_tests
@@ -22,7 +23,6 @@ import test_cuda_network as network_tests
 import test_cuda_potential as potential_tests
 import test_cuda_strictness as strictness_tests
 import test_cuda_training as training_tests
-import test_parity
 from cases import PAPER, Case, random_frame
 from filter_checks import CHECKS, random_updates
 from numpy.testing import assert_allclose, assert_array_equal
@@ -62,8 +62,8 @@ def there(gpu, monkeypatch):
 @pytest.mark.parametrize("name", ["cuda", "cupy"])
 @pytest.mark.parametrize("seed", [0, 1, 2, 4, 5])  # 0: no pairs
 def test_engines(gpu, name, seed):
-    case, some = test_parity.build(seed, n_types=1 + seed % 3)
-    test_parity.check(name, case, some, device=gpu)
+    case, some = parity.build(seed, n_types=1 + seed % 3)
+    parity.check(name, case, some, device=gpu)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -94,8 +94,8 @@ def test_nets(gpu, kind, sizes):
 
 @pytest.mark.parametrize("phi", NAMES)
 def test_activations(gpu, phi):
-    case, some = test_parity.build(1, embedding_activation="tanh", fitting_activation=phi)
-    test_parity.check("cuda", case, some, device=gpu)
+    case, some = parity.build(1, embedding_activation="tanh", fitting_activation=phi)
+    parity.check("cuda", case, some, device=gpu)
 
 
 @pytest.mark.parametrize("name", ["cuda", "cupy"])
@@ -104,7 +104,7 @@ def test_the_papers_network_and_many_frames(gpu, name):
     a = Architecture(("A", "B"), 4.5, 0.5, (120, 120), **choices)
     rng = np.random.default_rng(8)
     some = [random_frame(rng, 2, n) for n in (7, 3, 12, 20, 1, 16)]
-    test_parity.check(name, Case(rng, a, some[0]), some, device=gpu)
+    parity.check(name, Case(rng, a, some[0]), some, device=gpu)
 
 
 @pytest.mark.parametrize("m", [*PANELS, 5, 13, 39, 79])
@@ -130,9 +130,9 @@ def test_the_same_bits_from_run_to_run(gpu):
         twin.synchronize()
         states.append(bits(twin))
     assert states[0] == states[1]
-    case, some = test_parity.build(5)
+    case, some = parity.build(5)
     engine = lambda: make_engine("cuda", case.form, case.layout, device=gpu)
-    one, two = (test_parity.passes(engine(), case, some, test_parity.seeded()) for _ in range(2))
+    one, two = (parity.passes(engine(), case, some, parity.seeded()) for _ in range(2))
     for name in one:
         assert (one[name] == two[name]).all(), name
 

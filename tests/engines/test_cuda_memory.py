@@ -8,8 +8,8 @@ import re
 
 import numpy as np
 import on_device
+import parity
 import pytest
-import test_parity
 from cases import Case
 from cuda_emulator import strict_arrays
 from systems import frames, settings
@@ -99,7 +99,7 @@ def test_the_plan_says_what_goes_to_the_device(data):
 
 
 def test_a_batch_that_cannot_fit_is_refused_before_its_first_array():
-    case, some = test_parity.build(1)
+    case, some = parity.build(1)
     device = on_device.emulated()
     engine = make_engine("cuda", case.form, case.layout, device=device)
     pairs = [engine.upload(f) for f in some]
@@ -114,7 +114,7 @@ def test_a_batch_that_cannot_fit_is_refused_before_its_first_array():
 
 def test_the_passes_take_no_more_than_is_planned():
     """All arrays of all passes together, on a frame of many atoms; the nodes of the table apart."""
-    case, _ = test_parity.build(1, n_types=2)
+    case, _ = parity.build(1, n_types=2)
     a = dataclasses.replace(case.form, embedding=(8, 16), axis_neuron=8, fitting=(24, 24))
     sites = np.stack(np.meshgrid(*[np.arange(5)] * 3), -1).reshape(-1, 3)
     frame = kalmandp.Frame(2.0 * sites, np.arange(125) % 2, a.type_map, cell=10.0 * np.eye(3))

@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 import on_device
+import parity
 import pytest
-import test_parity
 from cuda_emulator import BACKWARD, SHUFFLED, strict_arrays
 from numpy.testing import assert_allclose
 
@@ -25,9 +25,9 @@ def engine_of(case, device=None):
 @pytest.mark.parametrize("order", [BACKWARD, SHUFFLED])
 def test_no_race_between_threads_or_blocks(order):
     """Blocks, and threads between barriers, in another order: the same bits of every pass."""
-    case, frames = test_parity.build(5)
+    case, frames = parity.build(5)
     devices = on_device.emulated(), on_device.emulated(order=order)
-    one, two = (test_parity.passes(engine_of(case, d), case, frames, test_parity.seeded()) for d in devices)
+    one, two = (parity.passes(engine_of(case, d), case, frames, parity.seeded()) for d in devices)
     for name in one:
         assert (one[name] == two[name]).all(), name
 
@@ -44,19 +44,19 @@ def forgets_the_last_chunk(engine):
 
 @pytest.mark.parametrize("mistake", [forgets_the_padding, forgets_the_last_chunk])
 def test_planted_mistakes_are_seen(mistake):
-    case, frames = test_parity.build(1)
+    case, frames = parity.build(1)
     engine = engine_of(case)
     mistake(engine)
-    wanted = test_parity.passes(
-        make_engine("numpy", case.form, case.layout), case, frames, test_parity.seeded()
+    wanted = parity.passes(
+        make_engine("numpy", case.form, case.layout), case, frames, parity.seeded()
     )
-    got = test_parity.passes(engine, case, frames, test_parity.seeded())
+    got = parity.passes(engine, case, frames, parity.seeded())
     wrong = [name for name in wanted if not np.allclose(got[name], wanted[name], rtol=0, atol=1e-8)]
     assert wrong
 
 
 def sharp(seed):
-    case, frames = test_parity.build(seed, embedding_activation="tanh")
+    case, frames = parity.build(seed, embedding_activation="tanh")
     case.par = case.par._replace(weights=case.par.weights * 2.5)
     return case, frames
 
@@ -64,7 +64,7 @@ def sharp(seed):
 def test_a_sharp_net_gets_a_finer_table():
     case, frames = sharp(1)
     device = on_device.emulated()
-    test_parity.check("cuda", case, frames, device=device)
+    parity.check("cuda", case, frames, device=device)
     engine = engine_of(case, device)
     env = engine.environment(case.statistics, frames)
     par = case.par._replace(weights=device.xp.asarray(case.par.weights))
@@ -79,13 +79,13 @@ def test_where_the_search_for_a_step_begins_changes_no_bit(guess):
     device = on_device.emulated()
     wanted, engine = (engine_of(case, device) for _ in range(2))
     engine._halvings = guess
-    wanted, got = (test_parity.passes(e, case, frames, test_parity.seeded()) for e in (wanted, engine))
+    wanted, got = (parity.passes(e, case, frames, parity.seeded()) for e in (wanted, engine))
     assert 1 < engine._halvings < 4
     for name in wanted:
         assert (got[name] == wanted[name]).all(), name
 
 
-@pytest.mark.parametrize("build", [test_parity.build, sharp])
+@pytest.mark.parametrize("build", [parity.build, sharp])
 def test_the_host_waits_once_for_an_environment_and_an_array_of_weights(build):
     """And the nets run once, however fine the table: the step found before is the first that is tried."""
     case, frames = build(1)
@@ -111,7 +111,7 @@ def test_the_host_waits_once_for_an_environment_and_an_array_of_weights(build):
 
 def test_frames_side_by_side_equal_frames_alone():
     """Shifts of atoms, pairs, frames; a frame without pairs, and one of a single type, among them."""
-    case, frames = test_parity.build(2, n_types=2)
+    case, frames = parity.build(2, n_types=2)
     frames = [*frames, Frame(np.eye(3) * 1.7, [1, 1, 1], ("A", "B"))]
     engine = engine_of(case)
     par = case.par._replace(weights=engine.xp.asarray(case.par.weights))
@@ -127,7 +127,7 @@ def test_frames_side_by_side_equal_frames_alone():
 
 
 def test_many_frames_are_put_side_by_side_with_as_many_operations_as_few(monkeypatch):
-    case, frames = test_parity.build(2, n_types=2)
+    case, frames = parity.build(2, n_types=2)
     engine = engine_of(case)
     counted = []
     for name in ("concatenate", "searchsorted", "arange", "empty"):
@@ -145,7 +145,7 @@ def test_many_frames_are_put_side_by_side_with_as_many_operations_as_few(monkeyp
 
 
 def test_frames_stay_on_the_device_until_there_is_no_room():
-    case, frames = test_parity.build(1)
+    case, frames = parity.build(1)
     engine = engine_of(case)
     one = engine.upload(frames[0]).nbytes
     kept = device_frames(frames, engine, n_bytes=one)
@@ -158,7 +158,7 @@ def test_frames_stay_on_the_device_until_there_is_no_room():
 
 def test_arrays_of_a_host_code_stay_on_the_device():
     """A host that has types and pairs there: same results, and nothing is uploaded but two numbers."""
-    case, frames = test_parity.build(1)
+    case, frames = parity.build(1)
     engine = engine_of(case)
     xp, pairs = engine.xp, neighbour_pairs(frames[0], case.form.rcut)
     arrays = [xp.asarray(np.asarray(a, np.int32)) for a in (frames[0].types, pairs.i_p, pairs.j_p)]
@@ -176,11 +176,11 @@ def test_arrays_of_a_host_code_stay_on_the_device():
 
 
 def test_too_many_neighbours_and_rough_embeddings_are_refused():
-    case, frames = test_parity.build(1)
+    case, frames = parity.build(1)
     few = dataclasses.replace(case.form, sel=(1, 1))
     engine = make_engine("cuda", few, case.layout, device=on_device.emulated())
     with pytest.raises(InputError, match="sel allows 1"):
         engine.environment(case.statistics, frames)
-    rough, _ = test_parity.build(1, embedding_activation="relu")
+    rough, _ = parity.build(1, embedding_activation="relu")
     with pytest.raises(InputError, match="or the engine 'cupy'"):
         engine_of(rough)

@@ -7,8 +7,8 @@ from math import sqrt
 
 import numpy as np
 import on_device
+import parity
 import pytest
-import test_parity
 from numpy.testing import assert_allclose, assert_array_equal
 from test_cuda_compile import NAMES, SOURCES
 
@@ -90,11 +90,11 @@ def test_a_cutoff_that_is_a_whole_number():
 
 
 def test_statistics_and_pairs_in_the_order_of_columns_before_rows():
-    case, frames = test_parity.build(1)
+    case, frames = parity.build(1)
     make = lambda name, **device: make_engine(name, case.form, case.layout, **device)
-    wanted = test_parity.passes(make("numpy"), case, frames, test_parity.seeded())
+    wanted = parity.passes(make("numpy"), case, frames, parity.seeded())
     case.statistics = {name: np.asfortranarray(value) for name, value in case.statistics.items()}
-    got = test_parity.passes(make("cuda", device=on_device.emulated()), case, frames, test_parity.seeded())
+    got = parity.passes(make("cuda", device=on_device.emulated()), case, frames, parity.seeded())
     for name, value in wanted.items():
         assert_allclose(got[name], value, rtol=0, atol=1e-10 * np.abs(value).max(), err_msg=name)
     pairs = neighbour_pairs(frames[0], case.form.rcut)

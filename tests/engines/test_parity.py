@@ -8,36 +8,19 @@ import numba
 import numpy as np
 import on_device
 import pytest
-from cases import PAPER, Case, named, random_architecture, random_form, random_frame
+from cases import PAPER, Case, random_frame
 from numpy.testing import assert_allclose
+from parity import TOLERANCE, build, check, passes, seeded
 
 from kalmandp.arrays import to_numpy
 from kalmandp.engines.cpu.activation import CODES, apply
 from kalmandp.engines.cpu.deep_potential.environment import sum_nodes
 from kalmandp.errors import InputError
-from kalmandp.frames.frame import Frame
-from kalmandp.geometry.pairs import force_direction, virial_direction
-from kalmandp.potentials import network
 from kalmandp.potentials.activations import NAMES
 from kalmandp.potentials.atomic import Numbers
 from kalmandp.potentials.deep_potential.architecture import Architecture
-from kalmandp.potentials.deep_potential.table import (
-    CPU_ORDER,
-    CPU_STEP,
-    CPU_TOLERANCE,
-    ORDER,
-    SMALLEST_STEP,
-    SMOOTH,
-    STEP,
-    TableGrid,
-    interpolation_error,
-    lagrange_coefficients,
-)
-from kalmandp.potentials.deep_potential.table_step import AT_WORST
-from kalmandp.registry import ENGINES, KINDS, default_engine, make_engine
+from kalmandp.registry import ENGINES, KINDS, make_engine
 
-#: Twins agree to this, relative to the largest entry.
-TOLERANCE = 1e-10
 #: Kinds with the engines that they have beside the reference.
 TWINS = [
     (kind, name)
@@ -45,62 +28,6 @@ TWINS = [
     for name, (device, reference) in ENGINES.items()
     if name != "numpy" and (reference or device in row.fused)
 ]
-
-
-def passes(engine, case, frames, rng):
-    """Every pass of the seam on the same input."""
-    put = getattr(engine, "xp", np).asarray
-    par = case.par._replace(weights=put(case.par.weights))
-    env = engine.environment(case.statistics, frames)
-    E_i, forward = engine.energies(par, env)
-    f_pc = engine.pair_gradient(par, env, forward)
-    n = env.geometry.n_atoms
-    c, C, E_bar = rng.normal(size=(n, 3)), rng.normal(size=(env.geometry.n_frames, 3, 3)), rng.normal(size=n)
-    c[n // 2 :] = 0.0  # pairs that do not move
-    v_F, v_W = force_direction(env.geometry, put(c)), virial_direction(env.geometry, put(C))
-    E_bar, none = put(E_bar), put(np.zeros(n))
-    results = {
-        "energies": E_i,
-        "pair_gradient": f_pc,
-        "forces": engine.forces(env, f_pc),
-        "virial": engine.virial(env, f_pc),
-        "energy_gradient": engine.energy_gradient(par, env, forward, E_bar),
-        "force_gradient": engine.weight_gradient(par, env, forward, none, v_F),
-        "virial_gradient": engine.weight_gradient(par, env, forward, none, v_W),
-        "loss_gradient": engine.weight_gradient(par, env, forward, E_bar, v_F + v_W),
-    }
-    results = {name: to_numpy(value) for name, value in results.items()}
-    numbers = some_numbers(n, env.geometry.n_frames, rng)
-    H_mw = to_numpy(engine.rows(par, env, forward, numbers))
-    assert H_mw.shape == (sum(map(len, numbers)), case.layout.size)
-    ends = np.cumsum([len(part) for part in numbers])[:-1]
-    kinds = ("energy", "force", "atomic energy", "virial")  # each with a scale of its own
-    return results | {f"rows, {of}": H for of, H in zip(kinds, np.split(H_mw, ends), strict=True)}
-
-
-def some_numbers(n_atoms: int, n_frames: int, rng) -> Numbers:
-    """Numbers of every kind, of single atoms and of all axes, in no order, some of them twice."""
-    atoms = np.append(rng.permutation(n_atoms)[:5], 0)
-    force_k = np.stack([np.repeat(atoms, 2), rng.integers(0, 3, 2 * len(atoms))], axis=1)
-    virial_k = np.array([[f, d, c] for f in range(n_frames) for d, c in ((0, 0), (1, 2), (2, 0))])
-    return Numbers(np.arange(n_frames), force_k, atoms[:4], virial_k)
-
-
-def build(seed, n_types=2, kind="se_e2_a", device="cpu", **choices):
-    """A potential that the fused engine of a device takes, and frames of all sorts."""
-    rng = np.random.default_rng(seed)
-    frames = [
-        random_frame(rng, n_types, 7, "tilted"),
-        random_frame(rng, n_types, 5, "open"),
-        Frame(np.zeros((1, 3)), [0], tuple("ABCD"[:n_types])),
-        random_frame(rng, n_types, 6, "slab"),
-    ]
-    if kind == "se_e2_a":
-        choices.setdefault("embedding_activation", SMOOTH[seed % len(SMOOTH)])
-        form = random_architecture(rng, n_types, **choices)
-    else:
-        form = random_form(kind, rng, n_types, device, **choices)
-    return Case(rng, form, frames[0]), [named(frame, form) for frame in frames]
 
 
 @pytest.mark.parametrize(("kind", "name"), TWINS)
@@ -126,19 +53,6 @@ def test_excluded_types_and_the_papers_network(name):
     rng = np.random.default_rng(8)
     frames = [random_frame(rng, 2, 7), random_frame(rng, 2, 3, "open")]
     check(name, Case(rng, a, frames[0]), frames)
-
-
-def check(name, case, frames, tolerance=TOLERANCE, **options):
-    wanted = passes(make_engine("numpy", case.form, case.layout), case, frames, seeded())
-    engine = make_engine(name, case.form, case.layout, **(options or on_device.options(name)))
-    got = passes(engine, case, frames, seeded())
-    for key, value in wanted.items():
-        size = np.abs(value).max(initial=1e-300)
-        assert_allclose(got[key], value, rtol=0, atol=tolerance * size, err_msg=key)
-
-
-def seeded():
-    return np.random.default_rng(99)
 
 
 class Planted:
@@ -290,110 +204,6 @@ def test_rows_of_force_components_are_the_same_bits_for_any_number_of_threads_an
         H_mw.append(engine.rows(case.par, env, forward, backwards)[::-1])
     assert np.abs(H_mw[0]).max() > 0.0
     assert all((H == H_mw[0]).all() for H in H_mw)
-
-
-def test_extending_the_table_changes_no_bit():
-    case, frames = build(4)
-    engine = make_engine("numba", case.form, case.layout)
-    before = passes(engine, case, frames, seeded())
-    engine.grid = engine.grid.covering(-7.0, 55.0)
-    after = passes(engine, case, frames, seeded())
-    for key, value in before.items():
-        assert (value == after[key]).all(), key
-
-
-def evaluate_embedding(case):
-    layers = case.layout.layers(case.par.weights, f"embedding.{0}")
-
-    def evaluate(g):
-        G, caches = network.forward(layers, g)
-        return G, network.tangent(layers, caches, np.ones_like(g))[0]
-
-    return evaluate
-
-
-@pytest.mark.parametrize(("order", "step", "smallest"), [(ORDER, 0.16, STEP), (CPU_ORDER, 0.16, CPU_STEP)])
-def test_the_tables_error_falls_as_a_power_of_its_step(order, step, smallest):
-    """The power is ``order``, one less for G′; less is asked for, as the next term is not small yet."""
-    rng = np.random.default_rng(0)
-    a = Architecture(("A",), 6.0, 0.5, (100,), **PAPER)
-    evaluate = evaluate_embedding(Case(rng, a, random_frame(rng, 1, 4)))
-    error = lambda h: interpolation_error(evaluate, TableGrid(0, 0, h, order).covering(-1, 8))
-    (coarse, coarse_slope), (fine, fine_slope) = error(2 * step), error(step)
-    assert coarse / fine > 2 ** (0.7 * order) and coarse_slope / fine_slope > 2 ** (0.6 * order)
-    assert max(error(smallest)) < 1e-11
-
-
-@pytest.mark.parametrize("order", [ORDER, CPU_ORDER])
-def test_lagrange_polynomials_are_one_at_their_node_and_nothing_at_the_others(order):
-    c_na, x = lagrange_coefficients(order), np.arange(order) - (order - 1) / 2
-    # evaluated at the outer nodes the terms of a polynomial cancel
-    size = np.abs(c_na) @ np.abs(x) ** np.arange(order)[:, None]
-    assert_allclose((c_na @ x ** np.arange(order)[:, None] - np.eye(order)) / size, 0, atol=1e-15)
-
-
-def test_a_sharp_net_gets_a_finer_table():
-    """Large weights: the step is halved until the estimate is met, and the twin still agrees."""
-    case, frames = build(1, embedding_activation="tanh")
-    case.par = case.par._replace(weights=case.par.weights * 4)
-    check("numba", case, frames)
-    engine, env, table = tabulated(case, frames)
-    assert table.pairs.inverse_step > 1.9 / CPU_STEP
-    assert table.error <= CPU_TOLERANCE < 1e-3 * coarse_error(engine, case, env)
-
-
-def test_a_net_too_sharp_for_its_table_is_trained_on_and_a_wild_one_refused():
-    """At the smallest step the estimate may be up to AT_WORST, which is found again from any guess."""
-    case, frames = build(1, embedding_activation="tanh")
-    weights = case.par.weights
-    case.par = case.par._replace(weights=weights * 16)
-    # ∂F/∂w is off by up to some thousand times the estimate, 1e-10 here
-    check("numba", case, frames, tolerance=1e-6)
-    engine, env, table = tabulated(case, frames)
-    assert table.pairs.inverse_step == 1 / SMALLEST_STEP and CPU_TOLERANCE < table.error <= AT_WORST
-    assert engine.tabulate(case.par, env).error == table.error
-    case.par = case.par._replace(weights=weights * 24)
-    with pytest.raises(InputError, match=r"too sharp for a table of step 0\.0003125"):
-        tabulated(case, frames)
-
-
-def tabulated(case, frames):
-    engine = make_engine("numba", case.form, case.layout)
-    env = engine.environment(case.statistics, frames)
-    return engine, env, engine.tabulate(case.par, env)
-
-
-def coarse_error(engine, case, env):
-    """The estimate for the largest step, from a table of that step."""
-    return estimates(engine, case, env, 0)[0]
-
-
-def estimates(engine, case, env, halvings):
-    """The estimates for steps h, h/2, …, all from the nodes of the last."""
-    top = engine.grid
-    return engine._errors(env, top, engine._node_values(case.par, env, top.refined(halvings)), halvings)
-
-
-@pytest.mark.parametrize("sharpness", [1.0, 4.0])
-@pytest.mark.parametrize("guess", range(4))
-def test_where_the_search_for_a_step_begins_changes_no_bit(sharpness, guess):
-    """A grid that is too coarse, one that is too fine: the same table is found, by the same estimates."""
-    case, frames = build(1, embedding_activation="tanh")
-    case.par = case.par._replace(weights=case.par.weights * sharpness)
-    wanted = passes(make_engine("numba", case.form, case.layout), case, frames, seeded())
-    engine, env, table = tabulated(case, frames)
-    engine._halvings = guess
-    assert estimates(engine, case, env, guess) == estimates(engine, case, env, guess + 1)[: guess + 1]
-    got = passes(engine, case, frames, seeded())
-    for key, value in wanted.items():
-        assert (value == got[key]).all(), key
-
-
-def test_kinked_embeddings_are_left_to_the_reference():
-    case, frames = build(1, embedding_activation="relu")
-    with pytest.raises(InputError, match="activation 'relu' makes too rough"):
-        make_engine("numba", case.form, case.layout)
-    assert default_engine(case.form) == "numpy"
 
 
 def test_twins_of_activations_have_the_same_names():
