@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import shutil
 import subprocess
@@ -30,7 +29,7 @@ from kalmandp.training.loop import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "data" / "thirteen").glob("*_train.h5"))
-NOISE = 0.01
+NOISE, LOOKS = 0.01, 6
 MODEL = {
     "descriptor": {
         "type": "se_e2_a", "rcut": 5.0, "sel": "auto", "neuron": [8, 16], "axis_neuron": 4,
@@ -65,7 +64,7 @@ def resident() -> float:
 
 
 def child(folder: Path, steps: int, batch: int, began: float) -> None:
-    """One run on all ranks that there are; rank 0 prints what it saw, a line of JSON."""
+    """One run on all ranks that there are; rank 0 says what it sees."""
     tree = {
         "model": MODEL,
         "optimizer": {"type": "RLEKF"},
@@ -74,25 +73,29 @@ def child(folder: Path, steps: int, batch: int, began: float) -> None:
             "numb_steps": 10**6, "disp_freq": 10**6, "save_freq": 10**6, "seed": 1,
         },
     }  # fmt: skip
-    team = team_of()
+    ranks = team_of() or Alone()
+    say = print if ranks.rank == 0 else lambda *words, **options: None
     with tempfile.TemporaryDirectory() as output:
-        run = Run(read_input(tree), output, team=team)
-        ready = time.time() - began
+        run = Run(read_input(tree), output, team=team_of())
+        say(f"{len(run.data):,} frames, {ranks.size} rank(s): ready after {_since(began)}", flush=True)
         run.step()
-        told = {"ready": ready, "first": time.time() - began, "frames": len(run.data)}
-        memory, rates = [resident()], []
-        for _ in range(3):
+        say(f"first step done after {_since(began)}", flush=True)
+        say(f"{'frames learnt':>15}{'frames/s':>10}   GiB in use on each rank", flush=True)
+        for look in range(LOOKS):
             start = time.perf_counter()
             for _ in range(steps):
                 run.step()
-            rates.append(batch * steps / (time.perf_counter() - start))
-            memory.append(resident())
-    every = (team or Alone()).all(memory)
-    if team is None or team.rank == 0:
-        print(json.dumps({**told, "memory": every, "rates": rates}))
+            rate = batch * steps / (time.perf_counter() - start)
+            memory = ", ".join(f"{x:.3f}" for x in ranks.all(resident()))
+            say(f"{batch * (1 + (look + 1) * steps):>15,}{rate:>10.0f}   {memory}", flush=True)
 
 
-def measured(folder: Path, steps: int, ranks: int, batch: int) -> dict:
+def _since(began: float) -> str:
+    return f"{time.time() - began:.1f} s, {time.process_time():.1f} s of them of the processor"
+
+
+def start(folder: Path, steps: int, ranks: int, batch: int) -> int:
+    """`child` in a process of its own, or under mpiexec; what it says goes to the screen."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     words = [sys.executable, __file__, "--child", "--folder", str(folder), "--steps", str(steps)]
     words += ["--batch", str(batch), "--began", str(time.time())]
@@ -101,13 +104,10 @@ def measured(folder: Path, steps: int, ranks: int, batch: int) -> dict:
         beside = Path(sys.executable).with_name("mpiexec")
         mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec") or "mpiexec"
         words = [mpiexec, "-n", str(ranks), *words]
-    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    return subprocess.run(words, env=env, check=False).returncode
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="3,000 frames, few steps: seconds")
     parser.add_argument("--frames", type=int, default=100_000)
@@ -120,7 +120,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.child:
         child(Path(args.folder), args.steps, args.batch, args.began)
-        return
+        return 0
     if args.small:
         args.frames, args.steps = 3000, 5
     with tempfile.TemporaryDirectory() as scratch:
@@ -129,16 +129,9 @@ def main() -> None:
         if not list(folder.glob("*.h5")):
             began = time.perf_counter()
             make(folder, args.frames)
-            print(f"{args.frames:,} frames made in {time.perf_counter() - began:.0f} s")
-        told = measured(folder, args.steps, args.ranks, args.batch)
-    print(
-        f"{told['frames']:,} frames, {len(told['memory'])} rank(s): ready after {told['ready']:.1f} s, "
-        f"first step done after {told['first']:.1f} s"
-    )
-    print("frames per second: " + ", ".join(f"{x:.0f}" for x in told["rates"]))
-    for rank, memory in enumerate(told["memory"]):
-        print(f"rank {rank}, GiB in use every {args.steps} steps: " + ", ".join(f"{x:.3f}" for x in memory))
+            print(f"{args.frames:,} frames made in {time.perf_counter() - began:.0f} s", flush=True)
+        return start(folder, args.steps, args.ranks, args.batch)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
