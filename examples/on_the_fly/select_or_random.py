@@ -1,6 +1,6 @@
 """How many labels a test error takes: frames chosen by P, by a committee, and at random.
 
-    python examples/on_the_fly/select_or_random.py Li Si         (of data/thirteen; --smoke: in seconds)
+    python examples/on_the_fly/select_or_random.py Si Cu         (of data/thirteen; --smoke: in seconds)
 
 The pool is a system's training frames. Each way begins with the same two frames, drawn at random,
 and adds frames until the pool is empty; after each addition a NEP is trained anew on what is labelled, always
@@ -31,7 +31,7 @@ FORM = {
     "radial_cutoff": 6.0, "angular_cutoff": 5.0, "n_max": (4, 4), "basis_size": (6, 6), "l_max": (4,),
     "neuron": 10,
 }  # fmt: skip
-SIZES = (2, 4, 6, 8, 10, 12, 16, 20, 28)
+SIZES = (2, 3, 4, 5, 6, 8, 10, 12, 16)
 WAYS = ("P", "committee", "random")
 MULTIPLES = (2.0, 1.5, 1.25, 1.1)
 COMMITTEE = 4
@@ -103,7 +103,7 @@ def labels_to(goal: float, sizes, errors) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("systems", nargs="*", default=["Li", "Si"], help="of data/thirteen [Li Si]")
+    parser.add_argument("systems", nargs="*", default=["Si", "Cu"], help="of data/thirteen [Si Cu]")
     parser.add_argument("--seeds", type=int, default=3, help="[3]")
     parser.add_argument("--updates", type=int, default=200, help="of each training [200]")
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)

@@ -28,7 +28,8 @@ ROUNDS, REPLAY = 4, 3
 #: Errors that a small model leaves: of forces (eV/Å), of energies and virials (eV per atom). Those of
 #: energies and virials are wide: far from what is learned yet, they would draw the weights along.
 SIGMA_F, SIGMA_E, SIGMA_W = 0.01, 5e-4, 2.5e-3
-#: Frames of the buffer that the floor of the calibration is taken from.
+#: Frames, those learned last, that the floor of the calibration is taken from: what is left of the errors
+#: grows with the temperature, and that of a cold crystal says nothing of a melt.
 FLOOR_FRAMES = 8
 #: P₀ of random weights, and of a model that is trained. With 1 the first steps may be so long that neurons
 #: saturate, which never come back.
@@ -154,8 +155,7 @@ class Learner:
             for old in [frame, *(self.frames[int(k)] for k in others)]:
                 self.online.learn(old)
         self.frames.append(frame)
-        recent = rng.choice(n + 1, min(FLOOR_FRAMES, n + 1), replace=False)
-        self.online.calibrate(learnt=[self.frames[int(k)] for k in recent])
+        self.online.calibrate(learnt=self.frames[-FLOOR_FRAMES:])
 
     def rms_force(self) -> float:
         """RMS force component of the frames learned last, eV/Å."""
