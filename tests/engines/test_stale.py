@@ -66,6 +66,14 @@ def test_nothing_is_forgotten_where_nothing_was_edited(package):
     assert len(kept) == 2
 
 
+def test_a_kernel_whose_file_is_gone_goes_with_it(package):
+    _run(package)
+    (package / "engines" / "others.py").unlink()
+    (package / "engines" / "parts.py").touch()
+    removed = {path.name.split("-")[0] for path in forget_stale_kernels(package / "engines", package)}
+    assert removed == {"kernels.kernel", "others.other"}
+
+
 def test_every_module_with_a_kernel_is_found():
     """Kernels are kept below the folder that is looked through, and take their options from `threads`."""
     root = Path(kalmandp.__file__).parent

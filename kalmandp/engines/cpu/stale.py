@@ -2,7 +2,8 @@
 
 Numba keeps a kernel beside its source and compiles it again when that file has changed. What a kernel is
 made of (`threads.PART`) often stands in other files, and of those Numba knows nothing: who edits a part
-would go on with the old one. So each kept kernel's age is compared with all files that its own imports,
+would go on with the old one; and after an update of the package Numba would look for types in modules that
+are no longer there. So each kept kernel's age is compared with all files that its own imports,
 straight or by way of others. Where nothing was edited this costs a look at the files' times.
 """
 
@@ -19,7 +20,7 @@ PACKAGE = HERE.parents[1]
 
 
 def forget_stale_kernels(root: Path = HERE, package: Path = PACKAGE) -> list[Path]:
-    """Remove what is kept of kernels below ``root`` that are older than a file they are made of.
+    """Remove what is kept of kernels below ``root`` that are older than a file they are made of, or have none.
 
     Parameters
     ----------
@@ -40,7 +41,8 @@ def forget_stale_kernels(root: Path = HERE, package: Path = PACKAGE) -> list[Pat
     with contextlib.suppress(OSError):
         for path in old:
             source = path.parent.parent / f"{path.name.split('.')[0]}.py"
-            if any(sources[part] > kept[path] for part in _reached(source, parts)):
+            edited = any(sources[part] > kept[path] for part in _reached(source, parts))
+            if edited or source not in parts:
                 path.unlink(missing_ok=True)
                 removed.append(path)
             else:
