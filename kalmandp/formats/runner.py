@@ -56,7 +56,8 @@ def read_runner(lines: Lines, ignored: set[str]) -> Iterator[Step]:
     """Go through the frames of an input.data; see `programs.steps.frames_in`."""
     steps = _raw(lines, ignored)
     first = list(islice(steps, FRAMES))
-    units = _units(lines, first) if first else Units()
+    whole = any(step.problem is None for step in first)  # else there is nothing whose unit counts
+    units = _units(lines, first) if whole else Units(1.0, 1.0)
     for step in chain(first, steps):
         yield _scaled(step, units.whole)
 

@@ -10,6 +10,7 @@ from frame_makers import random_frame
 
 from kalmandp.errors import InputError
 from kalmandp.formats.convert import convert
+from kalmandp.formats.programs.steps import TRUNCATED
 from kalmandp.formats.runner import write_runner
 from kalmandp.formats.sources import Source, guess_format
 from kalmandp.frames.dataset import Dataset
@@ -72,6 +73,12 @@ def test_input_data_refuses_what_it_cannot_say(tmp_path):
         with pytest.raises(InputError, match=message):
             write_runner(tmp_path / "a.data", [random_frame(rng, **options)])
         assert not (tmp_path / "a.data").exists()
+
+
+def test_a_file_cut_in_its_first_structure_is_named_as_that(tmp_path):
+    """Not as one whose units are not known."""
+    (tmp_path / "input.data").write_text("begin\natom 0 0 0 H 0 0 0 0 0\natom 0 0 1 H 0 0 0")
+    assert read(tmp_path / "input.data")[:2] == ([], [f"{tmp_path}/input.data frame 0: {TRUNCATED}"])
 
 
 def test_sets_of_input_data_are_left_out_by_name(tmp_path):
