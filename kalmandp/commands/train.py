@@ -39,7 +39,8 @@ def add_arguments(parser) -> None:
     )  # fmt: skip
     start.add_argument(
         "-i", "--init-model", metavar="MODEL",
-        help="go on from a model: its form, weights, statistics and energy bias",
+        help="go on from a model: its form, weights, statistics and energy bias; a sel that is too small for "
+        "the new data grows",
     )  # fmt: skip
     start.add_argument(
         "-t", "--finetune", metavar="MODEL",

@@ -26,10 +26,10 @@ BLIND, SOME_FORCE = 0.97, 0.05
 #: The same, and the correlation of its energies, from which it knows better than steps between frames: on
 #: healthy sets its slope is then within 6 % of 1.
 PRECISE, NEAR_ONE = 0.15, 0.98
-#: How much better it must fit the forces of the next frame than those of the frame itself.
-MUCH_BETTER = 0.5
 #: The same for virials, which are then within 6 % too.
 PRECISE_VIRIALS, NEAR_ONE_VIRIALS = 0.1, 0.99
+#: Error of a fit to the forces of the next frames over that of a fit to their own; the least of the latter.
+MUCH_BETTER, BAD_ENOUGH = 0.5, 0.1
 #: Correlation from which its energies and virials judge a slope; on healthy sets they are then within a
 #: factor 1.3 (energies) and 3.2 (virials).
 SURE = 0.85
@@ -100,7 +100,7 @@ class Judge:
         is off by one does that.
         """
         fit, s = self.fit, self.s
-        if fit is None:
+        if fit is None or fit.residual < BAD_ENOUGH:
             return None
         found = {}
         for word, step in (("before", 1), ("after", -1)):
@@ -113,14 +113,13 @@ class Judge:
             rows = [k for k, f in enumerate(fit.members.tolist()) if f in other]
             if len(rows) < 10:
                 continue
-            forces = [np.asarray(s.frames[other[int(fit.members[k])]].forces) for k in rows]
-            solved = solve([fit.columns[k] for k in rows], forces)
-            if solved is not None:
-                found[word] = solved[1]
+            frames, seen = fit.members[rows].tolist(), [fit.columns[k] for k in rows]
+            own = solve(seen, [np.asarray(s.frames[f].forces) for f in frames])
+            theirs = solve(seen, [np.asarray(s.frames[other[f]].forces) for f in frames])
+            if own and theirs and theirs[1] < MUCH_BETTER * min(own[1], 1.0):
+                found[word] = theirs[1]
         best = min(found, key=lambda word: found[word], default=None)
-        if best is None or found[best] > MUCH_BETTER * min(fit.residual, 1.0):
-            return None
-        return best, found[best]
+        return None if best is None else (best, found[best])
 
     @cached_property
     def energies(self) -> Slope:
