@@ -51,7 +51,7 @@ def test_test(folder):
 
 def test_doctor(folder):
     told = told_alike("doctor", folder / "train.h5", folder / "valid.h5", "--rcut", "4.5", "--json")
-    assert "neighbours" in told
+    assert "near-duplicates" in told
 
 
 def test_select(folder):
