@@ -20,6 +20,7 @@ import numpy as np
 from kalmandp.engines.cpu import network as network_kernels
 from kalmandp.engines.cpu.fused import FusedEngine
 from kalmandp.engines.cpu.hdnnp import kernels
+from kalmandp.engines.cpu.hdnnp.curves import LANES
 from kalmandp.engines.cpu.hdnnp.function_kernels import (
     STRAINS,
     Neighbours,
@@ -42,7 +43,8 @@ CACHE_BYTES = 1 << 30
 class Derivatives(NamedTuple):
     """∂G/∂r of frames side by side.
 
-    dG : ∂G/∂r in 1/Å, for pair p from offset_p[p] on: x of all functions of its class, then y, then z
+    dG : ∂G/∂r in 1/Å, for pair p from offset_p[p] on: x of all functions of its class, then y, then z; and
+        a vector of zeros at the end
     strain_ikd : (i, 6, d) Ġ along the strains
     by_j, first_j : the pairs whose neighbour is atom j, in their order
     """
@@ -218,7 +220,9 @@ class NumbaEngine(FusedEngine):
         ends = np.cumsum(counts)
         by_j = np.argsort(g.j_p, kind="stable")
         first_j = np.searchsorted(g.j_p[by_j], np.arange(g.n_atoms + 1))
-        dG = np.empty(int(ends[-1]) if len(ends) else 0)
+        size = int(ends[-1]) if len(ends) else 0
+        dG = np.empty(size + LANES)
+        dG[size:] = 0.0
         strain_ikd = np.zeros((g.n_atoms, 6, n_d))
         derivatives = Derivatives(dG, ends - counts, strain_ikd, by_j, first_j)
         self._symmetry_functions(functions, derivatives)
@@ -332,7 +336,7 @@ class NumbaEngine(FusedEngine):
 
     def _space(self) -> Space:
         nets, n, rows = self._nets, self._team.size, network_kernels.ROWS
-        local = (n, self.form.n_types, self.tables.d_cm.shape[1])
+        local = (n, self.form.n_types, -(-self.tables.d_cm.shape[1] // LANES) * LANES)
         return Space(*self._store.several((n, 4, rows, nets.widest), (n, 2, rows, nets.n_a), local))
 
 

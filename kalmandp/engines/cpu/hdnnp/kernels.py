@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from kalmandp.engines.cpu.hdnnp.curves import LANES
 from kalmandp.engines.cpu.hdnnp.nets import forward_rows
 from kalmandp.engines.cpu.network import (
     NET,
@@ -24,6 +25,7 @@ from kalmandp.engines.cpu.network import (
     tangent_rows,
 )
 from kalmandp.engines.cpu.threads import KERNEL, PART, done, take, wait
+from kalmandp.engines.cpu.vectors import load, multiply_add, totals, zeros
 
 #: Kinds of numbers that `rows` measures, and the columns of its table: kind, then what names the number.
 ENERGY, FORCE, ATOM, VIRIAL = range(4)
@@ -73,24 +75,28 @@ def pair_gradient(counters, me, space, nets, blocks, order, each, w, cache, pair
 
 @njit(**PART)
 def _atom_gradient(i, t, q_bar, pairs, local, f_pc):
-    """f_p of the pairs of one atom: q̄ in the order of each class, then three products of rows."""
+    """f_p of the pairs of one atom: q̄ in the order of each class, then three products of rows.
+
+    The last vector of a row reaches into the next one, where q̄ is zero.
+    """
     T = pairs.n_types
     for s in range(T):
         c = t * T + s
+        local[s] = 0.0
         for m in range(pairs.n_c[c]):
             d = pairs.d_cm[c, m]
             local[s, m] = q_bar[d] * pairs.factor_td[t, d]
     for p in range(pairs.first_i[i], pairs.first_i[i + 1]):
         s = pairs.types_i[pairs.j_p[p]]
         n, at, bar = pairs.n_c[t * T + s], pairs.offset_p[p], local[s]
-        x = y = z = 0.0
-        for m in range(n):
-            x += bar[m] * pairs.dG[at + m]
-        for m in range(n):
-            y += bar[m] * pairs.dG[at + n + m]
-        for m in range(n):
-            z += bar[m] * pairs.dG[at + 2 * n + m]
-        f_pc[p, 0], f_pc[p, 1], f_pc[p, 2] = x, y, z
+        none = zeros(bar)
+        x, y, z = none, none, none
+        for m in range(0, n, LANES):
+            b = load(bar, m)
+            x = multiply_add(b, load(pairs.dG, at + m), x)
+            y = multiply_add(b, load(pairs.dG, at + n + m), y)
+            z = multiply_add(b, load(pairs.dG, at + 2 * n + m), z)
+        f_pc[p, 0], f_pc[p, 1], f_pc[p, 2], _ = totals(x, y, z, none)
 
 
 @njit(**PART)
