@@ -40,10 +40,10 @@ def package(tmp_path):
     return folder
 
 
-def _run(package) -> str:
+def _run(package, program: str = RUN) -> str:
     environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
     done = subprocess.run(
-        [sys.executable, "-c", RUN], cwd=package.parent, env=environment, check=True, text=True,
+        [sys.executable, "-c", program], cwd=package.parent, env=environment, check=True, text=True,
         stdout=subprocess.PIPE, timeout=300,
     )  # fmt: skip
     return done.stdout.strip()
@@ -72,6 +72,29 @@ def test_a_kernel_whose_file_is_gone_goes_with_it(package):
     (package / "engines" / "parts.py").touch()
     removed = {path.name.split("-")[0] for path in forget_stale_kernels(package / "engines", package)}
     assert removed == {"kernels.kernel", "others.other"}
+
+
+TYPES = "from typing import NamedTuple\nclass Two(NamedTuple):\n    a: int\n    b: int\n"
+ADDS = "from numba import njit\n@njit(cache=True)\ndef adds(two):\n    return two.a + two.b\n"
+CALLS = """from small.engines.adds import adds
+from small.engines.{} import {}
+print(adds({}(1, 2)))
+"""
+
+
+@pytest.mark.parametrize(("module", "name"), [("kinds", "Two"), ("types", "Pair")])
+def test_a_kernel_that_names_a_class_which_has_moved_is_forgotten(package, module, name):
+    """The kernel's own file neither changes nor imports the class: its caller does."""
+    engines = package / "engines"
+    (engines / "adds.py").write_text(ADDS)
+    (engines / "types.py").write_text(TYPES)
+    for path in (engines / "adds.py", engines / "types.py"):
+        os.utime(path, (1e9, 1e9))
+    assert _run(package, CALLS.format("types", "Two", "Two")) == "3"
+    (engines / "types.py").unlink()
+    (engines / f"{module}.py").write_text(TYPES.replace("Two", name))
+    assert [path.name.split("-")[0] for path in forget_stale_kernels(engines, package)] == ["adds.adds"]
+    assert _run(package, CALLS.format(module, name, name)) == "3"
 
 
 def test_every_module_with_a_kernel_is_found():

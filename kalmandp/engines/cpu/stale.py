@@ -2,9 +2,10 @@
 
 Numba keeps a kernel beside its source and compiles it again when that file has changed. What a kernel is
 made of (`threads.PART`) often stands in other files, and of those Numba knows nothing: who edits a part
-would go on with the old one; and after an update of the package Numba would look for types in modules that
-are no longer there. So each kept kernel's age is compared with all files that its own imports,
-straight or by way of others. Where nothing was edited this costs a look at the files' times.
+would go on with the old one. So each kept kernel's age is compared with all files that its own imports,
+straight or by way of others. And a kernel is kept with the types of its arguments by name: one that names a
+class which an update of the package has moved could not be loaded, and goes, too. Where nothing was edited
+all this costs a look at the files' times.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 import ast
 import contextlib
 import os
+import pickletools
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -20,7 +23,7 @@ PACKAGE = HERE.parents[1]
 
 
 def forget_stale_kernels(root: Path = HERE, package: Path = PACKAGE) -> list[Path]:
-    """Remove what is kept of kernels below ``root`` that are older than a file they are made of, or have none.
+    """Remove what is kept of kernels below ``root`` that are older than a file they are made of.
 
     Parameters
     ----------
@@ -42,7 +45,7 @@ def forget_stale_kernels(root: Path = HERE, package: Path = PACKAGE) -> list[Pat
         for path in old:
             source = path.parent.parent / f"{path.name.split('.')[0]}.py"
             edited = any(sources[part] > kept[path] for part in _reached(source, parts))
-            if edited or source not in parts:
+            if edited or source not in parts or _names_what_is_gone(path, package):
                 path.unlink(missing_ok=True)
                 removed.append(path)
             else:
@@ -68,6 +71,22 @@ def _files(module: str, names: Iterable[str], package: Path) -> Iterator[Path]:
         place = package.joinpath(*rest)
         yield place.with_suffix(".py")
         yield from (place / f"{name}.py" for name in names)
+
+
+def _names_what_is_gone(path: Path, package: Path) -> bool:
+    """Whether an index of Numba (two pickles: a version; stamp and signatures) names a class that is gone."""
+    with open(path, "rb") as file:
+        words = [arg for _ in range(2) for _, arg, _ in pickletools.genops(file) if isinstance(arg, str)]
+    for module, name in pairwise(words):
+        first, *rest = module.split(".")
+        if first != package.name or not rest:
+            continue
+        source = package.joinpath(*rest).with_suffix(".py")
+        if not source.exists():
+            return True
+        if name.isidentifier() and name not in source.read_text(encoding="utf-8"):
+            return True
+    return False
 
 
 def _reached(start: Path, parts: dict[Path, set[Path]]) -> set[Path]:
