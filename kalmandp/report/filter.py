@@ -29,7 +29,7 @@ def filter_sections(run: Run, training) -> Iterator[Section]:
         "Middle: the forgetting factor λ. Right: the mean variance of the weights of each block of P."
     )
     body = figure("filter-figure", words, lambda path, c: filter_health(run.checkpoint, path, column=c))
-    yield Section("filter", "The filter", body + _numbers(columns, sizes))
+    yield Section("filter", "The filter", body + _numbers(columns, sizes) + _labels(run))
     yield Section("left-out", "Frames left out", _left_out(run, training))
 
 
@@ -49,6 +49,26 @@ def _numbers(columns, sizes) -> str:
     updates, weights = int(columns["update"][-1]), int(np.sum(sizes))
     caption = f"{updates:,} updates of {weights:,} weights in {len(sizes):,} blocks of P"
     return table(caption, heads, rows)
+
+
+def _labels(run: Run) -> str:
+    """σ of each kind of label by the innovations, and which kinds contradict each other."""
+    from kalmandp.training.noise.estimates import KINDS, contradictions, sigmas
+    from kalmandp.training.state.checkpoint import open_checkpoint
+
+    with open_checkpoint(run.checkpoint) as saved:
+        state = dict(saved["optimizer"])
+        found, sigma_c = contradictions(state), sigmas(state)
+    if not sigma_c:
+        return ""
+    rows = []
+    for kind, sigma in sigma_c.items():
+        _, what, unit, size = KINDS[kind]
+        usual = float(state[f"noise/rule_{kind}"])
+        rows.append([what, f"{number(sigma / size)} {unit}", f"{number(usual / size)} {unit}"])
+    heads = ["labels", "estimated σ", "σ of the input"]
+    caption = "Errors beyond what the weights can still account for, by the last hundred innovations"
+    return table(caption, heads, rows) + "".join(text(f"{str(c)[0].upper()}{str(c)[1:]}.") for c in found)
 
 
 def _median(values) -> str:

@@ -25,7 +25,8 @@ from kalmandp.training.measurements.gate import Gate, Refusal
 from kalmandp.training.measurements.labels import taught
 from kalmandp.training.measurements.shared import SharedSample, measured_together, shared_rows
 from kalmandp.training.measurements.virial_offset import Disagreement, VirialOffset, fitted
-from kalmandp.training.noise.variances import AdaptiveNoise
+from kalmandp.training.noise.estimates import NoiseEstimates
+from kalmandp.training.noise.variances import AdaptiveNoise, PhysicalNoise
 from kalmandp.training.placement.device import Cpu, Gpu
 from kalmandp.training.placement.memory import parts_of
 from kalmandp.training.report.diagnostics import Update, innovations
@@ -61,6 +62,8 @@ class KalmanTrainer(Trainer):
         self.device = Cpu() if device is None else device
         self.gate = None if choices.gate is None else Gate(choices.gate)
         self.adaptive = AdaptiveNoise(choices.adapt, choices.tied) if choices.adapt else None
+        #: σ of each kind of label by the innovations; None where the rule is not in physical units
+        self.estimates = NoiseEstimates(choices.noise) if isinstance(choices.noise, PhysicalNoise) else None
         self.candidates = None if choices.candidates is None else Candidates(choices.candidates)
         self.per_epoch = per_epoch
         check_weighting(choices)
@@ -157,7 +160,12 @@ class KalmanTrainer(Trainer):
         self.log = []
 
     def finished(self, potential: Potential, frames, held) -> Potential:
-        """At the end of a run: the model with its last layer solved for (`training.last_layer`) if asked."""
+        """At the end of a run: the model with its last layer solved for (`training.last_layer`) if asked.
+
+        It warns of labels that contradict the forces (`training.noise.estimates`).
+        """
+        for found in [] if self.estimates is None else self.estimates.contradictions():
+            warnings.warn(str(found), stacklevel=2)
         c = self.choices
         if not c.last_layer:
             return potential
@@ -387,10 +395,12 @@ class KalmanTrainer(Trainer):
         return [info for _, info in done[len(done) - len(asked) :]]
 
     def _note(self, update, kind_q, noise_q, R_q, error_q, info: UpdateInfo, refusal: Refusal | None) -> None:
-        if self.adaptive is not None and info.accepted:
+        if info.accepted:
             # S = λR + H P Hᵀ
             HPH_q = np.diagonal(info.innovation_variance) - info.lam * R_q
-            self.adaptive.see(kind_q, noise_q, error_q, HPH_q)
+            for part in (self.adaptive, self.estimates):
+                if part is not None:
+                    part.see(kind_q, noise_q, error_q, HPH_q)
         found = innovations(kind_q, error_q, info.innovation_variance)
         nis, left_out = info.nis / len(error_q), not info.accepted
         self.log.append(
@@ -403,7 +413,7 @@ class KalmanTrainer(Trainer):
 
     def state(self) -> dict:
         state = self.filter.state(copy=False)
-        for part in (self.adaptive, self.candidates, self.average, self.offset):
+        for part in (self.adaptive, self.estimates, self.candidates, self.average, self.offset):
             state |= {} if part is None else part.state()
         return state
 
@@ -423,7 +433,7 @@ class KalmanTrainer(Trainer):
                 "the input's optimizer cuts P into other blocks than the checkpoint's, the largest of "
                 f"{largest:,}; expected the same optimizer/block_size"
             )
-        for part in (self.adaptive, self.candidates, self.offset):
+        for part in (self.adaptive, self.estimates, self.candidates, self.offset):
             if part is not None:
                 part.restore(state)
         asked = _form(self.filter)
