@@ -28,7 +28,7 @@ DATA = Path(__file__).resolve().parents[2] / "data" / "si64_lda_train.h5"
 WARM_UP = 3
 NEVER = 10**9
 
-#: Embedding, M‹ and fitting net: the paper's (26,551 weights for one type), and some whose P may be whole.
+#: Embedding, M‹ and fitting net: the paper's (26,651 weights for one type), and some whose P may be whole.
 PAPER = ([25, 25, 25], 16, [50, 50, 50])
 SMALL = ([10, 20], 8, [20, 20])
 SMALLER = ([8, 16], 5, [24, 24])
