@@ -12,4 +12,4 @@ from kalmandp.potentials.hdnnp.symmetry_functions import SymmetryFunction
 def tiny() -> Tiny:
     radial, angular = SymmetryFunction(2, ("H",), 4.0, 1.0), SymmetryFunction(3, ("H", "H"), 4.0, 1.0)
     form = HDNNPForm(("H",), ((radial, angular),))
-    return Tiny(form, (rows, symmetry_functions, pair_gradient), by_rows=True)
+    return Tiny(form, (symmetry_functions, rows, pair_gradient), by_rows=True)
