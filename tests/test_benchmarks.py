@@ -225,10 +225,11 @@ def test_benchmarks_of_nep_run_and_print_their_figures(name):
         assert 0.05 < float(re.search(r"memory at most ([\d.]+) GiB", said)[1]) < 4
     elif name == "nep_conditioning.py":
         rows = np.array([line.split()[:6] for line in said.splitlines() if line[:9].strip().isdigit()], float)
-        assert len(rows) == 4
+        assert rows[:, 0].tolist() == 2 * [10, 22, 46, 100]
         # P ≤ P₀/Λ, and nearly that along what no measurement tells: three digits are printed
         assert_allclose(rows[:, 2], rows[:, 3], rtol=6e-3)
-        assert (rows[:, 4] > 0).all() and rows[3, 2] > 2 > 1.1 > rows[1, 2]
+        assert (rows[:, 4] > 0).all() and rows[7, 2] > 2 > 1.1 > rows[3, 2]
+        assert_allclose(rows[:, 5], rows[:, 2] / rows[:, 4], rtol=0.05)  # two digits
     else:
         ends = [line.split("|")[1:5] for line in said.splitlines() if line.startswith("| ") and "/" in line]
         assert [name.strip() for name, *_ in ends] == ["NEP/RLEKF", "NEP/Adam", "NEP/SNES", "DP/RLEKF"]
