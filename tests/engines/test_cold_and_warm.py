@@ -72,7 +72,7 @@ MODELS = {
 }
 #: Functions and signatures that a first step compiles: each costs it about a tenth of a second. To be lowered
 #: where one is saved, and raised with a reason only.
-#: One more for products with tiles, a part (`multiply_rectangle`) since several ranks make them as well.
+MOST = {"se_e2_a": 88, "nep": 80, "hdnnp": 82}
 MOST = {"se_e2_a": 88, "nep": 80, "hdnnp": 83}
 
 
