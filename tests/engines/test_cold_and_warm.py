@@ -73,7 +73,6 @@ MODELS = {
 #: Functions and signatures that a first step compiles: each costs it about a tenth of a second. To be lowered
 #: where one is saved, and raised with a reason only.
 MOST = {"se_e2_a": 88, "nep": 80, "hdnnp": 82}
-MOST = {"se_e2_a": 88, "nep": 80, "hdnnp": 83}
 
 
 def _printed(program: str, cache: Path) -> list[str]:
