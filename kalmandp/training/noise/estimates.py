@@ -9,10 +9,10 @@ units of the rule's R⁰ (`noise.variances.PhysicalNoise`), with n_c updates so 
 
 Energies, forces and virials are derivatives of one function: where a model is not good enough all of them
 are off together, in a ratio that depends little on the data: RMSE of the energy per atom over that of the
-forces was 0.007 to 0.06 Å for silicon, germanium, metals, water, sulphur and PbTe. Where a kind is off `BOUND` times as far as the
-rule expects beside the forces, the two kinds of labels contradict each other: another unit, another
-calculation, a reference energy that differs from frame to frame, a stress that is not converged. Nothing is
-changed by this; R follows the errors as before.
+forces was 0.007 to 0.06 Å for silicon, germanium, metals, water, sulphur and PbTe.
+Where a kind is off `BOUND` times as far as the rule expects beside the forces, the two kinds of labels
+contradict each other: another unit, another calculation, a reference energy that differs from frame to
+frame, a stress that is not converged. Nothing is changed by this; R follows the errors as before.
 """
 
 from __future__ import annotations
