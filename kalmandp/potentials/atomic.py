@@ -116,13 +116,15 @@ def _put_rows(q_id, atoms, rows) -> None:
         q_id[atoms, : rows.shape[1]] = rows
 
 
-def pair_gradient(par: Parameters, env, fwd: Forward):
+def pair_gradient(par: Parameters, env, fwd: Forward, once: bool = False):
     """f_pc = ∂E/∂r_pc (p, 3), eV/Å: the energy's derivative along each pair vector.
 
     From E back to the pairs, with Ē_i = 1 for every atom::
 
         q̄   = net_t′(q)ᵀ 1
         f_c = Σ_d q̄_d ∂q_d/∂r_c             `Descriptor.pair_adjoint`
+
+    ``once`` is for engines that keep something for rows of H (`engines.protocol`): it changes nothing here.
     """
     xp = namespace(fwd.q_id)
     q_bar_id = descriptor_adjoint(par, env, fwd, xp.ones(env.geometry.n_atoms, fwd.q_id.dtype))

@@ -289,7 +289,7 @@ class Potential:
         """`evaluate` for frames side by side."""
         par, engine = self.parameters, self.engine
         E_i, forward = engine.energies(par, env)
-        f_pc = engine.pair_gradient(par, env, forward)
+        f_pc = engine.pair_gradient(par, env, forward, once=True)
         E_i, F_ic, W_fcc = map(to_numpy, (E_i, engine.forces(env, f_pc), engine.virial(env, f_pc)))
         stops = np.cumsum([len(f) for f in frames])
         results = []

@@ -16,6 +16,7 @@ D of an atom that has more neighbours than the old sel is what the formula says:
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -70,7 +71,7 @@ def widened(form: Architecture, weights, statistics: dict, frames, choices) -> W
     """
     wanted = choices.get("sel", "auto")
     if isinstance(wanted, str):
-        most, _ = neighbour_statistics(frames, form.rcut, form.type_map)
+        most = _most_neighbours(frames, form)
         grown = auto_sel(most, wanted)
         sel = [max(n, g) if m > n else n for n, m, g in zip(form.sel, most, grown, strict=True)]
     else:
@@ -109,6 +110,15 @@ def widened(form: Architecture, weights, statistics: dict, frames, choices) -> W
         "model is not 0 and empty places count"
     )
     return Widened(changed, weights, said)
+
+
+def _most_neighbours(frames, form: Architecture) -> np.ndarray:
+    """The most neighbours of each type, (n_types,). Frames that cannot be used are named in their turn."""
+    most_t = np.zeros(len(form.type_map), dtype=np.int64)
+    for k in range(len(frames)):
+        with contextlib.suppress(InputError):
+            most_t = np.maximum(most_t, neighbour_statistics([frames[k]], form.rcut, form.type_map)[0])
+    return most_t
 
 
 def _atoms(form: Architecture, changed: Architecture, weights, statistics: dict, frames) -> _Atoms:

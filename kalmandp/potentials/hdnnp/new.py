@@ -21,6 +21,8 @@ from kalmandp.potentials.protocol import New
 INITIAL = ("standard", "n2p2", "nguyen-widrow")
 #: Frames that the statistics are taken from, at most; evenly chosen.
 FRAMES = 200
+#: Values of a symmetry function that differ by less tell atoms apart by rounding only.
+NOTHING = 1e-12
 
 
 def form_frames(choices) -> int:
@@ -88,12 +90,19 @@ def new(
 
 
 def _warn_of_constants(form: HDNNPForm, by_name) -> None:
-    """A function that is the same for all atoms of an element, 0 mostly, tells the net nothing."""
+    """A function that is the same for all atoms of an element, 0 mostly, tells the net nothing.
+
+    Its range, if rounding has left one, is taken from ``by_name``, or the scaling would make a signal of it.
+    """
+    constant = by_name["max"] - by_name["min"] < NOTHING
+    for name in ("min", "max"):
+        by_name[name][constant] = by_name["mean"][constant]
+    by_name["sigma"][constant] = 0.0
     same = [
         function_line(name, f)
         for t, name in enumerate(form.type_map)
         for d, f in enumerate(form.functions[t])
-        if by_name["min"][t, d] == by_name["max"][t, d] and by_name["max"][t].any()
+        if constant[t, d] and by_name["max"][t].any()
     ]
     if same:
         others = "" if len(same) == 1 else f" (and {len(same) - 1} more)"

@@ -247,7 +247,7 @@ class NumbaEngine(FusedEngine):
         )  # fmt: skip
         return E_i, FusedForward(table, T_ikm, cache)
 
-    def pair_gradient(self, par: Parameters, env: FusedEnvironment, fwd: FusedForward):
+    def pair_gradient(self, par: Parameters, env: FusedEnvironment, fwd: FusedForward, once: bool = False):
         """Twin of `atomic.pair_gradient`: f_pc = ∂E/∂r_pc."""
         nets, table = self._fitting, fwd.table
         f_pc = self._store.empty((len(env.geometry.i_p), 3))

@@ -268,17 +268,20 @@ class NumbaEngine(FusedEngine):
         )  # fmt: skip
         return E_i, cache
 
-    def pair_gradient(self, par: Parameters, env: FusedEnvironment, cache: NetCache):
-        """Twin of `atomic.pair_gradient`."""
+    def pair_gradient(self, par: Parameters, env: FusedEnvironment, cache: NetCache, once: bool = False):
+        """Twin of `atomic.pair_gradient`: from the ∂G/∂r that rows of H take, too; ``once`` without it.
+
+        Which way is taken does not depend on what has been kept, so neither do the bits.
+        """
         n, functions = env.n_atoms, env.functions
         f_pc = self._store.empty((len(env.geometry.i_p), 3))
-        pairs = env.pairs if env.derived else env.pairs_with(NO_DERIVATIVES)
-        q_bar_id = np.empty((0 if env.derived else n, functions.G_id.shape[1]))
+        pairs = env.pairs_with(NO_DERIVATIVES) if once else env.pairs
+        q_bar_id = np.empty((n if once else 0, functions.G_id.shape[1]))
         self._team.run(
             kernels.pair_gradient, self._work(n) + len(pairs.dG), self._space(), self._nets, env.blocks,
             env.order_r, self._count(n), par.weights, cache, pairs, q_bar_id, f_pc,
         )  # fmt: skip
-        if not env.derived:
+        if once:
             again = functions._replace(G_id=np.empty_like(functions.G_id))
             self._symmetry_functions(again, NO_DERIVATIVES, q_bar_id, f_pc)
         return f_pc

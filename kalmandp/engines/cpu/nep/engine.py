@@ -185,7 +185,7 @@ class NEPNumbaEngine(FusedEngine):
             E_i += env.fixed[0]
         return E_i, FusedForward(weights, sums, [])
 
-    def pair_gradient(self, par: Parameters, env: FusedEnvironment, fwd: FusedForward):
+    def pair_gradient(self, par: Parameters, env: FusedEnvironment, fwd: FusedForward, once: bool = False):
         """Twin of `atomic.pair_gradient`: f_pc = ∂E/∂r_pc."""
         z, g = self._z, env.geometry
         f_pc = self._store.empty((len(g.i_p), 3))

@@ -145,7 +145,7 @@ class CudaEngine(EnvironmentMaker, Engine):
         E_i[fitting.order_i] = E[:, 0] + fitting.bias_i
         return E_i, forward
 
-    def pair_gradient(self, par: Parameters, env: CudaEnvironment, fwd: CudaForward):
+    def pair_gradient(self, par: Parameters, env: CudaEnvironment, fwd: CudaForward, once: bool = False):
         """Twin of `atomic.pair_gradient`: f_pc = ∂E/∂r_pc."""
         a, xp = self.form, self.xp
         T_bar_ikm = self._moments_adjoint(par, env, fwd, None, None)
