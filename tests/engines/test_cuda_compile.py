@@ -12,16 +12,17 @@ from pathlib import Path
 import pytest
 
 import kalmandp
+from kalmandp.engines.cuda.deep_potential.constants import TABLE
 from kalmandp.engines.cuda.launch import OPTIONS, source
 from kalmandp.engines.cuda.tiling import NARROW, PANELS
 
 ARCHITECTURES = ("80", "90", "100")
 #: Every source with every set of constants that the engines compile it with.
 SOURCES = [
-    ("environment.cu", {}),
+    ("environment.cu", TABLE),
     ("neighbours.cu", {}),
     ("sort.cu", {}),
-    ("potential.cu", {}),
+    ("potential.cu", TABLE),
     ("network.cu", {}),
     ("filter.cu", {}),
     *(("covariance.cu", {"REAL": real}) for real in ("double", "float")),
@@ -31,7 +32,10 @@ SOURCES = [
         for m in PANELS
     ),
 ]
-NAMES = [" ".join([file, *map(str, constants.values())]) for file, constants in SOURCES]
+NAMES = [
+    " ".join([file, *(str(v) for v in constants.values() if constants is not TABLE)])
+    for file, constants in SOURCES
+]
 #: All of them for one architecture; for the others one of each file, to save time.
 ONE_OF_EACH = [k for k, (_, constants) in enumerate(SOURCES) if constants.get("RHS", 2) in (2, 64)]
 CASES = [(a, k) for a in ARCHITECTURES for k in (range(len(SOURCES)) if a == "90" else ONE_OF_EACH)]

@@ -12,9 +12,11 @@ import small_inputs
 import kalmandp
 from kalmandp.cli import main
 from kalmandp.engines.cuda import launch as cuda_launch
+from kalmandp.engines.cuda.deep_potential.constants import TABLE
 from kalmandp.engines.cuda.deep_potential.network import CODES
-from kalmandp.engines.cuda.launch import CupyDevice, MissingCupy, shared_constants, source
+from kalmandp.engines.cuda.launch import CupyDevice, MissingCupy, source
 from kalmandp.errors import InputError, KalmanDPError
+from kalmandp.geometry.cutoff import SWITCH_COEFFICIENTS
 from kalmandp.potentials.activations import NAMES
 from kalmandp.potentials.deep_potential.table import lagrange_coefficients
 from kalmandp.registry import ENGINES, choose_engine
@@ -71,8 +73,8 @@ def test_nothing_of_a_gpu_is_imported_before_it_is_asked_for():
 
 def test_constants_are_those_of_the_reference():
     """Every number survives its way into CUDA source; every activation has a number there."""
-    text = shared_constants()
-    for value in lagrange_coefficients().ravel():
+    text = source("potential.cu", **TABLE)
+    for value in (*lagrange_coefficients().ravel(), *SWITCH_COEFFICIENTS):
         assert f"({float(value)!r})" in text
     assert set(CODES) == set(NAMES)
     assert "#define RHS 4" in source("covariance.cu", REAL="double", RHS=4)

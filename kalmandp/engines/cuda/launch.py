@@ -37,8 +37,6 @@ import numpy as np
 from kalmandp.errors import InputError, MissingPackage, require
 from kalmandp.geometry.cutoff import SWITCH_COEFFICIENTS
 from kalmandp.potentials.activations import GELU_CUBIC, GELU_SCALE
-from kalmandp.potentials.deep_potential.table import ORDER, lagrange_coefficients
-from kalmandp.potentials.deep_potential.table_step import binomials
 
 #: Threads of a warp, on every NVIDIA device.
 WARP = 32
@@ -211,14 +209,18 @@ def shared_constants() -> str:
     scalars = {
         "SWITCH_A": A, "SWITCH_B": B, "SWITCH_C": C, "GELU_SCALE": GELU_SCALE, "GELU_CUBIC": GELU_CUBIC,
     }  # fmt: skip
-    braces = lambda row: "{" + ", ".join(map(_literal, row)) + "}"
-    rows = ", ".join(map(braces, lagrange_coefficients()))
-    return "\n".join([
-        f"#define ORDER {ORDER}",
-        *(f"#define {name} {_literal(value)}" for name, value in scalars.items()),
-        f"#define LAGRANGE_ROWS {{{rows}}}",
-        f"#define DIFFERENCE_ROW {braces(binomials(ORDER))}",
-    ])  # fmt: skip
+    return "\n".join(f"#define {name} {_literal(value)}" for name, value in scalars.items())
+
+
+def braces(row) -> str:
+    """A row of numbers as the initial value of an array, to the last digit.
+
+    Examples
+    --------
+    >>> braces([1, 0.1])
+    '{(1.0), (0.1)}'
+    """
+    return "{" + ", ".join(map(_literal, row)) + "}"
 
 
 def _literal(value: float) -> str:

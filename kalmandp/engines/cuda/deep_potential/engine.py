@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kalmandp.engines.cuda.deep_potential.constants import TABLE
 from kalmandp.engines.cuda.deep_potential.environment import CudaEnvironment, EnvironmentMaker, Places
 from kalmandp.engines.cuda.deep_potential.frames import device_frames
 from kalmandp.engines.cuda.deep_potential.network import Nets, Rows, rows_of
@@ -93,7 +94,7 @@ class CudaEngine(EnvironmentMaker, Engine):
             raise InputError(reason)
         super().__init__(form, CupyDevice() if device is None else device)
         self.layout, self.step = layout, float(step)
-        self._f = self.device.functions("potential.cu")
+        self._f = self.device.functions("potential.cu", **TABLE)
         net = lambda kind, n: [f"{kind}.{k}" for k in range(n)]
         self._embedding = Nets(self.device, layout, net("embedding", form.n_embeddings))
         self._fitting = Nets(self.device, layout, net("fitting", form.n_types))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kalmandp.engines.cuda.deep_potential.constants import TABLE
 from kalmandp.engines.cuda.deep_potential.frames import DevicePairs, joined, labels_on_device, upload
 from kalmandp.engines.cuda.deep_potential.network import CHUNK as ROWS
 from kalmandp.engines.cuda.launch import THREADS, Device, blocks_for, check_memory
@@ -87,7 +88,7 @@ class EnvironmentMaker:
 
     def __init__(self, form, device: Device):
         self.form, self.device, self.xp = form, device, device.xp
-        self._e = device.functions("environment.cu")
+        self._e = device.functions("environment.cu", **TABLE)
         self._statistics: tuple = (None, None)
         self._found_room_for = 0
 

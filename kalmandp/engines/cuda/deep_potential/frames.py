@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kalmandp.arrays import namespace, to_numpy
+from kalmandp.engines.cuda.deep_potential.constants import TABLE
 from kalmandp.engines.cuda.launch import THREADS, Device, blocks_for
 from kalmandp.engines.cuda.neighbours import Box, Search, search_frame
 from kalmandp.errors import require
@@ -172,7 +173,7 @@ def _by_type(xp, n_types: int, types_i) -> tuple:
 def _one_frame(device: Device, types_i, first_i, i_p, j_p, r_pc, atoms_t, closest: float) -> DevicePairs:
     xp, n, n_p = device.xp, len(types_i), len(i_p)
     back_p = xp.empty(n_p, np.int32)
-    device.functions("environment.cu").match_back(
+    device.functions("environment.cu", **TABLE).match_back(
         blocks_for(n_p), THREADS, first_i, i_p, j_p, r_pc, n_p, back_p
     )
     first_f = xp.asarray(np.array([0, n], dtype=np.int32))
