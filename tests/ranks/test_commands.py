@@ -71,4 +71,4 @@ def test_others_say_that_they_are_for_one_rank(folder):
     done = start(2, *kalmandp("info", folder / "train.h5"))
     assert done.returncode == 1
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert "for one rank" in error
+    assert "runs on one rank, and 2 were started" in error
