@@ -97,6 +97,31 @@ def test_a_kernel_that_names_a_class_which_has_moved_is_forgotten(package, modul
     assert _run(package, CALLS.format(module, name, name)) == "3"
 
 
+def test_an_index_that_is_cut_short_is_forgotten(package):
+    _run(package)
+    (cut,) = (package / "engines").rglob("others.*.nbi")
+    cut.write_bytes(cut.read_bytes()[:-20])
+    os.utime(cut, (1.1e9, 1.1e9))
+    (package / "engines" / "unrelated.py").touch()
+    assert forget_stale_kernels(package / "engines", package) == [cut]
+    assert _run(package) == "2 2"
+
+
+def test_a_kernel_that_another_process_removes_meanwhile_is_no_error(package, monkeypatch):
+    _run(package)
+    (package / "engines" / "parts.py").touch()
+    find = Path.rglob
+
+    def found_and_gone(root, pattern):
+        paths = list(find(root, pattern))
+        if pattern == "*.nbi":
+            paths[0].unlink()
+        return paths
+
+    monkeypatch.setattr(Path, "rglob", found_and_gone)
+    assert forget_stale_kernels(package / "engines", package) == []
+
+
 def test_every_module_with_a_kernel_is_found():
     """Kernels are kept below the folder that is looked through, and take their options from `threads`."""
     root = Path(kalmandp.__file__).parent

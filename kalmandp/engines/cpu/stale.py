@@ -34,14 +34,13 @@ def forget_stale_kernels(root: Path = HERE, package: Path = PACKAGE) -> list[Pat
     -------
     list of Path : the files that were removed. A folder that cannot be written to is left as it is.
     """
-    sources = {path: path.stat().st_mtime for path in sorted(root.rglob("*.py"))}
-    kept = {path: path.stat().st_mtime for path in sorted(root.rglob("*.nbi"))}
-    newest = max(sources.values(), default=0.0)
-    old = [path for path, age in kept.items() if age < newest]
-    if not old:
-        return []
-    removed, parts = [], {path: _imported(path, package) & sources.keys() for path in sources}
-    with contextlib.suppress(OSError):
+    removed: list[Path] = []
+    with contextlib.suppress(OSError):  # another process does the same, or nothing may be written here
+        sources = {path: path.stat().st_mtime for path in sorted(root.rglob("*.py"))}
+        kept = {path: path.stat().st_mtime for path in sorted(root.rglob("*.nbi"))}
+        newest = max(sources.values(), default=0.0)
+        old = [path for path, age in kept.items() if age < newest]
+        parts = {path: _imported(path, package) & sources.keys() for path in sources} if old else {}
         for path in old:
             source = path.parent.parent / f"{path.name.split('.')[0]}.py"
             edited = any(sources[part] > kept[path] for part in _reached(source, parts))
@@ -75,8 +74,11 @@ def _files(module: str, names: Iterable[str], package: Path) -> Iterator[Path]:
 
 def _names_what_is_gone(path: Path, package: Path) -> bool:
     """Whether an index of Numba (two pickles: a version; stamp and signatures) names a class that is gone."""
-    with open(path, "rb") as file:
-        words = [arg for _ in range(2) for _, arg, _ in pickletools.genops(file) if isinstance(arg, str)]
+    try:
+        with open(path, "rb") as file:
+            words = [arg for _ in range(2) for _, arg, _ in pickletools.genops(file) if isinstance(arg, str)]
+    except ValueError:  # cut short: Numba could not read it either
+        return True
     for module, name in pairwise(words):
         first, *rest = module.split(".")
         if first != package.name or not rest:
