@@ -7,22 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from source_files import read, written
 
 from kalmandp.errors import FileError, InputError, KalmanDPError
-from kalmandp.formats.sources import Source, guess_format
 from kalmandp.formats.units import KCAL_MOL, given_units
 
 NAMES = ("Na", "Cl")
-
-
-def read(path, **options):
-    source = Source(str(path), guess_format(str(path)), **options)
-    return list(source.frames()), source
-
-
-def written(path, text):
-    path.write_text(text)
-    return path
 
 
 CELL = "    4 0 0\n    0 4 0\n    0 0 4\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from source_files import read, written
 
 from kalmandp.errors import FileError, InputError
 from kalmandp.formats.convert import convert
@@ -18,16 +19,6 @@ from kalmandp.formats.units import BOHR, HARTREE, KCAL_MOL, KILOBAR, given_units
 from kalmandp.frames.dataset import Dataset
 
 OUTPUTS = Path(__file__).parent / "outputs"
-
-
-def read(path, **options):
-    source = Source(str(path), guess_format(str(path)), **options)
-    return list(source.frames()), source
-
-
-def written(path, text):
-    path.write_text(text)
-    return path
 
 
 # --- PWmat ----------------------------------------------------------------------------------------

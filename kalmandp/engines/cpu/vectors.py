@@ -196,16 +196,22 @@ def divide(typingctx, a, b):
     return a(a, b), codegen
 
 
-@intrinsic
-def floor(typingctx, a):
-    """The largest whole numbers that are not above those of a vector."""
+def _by_llvm(operation, a):
+    """Signature and code of LLVM's own ``operation`` on a vector of the type of ``a``."""
 
     def codegen(context, builder, signature, args):
-        name = f"llvm.floor.v{a.lanes}f{a.element.bitwidth}"
+        name = f"llvm.{operation}.v{a.lanes}f{a.element.bitwidth}"
         function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(a.llvm, [a.llvm]), name)
         return builder.call(function, args)
 
     return a(a), codegen
+
+
+@intrinsic
+def floor(typingctx, a):
+    """The largest whole numbers that are not above those of a vector."""
+
+    return _by_llvm("floor", a)
 
 
 @intrinsic
@@ -224,12 +230,7 @@ def clip(typingctx, a, low, high):
 def root(typingctx, a):
     """√a."""
 
-    def codegen(context, builder, signature, args):
-        name = f"llvm.sqrt.v{a.lanes}f{a.element.bitwidth}"
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(a.llvm, [a.llvm]), name)
-        return builder.call(function, args)
-
-    return a(a), codegen
+    return _by_llvm("sqrt", a)
 
 
 @intrinsic
