@@ -25,6 +25,8 @@ def _MPI() -> Any:
 
 #: A rank that waits looks so often without a pause, then sleeps so many seconds after each look.
 LOOKS, NAP = 50, 5e-5
+#: Bytes of an object, its length first, that go in one message; of a larger one the whole goes in a second.
+HEAD = 1024
 
 
 class MpiTeam:
@@ -69,20 +71,26 @@ class MpiTeam:
         return np.split(got, np.cumsum(counts)[:-1])
 
     def all(self, value: Any) -> list:
-        own = np.frombuffer(pickle.dumps(value), dtype=np.uint8)
-        sizes = np.empty(self.size, dtype=np.int64)
-        self._wait(self.comm.Iallgather(np.array([len(own)], dtype=np.int64), sizes))
+        told = pickle.dumps(value)
+        heads = np.empty((self.size, HEAD), dtype=np.uint8)
+        self._wait(self.comm.Iallgather(_head(told), heads))
+        sizes = heads[:, :8].copy().view(np.int64)[:, 0]
+        if sizes.max() <= HEAD - 8:
+            return [pickle.loads(head[8 : 8 + n].tobytes()) for head, n in zip(heads, sizes, strict=True)]
         every = np.empty(int(sizes.sum()), dtype=np.uint8)
-        self._wait(self.comm.Iallgatherv(own, (every, sizes.tolist())))
+        self._wait(self.comm.Iallgatherv(np.frombuffer(told, dtype=np.uint8), (every, sizes.tolist())))
         return [pickle.loads(part.tobytes()) for part in np.split(every, np.cumsum(sizes)[:-1])]
 
     def of_first(self, value: Any) -> Any:
-        told = np.frombuffer(pickle.dumps(value) if self.rank == 0 else b"", dtype=np.uint8)
-        size = np.array([len(told)], dtype=np.int64)
-        self._wait(self.comm.Ibcast(size, root=0))
-        told = told.copy() if self.rank == 0 else np.empty(int(size[0]), dtype=np.uint8)
-        self._wait(self.comm.Ibcast(told, root=0))
-        return pickle.loads(told.tobytes())
+        told = pickle.dumps(value) if self.rank == 0 else b""
+        head = _head(told)
+        self._wait(self.comm.Ibcast(head, root=0))
+        size = int(head[:8].view(np.int64)[0])
+        if size <= HEAD - 8:
+            return pickle.loads(head[8 : 8 + size].tobytes())
+        whole = np.frombuffer(told, dtype=np.uint8).copy() if told else np.empty(size, dtype=np.uint8)
+        self._wait(self.comm.Ibcast(whole, root=0))
+        return pickle.loads(whole.tobytes())
 
     def to_first(self, own: np.ndarray | None, sender: int) -> Any:
         if sender == 0:
@@ -115,6 +123,12 @@ class MpiTeam:
     def close(self) -> None:
         for comm in (self.comm, self._agreement, self._end):
             comm.Free()
+
+
+def _head(told: bytes) -> np.ndarray:
+    """The length of these bytes and as many of them as fit into a first message."""
+    text = len(told).to_bytes(8, sys.byteorder) + told[: HEAD - 8]
+    return np.frombuffer(text.ljust(HEAD, b"\0"), dtype=np.uint8).copy()
 
 
 def _processors() -> tuple[frozenset[int], int]:

@@ -105,7 +105,8 @@ def measured_together(
             except KalmanDPError as error:
                 failed = f"rank {team.rank}: {error}"
     made = {f: m for f, m in own.items() if m is not None}
-    told = team.all((failed, [(f, m.H_qw.shape, m._replace(H_qw=None)) for f, m in made.items()]))
+    rest = [(f, m.H_qw.shape, m._replace(H_qw=np.zeros((0, 0)))) for f, m in made.items()]
+    told = team.all((failed, rest))
     for message, _ in told:
         if message is not None:
             raise InputError(message)
