@@ -3,8 +3,8 @@
     python examples/benchmarks/ranks.py [--small] [--rounds 5] [--ranks 2 4]
 
 Of each case, in turns: a step in one process of one thread and of two, and on ranks of one thread each. P is
-what the rank with most of it keeps, and its share of what one rank keeps; RSS is all that a rank has in use, at most.
-"processor" is of all ranks together, their waiting included. "expected" is the model of
+what the rank with most of it keeps, and its share of what one rank keeps. RSS is all that a rank has in use.
+"processor" is of all ranks, their waiting included. "expected" is the model of
 `kalmandp.training.placement.ranks_model` with parts measured in one thread (times ranks/processors where
 there are fewer of these). Without MPI this says so, and is done.
 """
