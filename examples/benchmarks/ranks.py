@@ -4,9 +4,9 @@
 
 Of each case, in turns: a step in one process of one thread and of two, and on ranks of one thread each. P is
 what the rank with most of it keeps, and its share of what one rank keeps. RSS is all that a rank has in use.
-"processor" is of all ranks, their waiting included. "expected" is the model of
-`kalmandp.training.placement.ranks_model` with parts measured in one thread (times ranks/processors where
-there are fewer of these). Without MPI this says so, and is done.
+"processor" is the rank's time of a processor: what a step would take if each rank had one for itself, but for
+its waiting. "expected" is the model of `kalmandp.training.placement.ranks_model`, its parts measured in one
+thread by the same clock. Without MPI this says so, and is done.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from kalmandp.ranks.team import Alone, team_of
 from kalmandp.training.config.inputs import read_input
 from kalmandp.training.loop import Run
+from kalmandp.training.placement.plan import make_plan
+from kalmandp.training.placement.ranks_model import Network
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Bandwidth and latency within a machine that is busy, for what is expected: bytes per second, seconds.
@@ -67,7 +70,7 @@ def child(tree: dict, steps: int) -> None:
         told = (team or Alone()).all((P.nbytes, float(np.median(processor[3:])), _resident()))
     if team is None or team.rank == 0:
         memory, used, resident = (list(x) for x in zip(*told, strict=True))
-        found = {"memory": memory, "processor": sum(used), "resident": resident}
+        found = {"memory": memory, "processor": max(used), "resident": resident}
         print(json.dumps({"seconds": float(np.median(seconds[3:])), **found}), flush=True)
 
 
@@ -80,11 +83,11 @@ def _resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def measured(tree: dict, ranks: int, threads: int, steps: int) -> dict:
+def measured(tree: dict, ranks: int, threads: int, *options: str) -> dict:
     """`child` in a process of its own (ranks 0), or under mpiexec."""
     names = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     env = {**os.environ, "PYTHONPATH": str(ROOT), **dict.fromkeys(names, str(threads))}
-    words = [sys.executable, __file__, "--child", json.dumps(tree), "--steps", str(steps)]
+    words = [sys.executable, __file__, "--child", json.dumps(tree), *options]
     start = [mpiexec(), "-n", str(ranks)] if ranks else []
     done = subprocess.run([*start, *words], env=env, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -97,16 +100,10 @@ def mpiexec() -> str:
     return str(beside) if beside.exists() else shutil.which("mpiexec") or ""
 
 
-def expected(tree: dict, ranks: int) -> dict:
-    """What `kalmandp plan --ranks` says, with one thread as the ranks have."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "input.json")
-        path.write_text(json.dumps(tree))
-        words = ["-m", "kalmandp", "plan", str(path), "--json", "--ranks", str(ranks)]
-        words += ["--bandwidth", str(WITHIN[0] / 1e9), "--latency", str(WITHIN[1] * 1e6)]
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)["on_ranks"]
+def expected(tree: dict, ranks: int) -> float:
+    """Seconds by the model of `plan --ranks`, its parts measured in one thread by the processor's clock."""
+    plan = make_plan(read_input(tree), ranks=ranks, network=Network(*WITHIN), clock=time.process_time)
+    return plan.on_ranks.seconds
 
 
 def main() -> None:
@@ -116,7 +113,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="of which a median is taken, in each round")
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--expect", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.child and args.expect:
+        print(json.dumps([expected(json.loads(args.child), R) for R in args.ranks]))
+        return
     if args.child:
         child(json.loads(args.child), args.steps)
         return
@@ -134,10 +135,12 @@ def main() -> None:
         resident: dict = {}
         for _ in range(args.rounds):
             for c in candidates:
-                found = measured(tree, *c, args.steps)
+                found = measured(tree, *c, "--steps", str(args.steps))
                 seconds[c].append(found["seconds"])
                 processor[c].append(found["processor"])
                 memory[c], resident[c] = found["memory"], max(found["resident"])
+        numbers = [str(R) for R in args.ranks]
+        model: Any = measured(tree, 0, 1, "--expect", "--ranks", *numbers)
         two = np.median(seconds[0, 2])
         whole = sum(memory[args.ranks[0], 1])
         print(f"\n{name}: a step, medians of {args.rounds} rounds of {args.steps} steps; {cores} processors")
@@ -154,9 +157,7 @@ def main() -> None:
             if ranks:
                 most = max(memory[ranks, threads])
                 line += f"{most / 2**20:>6.1f} MiB{most / whole:>13.3f}{resident[ranks, threads]:>6.0f} MiB"
-            if ranks > 1:
-                plan = expected(tree, ranks)
-                line += f"{1e3 * plan['seconds'] * max(1.0, ranks / cores):>13.2f}"
+                line += f"{1e3 * model[args.ranks.index(ranks)]:>13.2f}"
             print(line, flush=True)
 
 

@@ -10,6 +10,7 @@ blocks of 10,240 weights, as the paper has it.
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def measured():
     settings = read_input(ROOT / "examples" / "nep" / "input.json")
     with Dataset(settings.training.systems) as data:
         potential = new_potential(settings.model, data[:20], np.random.default_rng(0), None, "cpu")
-        return step_and_rates(potential, resolve(settings.optimizer), [data[0]])
+        return step_and_rates(potential, resolve(settings.optimizer), [data[0]], clock=time.process_time)
 
 
 def main() -> None:

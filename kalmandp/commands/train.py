@@ -92,12 +92,15 @@ def _predict(settings, output: Path) -> int:
 def _run(args, settings, output: Path, team) -> int:
     from kalmandp.commands.progress import Progress
     from kalmandp.commands.stopping import stopping
+    from kalmandp.ranks.team import require_alike
     from kalmandp.training.loop import train
 
     checkpoint = output / settings.checkpoint_name
     restart = None
     if args.restart is not None:
         restart = Path(args.restart) if args.restart else checkpoint
+    options = {name: value for name, value in vars(args).items() if isinstance(value, str | bool | None)}
+    require_alike(team, {"the input": settings.source, "the command": options})
     settings = team.of_first(None if team.rank else _with_seed(settings, restart))
     if args.smoke:
         settings = _smoke(settings)

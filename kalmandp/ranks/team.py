@@ -6,6 +6,7 @@ their own order, so that a sum has the same bits for any number of ranks.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from itertools import pairwise
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kalmandp.errors import KalmanDPError
+from kalmandp.errors import InputError, KalmanDPError
 from kalmandp.ranks.launched import is_alone, under_mpi
 
 #: Numbers that are sent to all ranks, which then add them up themselves.
@@ -217,3 +218,27 @@ def agree(team: Team, failed: Exception | None) -> None:
             kind, message = error
             alone = team.size == 1 or message.startswith("rank ")
             raise kind(message if alone else f"rank {rank}: {message}") from failed
+
+
+def require_alike(team: Team, values: dict[str, Any]) -> None:
+    """Refuse ranks that were given different things, which would train without a word at cross purposes.
+
+    Parameters
+    ----------
+    team : the ranks, all of which make this call
+    values : what must be the same, by what a message calls it: bytes, or something with a `repr`
+
+    Raises
+    ------
+    InputError
+        On all ranks alike: it names the first rank that differs from rank 0, and in what.
+    """
+    text = lambda value: value if isinstance(value, bytes) else repr(value).encode()
+    own = {name: hashlib.sha256(text(value)).digest() for name, value in values.items()}
+    first, *others = team.all(own)
+    for rank, theirs in enumerate(others, start=1):
+        for name in values:
+            if theirs[name] != first[name]:
+                raise InputError(
+                    f"rank {rank}: {name} differs from that of rank 0; expected the same on all ranks"
+                )

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from kalmandp.arrays import to_numpy
 from kalmandp.errors import FileError, FilterError, InputError
 from kalmandp.files import make_folder, one_run_in
 from kalmandp.potentials.potential import Potential
-from kalmandp.ranks.team import Alone, Team, agree, team_of
+from kalmandp.ranks.team import Alone, Team, agree, require_alike, team_of
 from kalmandp.registry import load
 from kalmandp.training.config.inputs import read_input
 from kalmandp.training.config.settings import Settings
@@ -83,11 +84,18 @@ class Run:
                     raise FileError(f"{restart}: does not fit this run: {error}") from error
                 except Exception as error:  # a state of another shape, or of no sense
                     raise FileError(f"{restart}: does not fit this run, or is damaged ({error})") from error
+        parts = {
+            "the input": settings.source,
+            "the number of training frames": len(self.data),
+            "the step that the run goes on from": self.step_number,
+            "the model that the run begins with": to_numpy(self.potential.weights).tobytes(),
+        }
+        require_alike(self.team, parts)
 
     def _make(self, saved: dict | None, init_model, finetune, engine) -> None:
         """Data, potential and optimizer, as the input says."""
         settings, t = self.settings, self.settings.training
-        self.seed = _seed(settings, saved)
+        self.seed = self.team.of_first(_seed(settings, saved))
         self.rng = np.random.default_rng(self.seed)
         self.data, self.validation = datasets(settings, self.seed)
         check_labels(self.data, settings)

@@ -1,7 +1,8 @@
 """``several.py FOLDER JSON``: each case on 1, 2, 3 and 4 ranks, and stopped on 3 and gone on with on 2.
 
 All in one start: four ranks are cut into communicators of so many. JSON has for each name the kind of model
-and options of its run; the runs are FOLDER/NAME 1 … 4 and FOLDER/NAME half.
+and options of its run; the runs are FOLDER/NAME 1 … 4 and FOLDER/NAME half. At the end: ranks draw one seed
+where the input has none, and refuse to train with inputs that differ.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
 from mpi4py import MPI
 from small_models import tree_of
 
-from kalmandp.training.loop import train
+from kalmandp.errors import InputError
+from kalmandp.ranks.team import team_of
+from kalmandp.training.config.inputs import read_input
+from kalmandp.training.loop import Run, train
 
 #: What the ranks do at the same time, by rank: how many work together, and at which run.
 ROUNDS = (("1", "3", "3", "3"), ("stop", "stop", "stop", ""), ("2", "2", "half", "half"), ("4",) * 4)
@@ -44,5 +48,23 @@ def main(folder: Path, cases: dict) -> None:
         world.Barrier()
 
 
+def alike(folder: Path) -> None:
+    world = MPI.COMM_WORLD
+    tree = tree_of("hdnnp", folder, data={"batch_size": 4}, numb_steps=1)
+    del tree["training"]["seed"]
+    run = Run(read_input(tree), folder / "drawn", team=team_of(world))
+    run.step()
+    told = world.allgather((run.seed, run.potential.weights.tobytes()))
+    assert len(set(told)) == 1
+    tree["optimizer"]["lam"] = 0.98 if world.rank < 2 else 0.97
+    try:
+        Run(read_input(tree), folder / "apart", team=team_of(world))
+    except InputError as error:
+        assert str(error) == "rank 2: the input differs from that of rank 0; expected the same on all ranks"
+    else:
+        raise AssertionError("ranks have begun with inputs that differ")
+
+
 if __name__ == "__main__":
     main(Path(sys.argv[1]), json.loads(sys.argv[2]))
+    alike(Path(sys.argv[1]))

@@ -28,6 +28,8 @@ from kalmandp.training.starting import new_potential
 from kalmandp.training.trainers.choose import make_trainer
 from kalmandp.training.trainers.kalman import KalmanTrainer
 
+#: Seconds since some moment.
+Clock = Callable[[], float]
 #: Frames from which the model's form and the time of a step are taken.
 SOME_FRAMES = 8
 #: Steps that are timed, after one that compiles.
@@ -78,7 +80,7 @@ class Plan(NamedTuple):
 
 def make_plan(
     settings: Settings, timing: bool = True, engine: str | None = None, device=None, ranks: int = 1,
-    network: Network | None = None,
+    network: Network | None = None, clock: Clock = time.perf_counter,
 ) -> Plan:  # fmt: skip
     """Plan a run. Nothing is written, and P is only made for the timing, if it fits.
 
@@ -133,7 +135,7 @@ def make_plan(
             seconds_per_step=None,
         )
         if ranks > 1:
-            parts = _on_ranks(settings, potential, choices, some, batch, ranks, network, timing)
+            parts = _on_ranks(settings, potential, choices, some, batch, ranks, network, timing, clock)
             return plan._replace(on_ranks=parts)
         if timing and plan.fits:
             trainer = make_trainer(
@@ -174,7 +176,8 @@ def _covariance(potential, choices, place) -> tuple[tuple[int, ...], int]:
 
 
 def _on_ranks(
-    settings: Settings, potential, choices, some: Dataset, batch: int, ranks: int, network, timing: bool
+    settings: Settings, potential, choices, some: Dataset, batch: int, ranks: int, network, timing: bool,
+    clock: Clock,
 ) -> OnRanks:  # fmt: skip
     """What a step takes on several ranks."""
     o = settings.optimizer
@@ -182,7 +185,7 @@ def _on_ranks(
         raise InputError(f"optimizer/type is {o.type!r}, which has no P; expected RLEKF for several ranks")
     need = covariance_need(parts_of(potential.layout), choices)
     frames = [some[k] for k in np.resize(_fullest(some, settings), batch)]
-    step, rates = step_and_rates(potential, choices, frames, timing)
+    step, rates = step_and_rates(potential, choices, frames, timing, clock)
     parts = None if rates is None else rates.parts(need.blocks, step)
     return ranks_model.on_ranks(
         need.blocks, ranks, step, parts, network, choices.covariance_dtype, choices.coupled
@@ -190,7 +193,7 @@ def _on_ranks(
 
 
 def step_and_rates(
-    potential, choices: KalmanChoices, frames: list, timing: bool = True
+    potential, choices: KalmanChoices, frames: list, timing: bool = True, clock: Clock = time.perf_counter
 ) -> tuple[ranks_model.Step, ranks_model.Rates | None]:
     """What a step on these frames measures, and the seconds of its parts by which they grow.
 
@@ -201,6 +204,7 @@ def step_and_rates(
     ----------
     potential : Potential;  choices : of a filter;  frames : of one step
     timing : measure; otherwise there are no rates
+    clock : seconds; ``time.process_time``, in one thread, is that of a machine with nothing else to do
     """
     small = replace(choices, block_size=min(choices.block_size, MEASURED_BLOCK))
     team, rng = Alone(), np.random.default_rng(0)
@@ -218,17 +222,17 @@ def step_and_rates(
     step = ranks_model.Step(max(len(m.H_qw) for m in found), len(found), *pieces)
     if not timing:
         return step, None
-    made = _time(lambda: list(trainer.measure(sample, rng)))
-    ready = _time(prepare)
+    made = _time(lambda: list(trainer.measure(sample, rng)), clock)
+    ready = _time(prepare, clock)
     H, N = found[-1].H_qw, len(trainer.filter.weights)
     H = np.pad(H, ((0, 0), (0, N - H.shape[1])))
     zero, R_q = np.zeros(len(H)), np.ones(len(H))
-    operation = _time(lambda: trainer.filter.update(H, zero, R_q)) / sum(
+    operation = _time(lambda: trainer.filter.update(H, zero, R_q), clock) / sum(
         ranks_model.operations(trainer.filter.blocks, len(H))
     )
     if one_by_one:  # all of a frame is made by its rank
         return step, ranks_model.Rates((made + ready) / (step.rows * N), operation, 0.0, 0.0)
-    predicted = _time(lambda: predict(potential, sample))
+    predicted = _time(lambda: predict(potential, sample), clock)
     return step, ranks_model.Rates(
         max(made - predicted, 0.0) / (step.rows * N), operation, predicted / N, ready
     )
@@ -245,12 +249,12 @@ def _update(settings: Settings, some: Dataset, potential, trainer) -> Callable[[
     return step
 
 
-def _time(step: Callable[[], object]) -> float:
+def _time(step: Callable[[], object], clock: Clock = time.perf_counter) -> float:
     """Seconds of a step: the shortest of a few, after one that compiles."""
     step()
     seconds = []
     for _ in range(TIMED_STEPS):
-        began = time.perf_counter()
+        began = clock()
         step()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(clock() - began)
     return min(seconds)
