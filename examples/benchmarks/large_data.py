@@ -1,10 +1,11 @@
 """How a training begins on many frames, and whether its memory stays: 100,000 frames of thirteen materials.
 
-    python examples/benchmarks/large_data.py [--small] [--frames 100000] [--folder large] [--ranks 2]
+    python examples/benchmarks/large_data.py [--small] [--frames 100000] [--folder F] [--ranks 2] [--keep 8]
 
 The frames are those of data/thirteen, again and again with a little noise on the positions; the labels stay,
 so that nothing is learnt here. Seconds are from the start of the program; frames per second are of the steps
-after the first; memory is what a process has in use (RSS), of which a GiB at most are frames that it keeps.
+after the first; memory is what a process has in use (RSS), of which a GiB at most, or ``--keep`` MiB, are
+frames that it keeps: with few of them it is seen in a short time whether the rest stays.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
-def child(folder: Path, steps: int, batch: int, began: float) -> None:
+def child(folder: Path, steps: int, batch: int, keep: int, began: float) -> None:
     """One run on all ranks that there are; rank 0 says what it sees."""
     tree = {
         "model": MODEL,
@@ -77,6 +78,7 @@ def child(folder: Path, steps: int, batch: int, began: float) -> None:
     say = print if ranks.rank == 0 else lambda *words, **options: None
     with tempfile.TemporaryDirectory() as output:
         run = Run(read_input(tree), output, team=team_of())
+        run.frames.budget = keep << 20
         say(f"{len(run.data):,} frames, {ranks.size} rank(s): ready after {_since(began)}", flush=True)
         run.step()
         say(f"first step done after {_since(began)}", flush=True)
@@ -94,11 +96,11 @@ def _since(began: float) -> str:
     return f"{time.time() - began:.1f} s, {time.process_time():.1f} s of them of the processor"
 
 
-def start(folder: Path, steps: int, ranks: int, batch: int) -> int:
+def start(folder: Path, steps: int, ranks: int, batch: int, keep: int) -> int:
     """`child` in a process of its own, or under mpiexec; what it says goes to the screen."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     words = [sys.executable, __file__, "--child", "--folder", str(folder), "--steps", str(steps)]
-    words += ["--batch", str(batch), "--began", str(time.time())]
+    words += ["--batch", str(batch), "--keep", str(keep), "--began", str(time.time())]
     if ranks > 1:
         env |= dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         beside = Path(sys.executable).with_name("mpiexec")
@@ -115,11 +117,12 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=500, help="between two looks at the memory")
     parser.add_argument("--ranks", type=int, default=1, help="of MPI, one thread each; 1 is without MPI")
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--keep", type=int, default=1024, help="MiB of frames that a rank keeps [1024]")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--began", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        child(Path(args.folder), args.steps, args.batch, args.began)
+        child(Path(args.folder), args.steps, args.batch, args.keep, args.began)
         return 0
     if args.small:
         args.frames, args.steps = 3000, 5
@@ -130,7 +133,7 @@ def main() -> int:
             began = time.perf_counter()
             make(folder, args.frames)
             print(f"{args.frames:,} frames made in {time.perf_counter() - began:.0f} s", flush=True)
-        return start(folder, args.steps, args.ranks, args.batch)
+        return start(folder, args.steps, args.ranks, args.batch, args.keep)
 
 
 if __name__ == "__main__":
