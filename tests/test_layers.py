@@ -346,6 +346,7 @@ FOREIGN = {
     "kalman/filter": {"writeable"},  # NumPy's flags have it, CuPy's do not
     "on_the_fly/reference": {"implemented_properties", "reset"},
     "potentials/potential": {"get_positions", "writeable"},
+    "ranks/mpi": {"sched_getaffinity", "getloadavg"},  # not on every system
     "training/config/inputs": {"strerror"},
     "training/placement/memory": {"sysconf_names"},  # not on Windows
     "training/report/metrics": {"positions"},  # one Frame or ase.Atoms, or several

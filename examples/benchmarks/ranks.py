@@ -3,7 +3,8 @@
     python examples/benchmarks/ranks.py [--small] [--rounds 5] [--ranks 2 4]
 
 Of each case, in turns: a step in one process of one thread and of two, and on ranks of one thread each. P is
-what the rank with most of it keeps, and its share of what one rank keeps. "expected" is the model of
+what the rank with most of it keeps, and its share of what one rank keeps. RSS is all that a rank has in use.
+"processor" is of all ranks, their waiting included. "expected" is the model of
 `kalmandp.training.placement.ranks_model` with parts measured in one thread (times ranks/processors where
 there are fewer of these). Without MPI this says so, and is done.
 """
@@ -55,16 +56,28 @@ def child(tree: dict, steps: int) -> None:
     team = team_of()
     with tempfile.TemporaryDirectory() as folder:
         run = Run(read_input(tree), folder, team=team)
-        seconds = []
+        seconds, processor = [], []
         for _ in range(3 + steps):
             (team or Alone()).all(None)
-            began = time.perf_counter()
+            began, before = time.perf_counter(), time.process_time()
             run.step()
             seconds.append(time.perf_counter() - began)
+            processor.append(time.process_time() - before)
         P = run.trainer.filter.covariance
-        told = (team or Alone()).all(P.nbytes)
+        told = (team or Alone()).all((P.nbytes, float(np.median(processor[3:])), _resident()))
     if team is None or team.rank == 0:
-        print(json.dumps({"seconds": float(np.median(seconds[3:])), "memory": told}), flush=True)
+        memory, used, resident = (list(x) for x in zip(*told, strict=True))
+        found = {"memory": memory, "processor": sum(used), "resident": resident}
+        print(json.dumps({"seconds": float(np.median(seconds[3:])), **found}), flush=True)
+
+
+def _resident() -> float:
+    """MiB that this process has in use; not a number where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return float("nan")
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def measured(tree: dict, ranks: int, threads: int, steps: int) -> dict:
@@ -116,25 +129,31 @@ def main() -> None:
     for name, tree in cases(args.small).items():
         candidates = [(0, 1), (0, 2), *((r, 1) for r in args.ranks)]
         seconds: dict = {c: [] for c in candidates}
+        processor: dict = {c: [] for c in candidates}
         memory: dict = {}
+        resident: dict = {}
         for _ in range(args.rounds):
             for c in candidates:
                 found = measured(tree, *c, args.steps)
                 seconds[c].append(found["seconds"])
-                memory[c] = found["memory"]
+                processor[c].append(found["processor"])
+                memory[c], resident[c] = found["memory"], max(found["resident"])
         two = np.median(seconds[0, 2])
         whole = sum(memory[args.ranks[0], 1])
         print(f"\n{name}: a step, medians of {args.rounds} rounds of {args.steps} steps; {cores} processors")
-        print(f"{'':34}{'ms':>8}{'/ two threads':>15}{'P, most':>10}{'of one rank':>13}{'expected ms':>13}")
+        heads = ("ms", 8), ("processor ms", 14), ("/ two threads", 15), ("P, most", 10), ("of one rank", 13)
+        heads += ("RSS", 10), ("expected ms", 13)
+        print(" " * 34 + "".join(f"{head:>{width}}" for head, width in heads))
         for ranks, threads in candidates:
             ms = 1e3 * np.median(seconds[ranks, threads])
             what = f"{ranks} ranks of one thread" if ranks else f"one process, {threads} threads"
             if ranks == 1:
                 whole = memory[1, 1][0]
-            line = f"{what:34}{ms:>8.2f}{ms / (1e3 * two):>15.2f}"
+            used = 1e3 * np.median(processor[ranks, threads])
+            line = f"{what:34}{ms:>8.2f}{used:>14.2f}{ms / (1e3 * two):>15.2f}"
             if ranks:
                 most = max(memory[ranks, threads])
-                line += f"{most / 2**20:>6.1f} MiB{most / whole:>13.3f}"
+                line += f"{most / 2**20:>6.1f} MiB{most / whole:>13.3f}{resident[ranks, threads]:>6.0f} MiB"
             if ranks > 1:
                 plan = expected(tree, ranks)
                 line += f"{1e3 * plan['seconds'] * max(1.0, ranks / cores):>13.2f}"

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from os import PathLike
+from threading import RLock
 
 import numpy as np
 
@@ -91,6 +92,7 @@ class Dataset(Sequence):
         given = None if type_map is None else checked_type_map("type_map", type_map)
         self._stores: list[Store] = []
         self._systems: list[System] = []
+        self._lock = RLock()  # a thread may read ahead (`frames.kept`)
         orders, sizes = [], []
         try:
             for path in paths:
@@ -119,7 +121,8 @@ class Dataset(Sequence):
         if isinstance(k, slice):
             return self.subset(range(*k.indices(len(self))))
         system, row = self._locate(k)
-        return system.frame(row, self.type_map)
+        with self._lock:
+            return system.frame(row, self.type_map)
 
     def __iter__(self):
         return (make() for make in self.makers())
@@ -148,7 +151,8 @@ class Dataset(Sequence):
         for places in np.split(order, np.flatnonzero(np.diff(system_f[order])) + 1):
             if len(places) > 1:
                 s = int(system_f[places[0]])
-                frames = self._systems[s].frames(flat_f[places] - self._starts[s], self.type_map)
+                with self._lock:
+                    frames = self._systems[s].frames(flat_f[places] - self._starts[s], self.type_map)
                 for place, frame in zip(places.tolist(), frames, strict=True):
                     found[place] = frame
         return found
@@ -198,7 +202,8 @@ class Dataset(Sequence):
         k : number of the frame; negative ones count from the end
         """
         system, row = self._locate(k)
-        return system.atoms_in(row)
+        with self._lock:
+            return system.atoms_in(row)
 
     def outline(self, k: int) -> Outline:
         """What is known of frame ``k`` without reading its positions and labels.
@@ -208,7 +213,28 @@ class Dataset(Sequence):
         k : number of the frame; negative ones count from the end
         """
         system, row = self._locate(k)
-        return Outline(f"{system.address} frame {row}", system.atoms_in(row), system.labels_in(row))
+        with self._lock:
+            return Outline(f"{system.address} frame {row}", system.atoms_in(row), system.labels_in(row))
+
+    def densest(self, n: int) -> np.ndarray:
+        """Numbers of the ``n`` frames with the smallest cells of each system in use, in their order.
+
+        Only cells are read. Of open systems and of a mixed layout, where cells say less, the first are taken.
+
+        Parameters
+        ----------
+        n : frames of a system
+        """
+        flat = np.arange(len(self)) if self._chosen is None else self._chosen
+        system_f = np.searchsorted(self._starts, flat, side="right") - 1
+        found = []
+        for s in np.unique(system_f):
+            mine = np.flatnonzero(system_f == s)
+            with self._lock:
+                volume_r = self._systems[s].volumes()
+            order = np.argsort(volume_r[flat[mine] - self._starts[s]], kind="stable")
+            found.append(mine[order[:n]])
+        return np.sort(np.concatenate(found))
 
     @property
     def systems(self) -> tuple[SystemInfo, ...]:
@@ -266,8 +292,9 @@ class Dataset(Sequence):
 
     def close(self) -> None:
         """Close the files, also for the subsets of this data set."""
-        for store in self._stores:
-            store.close()
+        with self._lock:
+            for store in self._stores:
+                store.close()
 
     def __enter__(self) -> Dataset:
         return self

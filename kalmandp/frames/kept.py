@@ -1,15 +1,23 @@
-"""A cache of frames, each with what was made for it: the most recently used stay in memory."""
+"""A cache of frames, each with what was made for it: the most recently used stay in memory.
+
+Frames of the next step can be announced (`KeptFrames.ahead`): a thread reads them while this one computes.
+What it meets, a frame that cannot be read, is raised where that frame is asked for, as without it.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 #: Share of a GPU's free memory that kept frames may fill.
 DEVICE_SHARE = 0.25
+#: Frames that are read before they are needed, at most.
+AHEAD = 64
 
 
 class KeptFrames:
@@ -30,6 +38,8 @@ class KeptFrames:
         self.dataset, self.type_map, self.make, self.size = dataset, tuple(type_map), make, size
         self.budget, self.used = n_bytes, 0
         self._kept: OrderedDict[int, tuple] = OrderedDict()
+        self._coming: dict[int, Future] = {}
+        self._reader: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -40,7 +50,8 @@ class KeptFrames:
         if k in self._kept:
             self._kept.move_to_end(k)
             return self._kept[k]
-        frame = self.dataset[k].with_type_map(self.type_map)
+        coming = self._coming.pop(k, None)
+        frame = self._read(k) if coming is None else coming.result()
         made = self.make(frame)
         self._kept[k] = (frame, made)
         self.used += self.size(frame, made)
@@ -48,6 +59,27 @@ class KeptFrames:
             _, old = self._kept.popitem(last=False)
             self.used -= self.size(*old)
         return frame, made
+
+    def ahead(self, numbers: Iterable[int]) -> None:
+        """Begin to read these frames, `AHEAD` at most, in this order; they are asked for next.
+
+        What was announced before and is not among them is forgotten.
+
+        Parameters
+        ----------
+        numbers : of the frames
+        """
+        wanted = list(islice((k for k in map(int, numbers) if k not in self._kept), AHEAD))
+        for k in set(self._coming).difference(wanted):
+            self._coming.pop(k).cancel()
+        for k in wanted:
+            if k not in self._coming:
+                if self._reader is None:
+                    self._reader = ThreadPoolExecutor(1, "frames ahead")
+                self._coming[k] = self._reader.submit(self._read, k)
+
+    def _read(self, k: int):
+        return self.dataset[k].with_type_map(self.type_map)
 
 
 def frame_bytes(frame) -> int:

@@ -16,6 +16,9 @@ import numpy as np
 from kalmandp.errors import KalmanDPError
 from kalmandp.ranks.launched import is_alone, under_mpi
 
+#: Numbers that are sent to all ranks, which then add them up themselves.
+FEW = 4096
+
 
 class Team(Protocol):
     """Some ranks; ``rank`` is our number among ``size``, ``local_rank`` that on this machine."""
@@ -155,6 +158,18 @@ def in_turn(team: Team, n: int, make: Callable[[int], Any]) -> list:
     return [every[k % team.size][k // team.size] for k in range(n)]
 
 
+def share(sizes: np.ndarray, n_ranks: int) -> np.ndarray:
+    """First piece of each rank, and the end: consecutive pieces, their sizes as even as they can be."""
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    targets = ends[-1] * np.arange(1, n_ranks) / n_ranks
+    return np.array([0, *(int(np.argmin(np.abs(ends - x))) for x in targets), len(sizes)])
+
+
+def is_small(n: int, counts: Sequence[int]) -> bool:
+    """Whether `sum_in_order` sends all parts of n numbers to all ranks."""
+    return n * sum(counts) <= FEW
+
+
 def sum_in_order(team: Team, own: np.ndarray, counts: Sequence[int]) -> np.ndarray:
     """Σ over the parts of all ranks, in the order of ranks and, in each, of its parts.
 
@@ -165,10 +180,16 @@ def sum_in_order(team: Team, own: np.ndarray, counts: Sequence[int]) -> np.ndarr
 
     Returns
     -------
-    The sum, the same bits however the parts are shared out. Each rank adds up a share of the numbers.
+    The sum, the same bits however the parts are shared out. Of many numbers each rank adds up a share; a few
+    are added up by all, so that only one message is waited for.
     """
     shape = own.shape[1:]
     n = int(np.prod(shape, dtype=int))
+    if is_small(n, counts):
+        total = np.zeros(n)
+        for row in team.gather(own, [c * n for c in counts]).reshape(-1, n):
+            total += row
+        return total.reshape(shape)
     bounds = [n * r // team.size for r in range(team.size + 1)]
     sizes = [b - a for a, b in pairwise(bounds)]
     flat = own.reshape(len(own), n)

@@ -145,6 +145,7 @@ class Run:
         self._finished = None
         self._feed_before = self.feed.state()
         numbers, sample = self._agreed_batch()
+        self._read_ahead(len(numbers))
         frames, before = sample.frames, None
         if self._is(self.display_freq):
             before = evaluate(self.potential, *self._frames(numbers))
@@ -201,6 +202,13 @@ class Run:
             return measurement.make_sample(self.potential, *self._frames(numbers))
         make = lambda k: measurement.make_sample(self.potential, *self._frames(np.array([k])))
         return shared_sample(self.team, numbers, make, lambda k: self.data.outline(int(k)))
+
+    def _read_ahead(self, n: int) -> None:
+        """Begin to read the frames of the next batch, of n, that this rank will measure."""
+        coming = self.feed.coming(n)
+        if self.trainer.shares_frames(len(coming)):
+            coming = coming[self.team.rank :: self.team.size]
+        self.frames.ahead(coming)
 
     def _frames(self, numbers: np.ndarray) -> tuple[list, list]:
         """Frames by their numbers, and their pairs."""

@@ -20,11 +20,13 @@ from kalmandp.potentials.adapting import refitted_bias, reordered, with_bias
 from kalmandp.potentials.energy_bias import RCOND
 from kalmandp.potentials.potential import Potential
 from kalmandp.potentials.settings import ModelSettings
-from kalmandp.registry import kind_of, load
+from kalmandp.registry import KINDS, kind_of, load
 from kalmandp.training.config.settings import Settings
 
 #: Frames that the statistics, the energy bias and an automatic sel of a new model are taken from at most.
 STATISTICS_FRAMES = 2048
+#: Of a larger data set sel is also counted in the frames with the smallest cells: of each system, and in all.
+DENSEST, MOST_DENSEST = 16, 512
 
 
 def started_from(init_model, finetune, settings: Settings, frames) -> Potential:
@@ -71,7 +73,7 @@ def started_from(init_model, finetune, settings: Settings, frames) -> Potential:
     if finetune is not None:
         old = potential.bias_atom_e + potential.out_bias
         rcond = RCOND if settings.model.rcond is None else settings.model.rcond
-        potential = with_bias(potential, refitted_bias(potential, frames, rcond=rcond))
+        potential = with_bias(potential, refitted_bias(potential, _evenly(frames), rcond=rcond))
         shift = potential.bias_atom_e - old
         notes["energy bias shifted by (eV)"] = ", ".join(f"{d:.6g}" for d in shift)
     potential.info["started from"] = notes
@@ -82,15 +84,34 @@ def new_potential(model: ModelSettings, frames, rng: np.random.Generator, engine
     """The potential that the section ``model`` of an input asks for, its statistics taken from frames.
 
     Of a larger data set they are taken from `STATISTICS_FRAMES` frames, evenly chosen, so that a run on any
-    number of frames begins soon.
+    number of frames begins soon. Where a model takes so many neighbours and no more, they are counted also in
+    the frames with the smallest cells (`_crowded`): in all of a small data set.
     """
-    n = len(frames)
-    if n > STATISTICS_FRAMES:
-        frames = frames.subset(np.linspace(0, n - 1, STATISTICS_FRAMES).astype(int))
+    more = {}
+    if len(frames) > STATISTICS_FRAMES and KINDS[model.kind].widened:
+        more["crowded"] = _crowded(frames)
+    some = _evenly(frames)
     return Potential.create(
-        model.type_map or frames.type_map, kind=model.kind, frames=frames, rng=rng,
-        atom_ener=model.atom_ener, rcond=model.rcond, engine=engine, device=device, **model.choices,
+        model.type_map or frames.type_map, kind=model.kind, frames=some, rng=rng,
+        atom_ener=model.atom_ener, rcond=model.rcond, engine=engine, device=device, **model.choices, **more,
     )  # fmt: skip
+
+
+def _evenly(frames):
+    """The frames, or `STATISTICS_FRAMES` of a larger data set, evenly chosen."""
+    n = len(frames)
+    return frames if n <= STATISTICS_FRAMES else frames.subset(_spread(n, STATISTICS_FRAMES))
+
+
+def _crowded(frames):
+    """The frames with the smallest cells of each system, `MOST_DENSEST` at most."""
+    found = frames.densest(DENSEST)
+    return frames.subset(found[_spread(len(found), MOST_DENSEST)])
+
+
+def _spread(n: int, most: int) -> np.ndarray:
+    """Up to ``most`` numbers below n, evenly."""
+    return np.linspace(0, n - 1, min(n, most)).astype(int)
 
 
 def differences(potential: Potential, settings: Settings) -> list[str]:
@@ -130,6 +151,10 @@ def _in_order(potential: Potential, type_map, path: Path) -> Potential:
 def _wide_enough(potential: Potential, model: ModelSettings, frames, path: Path, notes: dict) -> Potential:
     """The potential made fit for the numbers of neighbours in the training data; said, and noted."""
     place = kind_of(potential.form).widened
+    if len(frames) > STATISTICS_FRAMES:
+        densest = frames.densest(DENSEST)
+        some = densest[_spread(len(densest), MOST_DENSEST)]
+        frames = frames.subset(np.union1d(some, _spread(len(frames), STATISTICS_FRAMES)))
     parts = potential.form, potential.weights, potential.statistics, frames, model.choices
     done = load(place)(*parts) if place else None
     if done is None:

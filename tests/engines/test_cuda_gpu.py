@@ -21,6 +21,7 @@ import test_cuda_covariance as covariance_tests
 import test_cuda_neighbours as neighbour_tests
 import test_cuda_network as network_tests
 import test_cuda_potential as potential_tests
+import test_cuda_shared as shared_tests
 import test_cuda_strictness as strictness_tests
 import test_cuda_training as training_tests
 from cases import PAPER, Case, random_frame
@@ -118,6 +119,12 @@ def test_covariance(gpu, dtype, m):
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_filter(gpu, check):
     check(partial(covariance_tests.Adapter, device=gpu), 2)
+
+
+@pytest.mark.parametrize(("m", "coupled"), [(2, True), (13, False), (13, True)])
+def test_P_shared_by_ranks(there, m, coupled):
+    """Ranks are threads with the one GPU; several GPUs and NCCL need ``mpiexec`` and a training."""
+    shared_tests.test_the_bits_of_one_and_the_plain_filter(m, 70 // m, coupled, "float64")
 
 
 def test_the_same_bits_from_run_to_run(gpu):

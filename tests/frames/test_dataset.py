@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from frame_makers import assert_same_frames, random_frame
@@ -151,3 +153,18 @@ def test_an_outline_is_the_frame_without_its_arrays(data, frames):
         assert (outline.source, len(outline)) == (frame.source, len(frame))
         for label in ("energy", "forces", "virial", "atomic_energies"):
             assert (getattr(outline, label) is None) == (getattr(frame, label) is None)
+
+
+def test_the_frames_with_the_smallest_cells(tmp_path):
+    """Of each system; of a subset those that are in it."""
+    rng = np.random.default_rng(4)
+    made = []
+    for k, scale in enumerate([1.0, 0.9, 1.1, 0.8, 1.2, 0.95]):
+        frame = random_frame(rng, ["O", "H"] if k % 2 else ["O"], type_map=("O", "H"))
+        made.append(replace(frame, cell=scale * 9.0 * np.eye(3), pbc=(True, True, True)))
+    Dataset.write(tmp_path / "cells.h5", made)
+    with Dataset(tmp_path / "cells.h5") as data:
+        assert data.densest(1).tolist() == [0, 3]
+        assert data.densest(2).tolist() == [0, 1, 2, 3]
+        part = data.subset([5, 4, 1, 2])
+        assert part.densest(1).tolist() == [2, 3]

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from kalmandp.engines.cpu.covariance.shared import shared_class
-from kalmandp.engines.cpu.covariance.shares import share, traffic
+from kalmandp.engines.cpu.covariance.shares import traffic
 from kalmandp.engines.cpu.covariance.tiled import PANEL, PENDING, WAITING
 from kalmandp.kalman import RLEKF, Blocks
-from kalmandp.ranks.team import Alone
+from kalmandp.ranks.team import Alone, share
 
 SIZES = [(300,), (40, 130, 7, 200)]
 #: Few numbers, more than go through P at once, and many, which are matrix products; and few after them.

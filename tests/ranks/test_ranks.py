@@ -53,11 +53,14 @@ def test_same_bits_and_restart(folder, case):
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed: no emulated GPU")
 def test_gpus_share_a_batch(folder):
-    """Each rank has an emulated GPU with the whole P: the same bits on one and on two."""
+    """Each rank has an emulated GPU with its blocks of P: the bits, and the checkpoint, of one."""
     for ranks in (1, 2):
         done = start(ranks, str(HERE / "gpus.py"), str(folder))
         assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(np.load(folder / "1.npy"), np.load(folder / "2.npy"))
+    assert_same(state(folder, "run 1"), state(folder, "run 2"))
+    (one,), two = np.load(folder / "1.bytes.npy"), np.load(folder / "2.bytes.npy")
+    assert max(two) < 0.7 * one and sum(two) == one
 
 
 @pytest.mark.parametrize("ranks", [2, 3])

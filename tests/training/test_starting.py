@@ -12,10 +12,13 @@ from systems import frames, settings
 
 import kalmandp
 from kalmandp.errors import InputError
+from kalmandp.geometry.neighbours import neighbour_statistics
 from kalmandp.potentials.adapting import with_bias
+from kalmandp.potentials.deep_potential.statistics import environment_statistics
+from kalmandp.training import starting
 from kalmandp.training.config.inputs import read_input
 from kalmandp.training.loop import Run
-from kalmandp.training.starting import started_from
+from kalmandp.training.starting import new_potential, started_from
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +121,45 @@ def test_set_davg_zero_rcond_and_preset_bias(place):
     assert not zero.statistics["davg"].any() and usual.statistics["davg"].any()
     assert_array_equal(zero.statistics["dstd"], usual.statistics["dstd"])
     assert zero.bias_atom_e[1] == -1.25
+
+
+@pytest.fixture
+def compressed(tmp_path, monkeypatch):
+    """Twenty frames, of which one that is not among those looked at is much denser; seven are "many"."""
+    monkeypatch.setattr(starting, "STATISTICS_FRAMES", 7)
+    monkeypatch.setattr(starting, "DENSEST", 2)
+    some = [replace(f, source="") for f in frames(20)]
+    cell = 0.72 * some[11].cell
+    some[11] = replace(some[11], cell=cell, positions=0.72 * some[11].positions)
+    kalmandp.Dataset.write(tmp_path / "many.h5", some)
+    return tmp_path / "many.h5"
+
+
+def test_auto_sel_of_many_frames_knows_the_densest(compressed, tmp_path):
+    """sel is enough for all; davg is still that of frames evenly chosen."""
+    made = settings(compressed)
+    made["model"]["descriptor"]["sel"] = "auto"
+    run = Run(read_input(made), tmp_path)
+    with kalmandp.Dataset(compressed) as data:
+        some = data.subset(np.linspace(0, 19, 7).astype(int))
+        every, few = (neighbour_statistics(d, run.potential.form.rcut).max_neighbours_t for d in (data, some))
+        form = replace(run.potential.form)
+        davg = environment_statistics(form, some).davg_tk
+    assert (every > 1.1 * few + 4).any()  # without the dense one sel would be too small
+    assert (np.array(run.potential.form.sel) >= every).all()
+    assert_allclose(run.potential.statistics["davg"], davg)
+
+
+def test_a_model_is_widened_for_the_densest_of_many(compressed, tmp_path):
+    narrow = settings(compressed)
+    narrow["model"]["descriptor"]["sel"] = [9, 9]
+    with kalmandp.Dataset(compressed) as data:
+        model = new_potential(read_input(narrow).model, data[:2], np.random.default_rng(0), None, "cpu")
+        every = neighbour_statistics(data, model.form.rcut).max_neighbours_t
+    model.save(tmp_path / "narrow.dp")
+    with pytest.warns(UserWarning, match="sel becomes"):
+        made = settings(compressed)
+        made["model"]["descriptor"]["sel"] = "auto"
+        with kalmandp.Dataset(compressed) as data:
+            wide = started_from(tmp_path / "narrow.dp", None, read_input(made), data)
+    assert (np.array(wide.form.sel) >= every).all()

@@ -26,6 +26,7 @@ what has no changing numbers: the passes of the potential on one frame.
 from __future__ import annotations
 
 import ctypes
+import platform
 import re
 from collections.abc import Callable
 from functools import cache
@@ -169,6 +170,17 @@ class CupyDevice:
         except Exception as error:  # CuPy raises errors of any class where one is missing
             raise InputError(_no_compiler(str(error))) from error
         self.xp = cupy
+
+    @property
+    def nccl(self) -> Any:
+        """CuPy's module of NCCL, by which devices of several ranks talk; None if it is not installed."""
+        module = self.xp.cuda.nccl
+        return module if module.available else None
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Which device this is, of all machines."""
+        return platform.node(), str(self.xp.cuda.Device().pci_bus_id)
 
     @cache  # noqa: B019 - a device lives as long as the process
     def functions(self, file: str, **constants: Any) -> Functions:

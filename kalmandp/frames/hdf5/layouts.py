@@ -220,6 +220,14 @@ class System:
         part, _ = self._locate(k)
         return frozenset(label for label, name in LABELS.items() if name in part.arrays)
 
+    def volumes(self) -> np.ndarray:
+        """Volume of the cell of each frame, Å³, from the cells alone; zeros for an open system."""
+        if not all(self.pbc):
+            return np.zeros(self.n_frames)
+        cells = [self._block(part, "box", slice(0, part.n_frames)) for part in self.parts]
+        cell_fcc = np.concatenate([np.asarray(c, dtype=float).reshape(-1, 3, 3) for c in cells])
+        return np.abs(np.linalg.det(cell_fcc))
+
     def frame(self, k: int, type_map) -> Frame:
         """Read frame ``k``; ``type_map`` is the one given to `renumber`."""
         part, row = self._locate(k)

@@ -164,7 +164,8 @@ def check_sel(architecture: Architecture, frame: Frame, pairs: Pairs) -> None:
         raise InputError(
             f"{frame.source}: atom {i} has {count_it[i, t]} neighbours of type "
             f"{architecture.type_map[t]} within {architecture.rcut} Å; sel allows "
-            f"{architecture.sel[t]}. Give a larger sel for the model, or sel \"auto\""
+            f"{architecture.sel[t]}. Give a larger sel for the model, or sel \"auto\", which counts in all "
+            "of up to 2,048 frames; a trained model goes on with --init-model, which widens it"
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 
 from kalmandp.errors import InputError
@@ -12,7 +14,9 @@ from kalmandp.potentials.deep_potential.statistics import environment_statistics
 from kalmandp.potentials.protocol import New
 
 
-def new(type_map, frames, rng, *, sel="auto", set_davg_zero=False, initial="spread", **choices) -> New:
+def new(
+    type_map, frames, rng, *, sel="auto", set_davg_zero=False, initial="spread", crowded=(), **choices
+) -> New:  # fmt: skip
     """A form for these types, statistics of these frames, and random weights.
 
     Parameters
@@ -20,7 +24,8 @@ def new(type_map, frames, rng, *, sel="auto", set_davg_zero=False, initial="spre
     type_map : names of the types
     frames : iterable of Frame that can be gone through more than once
     rng : numpy Generator for the weights
-    sel : numbers per type, "auto" (1.1 × the largest count in ``frames``) or "auto:1.2"
+    sel : numbers per type, "auto" (1.1 × the largest count in ``frames`` and ``crowded``) or "auto:1.2"
+    crowded : further frames, for sel alone: those of a larger data set in which atoms lie closest
     set_davg_zero : leave the mean of R̃ at zero, so that padding slots contribute G(0)ᵀ·0 = 0
     initial : how the embedding's first layer is drawn, "spread" or "deepmd" (`initial`)
     choices : further fields of `Architecture`
@@ -28,7 +33,8 @@ def new(type_map, frames, rng, *, sel="auto", set_davg_zero=False, initial="spre
     if isinstance(sel, str):
         if not len(frames):
             raise InputError(f"sel is {sel!r} but there are no frames to count neighbours in")
-        largest, _ = neighbour_statistics(frames, choices.get("rcut", Architecture.rcut), type_map)
+        every = chain(frames, crowded)
+        largest, _ = neighbour_statistics(every, choices.get("rcut", Architecture.rcut), type_map)
         sel = auto_sel(largest, sel)
     form = Architecture(type_map, sel=sel, **choices)
     seen = environment_statistics(form, frames)

@@ -38,6 +38,10 @@ class Feed:
         self.position += len(batch)
         return batch
 
+    def coming(self, n: int) -> np.ndarray:
+        """Numbers of the next frames, n at most, as far as they are drawn: those of this epoch."""
+        return self.order[self.position : self.position + n]
+
     def state(self) -> dict:
         return {"epoch": self.epoch, "position": self.position, "order": self.order}
 

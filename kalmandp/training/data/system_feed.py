@@ -53,6 +53,10 @@ class SystemFeed:
         self.position += len(batch)
         return batch
 
+    def coming(self, n: int) -> np.ndarray:
+        """None is known before it is drawn."""
+        return np.zeros(0, dtype=np.int64)
+
     def state(self) -> dict:
         order = np.concatenate(self.orders)
         return {"epoch": self.epoch, "position": self.position, "order": order, "places": self.places}

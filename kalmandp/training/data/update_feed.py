@@ -165,6 +165,10 @@ class UpdateFeed:
         structure, within = self._place(kind, int(number))
         return Row(structure) if kind == "energy" else Row(structure, within // 3, within % 3)
 
+    def coming(self, n: int) -> np.ndarray:
+        """None is known before it is drawn."""
+        return np.zeros(0, dtype=np.int64)
+
     def state(self) -> dict[str, Any]:
         return {
             "epoch": self.epoch, "position": self.position, "n_frames": self.n_frames, "kinds": self._kinds,

@@ -6,8 +6,8 @@ itself, rows in chunks of `ROWS`, and all is gathered in the order of frames and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -76,12 +76,19 @@ def shared_sample(
     return SharedSample(frames, None, np.concatenate([[0], np.cumsum([len(f) for f in frames])]), parts)
 
 
+class Gathers(Protocol):
+    """Gathers arrays of the module that H is of: a `Team` those of NumPy, an exchange of GPUs its own."""
+
+    def gather(self, own: Any, counts: Sequence[int]) -> Any: ...
+
+
 def measured_together(
-    team: Team, sample: SharedSample, measure: Callable[[int, Sample], Measurement | None], xp: Any = np
-) -> Measurement:
+    team: Team, sample: SharedSample, measure: Callable[[int, Sample], Measurement | None],
+    exchange: Gathers, xp: Any = np,
+) -> Measurement:  # fmt: skip
     """The mean (`combine`) of a measurement of each frame, which its rank makes by ``measure(f, part)``.
 
-    It travels through the hosts; H and the error are arrays of ``xp`` in the end.
+    H, of arrays of ``xp``, goes through ``exchange``; all else, which is small, through the hosts.
 
     Raises
     ------
@@ -94,34 +101,30 @@ def measured_together(
         if part is not None and failed is None:
             try:
                 m = measure(f, part)
-                own[f] = None if m is None else _on_host(m)
+                own[f] = None if m is None else _small_on_host(m)
             except KalmanDPError as error:
                 failed = f"rank {team.rank}: {error}"
-    n_rows: Any = {f: len(m.H_qw) for f, m in own.items() if m is not None}
-    small: list = [(f, m._replace(H_qw=n_rows[f])) for f, m in own.items() if m is not None]
-    told = team.all((failed, small))
+    made = {f: m for f, m in own.items() if m is not None}
+    rest = [(f, m.H_qw.shape, m._replace(H_qw=np.zeros((0, 0)))) for f, m in made.items()]
+    told = team.all((failed, rest))
     for message, _ in told:
         if message is not None:
             raise InputError(message)
-    n_w = next((m.H_qw.shape[1] for m in own.values() if m is not None), 0)
-    n_w = max(team.all(n_w))
-    H = [m.H_qw.ravel() for m in own.values() if m is not None]
-    every = team.gather(
-        np.concatenate([*H, np.zeros(0)]), [n_w * sum(m.H_qw for _, m in theirs) for _, theirs in told]
+    every = exchange.gather(
+        xp.concatenate([*(m.H_qw.reshape(-1) for m in made.values()), xp.zeros(0)]),
+        [sum(rows * n_w for _, (rows, n_w), _ in theirs) for _, theirs in told],
     )
     found, start = {}, 0
     for _, theirs in told:
-        for f, m in theirs:
-            stop = start + m.H_qw * n_w
-            found[f] = m._replace(H_qw=every[start:stop].reshape(-1, n_w))
-            start = stop
+        for f, (rows, n_w), m in theirs:
+            found[f] = m._replace(H_qw=every[start : start + rows * n_w].reshape(rows, n_w))
+            start += rows * n_w
     mean = combine(found[f] for f in sorted(found))
-    return mean._replace(H_qw=xp.asarray(mean.H_qw), error_q=xp.asarray(mean.error_q))
+    return mean._replace(error_q=xp.asarray(mean.error_q))
 
 
-def _on_host(m: Measurement) -> Measurement:
-    H_qw, error_q, noise_q = to_numpy(m.H_qw), to_numpy(m.error_q), to_numpy(m.noise_q)
-    return m._replace(H_qw=H_qw, error_q=error_q, noise_q=noise_q)
+def _small_on_host(m: Measurement) -> Measurement:
+    return m._replace(error_q=to_numpy(m.error_q), noise_q=to_numpy(m.noise_q))
 
 
 def gathered(team: Team, n: int, rows_f: dict[int, np.ndarray]) -> np.ndarray:
@@ -135,12 +138,14 @@ def gathered(team: Team, n: int, rows_f: dict[int, np.ndarray]) -> np.ndarray:
     return np.stack([every[p : p + size] for p in places])
 
 
-def shared_rows(team: Team, engine, parameters, environment, forward, numbers: Numbers) -> np.ndarray:
+def shared_rows(
+    team: Team, exchange: Gathers, engine, parameters, environment, forward, numbers: Numbers
+) -> Any:  # fmt: skip
     """``engine.rows``, its chunks made by the ranks in turn: H_qw (m, N), the same on every rank.
 
     Parameters
     ----------
-    team : the ranks, all of which make this call
+    team : the ranks, all of which make this call;  exchange : of the arrays of the engine
     engine, parameters, environment, forward, numbers : as ``engine.rows`` takes them
     """
     chunks = []
@@ -150,17 +155,17 @@ def shared_rows(team: Team, engine, parameters, environment, forward, numbers: N
             none[place] = what[first : first + ROWS]
             chunks.append(Numbers(*none))
     own = [
-        to_numpy(engine.rows(parameters, environment, forward, chunk)).ravel()
+        engine.rows(parameters, environment, forward, chunk).reshape(-1)
         for c, chunk in enumerate(chunks)
         if c % team.size == team.rank
     ]
-    n_w = len(parameters.weights)
+    n_w, xp = len(parameters.weights), namespace(parameters.weights)
     counts = [n_w * sum(c.n_rows for c in chunks[r :: team.size]) for r in range(team.size)]
-    every = team.gather(np.concatenate([*own, np.zeros(0)]), counts)
+    every = exchange.gather(xp.concatenate([*own, xp.zeros(0)]), counts)
     first_r = np.concatenate([[0], np.cumsum(counts)])[:-1]
     rows = []
     for c, chunk in enumerate(chunks):
         r = c % team.size
         rows.append(every[first_r[r] : first_r[r] + chunk.n_rows * n_w].reshape(-1, n_w))
         first_r[r] += chunk.n_rows * n_w
-    return namespace(parameters.weights).asarray(np.concatenate(rows))
+    return xp.concatenate(rows)

@@ -31,6 +31,8 @@ class Cpu:
     device: Any = "cpu"
     #: Ranks that share P; None for one that has all of it.
     team: Team | None = None
+    #: How H travels between them (`measurements.shared.Gathers`).
+    exchange: Any = None
 
     def frames(self, data, potential: Potential):
         """The data's frames with their pairs, kept once they were needed."""
@@ -83,6 +85,7 @@ class Gpu:
     """A CUDA device: frames, environment, weights and P stay there from the first step to the last."""
 
     team: Team | None = None
+    exchange: Any = None
 
     def __init__(self, device: Device):
         self.device = device
@@ -104,8 +107,6 @@ class Gpu:
         return potential.engine.memory_of(frames)
 
     def filter(self, potential: Potential, blocks: Blocks, choices, nuisance_P0=None):
-        from kalmandp.engines.cuda.filter import CudaRLEKF
-
         if choices.covariance == "dense":
             raise InputError(
                 "optimizer/covariance is 'dense', which is the reference on the processor; with device "
@@ -113,12 +114,17 @@ class Gpu:
             )
         P0 = potential.layout.prior(choices.p0)
         weights, P0 = beginning(potential.parameters.weights, P0, nuisance_P0)
-        kalman = CudaRLEKF(
+        kalman = self._new_filter(weights, blocks, choices, P0)
+        potential.share_weights(self._model_weights(potential, kalman))
+        return kalman
+
+    def _new_filter(self, weights, blocks: Blocks, choices, P0):
+        from kalmandp.engines.cuda.filter import CudaRLEKF
+
+        return CudaRLEKF(
             weights, blocks, P0=P0, lam=choices.lam, nu=choices.nu,
             dtype=choices.covariance_dtype, coupled=choices.coupled, device=self.device,
         )  # fmt: skip
-        potential.share_weights(self._model_weights(potential, kalman))
-        return kalman
 
     def restored(self, state: dict):
         from kalmandp.engines.cuda.filter import CudaRLEKF
@@ -141,10 +147,13 @@ class Gpu:
 
     def memory(self, blocks: Blocks, choices) -> int:
         """Bytes of P and its work space, and of H and K of an update."""
+        m = _numbers(choices)
+        return self._covariance_memory(blocks, choices, m) + 16 * m * blocks.n_weights
+
+    def _covariance_memory(self, blocks: Blocks, choices, m: int) -> int:
         from kalmandp.engines.cuda.covariance import CudaCovariance
 
-        m = _numbers(choices)
-        return CudaCovariance.needs(blocks, choices.covariance_dtype, m) + 16 * m * blocks.n_weights
+        return CudaCovariance.needs(blocks, choices.covariance_dtype, m)
 
     def free_bytes(self) -> int:
         return self.device.free_bytes()

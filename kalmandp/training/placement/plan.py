@@ -5,23 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kalmandp.errors import InputError
 from kalmandp.frames.dataset import Dataset
+from kalmandp.ranks.team import Alone
 from kalmandp.registry import KINDS, kind_of, load
 from kalmandp.training.config.presets import PRESETS, KalmanChoices, resolve, resolve_snes
 from kalmandp.training.config.settings import N2P2, Settings
 from kalmandp.training.data.choose import feed_of
 from kalmandp.training.measurements.labels import LABEL_OF, check_labels, learnt_kinds
 from kalmandp.training.measurements.measurement import make_sample, predict
-from kalmandp.training.measurements.shared import shared_pieces
+from kalmandp.training.measurements.shared import shared_pieces, shared_sample
 from kalmandp.training.placement import ranks_model
 from kalmandp.training.placement.device import open_device
 from kalmandp.training.placement.memory import SHARE, covariance_need, generation_memory, parts_of
 from kalmandp.training.placement.ranks_model import Network, OnRanks
+from kalmandp.training.placement.shared import SharedCpu
 from kalmandp.training.starting import new_potential
 from kalmandp.training.trainers.choose import make_trainer
 from kalmandp.training.trainers.kalman import KalmanTrainer
@@ -192,7 +194,8 @@ def step_and_rates(
 ) -> tuple[ranks_model.Step, ranks_model.Rates | None]:
     """What a step on these frames measures, and the seconds of its parts by which they grow.
 
-    The update is timed on blocks of `MEASURED_BLOCK` weights at most: P itself may need all ranks.
+    All is timed as a rank does it that is alone: frames of a batch one by one, P in chunks. The update is of
+    blocks of `MEASURED_BLOCK` weights at most: P itself may need all ranks.
 
     Parameters
     ----------
@@ -200,24 +203,35 @@ def step_and_rates(
     timing : measure; otherwise there are no rates
     """
     small = replace(choices, block_size=min(choices.block_size, MEASURED_BLOCK))
-    trainer = KalmanTrainer(potential, small, np.random.default_rng(0), per_epoch=1.0)
-    sample, rng = make_sample(potential, frames), np.random.default_rng(0)
+    team, rng = Alone(), np.random.default_rng(0)
+    trainer = KalmanTrainer(potential, small, np.random.default_rng(0), SharedCpu(team), per_epoch=1.0)
+    one_by_one = trainer.shares_frames(len(frames))
+
+    def prepare() -> Any:
+        if not one_by_one:
+            return make_sample(potential, frames)
+        return shared_sample(team, frames, lambda frame: make_sample(potential, [frame]), lambda frame: frame)
+
+    sample = prepare()
     found = list(trainer.measure(sample, rng))
     pieces = shared_pieces(choices, [m.kind_q for m in found], len(frames))
     step = ranks_model.Step(max(len(m.H_qw) for m in found), len(found), *pieces)
     if not timing:
         return step, None
     made = _time(lambda: list(trainer.measure(sample, rng)))
-    ready = _time(lambda: make_sample(potential, frames))
-    predicted = _time(lambda: predict(potential, sample))
+    ready = _time(prepare)
     H, N = found[-1].H_qw, len(trainer.filter.weights)
     H = np.pad(H, ((0, 0), (0, N - H.shape[1])))
     zero, R_q = np.zeros(len(H)), np.ones(len(H))
-    update = _time(lambda: trainer.filter.update(H, zero, R_q))
+    operation = _time(lambda: trainer.filter.update(H, zero, R_q)) / sum(
+        ranks_model.operations(trainer.filter.blocks, len(H))
+    )
+    if one_by_one:  # all of a frame is made by its rank
+        return step, ranks_model.Rates((made + ready) / (step.rows * N), operation, 0.0, 0.0)
+    predicted = _time(lambda: predict(potential, sample))
     return step, ranks_model.Rates(
-        max(made - predicted, 0.0) / (step.rows * N),
-        update / sum(ranks_model.operations(trainer.filter.blocks, len(H))), predicted / N, ready,
-    )  # fmt: skip
+        max(made - predicted, 0.0) / (step.rows * N), operation, predicted / N, ready
+    )
 
 
 def _update(settings: Settings, some: Dataset, potential, trainer) -> Callable[[], object]:

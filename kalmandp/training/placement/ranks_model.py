@@ -3,8 +3,9 @@
 A step on R ranks is modelled as ::
 
     seconds = rows · (largest share of the rows of H)     each chunk of rows, or frame, is made by one rank
-            + update · (largest share of the tiles of P)
-            + alone                                        neighbours, prediction, S = CCᵀ: on every rank
+            + update · (largest share of the tiles of P)   as ranks make it: `engines.cpu.covariance.shared`
+            + alone                                        S = CCᵀ, and neighbours and prediction of a frame
+                                                           that all ranks measure: on every rank
             + bytes received / bandwidth + messages · latency
 
 Computing and sending are not overlapped, as in the code. Bytes and messages of the update are counted by
@@ -37,7 +38,7 @@ class Parts(NamedTuple):
 class Rates(NamedTuple):
     """What a machine takes, measured on a small case: seconds of one rank.
 
-    row : of one number of H, per weight
+    row : of one number of H, per weight; of a batch with its neighbours and prediction, made frame by frame
     operation : a multiplication and an addition of an update of P
     predicted : of the prediction, per weight, on every rank
     ready : of neighbours and environment of a step, whatever the weights, on every rank

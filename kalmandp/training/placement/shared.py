@@ -1,6 +1,6 @@
-"""The processors of several ranks: P is shared out over them, weights, noise and λ are on every one.
+"""The processors or GPUs of several ranks: P is shared out over them, weights, noise and λ are on every one.
 
-Of GPUs each rank has one, with the whole P: what they share is the measuring.
+On processors its tiles are shared, on GPUs its blocks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class SharedCpu(Cpu):
     team: Team
 
     def __init__(self, team: Team):
-        self.team = team
+        self.team = self.exchange = team
 
     def filter(self, potential: Potential, blocks: Blocks, choices, nuisance_P0=None) -> RLEKF:
         if choices.covariance == "dense":
@@ -52,13 +52,30 @@ class SharedCpu(Cpu):
 
 
 class SharedGpu(Gpu):
-    """The GPU of a rank of ``team``: frames of a batch are shared, each GPU makes every update of its own P.
-
-    What was measured goes from rank to rank through the hosts.
-    """
+    """The GPU of a rank of ``team``: each has some of the blocks of P; the frames of a batch are shared."""
 
     team: Team
 
     def __init__(self, device, team: Team):
+        from kalmandp.engines.cuda.exchange import exchange_of
+
         super().__init__(device)
-        self.team = team
+        self.team, self.exchange = team, exchange_of(team, device)
+
+    def _new_filter(self, weights, blocks: Blocks, choices, P0):
+        from kalmandp.engines.cuda.shared import SharedCudaRLEKF
+
+        return SharedCudaRLEKF(
+            weights, blocks, P0=P0, lam=choices.lam, nu=choices.nu, dtype=choices.covariance_dtype,
+            coupled=choices.coupled, device=self.device, exchange=self.exchange,
+        )  # fmt: skip
+
+    def restored(self, state: dict):
+        from kalmandp.engines.cuda.shared import SharedCudaRLEKF
+
+        return SharedCudaRLEKF.from_state(state, device=self.device, exchange=self.exchange)
+
+    def _covariance_memory(self, blocks: Blocks, choices, m: int) -> int:
+        from kalmandp.engines.cuda.shared import SharedCudaCovariance
+
+        return SharedCudaCovariance.needs(blocks, choices.covariance_dtype, m, self.team.size)

@@ -253,7 +253,9 @@ class KalmanTrainer(Trainer):
     def _rows(self):
         """What makes the rows of H in place of the engine: the ranks together; None without ranks."""
         team = self.device.team
-        return None if team is None else partial(shared_rows, team, self.potential.engine)
+        if team is None:
+            return None
+        return partial(shared_rows, team, self.device.exchange, self.potential.engine)
 
     def shares_frames(self, n_frames: int) -> bool:
         """Whether the frames of a batch are measured one by one, each on a rank."""
@@ -284,7 +286,8 @@ class KalmanTrainer(Trainer):
                     return measurement.force_signed(p, part, atoms, noise, L, norm_name=c.norm)
                 return measurement.SIGNED[what](p, part, noise, L, norm_name=c.norm)
 
-            return measured_together(team, sample, measure, namespace(self.potential.parameters.weights))
+            xp = namespace(self.potential.parameters.weights)
+            return measured_together(team, sample, measure, self.device.exchange, xp)
 
         if c.measurement == "paired":
             for g in range(max(1, n_groups)):

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import re
 import shutil
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,8 @@ KEPT = Path(tempfile.gettempdir()) / "kalmandp-cuda-emulator"
 COMPILER = shutil.which("g++")
 NEEDS_COMPILER = "g++ is not installed: the CUDA kernels cannot be run on the host"
 FORWARD, BACKWARD, SHUFFLED = range(3)
+#: Kernels of several devices, one for each thread of a test, have the same static memory.
+ONE_AT_A_TIME = threading.Lock()
 #: What every CUDA device can launch: blocks along x and y, threads of a block.
 MOST_BLOCKS, MOST_THREADS = (2**31 - 1, 65535), 1024
 
@@ -43,8 +47,11 @@ class KernelError(AssertionError):
 class EmulatedDevice:
     """Runs kernels one thread at a time, blocks and threads in the order ``order``."""
 
+    #: CuPy's module of NCCL, or what stands in for it (`emulated_nccl`)
+    nccl = None
+
     def __init__(self, order: int = FORWARD, free: int = 0):
-        self.xp = strict_arrays
+        self.xp, self.identity = strict_arrays, ("here", str(os.getpid()))
         self.order = order
         self.launched: list[str] = []
         self._free = free
@@ -63,7 +70,11 @@ class EmulatedDevice:
             parameters(text),
         )
 
-    def _launch(self, library, name, grid, block, arguments) -> None:
+    def _launch(self, *kernel) -> None:
+        with ONE_AT_A_TIME:
+            self._launch_now(*kernel)
+
+    def _launch_now(self, library, name, grid, block, arguments) -> None:
         if grid[0] > MOST_BLOCKS[0] or grid[1] > MOST_BLOCKS[1] or block > MOST_THREADS:
             raise KernelError(f"{name} is launched with blocks {grid} of {block} threads")
         wanted = _signature(library, name)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -70,6 +71,10 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     @property
     def flags(self):
         return Flags(self._plain.flags)
+
+    @property
+    def data(self):
+        return SimpleNamespace(ptr=self._plain.ctypes.data)
 
     def get(self) -> np.ndarray:
         waits.append("get")
@@ -291,6 +296,10 @@ class Ufunc:
 
     def at(self, array, *args):
         array.__array_ufunc__(self.ufunc, "at", array, *args)
+
+
+#: Of CuPy's, what tells the stream of the caller.
+cuda = SimpleNamespace(get_current_stream=lambda: SimpleNamespace(ptr=0))
 
 
 def __getattr__(name: str):

@@ -69,6 +69,8 @@ class SharedTiledCovariance(TiledCovariance):
         self._t_r, self._low_r = s.t_r, s.low_r
         self._tile_r, self._chunks_r = s.tile_t[s.t_r], np.diff(c_r)
         self._w_r = w_t[self._t_r]
+        #: whether a block lies on more than one rank: only then A H, and U of a fold, go from one to another
+        self._crosses = bool((s.low_r < s.t_r[:-1]).any())
         self._t0, self._t1, self._low = int(self._t_r[me]), int(self._t_r[me + 1]), int(self._low_r[me])
         self._own_w = slice(int(self._w_r[me]), int(self._w_r[me + 1]))
         self._w_low = int(w_t[self._low])
@@ -209,6 +211,8 @@ class SharedTiledCovariance(TiledCovariance):
             own_low = max(low, self._home)
             Y[own_low - self._home : a - self._home] += sums[place + own_low - low : place + a - low]
             Y[a - self._home : b - self._home] = sums[place + a - low : place + b - low]
+        if not self._crosses:
+            return Y
         to_r, counts, width = [], [], int(np.prod(shape))
         for r in range(self.ranks.size):
             t0, t1 = int(self._t_r[r]) - self._low, int(self._t_r[r + 1]) - self._low
@@ -287,13 +291,13 @@ class SharedTiledCovariance(TiledCovariance):
         if not n_k and self._scale == 1.0:
             return
         to_r, counts, me = [], [], self.ranks.rank
-        for r in range(self.ranks.size):
+        for r in range(self.ranks.size if self._crosses else 0):
             i, j = max(int(self._low_r[r]), self._t0), min(int(self._t_r[r]), self._t1)
             mine = self._pending[:n_k, i - self._low : j - self._low] if r > me and i < j else np.zeros(0)
             to_r.append(np.ascontiguousarray(mine, dtype=np.float64).ravel())
             i, j = max(self._low, int(self._t_r[r])), min(self._t0, int(self._t_r[r + 1]))
             counts.append(n_k * max(0, j - i) * self._T if r < me else 0)
-        for r, got in enumerate(self.ranks.exchange(to_r, counts)):
+        for r, got in enumerate(self.ranks.exchange(to_r, counts) if self._crosses else []):
             if r < me and len(got):
                 i, j = max(self._low, int(self._t_r[r])), min(self._t0, int(self._t_r[r + 1]))
                 self._pending[:n_k, i - self._low : j - self._low] = got.reshape(n_k, j - i, self._T)

@@ -20,10 +20,13 @@ from kalmandp.engines.cpu.covariance.tiled import PANEL, PENDING, WAITING
 from kalmandp.engines.cpu.covariance.tiling import FIRST, TILE, W0
 from kalmandp.engines.cpu.products import COLUMNS
 from kalmandp.kalman.blocks import Blocks
+from kalmandp.ranks.team import is_small, share
 
 #: Chunks that the tiles of P are cut into, at least; a chunk of a large P has this many tiles, and one of a
 #: small P no fewer than the last.
 CHUNKS, TILES_PER_CHUNK, FEWEST = 32, 2048, 4
+#: A chunk begins where a block does, if that is so near: as a share of the tiles of a chunk.
+NEAR = 0.3
 #: Bytes of a number that travels.
 NUMBER = 8
 
@@ -31,15 +34,15 @@ NUMBER = 8
 def cut(rows: np.ndarray, n_tiles: int) -> np.ndarray:
     """First tile row of each chunk, and the end: a function of the blocks alone."""
     n_chunks = max(1, min(max(CHUNKS, n_tiles // TILES_PER_CHUNK), n_tiles // FEWEST))
-    targets = np.arange(1, n_chunks) * (n_tiles / n_chunks)
-    return np.unique([0, *np.searchsorted(rows[:, TILE], targets), len(rows)])
-
-
-def share(sizes: np.ndarray, n_ranks: int) -> np.ndarray:
-    """First chunk of each rank, and the end: consecutive chunks, their tiles as even as they can be."""
-    ends = np.concatenate([[0], np.cumsum(sizes)])
-    targets = ends[-1] * np.arange(1, n_ranks) / n_ranks
-    return np.array([0, *(int(np.argmin(np.abs(ends - x))) for x in targets), len(sizes)])
+    per_chunk = n_tiles / n_chunks
+    targets = np.arange(1, n_chunks) * per_chunk
+    starts = np.searchsorted(rows[:, TILE], targets)
+    # where a block begins near by, a chunk does: nothing goes then to those who have its earlier rows
+    first_t = np.append(np.flatnonzero(rows[:, FIRST] == np.arange(len(rows))), len(rows))
+    tile_t = np.append(rows[:, TILE], n_tiles)
+    near = first_t[np.argmin(np.abs(tile_t[first_t][:, None] - targets), axis=0)] if len(targets) else starts
+    starts = np.where(np.abs(tile_t[near] - targets) <= NEAR * per_chunk, near, starts)
+    return np.unique([0, *starts, len(rows)])
 
 
 class Shares(NamedTuple):
@@ -112,7 +115,8 @@ def traffic(
 
         A H of rows of earlier ranks of a block      m T (those rows)         to their owners
         U H of each segment                          pending m (segments)     to all
-        H P Hᵀ of each chunk                         m² chunks/R + m²         to all, of many numbers a half
+        H P Hᵀ of each chunk                         m² chunks/R + m²         to all, of many numbers a half;
+                                                     m² chunks                of a few numbers
         the new weights                              N + 2 pieces             to all
         U, m of PENDING columns of a fold            m T (rows of earlier ranks of a block)
     """
@@ -140,12 +144,14 @@ def traffic(
     if waits:
         received = received + pending * m * (segments_r.sum() - segments_r)
     square = m * (m + 1) // 2 if many else m * m
-    n_r = np.array([square * (r + 1) // R - square * r // R for r in ranks])
+    few = is_small(square, chunk_r.tolist())
+    n_r = np.array([square if few else square * (r + 1) // R - square * r // R for r in ranks])
     received = received + n_r * (chunk_r.sum() - chunk_r) + (square - n_r)
     received = received + (w_r.sum() - w_r) + 2 * (pieces_r.sum() - pieces_r)
     received = received + m * T * np.maximum(0, s.t_r[:-1] - s.low_r)
     to_all, panels = ceil(log2(R)) if R > 1 else 0, -(-m // (COLUMNS * PANELS_AT_ONCE if many else PANEL))
-    messages = panels * (partners + waits * to_all) + (R - 1) + 2 * to_all + partners * m / PENDING
+    messages = panels * (partners + waits * to_all) + (0 if few else R - 1) + 2 * to_all
+    messages += partners * m / PENDING
     tiles_r = np.diff(s.tile_t[s.t_r])
     kept_r = s.t_r[1:] - s.low_r  # rows of U: also those of the block that earlier ranks have
     memory = (tiles_r * T + kept_r * PENDING + chunk_r * PENDING) * tiling.ROW_BYTES
