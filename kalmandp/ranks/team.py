@@ -155,6 +155,13 @@ def in_turn(team: Team, n: int, make: Callable[[int], Any]) -> list:
     return [every[k % team.size][k // team.size] for k in range(n)]
 
 
+def share(sizes: np.ndarray, n_ranks: int) -> np.ndarray:
+    """First piece of each rank, and the end: consecutive pieces, their sizes as even as they can be."""
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    targets = ends[-1] * np.arange(1, n_ranks) / n_ranks
+    return np.array([0, *(int(np.argmin(np.abs(ends - x))) for x in targets), len(sizes)])
+
+
 def sum_in_order(team: Team, own: np.ndarray, counts: Sequence[int]) -> np.ndarray:
     """Σ over the parts of all ranks, in the order of ranks and, in each, of its parts.
 

@@ -10,17 +10,8 @@ every tile once and uses it twice, as it stands and transposed; up to eight righ
 More of them go through P as a matrix product, 16, 32 or 64 at a time, which reads each tile twice
 (project_wide.cu).
 
-Several devices. Blocks meet in one place only, H P Hᵀ = Σ_l H_l P_l H_lᵀ (m × m). So a `CudaCovariance` of
-some of the blocks may live on a device of its own, and one update on all of them is::
-
-    K_d, HPH_d = P_d.project(H_d)         on each device d, with the columns of H that are its blocks'
-    S = λ R + Σ_d HPH_d = C Cᵀ            m² numbers from each device, in the order of the devices
-    G_d = P_d.whiten(K_d, C);   w_d ← w_d + G_dᵀ C⁻¹ error;   P_d.downdate(G_d, λ)
-
-Nothing else of P crosses between devices: no N × m array, no tile. Coupled blocks (`kalman.coupled`) meet in
-one more place, U H: k × m numbers, k ≤ PENDING, summed over the devices before K. H is made where the
-potential is, and its columns sent. This is what remains to be written for several GPUs, and the filter is
-where it goes.
+Blocks meet in two places only: H P Hᵀ = Σ_l H_l P_l H_lᵀ and, where they are coupled (`kalman.coupled`), U H.
+So a `CudaCovariance` of some of the blocks may live on a device of its own: `cuda.shared`.
 
 Letters: t tile of w (T weights, the last of a block padded with zeros); T, k, q, w as elsewhere.
 """
@@ -118,19 +109,31 @@ class CudaCovariance:
 
     def project(self, H_qw: Any) -> tuple[Any, Any]:
         """Return K = P Hᵀ as rows (m, N), and H P Hᵀ (m, m)."""
-        xp, m, N = self.device.xp, len(H_qw), self.blocks.n_weights
+        xp, m = self.device.xp, len(H_qw)
         H_qw = xp.ascontiguousarray(H_qw, dtype=np.float64)
-        K_qw, q = xp.empty((m, N)), 0
-        for width in panels(m):
-            self._project_panel(width, H_qw[q : q + width], K_qw[q : q + width])
-            q += width
+        K_qw = self.rows(H_qw)
         if m > NARROW:
             return K_qw, xp.ascontiguousarray(H_qw @ K_qw.T)
-        f, n_t = self._functions, len(self._tiling.rows)
-        parts, HPH_qq = xp.empty((n_t, m, m)), xp.empty((m, m))
-        f.gram(n_t, THREADS, H_qw, K_qw, m, N, self._tables.rows, parts)
-        f.sum_parts(m * m, THREADS, parts, n_t, m * m, HPH_qq)
+        parts, HPH_qq = self.gram(H_qw, K_qw), xp.empty((m, m))
+        self._functions.sum_parts(m * m, THREADS, parts, len(parts), m * m, HPH_qq)
         return K_qw, HPH_qq
+
+    def rows(self, H_qw: Any) -> Any:
+        """K = P Hᵀ as rows, of a contiguous H (m, N)."""
+        K_qw, q = self.device.xp.empty((len(H_qw), self.blocks.n_weights)), 0
+        for width in panels(len(H_qw)):
+            self._project_panel(width, H_qw[q : q + width], K_qw[q : q + width])
+            q += width
+        return K_qw
+
+    def gram(self, H_qw: Any, K_qw: Any) -> Any:
+        """H Kᵀ of the weights of each tile (t, m, m)."""
+        m, n_t = len(H_qw), len(self._tiling.rows)
+        parts = self.device.xp.empty((n_t, m, m))
+        self._functions.gram(
+            n_t, THREADS, H_qw, K_qw, m, self.blocks.n_weights, self._tables.rows, parts
+        )  # fmt: skip
+        return parts
 
     def _project_panel(self, width: int, H_qw: Any, K_qw: Any) -> None:
         """K = P Hᵀ for at most ``width`` rows; the kernels take that many, the others are zeros."""
@@ -149,12 +152,17 @@ class CudaCovariance:
             tables.rows, strips, len(strips), tables.segments, row_sums, column_sums, Z_parts,
         )  # fmt: skip
         if self.coupled:  # U x is one sum over all weights: made once, not by each tile
-            parts, Z_parts = Z_parts, self.device.xp.empty((PENDING, width))
-            f.sum_parts(PENDING * width, PARTS, parts, len(tiling.segments), PENDING * width, Z_parts)
+            Z_parts = self._sum_of_segments(Z_parts, width)
         f.gather(
             n_t, 4 * self._T, self._pending, self._n_pending, self._scale, tables.rows, first_strip,
             tables.tile_segments, row_sums, column_sums, Z_parts, halves, width, m, N, K_qw,
         )  # fmt: skip
+
+    def _sum_of_segments(self, parts: Any, width: int) -> Any:
+        """U x (PENDING, width), of what each segment has of it."""
+        Z = self.device.xp.empty((PENDING, width))
+        self._functions.sum_parts(PENDING * width, PARTS, parts, len(parts), PENDING * width, Z)
+        return Z
 
     def _work_space(self, width: int) -> tuple:
         """X, row sums, column sums and Z; kept, so that updates allocate little."""
@@ -270,7 +278,12 @@ class CudaCovariance:
         """Make the covariance that ``state`` was taken from, with the same bits."""
         new = cls.__new__(cls)
         new._make(blocks, stored(state, "tiles", (-1, -1, -1)).dtype, device)
-        xp = new.device.xp
+        new._read(state)
+        return new
+
+    def _read(self, state: dict[str, Any], first_tile: int = 0, first_t: int = 0, whole: bool = True) -> None:
+        """Take A, U and s from a stored state: all of it, or the part from these tiles on."""
+        new, xp = self, self.device.xp
         tiles = stored(state, "tiles", new._tiles.shape)
         U_tkj = stored(state, "pending", (len(new._tiling.rows), -1, new._T))
         new._n_pending = U_tkj.shape[1]

@@ -79,11 +79,16 @@ class CudaRLEKF(RLEKF):
     def _begin(self, device: Device, kind: str) -> None:
         self.device, self._kind = device, kind
         self._f = device.functions("filter.cu")
-        xp, n_blocks = device.xp, blocks_for(len(self.weights))
+        xp = device.xp
         self._done, self._detail = xp.zeros(1, np.int32), xp.zeros(2)
-        self._parts = xp.zeros((n_blocks, 2))
+        self._make_pieces()
         self._journal: list[Enqueued] = []
         self._noise: dict[bytes, Any] = {}
+
+    def _make_pieces(self) -> None:
+        N = len(self.weights)
+        first = np.append(np.arange(0, N, THREADS, dtype=np.int32), np.int32(N))
+        self._pieces, self._parts = self.device.xp.asarray(first), self.device.xp.zeros((len(first) - 1, 2))
 
     def update(
         self, H: Any, error: Any, noise: Any, accept: Callable[[np.ndarray, np.ndarray], bool] | None = None
@@ -118,7 +123,7 @@ class CudaRLEKF(RLEKF):
         require(H_qw.shape == (m, N), "H's shape", H_qw.shape, f"(m, {N})")
         require(error_q.shape == (m,), "error's shape", error_q.shape, f"({m},) as H has {m} rows")
         error_q, nis, squares = xp.ascontiguousarray(error_q), xp.empty(1), xp.empty(2)
-        S_qq, C_qq, z_q, step_w = xp.empty((m, m)), xp.empty((m, m)), xp.empty(m), xp.empty(N)
+        S_qq, C_qq, z_q = xp.empty((m, m)), xp.empty((m, m)), xp.empty(m)
         self._whole = False
         self._journal.append(
             Enqueued(covariance.counters, self.lam, self.updates, S_qq, error_q, nis, squares)
@@ -132,12 +137,10 @@ class CudaRLEKF(RLEKF):
         )  # fmt: skip
         # l. 12:  w_l ← w_l + Gᵀz,  G = C⁻¹ K
         G_qw = covariance.whiten(K_qw, C_qq)
-        n_blocks = blocks_for(N)
-        f.weight_step(n_blocks, THREADS, G_qw, z_q, self.weights, m, N, status, step_w, self._parts)
+        step_w, parts = self._step(G_qw, z_q)
         f.accept(
-            n_blocks, THREADS, self.weights, step_w, N, status, self._parts, n_blocks, self._done,
-            squares,
-        )  # fmt: skip
+            blocks_for(N), THREADS, self.weights, step_w, N, status, parts, len(parts), self._done, squares
+        )
         # l. 11:  P_l ← (P_l − G_lᵀ G_l)/λ, and P ← P + q I if asked for
         covariance.downdate(G_qw, self.lam)
         if self.process_noise:
@@ -146,6 +149,16 @@ class CudaRLEKF(RLEKF):
         self.lam = self.nu * self.lam + 1 - self.nu
         self.updates += 1
         self._whole = True
+
+    def _step(self, G_qw: Any, z_q: Any) -> tuple[Any, Any]:
+        """Δw = Gᵀz (N,), and Σ Δw², Σ G² of pieces of the weights."""
+        m, N = G_qw.shape
+        step_w = self.device.xp.empty(N)
+        self._f.weight_step(
+            len(self._parts), THREADS, G_qw, z_q, self.weights, self._pieces, m, N, self.covariance.status,
+            step_w, self._parts,
+        )  # fmt: skip
+        return step_w, self._parts
 
     def synchronize(self) -> list[tuple[np.ndarray, UpdateInfo]]:
         """Wait for the updates enqueued so far; the error_q and what was done, for each of them.

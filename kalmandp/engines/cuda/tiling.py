@@ -75,11 +75,12 @@ def make_tiling(blocks: Blocks, T: int, coupled: bool = False) -> Tiling:
     if coupled:
         tile_segments = [(0, 1)] * len(rows)
     require(n_tiles < 2**31, "the number of tiles of P", n_tiles, "less than 2³¹")
-    table = lambda lines: np.array(lines, dtype=np.int32)
+    widths = 5, 3, 1, 3, 1, 2, 2  # for a device that has no block
+    table = lambda lines, width: np.array(lines, dtype=np.int32).reshape(-1, *[width] * (width > 1))
     lengths = [t - row[1] + 1 for t, row in enumerate(rows)]
     tile_rows = np.repeat(np.arange(len(rows), dtype=np.int32), lengths)
     lines = rows, strips, first_strip, wide, first_wide, segments, tile_segments
-    return Tiling(*map(table, lines), tile_rows)
+    return Tiling(*map(table, lines, widths), tile_rows)
 
 
 @cache

@@ -20,6 +20,7 @@ from kalmandp.engines.cpu.covariance.tiled import PANEL, PENDING, WAITING
 from kalmandp.engines.cpu.covariance.tiling import FIRST, TILE, W0
 from kalmandp.engines.cpu.products import COLUMNS
 from kalmandp.kalman.blocks import Blocks
+from kalmandp.ranks.team import share
 
 #: Chunks that the tiles of P are cut into, at least; a chunk of a large P has this many tiles, and one of a
 #: small P no fewer than the last.
@@ -33,13 +34,6 @@ def cut(rows: np.ndarray, n_tiles: int) -> np.ndarray:
     n_chunks = max(1, min(max(CHUNKS, n_tiles // TILES_PER_CHUNK), n_tiles // FEWEST))
     targets = np.arange(1, n_chunks) * (n_tiles / n_chunks)
     return np.unique([0, *np.searchsorted(rows[:, TILE], targets), len(rows)])
-
-
-def share(sizes: np.ndarray, n_ranks: int) -> np.ndarray:
-    """First chunk of each rank, and the end: consecutive chunks, their tiles as even as they can be."""
-    ends = np.concatenate([[0], np.cumsum(sizes)])
-    targets = ends[-1] * np.arange(1, n_ranks) / n_ranks
-    return np.array([0, *(int(np.argmin(np.abs(ends - x))) for x in targets), len(sizes)])
 
 
 class Shares(NamedTuple):

@@ -63,17 +63,18 @@ extern "C" __global__ void innovation(
   }
 }
 
-// l. 12:  Δw = Gᵀz.  parts[block] = Σ Δw², Σ G².  a thread per weight
+// l. 12:  Δw = Gᵀz.  parts[piece] = Σ Δw², Σ G².  grid: pieces of weights, from first[piece] on; a thread per weight
 extern "C" __global__ void weight_step(
-    const double *G_qw, const double *z_q, const double *weights, int m, int N, int *status, double *step_w,
-    double *parts) {
-  const int w = blockIdx.x * blockDim.x + threadIdx.x;
+    const double *G_qw, const double *z_q, const double *weights, const int *first, int m, int N, int *status,
+    double *step_w, double *parts) {
+  const int w = first[blockIdx.x] + threadIdx.x;
+  const bool own = w < first[blockIdx.x + 1];
   double step = 0, square = 0;
-  for (int q = 0; q < m && w < N; q++) {
+  for (int q = 0; q < m && own; q++) {
     const double G = G_qw[(long long)q * N + w];
     step += z_q[q] * G, square += G * G;
   }
-  if (w < N) {
+  if (own) {
     step_w[w] = step;
     if (!is_finite(weights[w] + step)) atomicCAS(status, FINE, STEP_NOT_FINITE);  // an earlier failure stays
   }
