@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kalmandp.errors import FileError
 from kalmandp.ranks.rows import written_by_first
 from kalmandp.training.report.history import COLUMNS
@@ -14,7 +16,7 @@ from kalmandp.training.state.checkpoint import save_checkpoint
 TOGETHER = 2.0
 
 
-def save(run: Any, path: Path, feed: dict[str, Any]) -> None:
+def save(run: Any, path: Path, feed: dict[str, Any], result: Any = None) -> None:
     """Write a checkpoint of a run. All ranks call it; rank 0 writes, and never holds the whole P.
 
     Parameters
@@ -22,6 +24,7 @@ def save(run: Any, path: Path, feed: dict[str, Any]) -> None:
     run : a `training.loop.Run`, as it is now
     path : file to write or replace
     feed : state of the run's feed
+    result : the potential that is written as the run's model beside it, if one is
 
     Raises
     ------
@@ -29,7 +32,7 @@ def save(run: Any, path: Path, feed: dict[str, Any]) -> None:
         On all ranks alike, if it cannot be written; what was at ``path`` is unchanged.
     """
     optimizer = run.trainer.state()
-    written_by_first(run.team, optimizer, lambda: _write(run, path, feed, optimizer))
+    written_by_first(run.team, optimizer, lambda: _write(run, path, feed, optimizer, result))
 
 
 def rescue(run: Any, feed: dict[str, Any]) -> str:
@@ -55,8 +58,9 @@ def rescue(run: Any, feed: dict[str, Any]) -> str:
     return f"saved as before this update in {path}, from where --restart goes on with this frame"
 
 
-def _write(run: Any, path: Path, feed: dict[str, Any], optimizer: dict[str, Any]) -> None:
+def _write(run: Any, path: Path, feed: dict[str, Any], optimizer: dict[str, Any], result: Any) -> None:
     gate = run.trainer.gate
+    other = result is not None and result is not run.potential
     save_checkpoint(
         path,
         potential=run.potential,
@@ -68,6 +72,7 @@ def _write(run: Any, path: Path, feed: dict[str, Any], optimizer: dict[str, Any]
             "history": {"rows": run.history.array, "columns": " ".join(COLUMNS)},
             "diagnostics": run.diagnostics.state(),
             **({} if gate is None else {"gate": gate.state()}),
+            **({"result": {"weights": np.array(result.weights)}} if other else {}),
         },
         step=run.step_number,
         seconds=run.seconds,

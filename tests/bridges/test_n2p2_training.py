@@ -153,7 +153,8 @@ def test_the_command_leaves_n2p2s_files_and_old_weights_go_on(place, capsys):
     other = place / "weights.011.data"
     other.write_text("0.25\n" + "".join(other.read_text().splitlines(keepends=True)[2:]))
     assert main(command) == 0
-    assert "of other weights than the model; the optimizer begins anew" in capsys.readouterr().err
+    said = "left a model with other weights than the one that is taken now; the optimizer begins anew"
+    assert said in capsys.readouterr().err
     assert load_checkpoint(place / "model.ckpt.h5")["optimizer"]["updates"] == UPDATES
 
 

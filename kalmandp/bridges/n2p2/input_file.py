@@ -25,8 +25,9 @@ from kalmandp.potentials.hdnnp.units import bias_of
 
 #: Files beside input.nn.
 DATA = "input.data"
-#: A checkpoint of ours, with the filter that use_old_weights_short goes on with.
-CHECKPOINT = "model.ckpt.h5"
+#: A checkpoint of ours, with the filter that use_old_weights_short goes on with; and optimizers that begin
+#: anew, because their schedule is that of one run.
+CHECKPOINT, ANEW = "model.ckpt.h5", ("Adam", "SNES")
 #: Keywords that are obeyed by any optimizer, or that say how n2p2 works inside.
 OBEYED = frozenset(
     """epochs random_seed test_fraction use_short_forces nguyen_widrow_weights_short use_old_weights_short
@@ -125,7 +126,10 @@ def read(path, optimizer: str | None = None) -> Translated:
         section["preset"] = "gpumd"
     if as_n2p2:
         section |= _n2p2(path, stated)
-    start, state = _old(folder, as_n2p2) if "use_old_weights_short" in stated else ("", "")
+    start, state = _old(folder) if "use_old_weights_short" in stated else ("", "")
+    if state and section["type"] in ANEW:
+        said = (*said, f"use_old_weights_short: the weights are taken; {section['type']} begins anew")
+        state = ""
     if start == str(folder) and way != "stats-only":
         raise InputError(
             f"{path}: use_old_weights_short beside normalize_data_set: old weights belong to the "
@@ -201,13 +205,13 @@ def _whole_numbers(path: Path, stated: dict[str, str], name: str) -> int | list[
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-def _old(folder: Path, as_n2p2: bool) -> tuple[str, str]:
-    """The old weights, beside input.nn as in n2p2 or in our model's folder; and our checkpoint's filter."""
+def _old(folder: Path) -> tuple[str, str]:
+    """The old weights, beside input.nn as in n2p2 or in our model's folder; and our checkpoint."""
     places = [place for place in (folder, folder / "hdnnp") if any(place.glob("weights.*.data"))]
     if not places:
         raise FileError(f"{folder}: has no weights.*.data; expected them for use_old_weights_short")
     state = folder / CHECKPOINT
-    return str(places[0]), str(state) if as_n2p2 and state.is_file() else ""
+    return str(places[0]), str(state) if state.is_file() else ""
 
 
 def _taken(stated: dict[str, str]) -> tuple[str, ...]:
