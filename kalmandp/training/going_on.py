@@ -15,6 +15,7 @@ from kalmandp.errors import InputError, require
 from kalmandp.potentials.potential import Potential
 from kalmandp.training.report.diagnostics import Diagnostics
 from kalmandp.training.report.history import History
+from kalmandp.training.starting import differences
 
 
 def restore(run: Any, saved: dict) -> None:
@@ -30,10 +31,14 @@ def restore(run: Any, saved: dict) -> None:
     InputError
         If the input's model, data or optimizer are not those of the checkpoint.
     """
-    if saved["source"].get("model") != run.settings.source.get("model"):
+    then, now = (source.get("model") or {} for source in (saved["source"], run.settings.source))
+    differing = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+    if not differing and "started from" not in run.potential.info:  # in a file that the section names
+        differing = differences(run.potential, run.settings)
+    if differing:
         raise InputError(
-            "the input's section model differs from the checkpoint's; expected the same model "
-            "for a restart (to start anew from these weights use --init-model)"
+            f"the input's section model differs from the checkpoint's ({', '.join(differing)}); expected the "
+            "same model for a restart (to start anew from these weights use --init-model)"
         )
     n_frames = _frames_of(saved["feed"])
     if n_frames != run.feed.n_frames:
@@ -64,14 +69,17 @@ def is_left_by(potential: Potential, earlier: dict, path) -> bool:
     left = earlier["potential"]
     written = earlier.get("result", {}).get("weights", left.weights)
     energy = lambda p: p.bias_atom_e + p.out_bias
-    same = {
-        "form": potential.form == left.form,
-        "weights": np.array_equal(potential.weights, written),
-        "statistics": all(np.array_equal(potential.statistics[k], v) for k, v in left.statistics.items()),
-    }
-    if same["form"] and energy(potential).any():  # a model whose file states none had them from its data
-        same["energies of atoms"] = np.allclose(energy(potential), energy(left), rtol=1e-9)
-    others = [name for name, is_same in same.items() if not is_same]
+    if potential.form != left.form:
+        others = ["form"]
+    else:
+        statistics = all(np.array_equal(potential.statistics[k], v) for k, v in left.statistics.items())
+        # a model whose file states no energies had them from its data
+        energies = not energy(potential).any() or np.allclose(energy(potential), energy(left), rtol=1e-9)
+        same = {
+            "weights": np.array_equal(potential.weights, written), "statistics": statistics,
+            "energies of atoms": energies,
+        }  # fmt: skip
+        others = [name for name, is_same in same.items() if not is_same]
     if others:
         what = f"its run left a model with other {' and '.join(others)} than the one that is taken now"
         warnings.warn(f"{path}: {what}; the optimizer begins anew", UserWarning, stacklevel=2)
@@ -98,8 +106,9 @@ def take_up(run: Any, earlier: dict) -> bool:
         warnings.warn(f"{path}: the weights are taken, the optimizer begins anew: {error}", stacklevel=2)
         return False
     try:
-        then = _frames_of(earlier["feed"])
+        then, seed = _frames_of(earlier["feed"]), earlier["source"].get("seed_used", run.seed)
         require(run.feed.n_frames == then, "number of training frames", run.feed.n_frames, then)
+        require(run.seed == seed, "seed", run.seed, seed)
         _order(run, earlier)
     except InputError as error:
         anew = "the optimizer goes on, the order of the data begins anew"

@@ -305,7 +305,6 @@ class Run:
         return rescue(self, self._feed_before)
 
 
-
 def train(
     settings, *, output=".", restart=None, init_model=None, finetune=None,
     stop: Callable[[], bool] | None = None, exclusive: bool = True, device=None,

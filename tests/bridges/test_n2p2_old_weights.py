@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from n2p2_support import TRAINING, UPDATES, frames, text
 from numpy.testing import assert_array_equal
+from small_models import tree_of, write_data
 
-from kalmandp import Potential
+from kalmandp import Potential, train
 from kalmandp.cli import main
 from kalmandp.formats.runner import write_runner
 from kalmandp.training.state.checkpoint import load_checkpoint
@@ -132,3 +133,52 @@ def test_more_structures_are_learnt_by_the_same_filter(tmp_path, words, capsys):
     assert now == before + (8 + int(0.1 * 8 * 24) // 3 if words else 8) and before == 2 * (
         UPDATES if words else 6
     )
+
+
+@pytest.mark.parametrize("words", [(), ("--optimizer", "n2p2")], ids=str)
+def test_another_seed_or_other_structures_are_another_order(tmp_path, words, capsys):
+    half = begun(tmp_path, *words)
+    input_of(half, 1, OLD + "random_seed 9\n")
+    capsys.readouterr()
+    trained(half, *words)
+    assert "the order of the data begins anew: seed is 9; expected 7" in capsys.readouterr().err
+
+
+def test_symmetry_functions_that_are_others_are_said(tmp_path, capsys):
+    """The model keeps its own; a restart, which is the same run, is refused."""
+    half = begun(tmp_path)
+    command = ["train", str(half / "input.nn"), "-o", str(half), "--skip-plots", "--smoke"]
+    (half / "input.nn").write_text(text(rc=11.0))
+    assert main([*command, "--restart"]) == 1
+    assert "differs from the checkpoint's (functions of input_nn); expected" in capsys.readouterr().err
+    (half / "input.nn").write_text(text(rc=11.0, more=OLD))
+    assert main(command) == 0
+    assert "the input says otherwise: functions of input_nn\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left, message", [
+    (["scaling.data"], "has no weights"),
+    (["weights.011.data", "weights.017.data"], "has no scaling.data; expected that of the old weights"),
+    (["weights.011.000010.out"], "weights.011.000010.out is one of an epoch: copy those"),
+], ids=str)  # fmt: skip
+def test_what_is_missing_beside_old_weights_is_named(tmp_path, left, message, capsys):
+    write_runner(tmp_path / "input.data", frames())
+    input_of(tmp_path, 1, OLD)
+    for name in left:
+        (tmp_path / name).write_text("0.5\n")
+    assert main(["train", str(tmp_path / "input.nn"), "-o", str(tmp_path), "--smoke"]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_kind_is_not_taken_up(tmp_path, capsys):
+    """model.ckpt.h5 is the usual name of all kinds."""
+    half = begun(tmp_path)
+    input_of(half, 1, OLD)
+    tree = tree_of("nep", tmp_path)
+    write_data(tmp_path)
+    for _ in train(tree, output=tmp_path / "nep"):
+        pass
+    shutil.copy(tmp_path / "nep" / "model.ckpt.h5", half)
+    capsys.readouterr()
+    trained(half, "--smoke")
+    assert "its run left a model with other form than the one" in capsys.readouterr().err

@@ -23,8 +23,8 @@ from kalmandp.potentials.hdnnp.input_nn import function_line
 from kalmandp.potentials.hdnnp.keywords import words_of
 from kalmandp.potentials.hdnnp.units import bias_of
 
-#: Files beside input.nn.
-DATA = "input.data"
+#: Files beside input.nn, and the folder of the model that a run leaves.
+DATA, MODEL = "input.data", "hdnnp"
 #: A checkpoint of ours, with the filter that use_old_weights_short goes on with; and optimizers that begin
 #: anew, because their schedule is that of one run.
 CHECKPOINT, ANEW = "model.ckpt.h5", ("Adam", "SNES")
@@ -116,7 +116,7 @@ def read(path, optimizer: str | None = None) -> Translated:
         model |= {k: number(k, 0.0) for k in ("weights_min", "weights_max") if k in stated}
     training: dict[str, Any] = {
         "training_data": {"systems": [DATA]}, "numb_epoch": number("epochs", EPOCHS), "seed": seed,
-        "disp_freq": 100, "model_file": "hdnnp",
+        "disp_freq": 100, "model_file": MODEL,
     }  # fmt: skip
     share = number("test_fraction", 0.0)
     if share > 0:
@@ -207,9 +207,13 @@ def _whole_numbers(path: Path, stated: dict[str, str], name: str) -> int | list[
 
 def _old(folder: Path) -> tuple[str, str]:
     """The old weights, beside input.nn as in n2p2 or in our model's folder; and our checkpoint."""
-    places = [place for place in (folder, folder / "hdnnp") if any(place.glob("weights.*.data"))]
+    places = [place for place in (folder, folder / MODEL) if any(place.glob("weights.*.data"))]
     if not places:
-        raise FileError(f"{folder}: has no weights.*.data; expected them for use_old_weights_short")
+        found = sorted(path.name for path in folder.glob("weights.*.out"))
+        hint = f" ({found[-1]} is one of an epoch: copy those to go on from)" if found else ""
+        raise FileError(f"{folder}: has no weights.*.data; expected them for use_old_weights_short{hint}")
+    if not (places[0] / "scaling.data").is_file():
+        raise FileError(f"{places[0]}: has no scaling.data; expected that of the old weights beside them")
     state = folder / CHECKPOINT
     return str(places[0]), str(state) if state.is_file() else ""
 
