@@ -109,6 +109,7 @@ class Run:
         else:
             self.potential = _new_potential(settings, self.data, self.seed, engine, self.device.device)
         _check_types(self.data, self.potential)
+        self.potential.info["model_def_script"] = settings.source.get("model", {})
         self.feed = feed_of(settings, self.data, self.rng)
         per_epoch = self.feed.steps_per_epoch
         epochs = t.n_epochs if t.n_epochs is not None else 1.0
@@ -121,6 +122,7 @@ class Run:
         self.frames = self.device.frames(self.data, self.potential)  # in the room that P has left
         self.history, self.diagnostics = History(), Diagnostics()
         self.step_number, self.seconds = 0, 0.0
+        #: what `result` gives until the next step
         self._finished: Potential | None = None
 
     def _trained(self, init_model, finetune) -> bool:
@@ -238,7 +240,8 @@ class Run:
         n = len(known)
         some = known[np.unique(np.linspace(0, n - 1, min(n, SHIFT_FRAMES)).astype(int))]
         frames = (self.frames[int(k)] for k in some)
-        return averaged(self.potential, average.weights, frames, self.device.device)
+        self._finished = averaged(self.potential, average.weights, frames, self.device.device)
+        return self._finished
 
     def finish(self) -> None:
         """At the end: the trainer finishes `result` (last layer); optimizer and checkpoint stay."""
@@ -283,12 +286,10 @@ class Run:
         """Write checkpoint, model and learning curve; returns the checkpoint's path."""
         t = self.settings.training
         path = self.checkpoint_path
-        result = None if self.team.rank else self.result()
-        save(self, path, self.feed.state(), result)
-        self.potential.info["model_def_script"] = self.settings.source.get("model", {})
-        if result is None:
+        save(self, path, self.feed.state(), self.result)
+        if self.team.rank:
             return path
-        result.save(self.output / t.model_file)
+        self.result().save(self.output / t.model_file)
         self.history.write(self.output / t.disp_file)
         if self.trainer.gate is not None:
             self.trainer.gate.left_out.write(self.output / LEFT_OUT_FILE, self.data.source)

@@ -98,7 +98,7 @@ def read(path, optimizer: str | None = None) -> Translated:
     if not (folder / DATA).is_file():
         seen = "is a folder" if (folder / DATA).is_dir() else "no such file"
         raise FileError(f"{folder / DATA}: {seen}; expected the structures, in a file beside {path.name}")
-    units, said = shared_units(path, folder / DATA)
+    units, said, forces = shared_units(path, folder / DATA)
     found = read_input_nn(path, units)
     stated, as_n2p2 = found.training, optimizer == "n2p2"
     number = lambda name, default, kind=float: _number(path, stated, name, kind, default)
@@ -137,7 +137,7 @@ def read(path, optimizer: str | None = None) -> Translated:
         )
     if "atom_energies" not in model and way == "stats-only" and as_n2p2:
         said = (*said, "no atom_energy is stated: those are taken that fit the data best")
-    if "use_short_forces" not in stated and not as_n2p2:
+    if "use_short_forces" not in stated and forces and not as_n2p2:
         said = (*said, "use_short_forces is not stated; forces are learnt all the same")
     if section.get(REPEATED):
         where = "nnp-train itself stops where it stands with use_short_forces"

@@ -98,7 +98,7 @@ def save_checkpoint(
     FileError
         If it cannot be written, because the disk or the memory is full; what was at ``path`` is unchanged.
     """
-    _check_reserve(path)
+    check_reserve(path)
     with naming(path), writing_hdf5(path) as writer:
         file = writer.file
         file.attrs["format"] = np.bytes_(FORMAT)
@@ -175,7 +175,7 @@ def versions() -> dict[str, str]:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def _check_reserve(path) -> None:
+def check_reserve(path) -> None:
     """Try to get the memory that writing takes: HDF5 may not survive when it is refused memory later."""
     try:
         np.empty(RESERVE, dtype=np.uint8)
