@@ -145,8 +145,7 @@ class DenseCovariance:
 
     def trace(self) -> Any:
         """The trace of each block, float64 (L,)."""
-        diagonal_w = self.diagonal()
-        return namespace(diagonal_w).stack([diagonal_w[w].sum() for w in self.blocks])
+        return self.blocks.sums(self.diagonal())
 
     def dense(self, l: int) -> Any:
         """A copy of block l as a full matrix (n_l, n_l), float64."""
