@@ -8,23 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from frame_makers import random_frame
+from source_files import read_whole as read
 
 from kalmandp.errors import InputError
 from kalmandp.formats.convert import convert
 from kalmandp.formats.distances import FRAMES
 from kalmandp.formats.programs.steps import TRUNCATED
 from kalmandp.formats.runner import write_runner
-from kalmandp.formats.sources import Source, guess_format
 from kalmandp.frames.dataset import Dataset
 
 OUTPUTS = Path(__file__).parent / "outputs"
-
-
-def read(path, **options):
-    """Frames, and messages of what was left out."""
-    source = Source(str(path), guess_format(str(path)), **options)
-    frames = list(source.frames())
-    return frames, source.left_out, source.ignored
 
 
 def test_input_data_both_ways(tmp_path):
