@@ -114,7 +114,7 @@ def _only_input(folder: Path) -> str:
     found = sorted(
         path.name for path in folder.iterdir()
         if (path.suffix.lower() in INPUT_SUFFIXES or path.name in INPUTS)
-        and path.is_file() and _is_input(path)
+        and path.is_file() and is_input(path)
     )  # fmt: skip
     if len(found) == 1:
         return found[0]
@@ -132,7 +132,7 @@ def _kind(path) -> str:
 
     suffix = Path(path).suffix.lower()
     if suffix in INPUT_SUFFIXES:
-        return "input" if not Path(path).is_file() or _is_input(Path(path)) else "model"
+        return "input" if not Path(path).is_file() or is_input(Path(path)) else "model"
     if suffix in (".dp", ".pth", ".pt", ".pb") or Path(path).name.lower() == "nep.txt":
         return "model"
     try:
@@ -142,10 +142,10 @@ def _kind(path) -> str:
 
 
 def _kind_of_text(path: Path) -> str:
-    return "input" if path.is_file() and _is_input(path) else "data"
+    return "input" if path.is_file() and is_input(path) else "data"
 
 
-def _is_input(path: Path) -> bool:
+def is_input(path: Path) -> bool:
     """Whether a text has the sections of an input file, or is damaged JSON (its reader names the place)."""
     try:
         if path.stat().st_size > LARGEST_INPUT:

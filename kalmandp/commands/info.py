@@ -15,12 +15,16 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
-    from kalmandp.errors import FileError
+    from kalmandp.commands.habits import is_input
+    from kalmandp.errors import FileError, InputError
 
     describe = {"model": _model, "checkpoint": _checkpoint, "data": _data}
     try:
         kind = kind_of(args.file)
     except FileError:
+        if is_input(Path(args.file)):
+            what = f"is an input file; `kalmandp plan {args.file}` says what its run takes"
+            raise InputError(f"{args.file}: {what}") from None
         if not _is_of_another_program(args.file):
             raise
         kind = "data"

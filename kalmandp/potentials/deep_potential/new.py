@@ -7,9 +7,10 @@ from itertools import chain
 import numpy as np
 
 from kalmandp.errors import InputError
-from kalmandp.geometry.neighbours import auto_sel, neighbour_statistics
+from kalmandp.geometry.neighbours import neighbour_statistics
 from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.initial import checked, initial_weights, span_of
+from kalmandp.potentials.deep_potential.neighbours import auto_sel
 from kalmandp.potentials.deep_potential.statistics import environment_statistics
 from kalmandp.potentials.protocol import New
 
@@ -33,14 +34,13 @@ def new(
     if isinstance(sel, str):
         if not len(frames):
             raise InputError(f"sel is {sel!r} but there are no frames to count neighbours in")
-        every = chain(frames, crowded)
-        largest, _ = neighbour_statistics(every, choices.get("rcut", Architecture.rcut), type_map)
-        sel = auto_sel(largest, sel)
+        seen = neighbour_statistics(chain(frames, crowded), choices.get("rcut", Architecture.rcut), type_map)
+        sel = auto_sel(seen.most_t, sel)
     form = Architecture(type_map, sel=sel, **choices)
-    seen = environment_statistics(form, frames)
+    of_R = environment_statistics(form, frames)
     if set_davg_zero:
-        seen = seen._replace(davg_tk=np.zeros_like(seen.davg_tk))
-    info = {"min_nbor_dist": seen.closest} if np.isfinite(seen.closest) else {}
-    span = span_of(form, seen) if checked(initial) == "spread" else None
+        of_R = of_R._replace(davg_tk=np.zeros_like(of_R.davg_tk))
+    info = {"min_nbor_dist": of_R.closest} if np.isfinite(of_R.closest) else {}
+    span = span_of(form, of_R) if checked(initial) == "spread" else None
     weights = initial_weights(form.layout(), rng, span)
-    return New(form, weights, {"davg": seen.davg_tk, "dstd": seen.dstd_tk}, info)
+    return New(form, weights, {"davg": of_R.davg_tk, "dstd": of_R.dstd_tk}, info)
