@@ -4,8 +4,8 @@
 
 Parts: table1 learning fig2 fig3 fig4 fig5 theorem1 cost width noise speed; second, the study of three models
 and their optimizers; and report, which makes the tables and figures of all of them from the results that are
-there. Without a part: all. See README.md beside
-this file.
+there. Without a part: all. Under mpiexec ranks share the runs, each with --processes of its own. See README.md
+beside this file.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import argparse
 import os
 import sys
 from importlib import import_module
+from math import inf
 from pathlib import Path
 
 from kalmandp.errors import KalmanDPError, require
+from kalmandp.ranks.team import Alone, Team, team_of
 
 from runs import Study, asked  # isort: skip
 from runs.pool import THREADS  # isort: skip
@@ -62,6 +64,14 @@ def arguments(argv=None) -> argparse.Namespace:
 def main(argv=None) -> int:
     """Run the parts asked for, then write their tables and figures; 130 if it was interrupted."""
     args = arguments(argv)
+    team = team_of() or Alone()
+    try:
+        return _main(args, team)
+    finally:
+        team.all_agree(inf)  # the first makes tables; the others sleep
+
+
+def _main(args: argparse.Namespace, team: Team) -> int:
     folder, given = Path(args.output), vars(args)
     names = [name for name in args.parts or PARTS if name != "report"]
     parts = {name: import_module(f"parts.{name}") for name in PARTS}
@@ -71,18 +81,23 @@ def main(argv=None) -> int:
         require(bool(study.systems), "systems with data", "none", f"data for {', '.join(study.missing)}")
         units = [unit for name in names for unit in parts[name].units(study)]
         if args.list:
-            return _list(study, units)
-        asked.note(folder, names, given)
-        if study.missing:
+            return _list(study, units) if team.rank == 0 else 0
+        if team.rank == 0:
+            asked.note(folder, names, given)
+        if study.missing and team.rank == 0:
             print(f"no data for {', '.join(study.missing)}", file=sys.stderr)
-        outcome = study.run(units)
+        outcome = study.run(units, team=team)
         failed = outcome.failed
+        if team.rank:
+            return 130 if outcome.stopped else int(bool(failed))
         if outcome.stopped:
             print("stopped; the same command goes on from here", file=sys.stderr)
             return 130
         for name in names:
             if hasattr(parts[name], "measure"):
                 parts[name].measure(study)
+    if team.rank:
+        return 0
     report(folder, PARTS if "report" in args.parts else names, parts)
     for key, words in failed.items():
         print(f"failed: {key}: {words}", file=sys.stderr)

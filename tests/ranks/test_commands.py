@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import contextlib
+import io
 from pathlib import Path
 
 import pytest
 from small_models import tree_of, write_data, write_input
-from starting import environment, missing, start
+from starting import missing, start
+
+from kalmandp.cli import main
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "never")
 
@@ -27,17 +29,19 @@ def kalmandp(*words) -> list[str]:
     return ["-m", "kalmandp", *map(str, words)]
 
 
-def alone(*words) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *kalmandp(*words)], capture_output=True, text=True, env=environment(), check=False
-    )
+def alone(*words) -> tuple[int, str, str]:
+    """Status and what is printed, on one rank without MPI: in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main([str(word) for word in words])
+    return status, out.getvalue(), err.getvalue()
 
 
 def told_alike(*words) -> str:
     """What a command prints, which must be the same on one rank without MPI and on three."""
     one, three = alone(*words), start(3, *kalmandp(*words))
-    assert (one.returncode, one.stdout, one.stderr) == (three.returncode, three.stdout, three.stderr)
-    return one.stdout
+    assert one == (three.returncode, three.stdout, three.stderr)
+    return one[1]
 
 
 def test_test(folder):
@@ -61,8 +65,8 @@ def test_select(folder):
             "select", "-m", folder / "run" / "model.ckpt.h5", "-s", folder / "valid.h5", "-n", "4",
             "-o", folder / f"{name}.extxyz",
         ]  # fmt: skip
-        done = start(ranks, *kalmandp(*words)) if ranks else alone(*words)
-        assert done.returncode == 0, done.stderr
+        status = start(ranks, *kalmandp(*words)).returncode if ranks else alone(*words)[0]
+        assert status == 0
         chosen[name] = (folder / f"{name}.why").read_bytes(), (folder / f"{name}.extxyz").read_bytes()
     assert chosen["one"] == chosen["three"]
 

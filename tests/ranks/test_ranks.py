@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -33,22 +34,27 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_same_bits_and_restart(folder, case):
-    kind, options = CASES[case]
-    runs = {}
-    for ranks in (1, 2, 3, 4):
-        done = run(ranks, folder, f"{case} {ranks}", kind, numb_steps=60, save_freq=60, **options)
-        assert done.returncode == 0, done.stderr
-        runs[ranks] = state(folder, f"{case} {ranks}")
-    for ranks in (2, 3, 4):
-        assert_same(runs[1], runs[ranks])
-    half = f"{case} half"
-    assert run(3, folder, half, kind, numb_steps=60, save_freq=60, stops=30, **options).returncode == 0
-    checkpoint = str(folder / half / "model.ckpt.h5")
-    done = run(2, folder, half, kind, numb_steps=60, save_freq=60, restart=checkpoint, **options)
+@pytest.fixture(scope="module")
+def several(folder) -> Path:
+    """All cases on 1 to 4 ranks, in one start."""
+    done = start(4, "-m", "mpi4py", str(HERE / "several.py"), str(folder), json.dumps(CASES), limit=600)
     assert done.returncode == 0, done.stderr
-    assert_same(runs[1], state(folder, half))
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_same_bits_and_restart(several, case):
+    """On 1, 2, 3 and 4 ranks, and stopped on three and gone on with on two."""
+    one = state(several, f"{case} 1")
+    for other in ("2", "3", "4", "half"):
+        assert_same(one, state(several, f"{case} {other}"))
+
+
+@pytest.fixture(scope="module")
+def whole(folder) -> dict:
+    """The state that a run of two ranks ends with, which nothing disturbs."""
+    assert run(2, folder, "whole", "hdnnp", numb_steps=12, save_freq=4).returncode == 0
+    return state(folder, "whole")
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed: no emulated GPU")
@@ -76,16 +82,15 @@ def test_online_trainer_in_a_communicator(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_death_ends_all_and_the_checkpoint_stands(folder):
+def test_a_death_ends_all_and_the_checkpoint_stands(folder, whole):
     options = {"numb_steps": 12, "save_freq": 4}
-    assert run(2, folder, "whole", "hdnnp", **options).returncode == 0
     done = run(2, folder, "killed", "hdnnp", dies=[1, 7], **options)
     assert done.returncode != 0
     with h5py.File(folder / "killed" / "model.ckpt.h5") as file:
         assert file["progress"].attrs["step"] == 4
     checkpoint = str(folder / "killed" / "model.ckpt.h5")
     assert run(2, folder, "killed", "hdnnp", restart=checkpoint, **options).returncode == 0
-    assert_same(state(folder, "whole"), state(folder, "killed"))
+    assert_same(whole, state(folder, "killed"))
 
 
 def test_a_bad_frame_is_one_error(folder, tmp_path):
@@ -109,7 +114,7 @@ def test_a_kill_at_a_random_moment(tmp_path):
 
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("where", ["batch", "update", "memory"])
-def test_an_error_on_one_rank_only(folder, tmp_path, where, rank):
+def test_an_error_on_one_rank_only(folder, whole, tmp_path, where, rank):
     """It ends both, told once, and nobody waits for ever: the limit of time is part of the test."""
     tree = tree_of("hdnnp", folder, numb_steps=12, save_freq=4)
     words = ["train", str(write_input(tmp_path / "input.json", tree)), "-o", str(tmp_path / "r"), "--quiet"]
@@ -126,13 +131,7 @@ def test_an_error_on_one_rank_only(folder, tmp_path, where, rank):
     if where == "batch":  # all have heard of it before an update began: the state is saved, and goes on
         words[-1:] = ["--quiet", "--skip-plots", "--restart", str(stopped)]
         assert start(2, "-m", "kalmandp", *words).returncode == 0
-        whole = run(2, tmp_path, "whole", "hdnnp", numb_steps=12, save_freq=4, data=_data(folder))
-        assert whole.returncode == 0
-        assert_same(state(tmp_path, "whole"), state(tmp_path, "r"))
-
-
-def _data(folder: Path) -> dict:
-    return {"systems": [str(folder / "train.h5")]}
+        assert_same(whole, state(tmp_path, "r"))
 
 
 def _datasets(file):

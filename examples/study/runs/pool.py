@@ -19,6 +19,8 @@ from .unit import Unit
 
 STUDY = Path(__file__).resolve().parents[1]
 THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+#: How the names begin of what launchers of MPI tell the processes that they start.
+LAUNCHER = ("PMI", "OMPI_", "HYDRA_", "MPI_LOCAL")
 #: Seconds that workers have to finish a step and save, once asked to stop.
 PATIENCE = 300.0
 
@@ -52,7 +54,9 @@ class _Worker:
     def __init__(self, number: int, threads: int, log: Path, events: queue.Queue):
         self.number, self.events, self.job = number, events, None
         path = os.pathsep.join([str(STUDY), str(STUDY.parents[1]), *(p for p in sys.path[1:] if p)])
-        env = {**os.environ, **dict.fromkeys(THREADS, str(threads)), "PYTHONPATH": path}
+        # a worker is no rank, whoever started the queue
+        own = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHER)}
+        env = {**own, **dict.fromkeys(THREADS, str(threads)), "PYTHONPATH": path}
         with open(log, "ab") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "runs.worker"], env=env, stdin=subprocess.PIPE,

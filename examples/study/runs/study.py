@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from io import StringIO
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 
 from kalmandp import Dataset
+from kalmandp.ranks.team import Alone, Team
 
 from .display import Display
 from .optimizers import Optimizer, optimizer
@@ -101,16 +104,30 @@ class Study:
         folder = self.folder_of(unit)
         return read_result(folder) if is_finished(unit, folder) else None
 
-    def run(self, units: list[Unit], display=None) -> Outcome:
-        """Carry out what is not finished of these; the manifest lists all."""
+    def run(self, units: list[Unit], display=None, team: Team | None = None) -> Outcome:
+        """Carry out what is not finished of these; the manifest lists all.
+
+        Each rank of ``team`` carries out every R-th; the outcome is that of all, on every rank. The first says
+        how far its own are.
+        """
         unique = list({unit.key: unit for unit in units}.values())
-        jobs = [self._job(unit) for unit in unique if not is_finished(unit, self.folder_of(unit))]
-        self._write_manifest(unique)
-        if not jobs:
-            return Outcome([], {}, False)
-        display = display or Display(jobs, self.processes, len(unique) - len(jobs))
-        display.say(display.began_words())
-        return work_off(jobs, self.folder, self.processes, self.threads, display)
+        team = Alone() if team is None else team
+        jobs = None
+        if team.rank == 0:
+            jobs = [self._job(unit) for unit in unique if not is_finished(unit, self.folder_of(unit))]
+            self._write_manifest(unique)
+        every = team.of_first(jobs)
+        jobs, outcome = every[team.rank :: team.size], Outcome([], {}, False)
+        if jobs:
+            stream = None if team.rank == 0 else StringIO()
+            display = display or Display(jobs, self.processes, len(unique) - len(every), stream)
+            display.say(display.began_words())
+            where = self.folder if team.size == 1 else self.folder / f"rank {team.rank}"
+            outcome = work_off(jobs, where, self.processes, self.threads, display)
+        team.all_agree(inf)  # ranks that are done sleep
+        told = team.all(outcome)
+        failed = {key: words for one in told for key, words in one.failed.items()}
+        return Outcome([key for one in told for key in one.done], failed, any(one.stopped for one in told))
 
     def _job(self, unit: Unit) -> Job:
         if unit.seconds is not None:  # and about as much again for the trial and the looks at the test frames
