@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from kalmandp.errors import InputError
-from kalmandp.geometry.neighbours import auto_sel, neighbour_statistics
+from kalmandp.geometry.neighbours import auto_sel
 from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.initial import checked, initial_weights, span_of
-from kalmandp.potentials.deep_potential.statistics import environment_statistics
+from kalmandp.potentials.deep_potential.statistics import look_at, statistics_of
 from kalmandp.potentials.protocol import New
 
 
@@ -25,13 +27,14 @@ def new(type_map, frames, rng, *, sel="auto", set_davg_zero=False, initial="spre
     initial : how the embedding's first layer is drawn, "spread" or "deepmd" (`initial`)
     choices : further fields of `Architecture`
     """
-    if isinstance(sel, str):
-        if not len(frames):
-            raise InputError(f"sel is {sel!r} but there are no frames to count neighbours in")
-        largest, _ = neighbour_statistics(frames, choices.get("rcut", Architecture.rcut), type_map)
-        sel = auto_sel(largest, sel)
-    form = Architecture(type_map, sel=sel, **choices)
-    seen = environment_statistics(form, frames)
+    counted = isinstance(sel, str)
+    if counted and not len(frames):
+        raise InputError(f"sel is {sel!r} but there are no frames to count neighbours in")
+    form = Architecture(type_map, sel=auto_sel([1] * len(type_map), sel) if counted else sel, **choices)
+    found = look_at(form, frames)
+    if counted:
+        form = replace(form, sel=auto_sel(found.most_t, sel))
+    seen = statistics_of(form, found)
     if set_davg_zero:
         seen = seen._replace(davg_tk=np.zeros_like(seen.davg_tk))
     info = {"min_nbor_dist": seen.closest} if np.isfinite(seen.closest) else {}
