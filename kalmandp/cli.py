@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         _share_the_machine()
     args = _read(_arranged(sys.argv[1:] if argv is None else list(argv)))
+    args.alone = argv is None  # nothing of a host's runs in this process
     debug = bool(os.environ.get("KALMANDP_DEBUG"))
     if argv is None and under_mpi() and not is_alone():
         return _on_ranks(args)

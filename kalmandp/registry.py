@@ -39,6 +39,10 @@ class Kind(NamedTuple):
         first step on the CPU (`engines.cpu.ahead`)
     form_frames : ``form_frames(choices)``, frames, evenly chosen, that a new form is made from; "" for few
     net_units : ``net_units(form)``, units of energy and of force of its nets per eV and per eV/Å; "" for 1
+    neighbours : the module of what numbers of neighbours in data (`geometry.neighbours.NeighbourStatistics`)
+        mean to it: ``made_of(seen)``, what it would choose by them (key, words, value), and ``remarks(seen,
+        model)``, a `Remark` where they do not suit the section ``model`` of an input (None: no model yet);
+        "" for kinds that have nothing to say
     widened : ``widened(form, weights, statistics, frames, choices)``, the same potential made fit for frames
         in which atoms have more neighbours than it takes, or None if it is; "" for kinds that take any number
     """
@@ -58,6 +62,7 @@ class Kind(NamedTuple):
     usage: str | None = None
     form_frames: str = ""
     net_units: str = ""
+    neighbours: str = ""
     widened: str = ""
 
 
@@ -70,6 +75,7 @@ KINDS: dict[str, Kind] = {
         section="kalmandp.potentials.deep_potential.section:read_section",
         rows="kalmandp.potentials.deep_potential.rows:rows",
         reordered="kalmandp.potentials.deep_potential.reordering:reordered",
+        neighbours="kalmandp.potentials.deep_potential.neighbours",
         widened="kalmandp.potentials.deep_potential.widening:widened",
         cuts=False,
         files="kalmandp.bridges.deepmd.files",
@@ -93,6 +99,7 @@ KINDS: dict[str, Kind] = {
         fused={"cpu": "kalmandp.engines.cpu.nep.engine:NEPNumbaEngine"},
         ahead="kalmandp.engines.cpu.nep.ahead:tiny",
         first="kalmandp.potentials.nep.initial:FIRST",
+        neighbours="kalmandp.potentials.nep.neighbours",
         usage="kalmandp.bridges.gpumd.usage:usage",
     ),
     "hdnnp": Kind(
@@ -196,6 +203,12 @@ def register(name: str, kind: Kind) -> None:
     if KINDS.get(name, kind) != kind:
         raise InputError(f"the kind of potential {name!r} is registered already; expected another name")
     KINDS[name] = kind
+
+
+def of_neighbours(kind: str | None = None) -> list[Any]:
+    """The modules `Kind.neighbours` of a kind, or, without a name, of all kinds that have one."""
+    rows = KINDS.values() if kind is None else (KINDS[kind],)
+    return [load(place) for place in dict.fromkeys(row.neighbours for row in rows) if place]
 
 
 def kind_of(form: Any) -> Kind:

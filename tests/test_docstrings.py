@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import inspect
@@ -49,6 +50,11 @@ def shortcomings(name, subject) -> list[str]:
         return [f"{name} does not explain its parameters {parameters}"]
     # each parameter by its own name; those of a class may be explained as its attributes
     return [f"{name} does not explain {p!r}" for p in parameters if not re.search(rf"\b{p}\b", text)]
+
+
+def test_every_module_and_folder_says_what_it_is_for():
+    told = lambda path: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert [str(path) for path in (ROOT / "kalmandp").rglob("*.py") if not told(path)] == []
 
 
 @pytest.mark.parametrize(("name", "subject"), list(public()), ids=lambda x: x if isinstance(x, str) else "")

@@ -17,7 +17,7 @@ NAMED = re.compile(r"`([\w/]+\.py)(?:: ([\w.]+(?:, [\w.]+)*))?`")
 #: What the RLEKF paper numbers, and that code can do: each must be in the map.
 WANTED = [f"Deep Potential, step {n}" for n in (1, 2, 3, 4, 5)]
 WANTED += [f"RLEKF, eq. ({n})" for n in (1, 2, 5)]
-WANTED += ["Algorithm 1, l. 1 to 5", *(f"Algorithm 1, l. {n}" for n in (6, 8, 9, 11)), "l. 14"]
+WANTED += ["Algorithm 1, l. 1 to 5", *(f"Algorithm 1, l. {n}" for n in (6, 8, 10, 11)), "l. 14"]
 WANTED += ["Algorithm 2, l. 2 and 3", "Algorithm 2, l. 4 and 5", "Algorithm 2, l. 1 to 6"]
 WANTED += ["splitting strategy", "Theorem 1", "Fit energy"]
 
@@ -75,6 +75,29 @@ def test_tests_use_what_they_are_said_to_judge(row):
             if not name:
                 wanted = {Path(file).stem, "update"}
             assert wanted & used, f"{test} mentions none of {sorted(wanted)}"
+
+
+#: "l. 10:  K_l = P_l H_lᵀ" in a comment or docstring, and the same in a row of the map.
+LINE = re.compile(r"l\. (\d+):\s+([^\W\d_])(?:_\w+)? [=←]")
+LINE_OF_MAP = re.compile(r"\| (?:Algorithm 1, )?l\. (\d+) \| ([^\W\d_])(?:_\w+)? [=←]")
+
+
+def lines_of_algorithm_1(texts) -> dict[str, set[str]]:
+    """The numbers of the lines that are said to compute H, S, K, w, P and λ."""
+    found: dict[str, set[str]] = {}
+    for text in texts:
+        for number, symbol in LINE.findall(text) + LINE_OF_MAP.findall(text):
+            found.setdefault(symbol, set()).add(number)
+    return found
+
+
+def test_map_and_code_give_a_line_of_algorithm_1_one_number():
+    code = ROOT / "kalmandp"
+    paths = [*code.rglob("*.py"), *code.rglob("*.cu"), ROOT / "examples" / "map.md"]
+    found = lines_of_algorithm_1(path.read_text(encoding="utf-8") for path in paths)
+    assert found == {"H": {"7"}, "S": {"8"}, "K": {"10"}, "P": {"11"}, "w": {"12"}, "λ": {"14"}}
+    planted = "# l. 9:  K_l = P_l H_lᵀ", "| Algorithm 1, l. 10 | K_l = P_l H_l | `kalman/covariance.py` |"
+    assert lines_of_algorithm_1(planted) == {"K": {"9", "10"}}
 
 
 #: What tests call so that these run: passes inside of a prediction, steps inside of a training run.

@@ -11,7 +11,7 @@ class Translated(NamedTuple):
     tree : the input as a file of ours would state it
     notices : sentences on what has no meaning here
     start : path of a model to go on from, "" for none
-    start_state : path of a checkpoint with the optimizer's state to go on from, "" for none
+    start_state : path of the checkpoint that was written beside that model, to go on from, "" for none
     task : "train" or "predict"
     """
 

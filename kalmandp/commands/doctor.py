@@ -1,6 +1,6 @@
 """Look through data sets before training: overlapping atoms, wrong units and signs (found from the
-data themselves), contradicting labels, outliers, duplicates, frames that two sets share, neighbours
-against sel. The first set is the one to train on, and the others must not repeat it. A finding is an
+data themselves), contradicting labels, outliers, duplicates, frames that two sets share, numbers of
+neighbours (sel). The first set is the one to train on, and the others must not repeat it. A finding is an
 error if two independent signs support it, and a warning if only one does.
 
 Frames are numbered from 0. Exit status: 0 no errors found, 1 errors found (with --strict: errors
@@ -16,17 +16,22 @@ ON_RANKS = True
 
 def add_arguments(parser) -> None:
     parser.add_argument("data", nargs="+", metavar="DATA", help="data sets: HDF5, extended XYZ, folders, …")
-    parser.add_argument("--input", metavar="INPUT.json", help="compare neighbours with its rcut and sel")
-    parser.add_argument("--rcut", type=float, metavar="Å", help="count neighbours within, and suggest a sel")
+    parser.add_argument("--input", metavar="INPUT.json", help="compare neighbours with what its model takes")
+    parser.add_argument("--rcut", type=float, metavar="Å", help="count neighbours within (and suggest a sel)")
     parser.add_argument("--strict", action="store_true", help="warnings count as errors for the exit status")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
 def run(args) -> int:
     from kalmandp.doctor import examine
+    from kalmandp.errors import InputError
     from kalmandp.ranks.team import team_of
+    from kalmandp.training.config.inputs import read_input
 
-    findings = examine(args.data, team=team_of(), **_selection(args))
+    if args.input is not None and args.rcut is not None:
+        raise InputError("--input and --rcut are both given; expected one of them")
+    model = None if args.input is None else read_input(args.input).model
+    findings = examine(args.data, rcut=args.rcut, model=model, team=team_of())
     status = exit_status(findings, args.strict)
     print(_json(args.data, findings, status) if args.json else _text(args.data, findings))
     return status
@@ -36,25 +41,6 @@ def exit_status(findings, strict: bool = False) -> int:
     """1 if there is an error among the findings, or, when ``strict``, a warning; 0 otherwise."""
     fatal = {"error", "warning"} if strict else {"error"}
     return int(any(finding.severity in fatal for finding in findings))
-
-
-def _selection(args) -> dict:
-    """rcut, sel and type_map for the count of neighbours."""
-    from kalmandp.errors import InputError
-    from kalmandp.training.config.inputs import read_input
-
-    if args.input is None:
-        return {"rcut": args.rcut}
-    if args.rcut is not None:
-        raise InputError("--input and --rcut are both given; expected one of them")
-    return selection_of(read_input(args.input).model)
-
-
-def selection_of(model) -> dict:
-    """rcut, sel and type_map of the section ``model`` of an input."""
-    sel = model.choices.get("sel", ())  # some kinds of potential have none
-    sel = None if isinstance(sel, str) or (sel and model.type_map is None) else list(sel)
-    return {"rcut": model.cutoff, "sel": sel, "type_map": model.type_map}
 
 
 def _json(data: list[str], findings, status: int) -> str:

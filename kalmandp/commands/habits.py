@@ -6,13 +6,13 @@ names the command that was meant.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+from kalmandp.commands.info import is_input, kind_of
 from kalmandp.errors import FileError, InputError, KalmanDPError
-from kalmandp.registry import INPUTS, load
+from kalmandp.registry import INPUTS
 
 #: Words of other programs and what they are called here.
 OTHER_WORDS = {
@@ -22,8 +22,6 @@ OTHER_WORDS = {
     "examples": "example", "init": "example", "devi": "model-devi", "model_devi": "model-devi",
     "neighbor_stat": "neighbor-stat", "change_bias": "change-bias",
 }  # fmt: skip
-#: A file of more bytes is taken for no input file, without reading it.
-LARGEST_INPUT = 1 << 20
 INPUT_SUFFIXES = (".json", ".yaml", ".yml")
 
 
@@ -114,7 +112,7 @@ def _only_input(folder: Path) -> str:
     found = sorted(
         path.name for path in folder.iterdir()
         if (path.suffix.lower() in INPUT_SUFFIXES or path.name in INPUTS)
-        and path.is_file() and _is_input(path)
+        and path.is_file() and is_input(path)
     )  # fmt: skip
     if len(found) == 1:
         return found[0]
@@ -128,11 +126,9 @@ def _only_input(folder: Path) -> str:
 
 def _kind(path) -> str:
     """ "input", "model", "checkpoint" or "data"; what is missing or cannot be read is judged by its name."""
-    from kalmandp.commands.info import kind_of
-
     suffix = Path(path).suffix.lower()
     if suffix in INPUT_SUFFIXES:
-        return "input" if not Path(path).is_file() or _is_input(Path(path)) else "model"
+        return "input" if not Path(path).is_file() or is_input(Path(path)) else "model"
     if suffix in (".dp", ".pth", ".pt", ".pb") or Path(path).name.lower() == "nep.txt":
         return "model"
     try:
@@ -142,24 +138,4 @@ def _kind(path) -> str:
 
 
 def _kind_of_text(path: Path) -> str:
-    return "input" if path.is_file() and _is_input(path) else "data"
-
-
-def _is_input(path: Path) -> bool:
-    """Whether a text has the sections of an input file, or is damaged JSON (its reader names the place)."""
-    try:
-        if path.stat().st_size > LARGEST_INPUT:
-            return False
-        if any(load(module).recognises(path) for module, _ in INPUTS.values()):
-            return True
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return False
-    if path.suffix.lower() in (".yaml", ".yml"):
-        heads = {line.partition(":")[0].strip() for line in text.splitlines() if line[:1].isalpha()}
-        return {"model", "training"} <= heads
-    try:
-        tree = json.loads(text)
-    except (ValueError, RecursionError):
-        return path.suffix.lower() == ".json"
-    return isinstance(tree, dict) and {"model", "training"} <= set(tree)
+    return "input" if path.is_file() and is_input(path) else "data"

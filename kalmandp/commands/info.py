@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 #: Systems of a data set that are listed.
 LISTED = 20
+#: A file of more bytes is taken for no input file, without reading it.
+LARGEST_INPUT = 1 << 20
 
 
 def add_arguments(parser) -> None:
@@ -15,12 +17,15 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
-    from kalmandp.errors import FileError
+    from kalmandp.errors import FileError, InputError
 
     describe = {"model": _model, "checkpoint": _checkpoint, "data": _data}
     try:
         kind = kind_of(args.file)
     except FileError:
+        if is_input(Path(args.file)):
+            what = f"is an input file; `kalmandp plan {args.file}` says what its run takes"
+            raise InputError(f"{args.file}: {what}") from None
         if not _is_of_another_program(args.file):
             raise
         kind = "data"
@@ -55,6 +60,30 @@ def kind_of(path: str) -> str:
             f"{path}: is not an HDF5 file that can be read ({_first_line(error)}); expected a data "
             "set, a model or a checkpoint (`kalmandp convert` makes a data set of other formats)"
         ) from error
+
+
+def is_input(path: Path) -> bool:
+    """Whether a text has the sections of an input file, or is damaged JSON (its reader names the place)."""
+    import json
+
+    from kalmandp.registry import INPUTS, load
+
+    try:
+        if path.stat().st_size > LARGEST_INPUT:
+            return False
+        if any(load(module).recognises(path) for module, _ in INPUTS.values()):
+            return True
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    if path.suffix.lower() in (".yaml", ".yml"):
+        heads = {line.partition(":")[0].strip() for line in text.splitlines() if line[:1].isalpha()}
+        return {"model", "training"} <= heads
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError):
+        return path.suffix.lower() == ".json"
+    return isinstance(tree, dict) and {"model", "training"} <= set(tree)
 
 
 def _is_of_another_program(path: str) -> bool:

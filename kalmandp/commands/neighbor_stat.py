@@ -1,5 +1,5 @@
 """The closest pair of atoms and the most neighbours of each type within a cut-off, as `dp neighbor-stat`
-prints them, and the `sel` that they make."""
+prints them, and what kinds of potential make of them: the `sel` of a Deep Potential, the MN of a NEP."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     from kalmandp.frames.dataset import Dataset
-    from kalmandp.geometry.neighbours import auto_sel, neighbour_statistics
+    from kalmandp.geometry.neighbours import neighbour_statistics
+    from kalmandp.registry import of_neighbours
 
     with Dataset(args.system, args.type_map) as data:
-        most_t, closest = neighbour_statistics(data, args.rcut)
-        type_map = list(data.type_map)
-    sel = auto_sel(most_t)
+        seen = neighbour_statistics(data, args.rcut)
+    made = [row for kind in of_neighbours() for row in kind.made_of(seen)]
+    distance, most = seen.min_distance, seen.most_t.tolist()
     if args.json:
-        distance = None if closest == float("inf") else closest
-        counts = {"max_nbor_size": most_t.tolist(), "sel": sel}
-        report = {"type_map": type_map, "min_nbor_dist": distance, **counts}
+        finite = None if distance == float("inf") else distance
+        report = {"type_map": list(seen.type_map), "min_nbor_dist": finite, "max_nbor_size": most}
+        report |= {key: value for key, _, value in made}
         print(json.dumps(report, indent=2, ensure_ascii=False))
         return 0
-    print(f"type_map: {type_map}")
-    print(f"min_nbor_dist: {closest:f}")
-    print(f"max_nbor_size: {most_t.tolist()}")
-    print(f'sel of "auto": {sel}')
+    print(f"type_map: {list(seen.type_map)}")
+    print(f"min_nbor_dist: {distance:f}")
+    print(f"max_nbor_size: {most}")
+    for _, words, value in made:
+        print(f"{words}: {value}")
     return 0

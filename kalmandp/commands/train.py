@@ -178,7 +178,10 @@ def _compiling(args, settings) -> Iterator:
         yield None
         return
     from kalmandp.engines.cpu.ahead import Compilation
+    from kalmandp.engines.cpu.private import leave_out_scipy
 
+    if args.alone:
+        leave_out_scipy()
     tiled = o.is_kalman and o.get("covariance") in (None, "tiled")
     dtype = o.get("covariance_dtype") or "float64"
     compilation = Compilation(settings.model.kind, dtype if tiled else None)

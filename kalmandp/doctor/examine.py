@@ -12,34 +12,35 @@ from kalmandp.doctor.duplicates import check_duplicates, check_leakage
 from kalmandp.doctor.findings import SEVERITIES, Finding
 from kalmandp.doctor.judge import Judge
 from kalmandp.doctor.labels import check_labels
+from kalmandp.doctor.neighbours import check_neighbours
 from kalmandp.doctor.outliers import check_outliers
-from kalmandp.doctor.selection import check_selection
 from kalmandp.doctor.survey import Reading, Survey, read_set, survey
 from kalmandp.doctor.work import check_work, forces_slope, work_between
 from kalmandp.errors import InputError, require
 from kalmandp.frames.frame import Frame
+from kalmandp.potentials.settings import ModelSettings
 from kalmandp.ranks.team import Alone, Team
 
 
 def examine(
-    data, *, rcut: float | None = None, sel: Sequence[int] | None = None,
-    type_map: Sequence[str] | None = None, rng: np.random.Generator | None = None,
-    team: Team | None = None,
+    data, *, rcut: float | None = None, model: ModelSettings | None = None,
+    rng: np.random.Generator | None = None, team: Team | None = None,
 ) -> list[Finding]:  # fmt: skip
     """Look through data sets for what spoils a training run.
 
     Overlapping, missing and lone atoms; lengths, energies, forces and virials in other units or of
     the other sign, found from the data themselves; energies that contradict forces; outliers; net
     forces; missing and constant labels; duplicates in a set and frames that two sets share;
-    neighbours against ``sel``; rare species.
+    neighbours against what the model takes; rare species.
 
     Parameters
     ----------
     data : path, or list of paths; the first is the training set, and the others must not repeat it.
         Whatever `kalmandp.convert` reads
-    rcut : cut-off (Å) for counting neighbours; without it they are not counted
-    sel : the most neighbours of each type; without it one is suggested; empty for a model that has none
-    type_map : names of the types that ``sel`` is for
+    rcut : cut-off (Å) for counting neighbours where there is no model yet: each kind of potential says what
+        it would make of them
+    model : the section ``model`` of an input (`read_input(…).model`): neighbours are counted within its
+        cut-off, and its kind says whether they suit it. Without both they are not counted
     rng : draws the frames to which a surrogate potential is fitted; default_rng(0) by default
     team : from `kalmandp.ranks.team.team_of`: its ranks share the reading and the search for pairs, each
         makes this call, and all find the same
@@ -64,8 +65,9 @@ def examine(
     if not paths:
         raise InputError("data is an empty list; expected at least one data set")
     require(rcut is None or rcut > 0, "rcut", rcut, "a positive number of Å")
-    if sel and (rcut is None or type_map is None or len(sel) != len(type_map)):
-        raise InputError("sel is given; expected rcut and a type_map of the same length beside it")
+    if model is not None:
+        require(rcut is None, "rcut", rcut, "none beside model, which has its cut-off")
+        rcut = model.cutoff
     rng = np.random.default_rng(0) if rng is None else rng
     ranks = Alone() if team is None else team
     readings = [read_set(path, ranks) for path in paths]
@@ -77,8 +79,7 @@ def examine(
         found += s.found
         if len(s):
             found += _examine_one(s, rng)
-            if rcut is not None:
-                found += check_selection(s, rcut, sel, s.types if type_map is None else tuple(type_map))
+            found += check_neighbours(s, model)
     for other in surveys[1:]:
         if len(other) and len(surveys[0]):
             found += _unknown_species(surveys[0], other)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kalmandp.doctor.nearby import SAME_CELL
 from kalmandp.doctor.outliers import robust_residual
 from kalmandp.doctor.surrogate import Fit, columns, fit_forces, solve
 from kalmandp.doctor.survey import Survey
@@ -40,8 +41,6 @@ DEVIATIONS, LEAST, MOST_WRONG, KNOWN = 8.0, 0.015, 0.2, 2.0
 FOLLOWS = 0.4
 #: Frames of a group beyond the columns of the regression on the shape of the cell.
 MORE_FRAMES = 8
-#: Strains below this are none.
-SAME_CELL = 1e-5
 UNKNOWN = Slope(0.0, 0.0, 0.0, 0.0, 0)
 
 

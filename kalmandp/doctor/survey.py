@@ -16,7 +16,13 @@ from kalmandp.errors import InputError, KalmanDPError, require
 from kalmandp.formats.sources import Source, guess_format
 from kalmandp.frames.elements import covalent_radii
 from kalmandp.frames.frame import Frame
-from kalmandp.geometry.neighbours import Pairs, neighbour_counts, neighbour_pairs
+from kalmandp.geometry.neighbours import (
+    NeighbourStatistics,
+    Pairs,
+    joined,
+    neighbour_pairs,
+    statistics_of,
+)
 from kalmandp.ranks.team import Alone, Team, agree
 
 #: Arrays that energies depend on beside positions, and that nothing here reads.
@@ -39,7 +45,7 @@ class Survey:
     closest_f : the two atoms of it and their distance, Å
     spacing_f : median over the atoms of their shortest such ratio
     lone_f : number of atoms without a neighbour within `pair_basis.CUTOFF`
-    most_ft : the most neighbours of each type within ``rcut`` that an atom has; None without ``rcut``
+    neighbours : how many neighbours atoms have within ``rcut``; None without ``rcut``, or without frames
     """
 
     name: str
@@ -52,7 +58,7 @@ class Survey:
     closest_f: list[tuple[int, int, float]] = field(default_factory=list)
     spacing_f: np.ndarray = field(default_factory=lambda: np.zeros(0))
     lone_f: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
-    most_ft: np.ndarray | None = None
+    neighbours: NeighbourStatistics | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -157,7 +163,7 @@ class _Look(NamedTuple):
     closest: tuple[int, int, float]
     spacing: float
     lone: int
-    most_t: np.ndarray | None
+    neighbours: NeighbourStatistics | None
 
 
 def survey(reading: Reading, types, rcut: float | None = None, team: Team | None = None) -> Survey:
@@ -197,15 +203,14 @@ def survey(reading: Reading, types, rcut: float | None = None, team: Team | None
     s.fingerprint_fk = np.array([look.fingerprint_k for look in looks])
     s.ratio_f, s.spacing_f = np.array([x.ratio for x in looks]), np.array([x.spacing for x in looks])
     s.closest_f, s.lone_f = [look.closest for look in looks], np.array([x.lone for x in looks], dtype=int)
-    s.most_ft = None if rcut is None or not looks else np.array([look.most_t for look in looks])
+    counted = [look.neighbours for look in looks if look.neighbours is not None]
+    s.neighbours = joined(counted) if counted else None
     return s
 
 
 def _look(number: int, frame: Frame, radius_t: np.ndarray, rcut: float | None) -> _Look:
     pairs = neighbour_pairs(frame, max(CUTOFF, rcut or 0.0))
-    most_t = None
-    if rcut is not None:
-        most_t = neighbour_counts(frame, _within(pairs, rcut)).max(axis=0, initial=0)
+    neighbours = None if rcut is None else statistics_of(frame, _within(pairs, rcut), rcut)
     pairs = _within(pairs, CUTOFF)
     r_p = distances(pairs)
     rho_itk = densities(radial(r_p), pairs, frame.types, len(frame.type_map))
@@ -215,7 +220,7 @@ def _look(number: int, frame: Frame, radius_t: np.ndarray, rcut: float | None) -
         number, frame, pair_sums(rho_itk, frame.types),
         float(finite.min()) if len(finite) else np.nan, closest or (0, 0, np.inf),
         float(np.median(finite)) if len(finite) else np.nan,
-        len(frame) - len(np.unique(pairs.i_p)), most_t,
+        len(frame) - len(np.unique(pairs.i_p)), neighbours,
     )  # fmt: skip
 
 

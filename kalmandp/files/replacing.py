@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from kalmandp.errors import FileError, KalmanDPError
 
@@ -67,6 +67,12 @@ def _reason(error: Exception) -> str:
         return error.strerror
     found = re.search(r"error message = '([^']+)'", str(error))  # what HDF5 says of errno
     return found.group(1) if found else " ".join(str(error).split())[:200]
+
+
+def write_lines(path, lines: Iterable[str]) -> None:
+    """A text file of these lines, which appears whole or not at all; a FileError names it if it cannot."""
+    with replacing(path) as beside, naming(path), open(beside, "w", encoding="utf-8") as file:
+        file.write("".join(f"{line}\n" for line in lines))
 
 
 def make_folder(path) -> None:

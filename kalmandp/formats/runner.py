@@ -53,12 +53,21 @@ class RawStep(Step):
 
 
 def read_runner(lines: Lines, ignored: set[str]) -> Iterator[Step]:
-    """Go through the frames of an input.data; see `programs.steps.frames_in`."""
+    """Go through the frames of an input.data; see `programs.steps.frames_in`.
+
+    The format has a force for every atom. Where they are 0 for all atoms of the first frames, they stand for
+    forces that nobody knows, and frames with such forces are given out without.
+    """
     steps = _raw(lines, ignored)
     first = list(islice(steps, FRAMES))
     whole = any(step.problem is None for step in first)  # else there is nothing whose unit counts
     units = _units(lines, first) if whole else Units(1.0, 1.0)
+    known = not whole or any(np.any(step.forces) for step in first if step.problem is None)
+    if not known:
+        lines.told.note("forces are 0 for all atoms; taken as not known")
     for step in chain(first, steps):
+        if not known and step.problem is None and not np.any(step.forces):
+            step.forces = None
         yield _scaled(step, units.whole)
 
 
@@ -69,12 +78,14 @@ class Seen(NamedTuple):
     usual, closest : in Å, the median distance of neighbours over a bond's length (NaN without any), and the
         shortest distance
     elements : names of the atoms
+    forces : whether one of them is not 0 (`read_runner`)
     """
 
     units: str
     usual: float
     closest: float
     elements: tuple[str, ...]
+    forces: bool
 
 
 def unit_name(path) -> Seen:
@@ -99,13 +110,15 @@ def unit_name(path) -> Seen:
         seen = "ends before its first structure is complete" if first else "holds no structure"
         raise FileError(f"{path}: {seen}; expected lines from 'begin' to 'end'")
     units = _units(lines, first)
-    scaled = [_scaled(step, units.whole) for step in first if step.problem is None]
+    whole = [step for step in first if step.problem is None]
+    forces = any(np.any(step.forces) for step in whole)
+    scaled = [_scaled(step, units.whole) for step in whole]
     frames = [frame for step in scaled if (frame := _bare(step)) is not None]
     length, energy = units.whole.length, units.whole.energy
     named = {(BOHR, HARTREE): "atomic", (1.0, 1.0): "metal"}
     name = named.get((length, energy), f"units of {length:g} Å and {energy:g} eV")  # type: ignore[arg-type]
     names = dict.fromkeys(name for step in scaled for name in step.symbols)
-    return Seen(name, length_unit(frames)[1], closest(frames), tuple(names))
+    return Seen(name, length_unit(frames)[1], closest(frames), tuple(names), forces)
 
 
 def _raw(lines: Lines, ignored: set[str]) -> Iterator[RawStep]:
@@ -174,7 +187,8 @@ def _bare(step: Step) -> Frame | None:
 def _scaled(step: Step, units: Units) -> Step:
     assert units.length and units.energy and units.force
     if step.problem is None:
-        step.positions, step.forces = step.positions * units.length, step.forces * units.force
+        step.positions = step.positions * units.length
+        step.forces = None if step.forces is None else step.forces * units.force
         step.cell = None if step.cell is None else step.cell * units.length
         step.energy = None if step.energy is None else step.energy * units.energy
     return step
@@ -225,36 +239,43 @@ def _name(ignored: set[str], name: str, values) -> None:
 def write_runner(path, frames: Iterable[Frame], *, overwrite: bool = True) -> int:
     """Write frames to an input.data; numbers keep all their digits. Returns the number of frames.
 
+    Where no frame has forces, they are 0, as RuNNer has it.
+
     Raises
     ------
     InputError
-        If a frame has no energy or no forces, or is periodic along some of its vectors only: the
-        format cannot say that.
+        If a frame has no energy, or no forces where others have them, or is periodic along some of its
+        vectors only: the format cannot say that.
     FileError
         If the file cannot be written.
     """
     path = path_text(path)
-    count = 0
+    count, with_forces = 0, None
     with replacing(path, overwrite=overwrite) as beside, naming(path):
         with open(beside, "w", encoding="utf-8") as file:
             for frame in frames:
-                file.write(_text(frame))
+                with_forces = frame.forces is not None if with_forces is None else with_forces
+                file.write(_text(frame, with_forces))
                 count += 1
         if not count:
             raise InputError("there are no frames to write; expected at least one")
     return count
 
 
-def _text(frame: Frame) -> str:
-    if frame.energy is None or frame.forces is None:
-        raise InputError(f"{frame.source}: has no energy or no forces; input.data needs both")
+def _text(frame: Frame, with_forces: bool) -> str:
+    if frame.energy is None:
+        raise InputError(f"{frame.source}: has no energy; input.data needs one")
+    if (frame.forces is not None) != with_forces:
+        has = "has no forces, and others have them" if with_forces else "has forces, and others have none"
+        raise InputError(f"{frame.source}: {has}; input.data has them of all frames or of none")
     if any(frame.pbc) != all(frame.pbc):
         raise InputError(f"{frame.source}: pbc is {frame.pbc}; expected all or none for input.data")
     join = lambda values: " ".join(repr(float(v)) for v in values)
     text = ["begin", "comment units: bohr hartree"]
     if frame.cell is not None:
         text += [f"lattice {join(row)}" for row in frame.cell / BOHR]
-    positions, forces = frame.positions / BOHR, frame.forces / FORCE
+    positions = frame.positions / BOHR
+    forces = np.zeros_like(positions) if frame.forces is None else frame.forces / FORCE
     for symbol, r, f in zip(frame.symbols, positions, forces, strict=True):
         text.append(f"atom {join(r)} {symbol} 0.0 0.0 {join(f)}")
     return "\n".join([*text, f"energy {frame.energy / HARTREE!r}", "charge 0.0", "end", ""])

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+#: Bytes of main memory that the kept frames of a data set may fill.
+CACHE_BYTES = 1 << 30
 #: Share of a GPU's free memory that kept frames may fill.
 DEVICE_SHARE = 0.25
 #: Frames that are read before they are needed, at most.
@@ -33,8 +35,9 @@ class KeptFrames:
     """
 
     def __init__(
-        self, dataset, type_map, make: Callable[[Any], Any], size: Callable[[Any, Any], int], n_bytes: int
-    ):
+        self, dataset, type_map, make: Callable[[Any], Any], size: Callable[[Any, Any], int],
+        n_bytes: int = CACHE_BYTES,
+    ):  # fmt: skip
         self.dataset, self.type_map, self.make, self.size = dataset, tuple(type_map), make, size
         self.budget, self.used = n_bytes, 0
         self._kept: OrderedDict[int, tuple] = OrderedDict()

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kalmandp.frames.kept import KeptFrames, frame_bytes
+from kalmandp.frames.kept import CACHE_BYTES, KeptFrames, frame_bytes
 from kalmandp.geometry.neighbours import Pairs, neighbour_pairs
-
-#: Bytes of frames and their pairs that `with_pairs` keeps.
-CACHE_BYTES = 1 << 30
 
 
 def with_pairs(dataset, cutoff: float, type_map, n_bytes: int = CACHE_BYTES) -> KeptFrames:

@@ -6,6 +6,7 @@ the frame: pairs are sorted by centre, then by the neighbour's type, then by nei
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,12 +41,31 @@ class Pairs(NamedTuple):
 
 
 class NeighbourStatistics(NamedTuple):
-    """max_neighbours_t : (n_types,) the most neighbours of each type that any atom has;
-    min_distance : the shortest distance within the cut-off, Å; inf if there is no pair.
+    """How many neighbours atoms have within a cut-off.
+
+    type_map : names of the types;  cutoff : Å
+    most_ft : (n_frames, n_types) the most neighbours of each type that an atom of the frame has
+    most_f : (n_frames,) the most of all types together
+    min_distance : the shortest distance within the cut-off, Å; inf if there is no pair
     """
 
-    max_neighbours_t: np.ndarray
+    type_map: tuple[str, ...]
+    cutoff: float
+    most_ft: np.ndarray
+    most_f: np.ndarray
     min_distance: float
+
+    @property
+    def most_t(self) -> np.ndarray:
+        """(n_types,) the most of each type that any atom has."""
+        return self.most_ft.max(axis=0)
+
+    def of_types(self, type_map) -> NeighbourStatistics:
+        """The same with the columns of ``type_map``, 0 for a type that is not there."""
+        none_f = np.zeros(len(self.most_f), dtype=np.int64)
+        column = dict(zip(self.type_map, self.most_ft.T, strict=True))
+        most_ft = np.stack([column.get(name, none_f) for name in type_map], axis=1)
+        return self._replace(type_map=tuple(type_map), most_ft=most_ft)
 
 
 def neighbour_pairs(frame: Frame, cutoff: float) -> Pairs:
@@ -150,7 +170,7 @@ def neighbour_counts(frame: Frame, pairs: Pairs) -> np.ndarray:
 
 
 def neighbour_statistics(frames, cutoff: float, type_map=None) -> NeighbourStatistics:
-    """The most neighbours of each type that any atom has, and the shortest distance.
+    """The most neighbours that an atom of each frame has, and the shortest distance.
 
     Parameters
     ----------
@@ -168,52 +188,33 @@ def neighbour_statistics(frames, cutoff: float, type_map=None) -> NeighbourStati
         For an element that is not in ``type_map``, overlapping atoms, or no frames at all.
     """
     type_map = getattr(frames, "type_map", None) if type_map is None else tuple(type_map)
-    most_t, closest = None, np.inf
+    found = []
     for frame in frames:
         type_map = frame.type_map if type_map is None else type_map
         frame = frame.with_type_map(type_map)
-        pairs = neighbour_pairs(frame, cutoff)
-        if most_t is None:
-            most_t = np.zeros(len(type_map), dtype=np.int64)
-        if len(pairs.i_p):
-            most_t = np.maximum(most_t, neighbour_counts(frame, pairs).max(axis=0))
-            closest = min(closest, float(np.sqrt((pairs.r_pc * pairs.r_pc).sum(-1).min())))
-    if most_t is None:
+        found.append(statistics_of(frame, neighbour_pairs(frame, cutoff), cutoff))
+    if not found:
         raise InputError("there are no frames to count neighbours in; expected at least one")
-    return NeighbourStatistics(most_t, closest)
+    return joined(found)
 
 
-def auto_sel(max_neighbours_t, ratio: float | str = 1.1) -> list[int]:
-    """``sel`` for the largest counts: sel_t = ⌈int(ratio · max_t)⌉ to a multiple of 4.
-
-    This is DeePMD-kit's rule (``update_one_sel``), truncation included, so that the same data give
-    the same ``sel``.
-
-    Parameters
-    ----------
-    max_neighbours_t : from `neighbour_statistics`
-    ratio : a number, or DeePMD-kit's text ``"auto"`` (1.1) or ``"auto:1.2"``
-
-    Returns
-    -------
-    list of int, one per type
-    """
-    number = _auto_ratio(ratio)
-    return [4 * ((int(count * number) + 3) // 4) for count in map(int, max_neighbours_t)]
+def statistics_of(frame: Frame, pairs: Pairs, cutoff: float) -> NeighbourStatistics:
+    """`neighbour_statistics` of one frame, from its pairs within ``cutoff``."""
+    count_it = neighbour_counts(frame, pairs)
+    most_t, most = count_it.max(axis=0, initial=0), count_it.sum(axis=1).max(initial=0)
+    square = (pairs.r_pc * pairs.r_pc).sum(-1).min(initial=np.inf)
+    return NeighbourStatistics(
+        frame.type_map, cutoff, most_t[None], np.array([most]), float(np.sqrt(square))
+    )
 
 
-def _auto_ratio(ratio: float | str) -> float:
-    given = ratio
-    if isinstance(ratio, str):
-        head, _, tail = ratio.partition(":")
-        ratio = (tail or "1.1") if head == "auto" else "nan"
-    try:
-        number = float(ratio)
-    except (TypeError, ValueError):
-        number = np.nan
-    if not 1.0 <= number < np.inf:
-        raise InputError(f'sel is {given!r}; expected "auto" or "auto:RATIO" with a ratio of at least 1')
-    return number
+def joined(parts: Sequence[NeighbourStatistics]) -> NeighbourStatistics:
+    """The frames of several, which have the same types and cut-off, one after the other."""
+    return parts[0]._replace(
+        most_ft=np.concatenate([part.most_ft for part in parts]),
+        most_f=np.concatenate([part.most_f for part in parts]),
+        min_distance=min(part.min_distance for part in parts),
+    )
 
 
 def checked_cutoff(cutoff) -> float:

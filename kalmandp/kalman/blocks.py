@@ -14,10 +14,11 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from kalmandp.arrays import namespace
 from kalmandp.errors import InputError, require
 
 BLOCK_SIZE = 5120  # the paper's default N_b
@@ -65,6 +66,10 @@ class Blocks:
     def extended(self, n: int) -> Blocks:
         """The same with n weights more in the last block: nuisances, whose covariance with it is kept."""
         return Blocks((*self.sizes[:-1], self.sizes[-1] + n))
+
+    def sums(self, x_w: Any) -> Any:
+        """The sum of N numbers over each block, (L,), of NumPy or CuPy as they are."""
+        return namespace(x_w).stack([x_w[w].sum() for w in self])
 
     def __len__(self) -> int:
         """L, the number of blocks."""

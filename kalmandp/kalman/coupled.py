@@ -146,8 +146,7 @@ class CoupledCovariance:
 
     def trace(self) -> Any:
         """The trace of each block, float64 (L,)."""
-        diagonal_w = self.diagonal()
-        return namespace(diagonal_w).stack([diagonal_w[w].sum() for w in self.blocks])
+        return self.blocks.sums(self.diagonal())
 
     def dense(self, l: int) -> Any:
         """A copy of the diagonal block l of P as a full matrix (n_l, n_l), float64."""

@@ -101,7 +101,7 @@ class DenseCovariance:
     def project(self, H_qw: Any) -> tuple[Any, Any]:
         """Return K (m, N), row q being P H_qᵀ, and H P Hᵀ (m, m). P is only read.
 
-        Algorithm 1, l. 9, l. 10 and the sum in l. 8: ``K_l = P_l H_lᵀ``, ``Σ_l H_l P_l H_lᵀ``.
+        Algorithm 1, l. 10, for all blocks, and the sum in l. 8: ``K_l = P_l H_lᵀ``, ``Σ_l H_l P_l H_lᵀ``.
         """
         xp = namespace(H_qw)
         K_qw = xp.empty(H_qw.shape)
@@ -145,8 +145,7 @@ class DenseCovariance:
 
     def trace(self) -> Any:
         """The trace of each block, float64 (L,)."""
-        diagonal_w = self.diagonal()
-        return namespace(diagonal_w).stack([diagonal_w[w].sum() for w in self.blocks])
+        return self.blocks.sums(self.diagonal())
 
     def dense(self, l: int) -> Any:
         """A copy of block l as a full matrix (n_l, n_l), float64."""

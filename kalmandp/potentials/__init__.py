@@ -1,0 +1,1 @@
+"""Potentials: what all have in common, above the descriptor, and a folder for each kind."""

@@ -167,6 +167,12 @@ N2P2_NAMES = tuple(_N2P2)
 NAMES = (*_TABLE, "silut", "custom_silu")
 
 
+def with_threshold(name: str) -> tuple[str, float]:
+    """A name that `activation` knows, without its threshold, and the threshold: "silut:5" → "silut", 5."""
+    kind, _, threshold = name.lower().partition(":")
+    return kind, float(threshold) if threshold else SILUT_THRESHOLD
+
+
 def activation(name: str) -> Callable:
     """Return the function a ↦ (φ, φ′, φ″) of that name.
 
@@ -178,12 +184,11 @@ def activation(name: str) -> Callable:
     key = str(name).lower()
     if key in _TABLE or key in _N2P2:
         return _TABLE.get(key) or _N2P2[key]
-    kind, _, threshold = key.partition(":")
-    if kind in ("silut", "custom_silu"):
+    if key.partition(":")[0] in ("silut", "custom_silu"):
         try:
-            value = float(threshold) if threshold else SILUT_THRESHOLD
-            if math.isfinite(value):
-                return _silut(value)
+            _, threshold = with_threshold(key)
+            if math.isfinite(threshold):
+                return _silut(threshold)
         except (ValueError, OverflowError):
             pass
     raise InputError(f"activation function is {name!r}; expected one of {', '.join(NAMES)}")

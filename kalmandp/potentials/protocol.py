@@ -81,6 +81,20 @@ class New(NamedTuple):
     bias_t: Any = None
 
 
+class Remark(NamedTuple):
+    """What a kind of potential has to say about data, e.g. that atoms have more neighbours than it takes.
+
+    severity : "error", "warning" or "note";  check : a word for it;  seen : what, with the number
+    advice : what to do;  frames : places of the frames concerned, in the order they were given
+    """
+
+    severity: str
+    check: str
+    seen: str
+    advice: str
+    frames: Any = ()
+
+
 class Environment(Protocol):
     """What a frame is to a potential; it does not depend on the weights and is computed once."""
 

@@ -48,13 +48,12 @@ def _set(name: str, data) -> str:
 
 
 def _doctor(run: Run) -> str:
-    from kalmandp.commands.doctor import selection_of
     from kalmandp.doctor import examine
     from kalmandp.errors import KalmanDPError
 
     t = run.settings.training
     try:
-        findings = examine([*t.systems, *t.validation_systems], **selection_of(run.settings.model))
+        findings = examine([*t.systems, *t.validation_systems], model=run.settings.model)
     except KalmanDPError as error:
         return text(f"The doctor could not look: {error}")
     if not findings:

@@ -1,0 +1,1 @@
+"""Training: the loop, trainers, measurements and their noise, input, state and report."""

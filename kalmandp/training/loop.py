@@ -28,6 +28,7 @@ from kalmandp.training.config.inputs import read_input
 from kalmandp.training.config.settings import Settings
 from kalmandp.training.data.choose import feed_of
 from kalmandp.training.data.splitting import datasets
+from kalmandp.training.going_on import is_left_by, restore, take_up
 from kalmandp.training.measurements import measurement
 from kalmandp.training.measurements.gate import LEFT_OUT_FILE
 from kalmandp.training.measurements.labels import check_labels
@@ -72,14 +73,18 @@ class Run:
             init_model = settings.start or None
         with contextlib.ExitStack() as stack:  # P is read from the open file
             saved = stack.enter_context(open_checkpoint(restart)) if restart is not None else None
-            self._make(saved, init_model, finetune, engine)
-            if saved is None and self._trained(init_model, finetune):
-                self._learn_prior()
+            earlier = None
             if saved is None and settings.start_state and init_model == settings.start:
-                self._take_up(settings.start_state)
+                earlier = stack.enter_context(open_checkpoint(settings.start_state))
+            self._make(saved, init_model, finetune, engine, earlier)
+            taken_up = self._goes_on and earlier is not None and take_up(self, earlier)
+            if self._goes_on and not taken_up:  # the model as it was written, then
+                self._make(None, init_model, finetune, engine)
+            if saved is None and self._trained(init_model, finetune) and not taken_up:
+                self._learn_prior()
             if saved is not None:
                 try:
-                    self._restore(saved)
+                    restore(self, saved)
                 except InputError as error:
                     raise FileError(f"{restart}: does not fit this run: {error}") from error
                 except Exception as error:  # a state of another shape, or of no sense
@@ -92,20 +97,27 @@ class Run:
         }
         require_alike(self.team, parts)
 
-    def _make(self, saved: dict | None, init_model, finetune, engine) -> None:
+    def _make(self, saved: dict | None, init_model, finetune, engine, earlier: dict | None = None) -> None:
         """Data, potential and optimizer, as the input says."""
         settings, t = self.settings, self.settings.training
         self.seed = self.team.of_first(_seed(settings, saved))
         self.rng = np.random.default_rng(self.seed)
+        self._goes_on = False
         self.data, self.validation = datasets(settings, self.seed)
         check_labels(self.data, settings)
         if saved is not None:
             self.potential = self._placed(saved["potential"], engine)
         elif init_model is not None or finetune is not None:
-            self.potential = self._placed(started_from(init_model, finetune, settings, self.data), engine)
+            potential = started_from(init_model, finetune, settings, self.data)
+            if earlier is not None and is_left_by(potential, earlier, settings.start_state):
+                self._goes_on = True
+                earlier["potential"].info |= {"started from": potential.info["started from"]}
+                potential = earlier["potential"]
+            self.potential = self._placed(potential, engine)
         else:
             self.potential = _new_potential(settings, self.data, self.seed, engine, self.device.device)
         _check_types(self.data, self.potential)
+        self.potential.info["model_def_script"] = settings.source.get("model", {})
         self.feed = feed_of(settings, self.data, self.rng)
         per_epoch = self.feed.steps_per_epoch
         epochs = t.n_epochs if t.n_epochs is not None else 1.0
@@ -118,20 +130,12 @@ class Run:
         self.frames = self.device.frames(self.data, self.potential)  # in the room that P has left
         self.history, self.diagnostics = History(), Diagnostics()
         self.step_number, self.seconds = 0, 0.0
+        #: what `result` gives until the next step
         self._finished: Potential | None = None
 
     def _trained(self, init_model, finetune) -> bool:
         """Whether the run begins with a model, and the input does not state a prior for its weights."""
         return (init_model is not None or finetune is not None) and self.settings.optimizer.get("p0") is None
-
-    def _take_up(self, path: str) -> None:
-        """Go on with the optimizer of an earlier run's checkpoint, if the weights are those it left."""
-        with open_checkpoint(path) as old:
-            if np.array_equal(old["potential"].weights, self.potential.weights):
-                self.trainer.restore(old["optimizer"])
-                return
-        what = "is of other weights than the model; the optimizer begins anew"
-        warnings.warn(f"{path}: {what}", stacklevel=2)
 
     def _learn_prior(self) -> None:
         """A model's weights are not random: its P₀ is that of a filter which has seen some of the data."""
@@ -252,7 +256,8 @@ class Run:
         n = len(known)
         some = known[np.unique(np.linspace(0, n - 1, min(n, SHIFT_FRAMES)).astype(int))]
         frames = (self.frames[int(k)] for k in some)
-        return averaged(self.potential, average.weights, frames, self.device.device)
+        self._finished = averaged(self.potential, average.weights, frames, self.device.device)
+        return self._finished
 
     def finish(self) -> None:
         """At the end: the trainer finishes `result` (last layer); optimizer and checkpoint stay."""
@@ -297,8 +302,7 @@ class Run:
         """Write checkpoint, model and learning curve; returns the checkpoint's path."""
         t = self.settings.training
         path = self.checkpoint_path
-        save(self, path, self.feed.state())
-        self.potential.info["model_def_script"] = self.settings.source.get("model", {})
+        save(self, path, self.feed.state(), self.result)
         if self.team.rank:
             return path
         self.result().save(self.output / t.model_file)
@@ -316,28 +320,6 @@ class Run:
     def rescue(self) -> str:
         """After an update that failed: save the filter as it was before (`training.saving.rescue`)."""
         return rescue(self, self._feed_before)
-
-    def _restore(self, saved: dict) -> None:
-        if saved["source"].get("model") != self.settings.source.get("model"):
-            raise InputError(
-                "the input's section model differs from the checkpoint's; expected the same model "
-                "for a restart (to start anew from these weights use --init-model)"
-            )
-        feed = saved["feed"]
-        n_frames = len(feed["order"]) if "order" in feed else int(feed["n_frames"])
-        if n_frames != self.feed.n_frames:
-            raise InputError(
-                f"the training data hold {self.feed.n_frames} frames; expected {n_frames}, as in the "
-                "checkpoint (to start anew from its weights use --init-model)"
-            )
-        self.trainer.restore(saved["optimizer"])
-        self.feed.restore(saved["feed"])
-        self.rng.bit_generator.state = saved["generator"]
-        self.history = History(saved["history"]["rows"])
-        self.diagnostics = Diagnostics(saved.get("diagnostics"))
-        if self.trainer.gate is not None:
-            self.trainer.gate.restore(saved.get("gate", {}))
-        self.step_number, self.seconds = saved["step"], saved["seconds"]
 
 
 def train(
@@ -411,7 +393,7 @@ def train(
 def _records(run: Run, stop: Callable[[], bool] | None) -> Iterator[Record]:
     """The steps of a run, saved where its input says."""
     companion = load(run.settings.companion) if run.settings.companion and not run.team.rank else None
-    if companion is not None and run.step_number == 0:  # epoch 0 ends before the first step
+    if companion is not None and run.feed.progress == 0:  # epoch 0 ends before the first step
         companion.at_epoch(run)
     while run.step_number < run.n_steps:
         displays = run._is(run.display_freq)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from kalmandp.errors import FileError
 from kalmandp.ranks.rows import written_by_first
 from kalmandp.training.report.history import COLUMNS
-from kalmandp.training.state.checkpoint import save_checkpoint
+from kalmandp.training.state.checkpoint import check_reserve, save_checkpoint
 
 #: Seconds in which all ranks must meet the same error, for the state before it to be saved.
 TOGETHER = 2.0
 
 
-def save(run: Any, path: Path, feed: dict[str, Any]) -> None:
+def save(run: Any, path: Path, feed: dict[str, Any], result: Callable[[], Any] | None = None) -> None:
     """Write a checkpoint of a run. All ranks call it; rank 0 writes, and never holds the whole P.
 
     Parameters
@@ -22,6 +25,7 @@ def save(run: Any, path: Path, feed: dict[str, Any]) -> None:
     run : a `training.loop.Run`, as it is now
     path : file to write or replace
     feed : state of the run's feed
+    result : makes the potential that is written as the run's model beside it, if one is
 
     Raises
     ------
@@ -29,7 +33,7 @@ def save(run: Any, path: Path, feed: dict[str, Any]) -> None:
         On all ranks alike, if it cannot be written; what was at ``path`` is unchanged.
     """
     optimizer = run.trainer.state()
-    written_by_first(run.team, optimizer, lambda: _write(run, path, feed, optimizer))
+    written_by_first(run.team, optimizer, lambda: _write(run, path, feed, optimizer, result))
 
 
 def rescue(run: Any, feed: dict[str, Any]) -> str:
@@ -55,8 +59,9 @@ def rescue(run: Any, feed: dict[str, Any]) -> str:
     return f"saved as before this update in {path}, from where --restart goes on with this frame"
 
 
-def _write(run: Any, path: Path, feed: dict[str, Any], optimizer: dict[str, Any]) -> None:
-    gate = run.trainer.gate
+def _write(run: Any, path: Path, feed: dict[str, Any], optimizer: dict[str, Any], result) -> None:
+    check_reserve(path)
+    gate, written = run.trainer.gate, run.potential if result is None else result()
     save_checkpoint(
         path,
         potential=run.potential,
@@ -68,6 +73,7 @@ def _write(run: Any, path: Path, feed: dict[str, Any], optimizer: dict[str, Any]
             "history": {"rows": run.history.array, "columns": " ".join(COLUMNS)},
             "diagnostics": run.diagnostics.state(),
             **({} if gate is None else {"gate": gate.state()}),
+            **({"result": {"weights": np.array(written.weights)}} if written is not run.potential else {}),
         },
         step=run.step_number,
         seconds=run.seconds,

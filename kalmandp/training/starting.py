@@ -115,7 +115,10 @@ def _spread(n: int, most: int) -> np.ndarray:
 
 
 def differences(potential: Potential, settings: Settings) -> list[str]:
-    """What the input's section ``model`` states and the model has otherwise, e.g. "rcut 6 (model: 5)"."""
+    """What the input's section ``model`` states and the model has otherwise, e.g. "rcut 6 (model: 5)".
+
+    Of what is too long for a message the name alone.
+    """
     model, form = settings.model, potential.form
     found = []
     for path, name in model.stated.items():
@@ -129,7 +132,8 @@ def differences(potential: Potential, settings: Settings) -> list[str]:
             wanted = getattr(type(form)(**{**form.to_dict(), name: wanted}), name)
         # the model of an input in another order of types has been reordered
         if wanted != has:
-            found.append(f"{path} {show(wanted)} (model: {show(has)})")
+            said = f"{path} {show(wanted)} (model: {show(has)})"
+            found.append(path if show(wanted).endswith("…") else said)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from kalmandp import Dataset, FileError, FilterError, InputError, Potential, read_input, train
 from kalmandp.cli import main
 from kalmandp.constants import BOHR, HARTREE
+from kalmandp.formats.runner import write_runner
 from kalmandp.potentials.hdnnp.files import read_folder
 from kalmandp.training.data.update_feed import Row
 from kalmandp.training.loop import Run
@@ -153,7 +155,8 @@ def test_the_command_leaves_n2p2s_files_and_old_weights_go_on(place, capsys):
     other = place / "weights.011.data"
     other.write_text("0.25\n" + "".join(other.read_text().splitlines(keepends=True)[2:]))
     assert main(command) == 0
-    assert "of other weights than the model; the optimizer begins anew" in capsys.readouterr().err
+    said = "left a model with other weights than the one that is taken now; the optimizer begins anew"
+    assert said in capsys.readouterr().err
     assert load_checkpoint(place / "model.ckpt.h5")["optimizer"]["updates"] == UPDATES
 
 
@@ -235,6 +238,28 @@ def test_forces_are_learnt_if_they_are_asked_for(place):
     (place / "input.nn").write_text(text(more="force_energy_ratio 2\n"))  # n2p2 prefers the ratio
     o = settings_of(place).optimizer
     assert (o.get("force_energy_ratio"), o.get("short_force_fraction")) == (2.0, None)
+
+
+@pytest.mark.parametrize("optimizer", [None, "n2p2", "Adam", "SNES"])
+@pytest.mark.parametrize("stated", [True, False], ids=["use_short_forces", "energies only"])
+def test_forces_of_0_are_not_learnt(place, tmp_path, optimizer, stated):
+    """What stands for forces that nobody knows would teach that no atom feels any."""
+    write_runner(place / "input.data", [replace(f, forces=None) for f in frames()])
+    body = TRAINING if stated else TRAINING.replace("use_short_forces\n", "")
+    (place / "input.nn").write_text(text(body))
+    s = read_input(place / "input.nn", optimizer=optimizer)
+    assert f"the forces of {place / 'input.data'} are 0 for all atoms; taken as not known" in s.notices
+    assert not any("forces are learnt all the same" in n for n in s.notices)
+    told = stated or optimizer != "n2p2"
+    with pytest.warns(UserWarning, match="no training frame has forces") if told else nullcontext():
+        run = Run(replace(s, training=replace(s.training, n_epochs=None, n_steps=3)), tmp_path / "run")
+    before = run.potential.weights.copy()
+    for _ in range(3):
+        run.step()
+    run.checkpoint()
+    assert (run.potential.weights != before).any()
+    if optimizer is None:
+        assert {kind for did, _ in run.trainer.log for kind in did.innovations} == {"energy"}
 
 
 def test_a_learning_curve_with_a_normalisation_has_both_units(place, tmp_path):

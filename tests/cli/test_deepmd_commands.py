@@ -98,10 +98,13 @@ def test_neighbor_stat(here, capsys):
     out = capsys.readouterr().out
     assert f"min_nbor_dist: {ANSWERS['min_nbor_dist']:f}\n" in out
     assert f"max_nbor_size: {ANSWERS['max_nbor_size']}\n" in out
+    assert 'sel of "auto": [16, 20]\n' in out
     run("neighbor-stat", "-s", *SYSTEMS, "-r", 3.5, "-t", "O", "H", "--json")
     report = json.loads(capsys.readouterr().out)
     assert_allclose(report["min_nbor_dist"], ANSWERS["min_nbor_dist"], rtol=1e-14)
     assert report["sel"] == [16, 20]  # 1.1 × (12, 18), cut to whole numbers, up to a multiple of 4
+    # the most of all types that one atom has; what a nep.txt would state
+    assert max(ANSWERS["max_nbor_size"]) < report["MN"] <= sum(ANSWERS["max_nbor_size"])
 
 
 @pytest.mark.parametrize("mode", ["change", "set"])

@@ -60,6 +60,7 @@ TOLD = {
     "train model.ckpt.h5": (1, "kalmandp train INPUT.json --restart model.ckpt.h5 goes on from it"),
     "train model.ckpt.h5 --restart input.json": (1, "`kalmandp train input.json --restart model.ckpt.h5`"),
     "train input.json -o other --restart": (1, "other/model.ckpt.h5: no such file; expected the checkpoint"),
+    "info input.json": (1, "input.json: is an input file; `kalmandp plan input.json` says what its"),
     "train input.json --restart input.json": (1, "--restart is input.json, an input file; expected a"),
 }  # fmt: skip
 

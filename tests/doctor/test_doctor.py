@@ -19,6 +19,8 @@ from kalmandp.formats.extxyz import write_extxyz
 from kalmandp.frames.dataset import Dataset
 from kalmandp.frames.elements import covalent_radii
 from kalmandp.frames.frame import Frame
+from kalmandp.geometry.neighbours import neighbour_statistics
+from kalmandp.potentials.settings import ModelSettings
 
 DATA = Path(__file__).parents[2] / "data"
 TRAIN, TEST = DATA / "si64_lda_train.h5", DATA / "si64_lda_test.h5"
@@ -103,15 +105,38 @@ def test_the_same_configuration_with_two_energies(silicon, tmp_path):
     assert ("error", "contradiction", (5, 48)) in [(f.severity, f.check, f.frames) for f in found]
 
 
-def test_neighbours_against_sel(tmp_path):
-    found = examine(TEST, rcut=5.0, sel=[20], type_map=["Si"])
-    assert [(f.severity, f.check) for f in found] == [("error", "sel")]
-    (note,) = examine(TEST, rcut=5.0)
-    assert note.severity == "note" and '"sel": [' in note.advice
-    assert examine(TEST, rcut=5.0, sel=[60], type_map=["Si"]) == []
-    assert examine(TEST, rcut=5.0, sel=[60], type_map=["Ge"])[0].check == "species"
-    with pytest.raises(InputError, match="sel is given"):
-        examine(TEST, sel=[20])
+def test_neighbours_against_sel(silicon):
+    model = lambda sel, *types: ModelSettings("se_e2_a", types or None, 5.0, {"sel": sel})
+    most_f = [int(neighbour_statistics([frame], 5.0).most_f[0]) for frame in silicon]
+    (found,) = examine(TEST, model=model([min(most_f)], "Si"))
+    assert (found.severity, found.check) == ("error", "sel")
+    assert found.frames == tuple(f for f, most in enumerate(most_f) if most > min(most_f))
+    assert f"an atom has {max(most_f)} neighbours Si within 5 Å; sel allows {min(most_f)}" == found.seen
+    for counted in ({"rcut": 5.0}, {"model": model("auto", "Si")}, {"model": model([20])}):
+        (note,) = examine(TEST, **counted)
+        assert note.severity == "note" and '"sel": [' in note.advice
+    assert examine(TEST, model=model([60], "Si")) == []
+    assert examine(TEST, model=model([60], "Ge"))[0].check == "species"
+    (found,) = examine(TEST, model=model([600], "Si"))
+    assert found.severity == "note" and "sel has 600" in found.seen
+    with pytest.raises(InputError, match=r"rcut is .*; expected none beside model"):
+        examine(TEST, rcut=5.0, model=model([20], "Si"))
+
+
+def test_neighbours_that_gpumd_has_no_room_for(tmp_path):
+    """Its nep.txt states at most 819: a warning, for a NEP with such a cut-off only."""
+    grid = np.stack(np.meshgrid(*3 * [np.arange(6.0)], indexing="ij"), axis=-1).reshape(-1, 3)
+    frame = Frame(1.9 * grid, np.zeros(216, int), ("Al",), cell=11.4 * np.eye(3), energy=-1.0)
+    path = written(tmp_path / "a.extxyz", [frame])
+    most = int(neighbour_statistics([frame], 12.0).most_f[0])
+    found = lambda kind, cutoff: [
+        f for f in examine(path, model=ModelSettings(kind, ("Al",), cutoff, {"sel": "auto"}))
+        if f.check == "neighbours"
+    ]  # fmt: skip
+    (warning,) = found("nep", 12.0)
+    assert warning.severity == "warning" and warning.frames == (0,)
+    assert f"an atom has {most} neighbours within 12 Å; GPUMD takes 819" == warning.seen and most > 819
+    assert found("nep", 6.0) == found("se_e2_a", 12.0) == found("hdnnp", 12.0) == []
 
 
 def test_frames_that_cannot_be_used_are_named(silicon, tmp_path):

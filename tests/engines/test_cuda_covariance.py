@@ -8,58 +8,19 @@ import numpy as np
 import on_device
 import pytest
 from cuda_emulator import BACKWARD, SHUFFLED, KernelError, strict_arrays
+from cuda_filters import FIVES, LONG, ODD, RTOL, compare, pair, run_both, same_info
 from filter_checks import CHECKS, random_updates
 from numpy.testing import assert_allclose
 from textbook import bits
 
 from kalmandp.arrays import namespace, to_numpy
 from kalmandp.engines.cuda import tiling as cuda_tiling
-from kalmandp.engines.cuda.covariance import CoupledCudaCovariance, CudaCovariance
-from kalmandp.engines.cuda.filter import CudaRLEKF, for_the_host
+from kalmandp.engines.cuda.covariance import CudaCovariance
+from kalmandp.engines.cuda.filter import CudaRLEKF
 from kalmandp.engines.cuda.tiling import NARROW, PANELS, panels
 from kalmandp.errors import FilterError, InputError
-from kalmandp.kalman import RLEKF, Blocks
+from kalmandp.kalman import Blocks
 from kalmandp.kalman.coupled import WINDOW
-
-#: Sizes around the tile's (64 in float64, 128 in float32), a block of more tiles than a strip, one weight.
-ODD = Blocks((1, 65, 130, 64, 1))
-LONG = Blocks((600, 3))
-#: Updates of five numbers that fill the window and go on in the next one.
-FIVES = WINDOW // 5 + 2
-#: Rounding: of the numbers of P, and (float32) of a few dozen updates of it.
-RTOL = {"float64": 1e-11, "float32": 2e-5}
-
-
-def pair(blocks, dtype="float64", device=None, make=CudaRLEKF, **choices):
-    """The plain filter and the one on the device, with the same random weights."""
-    w0 = np.random.default_rng(0).normal(size=blocks.n_weights)
-    same = {name: value for name, value in choices.items() if name != "coupled"}
-    plain = RLEKF(w0, blocks, dtype=dtype, covariance="dense" + " coupled" * ("coupled" in choices), **same)
-    return plain, make(w0, blocks, dtype=dtype, device=device or on_device.emulated(), **choices)
-
-
-def run_both(kalman, twin, m, updates, seed=3):
-    for H, error, R in random_updates(len(kalman.weights), m, updates, seed):
-        info = kalman.update(H, error, R)
-        other = twin.update(twin.device.xp.asarray(H), error, R)
-    same_info(other, info, 1e-4 if twin.covariance.dtype == "float32" else 1e-9)
-
-
-def same_info(got, wanted, rtol):
-    for name in ("innovation_variance", "nis", "step_norm", "gain_norm", "lam"):
-        a, b = getattr(got, name), getattr(wanted, name)
-        assert_allclose(a, b, rtol=0, atol=rtol * np.abs(b).max(), err_msg=name)
-
-
-def compare(kalman, twin, rtol):
-    """Weights, and P block by block relative to the block's largest entry."""
-    scale = np.abs(kalman.weights).max()
-    assert_allclose(twin.weights.get(), kalman.weights, rtol=0, atol=rtol * scale)
-    for l in range(len(kalman.blocks)):
-        P = kalman.covariance.dense(l)
-        assert_allclose(twin.covariance.dense(l).get(), P, rtol=0, atol=rtol * np.abs(P).max())
-    assert_allclose(twin.covariance.diagonal().get(), kalman.covariance.diagonal(), rtol=10 * rtol)
-    assert_allclose(twin.covariance.trace().get(), kalman.covariance.trace(), rtol=rtol)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -311,86 +272,6 @@ def test_an_indefinite_covariance_is_refused_by_name():
             filter_.update(put(H), np.zeros(2), 1.0)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
-
-
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize(("m", "updates"), [
-    (2, WINDOW // 2 + 4), (5, FIVES), (12, WINDOW // 12 + 2), (WINDOW // 2 + 8, 2),
-])  # fmt: skip
-def test_coupled_blocks(dtype, m, updates):
-    """Through the end of a window and into the next; `kalman.coupled` is the reference."""
-    kalman, twin = pair(ODD, dtype, coupled=True)
-    assert isinstance(twin.covariance, CoupledCudaCovariance)
-    run_both(kalman, twin, m, updates)
-    compare(kalman, twin, RTOL[dtype])
-    cut, _ = pair(ODD, dtype)
-    for H, error, R in random_updates(261, m, updates, 3):
-        cut.update(H, error, R)
-    # more than half a window end it at once, and are then no other than Algorithm 1's
-    assert (np.abs(cut.weights - kalman.weights).max() > 1e-3) == (m <= WINDOW // 2)
-
-
-def test_coupled_updates_of_different_sizes():
-    """P is cut where the reference cuts it: an update for which the window has no room is not split."""
-    kalman, twin = pair(ODD, coupled=True)
-    for seed, m in enumerate((*[2] * (WINDOW // 2 - 1), 8, 1, 5, WINDOW + 8, 3)):
-        run_both(kalman, twin, m, 1, seed)
-    compare(kalman, twin, RTOL["float64"])
-
-
-def test_a_coupled_filter_moves_between_host_and_device():
-    device = on_device.emulated()
-    _, twin = pair(ODD, device=device, coupled=True)
-    updates = list(random_updates(261, 2, 14))
-    for H, error, R in updates[:6]:
-        twin.update(device.xp.asarray(H), error, R)
-    again = CudaRLEKF.from_state(twin.state(), device=device)  # in the middle of a window
-    for H, error, R in updates[6:]:
-        for filter_ in (twin, again):
-            filter_.update(device.xp.asarray(H), error, R)
-    assert bits(again) == bits(twin)
-    here = RLEKF.from_state(for_the_host(twin.state()), covariance="tiled coupled")
-    there = CudaRLEKF.from_state(here.state(), device=device)
-    assert there.state()["covariance"] == "cuda coupled"
-    for H, error, R in random_updates(261, 2, 7, 9):  # what was known of two blocks together came along
-        for filter_ in (twin, there):
-            filter_.update(device.xp.asarray(H), error, R)
-        here.update(H, error, R)
-    assert_allclose(there.weights.get(), twin.weights.get(), rtol=0, atol=1e-11)
-    compare(here, there, 1e-11)
-
-
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_restart_goes_on_with_the_same_bits(dtype):
-    device = on_device.emulated()
-    _, twin = pair(ODD, dtype, device=device)
-    updates = list(random_updates(261, 5, FIVES))
-    for H, error, R in updates[:4]:
-        twin.update(device.xp.asarray(H), error, R)
-    again = CudaRLEKF.from_state(twin.state(), device=device)
-    for H, error, R in updates[4:]:
-        for filter_ in (twin, again):
-            filter_.update(device.xp.asarray(H), error, R)
-    assert bits(again) == bits(twin)
-
-
-@pytest.mark.parametrize("covariance", ["dense", "tiled"])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_checkpoint_moves_between_host_and_device(covariance, dtype):
-    device = on_device.emulated()
-    kalman = RLEKF(np.zeros(261), ODD, covariance=covariance, dtype=dtype)
-    for H, error, R in random_updates(261, 3, 5):
-        kalman.update(H, error, R)
-    twin = CudaRLEKF.from_state(kalman.state(), device=device)
-    compare(kalman, twin, {"float64": 1e-14, "float32": 1e-6}[dtype])
-    for H, error, R in random_updates(261, 3, 3, seed=8):
-        kalman.update(H, error, R)
-        twin.update(device.xp.asarray(H), error, R)
-    back = RLEKF.from_state(for_the_host(twin.state()), covariance=covariance)
-    assert back.covariance.dtype == dtype
-    assert_allclose(back.weights, kalman.weights, rtol=0, atol=RTOL[dtype] * np.abs(kalman.weights).max())
-    for l in range(len(ODD)):
-        assert_allclose(back.covariance.dense(l), kalman.covariance.dense(l), rtol=0, atol=RTOL[dtype])
 
 
 def test_what_does_not_fit_is_refused_before_it_is_allocated():

@@ -13,14 +13,17 @@ from __future__ import annotations
 import os
 from functools import partial
 
+import cuda_filters
 import numpy as np
 import on_device
 import parity
 import pytest
+import test_cuda_coupled as coupled_tests
 import test_cuda_covariance as covariance_tests
 import test_cuda_neighbours as neighbour_tests
 import test_cuda_network as network_tests
 import test_cuda_potential as potential_tests
+import test_cuda_restart as restart_tests
 import test_cuda_shared as shared_tests
 import test_cuda_strictness as strictness_tests
 import test_cuda_training as training_tests
@@ -111,9 +114,9 @@ def test_the_papers_network_and_many_frames(gpu, name):
 @pytest.mark.parametrize("m", [*PANELS, 5, 13, 39, 79])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_covariance(gpu, dtype, m):
-    kalman, twin = covariance_tests.pair(BLOCKS, dtype, gpu)
-    covariance_tests.run_both(kalman, twin, m, 40 // m + 1)
-    covariance_tests.compare(kalman, twin, {"float64": 1e-10, "float32": 1e-4}[dtype])
+    kalman, twin = cuda_filters.pair(BLOCKS, dtype, gpu)
+    cuda_filters.run_both(kalman, twin, m, 40 // m + 1)
+    cuda_filters.compare(kalman, twin, {"float64": 1e-10, "float32": 1e-4}[dtype])
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -199,8 +202,8 @@ def test_a_step_that_fails_and_a_host_code_that_learns(there, data, tmp_path):  
     covariance_tests.test_blocks_may_live_on_different_devices,
     covariance_tests.test_what_is_not_accepted_leaves_the_filter_as_it_was,
     covariance_tests.test_an_indefinite_covariance_is_refused_by_name,
-    covariance_tests.test_coupled_updates_of_different_sizes,
-    covariance_tests.test_a_coupled_filter_moves_between_host_and_device,
+    coupled_tests.test_coupled_updates_of_different_sizes,
+    coupled_tests.test_a_coupled_filter_moves_between_host_and_device,
     neighbour_tests.test_without_a_cell_and_without_neighbours,
     neighbour_tests.test_slabs_wires_and_atoms_far_away,
     neighbour_tests.test_atoms_on_the_edges_of_bins,
@@ -219,9 +222,9 @@ def test_what_else_the_emulator_runs(there, check):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_covariances_that_are_coupled_restarted_and_moved(there, dtype):
     for m, updates in ((2, 36), (13, 6), (40, 2)):
-        covariance_tests.test_coupled_blocks(dtype, m, updates)
-    covariance_tests.test_restart_goes_on_with_the_same_bits(dtype)
-    covariance_tests.test_a_checkpoint_moves_between_host_and_device("tiled", dtype)
+        coupled_tests.test_coupled_blocks(dtype, m, updates)
+    restart_tests.test_restart_goes_on_with_the_same_bits(dtype)
+    restart_tests.test_a_checkpoint_moves_between_host_and_device("tiled", dtype)
 
 
 @pytest.mark.parametrize("kind", ["H", "error", "overflow"])

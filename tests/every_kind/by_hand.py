@@ -5,8 +5,11 @@ from __future__ import annotations
 import shutil
 
 import numpy as np
+from small_models import tree_of
 
 from kalmandp.cli import main
+from kalmandp.training.config.inputs import read_input
+from kalmandp.training.loop import Run
 
 
 def fails(capsys, *words) -> str:
@@ -34,3 +37,11 @@ def errors_by_hand(potential, frames) -> dict:
         "force": square([r.forces - f.forces for r, f in pairs]),
         "virial": square([(r.virial - f.virial) / len(f) for r, f in pairs]),
     }
+
+
+def a_run(trained, folder, steps=None, optimizer=None, **more) -> Run:
+    """A run, after some steps (by default all)."""
+    r = Run(read_input(tree_of(trained.kind, trained.place, optimizer, **more)), folder)
+    for _ in range(r.n_steps if steps is None else steps):
+        r.step()
+    return r

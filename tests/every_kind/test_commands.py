@@ -14,8 +14,9 @@ from small_models import MODELS, TYPES, files_of, run, tree_of, write_input
 import kalmandp
 from kalmandp.bridges.model_files import read_model
 from kalmandp.cli import main
+from kalmandp.geometry.neighbours import neighbour_statistics
 from kalmandp.potentials.adapting import with_bias
-from kalmandp.registry import KINDS
+from kalmandp.registry import KINDS, of_neighbours
 from kalmandp.training.config.inputs import read_input
 from kalmandp.training.loop import Run
 
@@ -202,6 +203,11 @@ def test_neighbor_stat_and_sel(trained, capsys):
     assert_allclose(said["min_nbor_dist"], closest, rtol=1e-12)
     most = max(np.bincount(e.geometry.i_p).max() for e in env)
     assert max(said["max_nbor_size"]) < most <= sum(said["max_nbor_size"])
+    assert said["MN"] == most
+    # what a kind says of these numbers is there for every kind that says something
+    for kind in of_neighbours(trained.kind):
+        for key, _, _ in kind.made_of(neighbour_statistics(trained.frames(), cutoff)):
+            assert key in said
 
 
 def test_compress_or_why_not(trained, tmp_path, capsys):

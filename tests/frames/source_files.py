@@ -13,6 +13,12 @@ def read(path, **options) -> tuple[list[Frame], Source]:
     return list(source.frames()), source
 
 
+def read_whole(path, **options) -> tuple[list[Frame], list[str], set[str]]:
+    """Frames, messages of what was left out, and names of what is not read."""
+    frames, source = read(path, **options)
+    return frames, source.left_out, source.ignored
+
+
 def written(path: Path, text: str) -> Path:
     path.write_text(text)
     return path

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from frame_makers import random_frame
+from source_files import read_whole as read
 
 from kalmandp.errors import InputError
 from kalmandp.formats.convert import convert
+from kalmandp.formats.distances import FRAMES
 from kalmandp.formats.programs.steps import TRUNCATED
 from kalmandp.formats.runner import write_runner
-from kalmandp.formats.sources import Source, guess_format
 from kalmandp.frames.dataset import Dataset
 
 OUTPUTS = Path(__file__).parent / "outputs"
-
-
-def read(path, **options):
-    """Frames, and messages of what was left out."""
-    source = Source(str(path), guess_format(str(path)), **options)
-    frames = list(source.frames())
-    return frames, source.left_out, source.ignored
 
 
 def test_input_data_both_ways(tmp_path):
@@ -67,12 +62,35 @@ def test_what_input_data_cannot_hold_is_named(tmp_path):
 def test_input_data_refuses_what_it_cannot_say(tmp_path):
     rng = np.random.default_rng(5)
     for options, message in (
-        ({"labels": ("forces",)}, "has no energy or no forces"),
+        ({"labels": ("forces",)}, "has no energy; input.data needs one"),
         ({"pbc": (True, True, False)}, "expected all or none for input.data"),
     ):
         with pytest.raises(InputError, match=message):
             write_runner(tmp_path / "a.data", [random_frame(rng, **options)])
         assert not (tmp_path / "a.data").exists()
+
+
+def test_forces_that_are_all_0_are_not_known(tmp_path):
+    """RuNNer's columns of forces cannot be left out. Zeros among others are forces, of a symmetric place."""
+    rng = np.random.default_rng(5)
+    cell = {"pbc": (True,) * 3}
+    bare = [random_frame(rng, "OHHOHH", labels=("energy",), **cell) for _ in range(3)]
+    full = random_frame(rng, "OHHOHH", labels=("energy", "forces"), **cell)
+    path = tmp_path / "input.data"
+    write_runner(path, bare)
+    assert path.read_text().count(" 0.0 0.0 0.0\n") == 18
+    assert [f.forces for f in read(path)[0]] == [None] * 3
+    done = convert(path, tmp_path / "again.data")
+    assert done.labels == {"energy": 3}
+    still = replace(full, forces=np.zeros_like(full.forces))
+    write_runner(path, [still, full])
+    assert [f.forces.any() for f in read(path)[0]] == [False, True]
+    for frames, message in (([*bare, full], "has forces, and others"), ([full, *bare], "has no forces, and")):
+        with pytest.raises(InputError, match=message):
+            write_runner(tmp_path / "mixed.data", frames)
+    # more than the frames that are looked at first: one that has forces keeps them
+    write_runner(path, [*[still] * (FRAMES + 1), full])
+    assert [f.forces is not None for f in read(path)[0]] == [False] * (FRAMES + 1) + [True]
 
 
 def test_a_file_cut_in_its_first_structure_is_named_as_that(tmp_path):

@@ -16,7 +16,6 @@ from kalmandp.errors import InputError
 from kalmandp.frames.frame import Frame
 from kalmandp.geometry.neighbours import (
     Search,
-    auto_sel,
     neighbour_counts,
     neighbour_pairs,
     neighbour_statistics,
@@ -228,40 +227,23 @@ def test_statistics_are_the_largest_counts():
         for (i, j, *_), r in brute_force(frame, 4.0).items():
             counts[f, i, frame.types[j]] += 1
             shortest = min(shortest, np.linalg.norm(r))
-    assert got.max_neighbours_t.tolist() == counts.max(axis=(0, 1)).tolist()
+    assert got.most_t.tolist() == counts.max(axis=(0, 1)).tolist()
+    # frame by frame, of each type and of all types together
+    assert got.most_ft.tolist() == counts.max(axis=1).tolist()
+    assert got.most_f.tolist() == counts.sum(axis=2).max(axis=1).tolist()
     np.testing.assert_allclose(got.min_distance, shortest, rtol=1e-14)
     swapped = neighbour_statistics(frames, 4.0, type_map=["H", "C", "O"])
-    most_o, most_h = got.max_neighbours_t
-    assert swapped.max_neighbours_t.tolist() == [most_h, 0, most_o]
+    most_o, most_h = got.most_t
+    assert swapped.most_t.tolist() == [most_h, 0, most_o]
 
 
 def test_statistics_of_lonely_atoms_and_of_nothing():
     lonely = Frame([[0.0, 0, 0], [50.0, 0, 0]], [0, 1], ("O", "H"))
     got = neighbour_statistics([lonely], 4.0)
-    assert got.max_neighbours_t.tolist() == [0, 0]
+    assert got.most_t.tolist() == [0, 0]
     assert got.min_distance == np.inf
     with pytest.raises(InputError, match="no frames"):
         neighbour_statistics([], 4.0)
-
-
-@pytest.mark.parametrize(
-    ("counts", "ratio", "sel"),
-    [
-        # DeePMD-kit 3.2, deepmd/utils/update_sel.py: 4 * ((int(count * ratio) + 3) // 4)
-        ([46, 92], "auto", [52, 104]),
-        ([46, 92], "auto:1.2", [56, 112]),
-        ([40, 41, 0, 1], 1.1, [44, 48, 0, 4]),
-        ([4], 1, [4]),
-    ],
-)
-def test_auto_sel_is_deepmd_kits(counts, ratio, sel):
-    assert auto_sel(np.array(counts), ratio) == sel
-
-
-@pytest.mark.parametrize("ratio", ["auto:x", "automatic", "1.1", "auto:0.9", 0.5, np.nan, None])
-def test_auto_sel_refuses(ratio):
-    with pytest.raises(InputError, match="sel is"):
-        auto_sel([10], ratio)
 
 
 def test_a_search_that_keeps_its_memory_gives_what_a_new_one_gives():

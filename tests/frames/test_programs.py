@@ -12,22 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from source_files import read_whole as read
 
 from kalmandp.errors import FileError, InputError
 from kalmandp.formats.convert import convert
 from kalmandp.formats.programs.registry import recognise
 from kalmandp.formats.programs.steps import element
-from kalmandp.formats.sources import Source, guess_format
+from kalmandp.formats.sources import Source
 from kalmandp.formats.units import BOHR, HARTREE, RYDBERG
 
 OUTPUTS = Path(__file__).parent / "outputs"
-
-
-def read(path, **options):
-    """Frames, and messages of what was left out."""
-    source = Source(str(path), guess_format(str(path)), **options)
-    frames = list(source.frames())
-    return frames, source.left_out, source.ignored
 
 
 CASES = [

@@ -10,19 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from frame_makers import random_frame
+from source_files import read_whole as read
 
 from kalmandp.errors import FileError
-from kalmandp.formats.sources import Source, guess_format
 from kalmandp.formats.units import KILOBAR
 
 OUTPUTS = Path(__file__).parent / "outputs"
-
-
-def read(path, **options):
-    """Frames, and messages of what was left out."""
-    source = Source(str(path), guess_format(str(path)), **options)
-    frames = list(source.frames())
-    return frames, source.left_out, source.ignored
 
 
 def outcar(frames, *, nelm=60, iterations=None, end=True) -> str:

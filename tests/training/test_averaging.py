@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from systems import frames, settings
+from systems import settings
 
 import kalmandp
 from kalmandp.errors import FilterError, InputError
@@ -15,13 +15,6 @@ from kalmandp.training.loop import Run, train
 from kalmandp.training.measurements.gate import Gate, Refusal
 from kalmandp.training.measurements.measurement import make_sample
 from kalmandp.training.trainers.averaging import WeightAverage, averaged
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "morse.h5"
-    kalmandp.Dataset.write(path, frames(12))
-    return path
 
 
 def run_of(tree, folder, steps, **options):

@@ -23,13 +23,6 @@ from kalmandp.training.loop import Run, train
 from kalmandp.training.state.checkpoint import load_checkpoint, open_checkpoint
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "morse.h5"
-    kalmandp.Dataset.write(path, frames(12))
-    return path
-
-
 def trained(tree, output, n_steps: int = 3, **options) -> Run:
     """A run after some steps, saved."""
     run = Run(kalmandp.read_input(tree), output, **options)

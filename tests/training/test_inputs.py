@@ -2,65 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from water_input import WATER, change, message
 
-from kalmandp.errors import FileError, InputError, KalmanDPError, MissingPackage
+from kalmandp.errors import FileError, InputError
 from kalmandp.training.config.inputs import read_input
-from kalmandp.training.config.settings import Settings
 
 HERE = Path(__file__).parent
-
-#: The shape of DeePMD-kit's water example, comments and repeated comments included.
-WATER = """{
-  "_comment": "model parameters",
-  "model": {
-    "type_map": ["O", "H"],
-    "descriptor": {"type": "se_e2_a", "sel": [46, 92], "rcut_smth": 0.50, "rcut": 6.00,
-      "neuron": [25, 50, 100], "resnet_dt": false, "axis_neuron": 16, "seed": 1,
-      "_comment": "that's all"},
-    "fitting_net": {"neuron": [240, 240, 240], "resnet_dt": true, "seed": 2, "_comment": "that's all"},
-    "_comment": "that's all", "_comment": "twice"
-  },
-  "learning_rate": {"type": "exp", "decay_steps": 4000, "start_lr": 0.002, "stop_lr": 3.51e-8},
-  "loss": {"type": "ener", "start_pref_e": 0.03, "limit_pref_e": 1, "start_pref_f": 900,
-    "limit_pref_f": 1, "start_pref_v": 0, "limit_pref_v": 0},
-  "training": {
-    "training_data": {"systems": ["../data/data_0/", "../data/data_1/"], "batch_size": "auto"},
-    "validation_data": {"systems": ["../data/data_3"], "batch_size": 1, "numb_btch": 3},
-    "numb_steps": 1000000, "seed": 10, "disp_file": "lcurve.out", "disp_freq": 100, "save_freq": 1000
-  }
-}"""
-
-
-@pytest.fixture
-def water() -> dict:
-    return json.loads(WATER)
-
-
-def change(tree: dict, path: str, value) -> dict:
-    """A copy of ``tree`` with the key at ``path`` set."""
-    tree = copy.deepcopy(tree)
-    *sections, key = path.split("/")
-    at = tree
-    for section in sections:
-        at = at.setdefault(section, {})
-    at[key] = value
-    return tree
-
-
-def message(tree) -> str:
-    with pytest.raises(InputError) as caught:
-        read_input(tree)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # --- what is understood ---------------------------------------------------------------------------
@@ -294,114 +246,7 @@ def test_files_that_cannot_be_read(tmp_path):
         read_input(tmp_path)
 
 
-# --- YAML -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("suffix", [".yaml", ".yml"])
-def test_yaml_is_the_same_input(tmp_path, water, suffix):
-    import yaml
-
-    path = tmp_path / f"input{suffix}"
-    path.write_text(yaml.safe_dump(water))
-    (tmp_path / "input.json").write_text(json.dumps(water))
-    assert read_input(path) == read_input(tmp_path / "input.json")
-    # JSON is YAML, comments that stand twice included
-    path.write_text(WATER)
-    assert read_input(path).model == read_input(tmp_path / "input.json").model
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("model: [1", "line 1, column 10: expected ',' or ']'"),
-        ("a: 1\na: 2", "line 2, column 1: the key 'a' is no text, or stands twice"),
-        ("1: 2", "the key 1 is no text"),
-        ("a: &x [1]\nb: *x", "line 2, column 4: aliases are not supported"),
-        ("a: !!python/object/apply:os.system [true]", "could not determine a constructor"),
-        ("- 1", "expected a mapping with model, training"),
-        ("", "expected a mapping"),
-        ("a: " + "[" * 1000 + "]" * 1000, "too deep"),
-        ("model: 2001-01-01\ntraining: {}", 'model is "2001-01-01"; expected an object'),
-        ("a: .nan", "a is NaN; this key is not supported"),
-    ],
-    ids=lambda value: None,
-)
-def test_yaml_that_is_not_an_input(tmp_path, text, says):
-    path = tmp_path / "input.yaml"
-    path.write_text(text)
-    with pytest.raises(InputError, match=r"^input\.yaml: ") as caught:
-        read_input(path)
-    assert says in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_yaml_without_pyyaml(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "yaml", None)  # as if it were not installed
-    (tmp_path / "input.yaml").write_text("model: {}")
-    with pytest.raises(MissingPackage, match=r"kalmandp\[yaml\]"):
-        read_input(tmp_path / "input.yaml")
-
-
-# --- anything at all ------------------------------------------------------------------------------
-
-#: Names that lead deep into the reader are drawn as often as nonsense.
-NAMES = sorted(
-    {"", "_c"}
-    | {key for name in ("out_3.0.json", "out_3.2.json") for section in
-       json.loads((HERE / name).read_text()).values() for key in section}
-    | {"model", "training", "optimizer", "loss", "learning_rate", "descriptor", "fitting_net", "systems"}
-)  # fmt: skip
-NAME = st.sampled_from(NAMES) | st.text(max_size=4)
-LEAF = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=8)
-    | st.sampled_from(["se_e2_a", "RLEKF", "LKF", "Adam", "auto", "auto:2", "exp", "ener"])
-)
-TREE = st.recursive(
-    LEAF, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAME, inner, max_size=6), max_leaves=20
-)
-READ = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-def settings_or_error(source) -> None:
-    try:
-        assert isinstance(read_input(source), Settings)
-    except KalmanDPError as error:
-        assert str(error) and "\n" not in str(error)
-
-
-@READ
-@given(st.dictionaries(NAME, TREE, max_size=6))
-def test_any_tree_gives_settings_or_an_error_of_ours(tree):
-    settings_or_error(tree)
-
-
-@READ
-@given(st.data())
-def test_any_value_anywhere_gives_settings_or_an_error_of_ours(data):
-    """A whole input in which one key, old or new, holds anything."""
-    tree = json.loads((HERE / "out_3.2.json").read_text())
-    at = tree
-    while True:
-        key = data.draw(st.sampled_from(sorted(at)) | NAME)
-        if isinstance(at.get(key), dict) and data.draw(st.booleans()):
-            at = at[key]
-            if not at:
-                break
-        else:
-            at[key] = data.draw(TREE)
-            break
-    settings_or_error(tree)
-
-
-@READ
-@given(st.binary(max_size=200) | st.text(max_size=100).map(lambda t: t.encode("utf-8", "surrogatepass")))
-def test_any_bytes_give_settings_or_an_error_of_ours(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "any.json"
-    path.write_bytes(content)
-    settings_or_error(path)
+# --- older versions of DeePMD-kit ------------------------------------------------------------------
 
 
 def test_an_input_of_version_1_is_converted(water):

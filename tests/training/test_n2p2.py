@@ -26,13 +26,6 @@ def start():
     return small_potential()
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "morse.h5"
-    kalmandp.Dataset.write(path, frames(12))
-    return path
-
-
 def test_annealing_is_n2p2s_recursion():
     """η ← η e^τ before each update, q ← q e^−τ after it, until a bound is passed; here it is not passed."""
     a, U = Annealing(), 7

@@ -25,13 +25,6 @@ def start():
     return small_potential()
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "morse.h5"
-    kalmandp.Dataset.write(path, frames(12))
-    return path
-
-
 def stepped(start, choices, batch) -> np.ndarray:
     """Weights after two steps with a batch."""
     trainer = kalman_trainer(start, choices)

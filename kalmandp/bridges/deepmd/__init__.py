@@ -1,0 +1,1 @@
+"""DeePMD-kit: its model files (.dp, .yaml), read and written."""

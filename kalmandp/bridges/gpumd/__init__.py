@@ -1,0 +1,1 @@
+"""GPUMD: nep.in, nep.txt, and the files that its ``nep`` leaves."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from kalmandp.constants import GIGAPASCAL
-from kalmandp.files import naming, replacing
+from kalmandp.files import write_lines
 from kalmandp.potentials.batches import batches
 
 #: Voigt order of GPUMD's tensors.
@@ -40,7 +40,7 @@ def write_loss(path, history, sizes) -> None:
     for step, errors in zip(history["step"], table, strict=True):
         total = errors[0] + errors[1] + 0.1 * errors[2]
         lines.append(f"{int(step):<8d}" + "".join(f"{x:16.8f}" for x in (total, *sizes, *errors)))
-    _write(path, lines)
+    write_lines(path, lines)
 
 
 def write_predictions(folder, potential, frames, name: str) -> None:
@@ -68,7 +68,7 @@ def write_predictions(folder, potential, frames, name: str) -> None:
             known = R if frame.virial is None else to_stress * R
             stress.append(_line([*(to_stress * W), *known]))
     for kind, lines in (("energy", energy), ("force", force), ("virial", virial), ("stress", stress)):
-        _write(Path(folder) / f"{kind}_{name}.out", lines)
+        write_lines(Path(folder) / f"{kind}_{name}.out", lines)
 
 
 def _voigt(tensor) -> np.ndarray:
@@ -77,8 +77,3 @@ def _voigt(tensor) -> np.ndarray:
 
 def _line(numbers) -> str:
     return " ".join(f"{x:.10g}" for x in numbers)
-
-
-def _write(path, lines: list[str]) -> None:
-    with replacing(path) as beside, naming(path), open(beside, "w", encoding="utf-8") as file:
-        file.write("".join(f"{line}\n" for line in lines))

@@ -23,10 +23,11 @@ from kalmandp.potentials.hdnnp.input_nn import function_line
 from kalmandp.potentials.hdnnp.keywords import words_of
 from kalmandp.potentials.hdnnp.units import bias_of
 
-#: Files beside input.nn.
-DATA = "input.data"
-#: A checkpoint of ours, with the filter that use_old_weights_short goes on with.
-CHECKPOINT = "model.ckpt.h5"
+#: Files beside input.nn, and the folder of the model that a run leaves.
+DATA, MODEL = "input.data", "hdnnp"
+#: A checkpoint of ours, with the filter that use_old_weights_short goes on with; and optimizers that begin
+#: anew, because their schedule is that of one run.
+CHECKPOINT, ANEW = "model.ckpt.h5", ("Adam", "SNES")
 #: Keywords that are obeyed by any optimizer, or that say how n2p2 works inside.
 OBEYED = frozenset(
     """epochs random_seed test_fraction use_short_forces nguyen_widrow_weights_short use_old_weights_short
@@ -97,7 +98,7 @@ def read(path, optimizer: str | None = None) -> Translated:
     if not (folder / DATA).is_file():
         seen = "is a folder" if (folder / DATA).is_dir() else "no such file"
         raise FileError(f"{folder / DATA}: {seen}; expected the structures, in a file beside {path.name}")
-    units, said = shared_units(path, folder / DATA)
+    units, said, forces = shared_units(path, folder / DATA)
     found = read_input_nn(path, units)
     stated, as_n2p2 = found.training, optimizer == "n2p2"
     number = lambda name, default, kind=float: _number(path, stated, name, kind, default)
@@ -115,7 +116,7 @@ def read(path, optimizer: str | None = None) -> Translated:
         model |= {k: number(k, 0.0) for k in ("weights_min", "weights_max") if k in stated}
     training: dict[str, Any] = {
         "training_data": {"systems": [DATA]}, "numb_epoch": number("epochs", EPOCHS), "seed": seed,
-        "disp_freq": 100, "model_file": "hdnnp",
+        "disp_freq": 100, "model_file": MODEL,
     }  # fmt: skip
     share = number("test_fraction", 0.0)
     if share > 0:
@@ -125,7 +126,10 @@ def read(path, optimizer: str | None = None) -> Translated:
         section["preset"] = "gpumd"
     if as_n2p2:
         section |= _n2p2(path, stated)
-    start, state = _old(folder, as_n2p2) if "use_old_weights_short" in stated else ("", "")
+    start, state = _old(folder) if "use_old_weights_short" in stated else ("", "")
+    if state and section["type"] in ANEW:
+        said = (*said, f"use_old_weights_short: the weights are taken; {section['type']} begins anew")
+        state = ""
     if start == str(folder) and way != "stats-only":
         raise InputError(
             f"{path}: use_old_weights_short beside normalize_data_set: old weights belong to the "
@@ -133,7 +137,7 @@ def read(path, optimizer: str | None = None) -> Translated:
         )
     if "atom_energies" not in model and way == "stats-only" and as_n2p2:
         said = (*said, "no atom_energy is stated: those are taken that fit the data best")
-    if "use_short_forces" not in stated and not as_n2p2:
+    if "use_short_forces" not in stated and forces and not as_n2p2:
         said = (*said, "use_short_forces is not stated; forces are learnt all the same")
     if section.get(REPEATED):
         where = "nnp-train itself stops where it stands with use_short_forces"
@@ -201,13 +205,17 @@ def _whole_numbers(path: Path, stated: dict[str, str], name: str) -> int | list[
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-def _old(folder: Path, as_n2p2: bool) -> tuple[str, str]:
-    """The old weights, beside input.nn as in n2p2 or in our model's folder; and our checkpoint's filter."""
-    places = [place for place in (folder, folder / "hdnnp") if any(place.glob("weights.*.data"))]
+def _old(folder: Path) -> tuple[str, str]:
+    """The old weights, beside input.nn as in n2p2 or in our model's folder; and our checkpoint."""
+    places = [place for place in (folder, folder / MODEL) if any(place.glob("weights.*.data"))]
     if not places:
-        raise FileError(f"{folder}: has no weights.*.data; expected them for use_old_weights_short")
+        found = sorted(path.name for path in folder.glob("weights.*.out"))
+        hint = f" ({found[-1]} is one of an epoch: copy those to go on from)" if found else ""
+        raise FileError(f"{folder}: has no weights.*.data; expected them for use_old_weights_short{hint}")
+    if not (places[0] / "scaling.data").is_file():
+        raise FileError(f"{places[0]}: has no scaling.data; expected that of the old weights beside them")
     state = folder / CHECKPOINT
-    return str(places[0]), str(state) if as_n2p2 and state.is_file() else ""
+    return str(places[0]), str(state) if state.is_file() else ""
 
 
 def _taken(stated: dict[str, str]) -> tuple[str, ...]:

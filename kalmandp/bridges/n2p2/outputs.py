@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kalmandp.files import naming, replacing
+from kalmandp.files import write_lines
 from kalmandp.potentials.batches import batches
 
 #: Columns of learning-curve.out after the epoch, each for training and test structures.
@@ -65,7 +65,7 @@ def add_to_learning_curve(path, epoch: int, train: list[float], test: list[float
     old = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     kept = [line for line in old if line and not line.startswith("#") and int(line.split()[0]) < epoch]
     line = f"{epoch:10d} " + " ".join(f"{x:16.8E}" for x in numbers)
-    _write(path, [*head, *kept, line])
+    write_lines(path, [*head, *kept, line])
 
 
 def write_points(folder, potential, frames, name: str) -> None:
@@ -94,10 +94,5 @@ def write_points(folder, potential, frames, name: str) -> None:
                         for a, b in zip(known, predicted, strict=True)
                     ]
             number += 1
-    _write(Path(folder) / f"{name}points.out", points)
-    _write(Path(folder) / f"{name}forces.out", forces)
-
-
-def _write(path, lines: list[str]) -> None:
-    with replacing(path) as beside, naming(path), open(beside, "w", encoding="utf-8") as file:
-        file.write("".join(f"{line}\n" for line in lines))
+    write_lines(Path(folder) / f"{name}points.out", points)
+    write_lines(Path(folder) / f"{name}forces.out", forces)

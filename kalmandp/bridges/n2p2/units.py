@@ -24,10 +24,13 @@ FEWEST = 1.5
 
 
 class Shared(NamedTuple):
-    """units : "atomic" or "metal";  notices : sentences on what cannot be, or was taken for granted"""
+    """units : "atomic" or "metal";  notices : sentences on what cannot be, or was taken for granted
+    forces : whether input.data has any, none if all are 0
+    """
 
     units: str
     notices: tuple[str, ...]
+    forces: bool
 
 
 def shared_units(path, data) -> Shared:
@@ -45,7 +48,7 @@ def shared_units(path, data) -> Shared:
         If nothing says in which units input.data is.
     """
     stated, guessed = stated_units(path), units_of(path)
-    units, usual, closest, names = unit_name(data)
+    units, usual, closest, names, forces = unit_name(data)
     if units not in WORDS:
         raise FileError(f"{data}: is in {units}; expected {' or '.join(WORDS.values())} beside {path}")
     if stated and stated != units:
@@ -85,4 +88,6 @@ def shared_units(path, data) -> Shared:
         )
     if stated == "metal" and cutoff > 2 * LARGEST_IN_ANGSTROM:
         notices.append(f"the largest cut-off of {path} is {cutoff:.1f} Å; usual are 5 to 8")
-    return Shared(units, tuple(notices))
+    if not forces:
+        notices.append(f"the forces of {data} are 0 for all atoms; taken as not known")
+    return Shared(units, tuple(notices), forces)

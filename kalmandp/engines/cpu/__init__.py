@@ -1,0 +1,1 @@
+"""Twins of reference functions for the processor, fused by Numba."""

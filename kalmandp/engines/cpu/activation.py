@@ -27,7 +27,7 @@ from kalmandp.engines.cpu.vectors import (
     store,
     zeros,
 )
-from kalmandp.potentials.activations import GELU_CUBIC, GELU_SCALE, SILUT_THRESHOLD
+from kalmandp.potentials.activations import GELU_CUBIC, GELU_SCALE, with_threshold
 
 CODES = {
     "tanh": 0,
@@ -47,8 +47,8 @@ CODES = {
 
 def activation_id(name: str) -> tuple[int, float]:
     """Code and threshold of an activation's name (already validated by the reference)."""
-    kind, _, threshold = name.lower().partition(":")
-    return CODES[kind], float(threshold) if threshold else SILUT_THRESHOLD
+    kind, threshold = with_threshold(name)
+    return CODES[kind], threshold
 
 
 #: No licence to reorder: the sums below are made in the order that is exact.

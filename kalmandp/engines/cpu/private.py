@@ -7,6 +7,7 @@ these, `threads.KERNEL` and `threads.PART` use private options of ``njit`` (``_n
 
 from __future__ import annotations
 
+import sys
 from importlib import metadata
 
 from kalmandp.errors import InputError
@@ -24,4 +25,18 @@ except (ImportError, AttributeError) as error:
         "that `pip install kalmandp` admits"
     ) from error
 
-__all__ = ["cgutils", "intrinsic", "ir", "models", "register_model"]
+__all__ = ["cgutils", "intrinsic", "ir", "leave_out_scipy", "models", "register_model"]
+
+
+def leave_out_scipy() -> None:
+    """Have Numba begin without SciPy, where it is installed; for a program that runs kalmandp alone.
+
+    As the first kernel is loaded, Numba imports SciPy's linear algebra to see if there is one: a third of a
+    warm first step. No kernel here uses it; those of a host may, so no host's Numba is begun like this.
+    """
+    if not {"numba.np.arraymath", "scipy.linalg"} & set(sys.modules):
+        sys.modules["scipy.linalg"] = None  # type: ignore[assignment]  # an import of it fails at once
+        try:
+            import numba.np.arraymath  # noqa: F401
+        finally:
+            del sys.modules["scipy.linalg"]

@@ -1,0 +1,1 @@
+"""Twins of reference functions for GPUs; their kernels stand in sources/."""

@@ -1,0 +1,1 @@
+"""Formats that ASE and dpdata read for us."""

@@ -1,0 +1,1 @@
+"""The Deep Potential (se_e2_a) of DeePMD-kit."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar
 
 from kalmandp.errors import InputError
 from kalmandp.potentials.activations import activation
 from kalmandp.potentials.layout import Net, WeightLayout, net_form
+from kalmandp.potentials.plain import plain_fields
 
 
 @dataclass(frozen=True)
@@ -170,8 +171,4 @@ class Architecture:
 
     def to_dict(self) -> dict:
         """A dictionary of plain lists and numbers; ``Architecture(**d)`` restores it."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
-
-
-def _plain(value):
-    return [_plain(x) for x in value] if isinstance(value, tuple) else value
+        return plain_fields(self)

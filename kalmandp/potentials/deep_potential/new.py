@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from dataclasses import replace
 
 import numpy as np
 
 from kalmandp.errors import InputError
-from kalmandp.geometry.neighbours import auto_sel, neighbour_statistics
+from kalmandp.geometry.neighbours import neighbour_statistics
 from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.initial import checked, initial_weights, span_of
-from kalmandp.potentials.deep_potential.statistics import environment_statistics
+from kalmandp.potentials.deep_potential.neighbours import auto_sel
+from kalmandp.potentials.deep_potential.statistics import look_at, statistics_of
 from kalmandp.potentials.protocol import New
 
 
@@ -30,17 +31,20 @@ def new(
     initial : how the embedding's first layer is drawn, "spread" or "deepmd" (`initial`)
     choices : further fields of `Architecture`
     """
-    if isinstance(sel, str):
-        if not len(frames):
-            raise InputError(f"sel is {sel!r} but there are no frames to count neighbours in")
-        every = chain(frames, crowded)
-        largest, _ = neighbour_statistics(every, choices.get("rcut", Architecture.rcut), type_map)
-        sel = auto_sel(largest, sel)
-    form = Architecture(type_map, sel=sel, **choices)
-    seen = environment_statistics(form, frames)
+    counted = isinstance(sel, str)
+    if counted and not len(frames):
+        raise InputError(f"sel is {sel!r} but there are no frames to count neighbours in")
+    form = Architecture(type_map, sel=auto_sel([1] * len(type_map), sel) if counted else sel, **choices)
+    found = look_at(form, frames)
+    if counted:
+        most_t = found.most_t
+        if len(crowded):
+            most_t = np.maximum(most_t, neighbour_statistics(crowded, form.rcut, form.type_map).most_t)
+        form = replace(form, sel=auto_sel(most_t, sel))
+    of_R = statistics_of(form, found)
     if set_davg_zero:
-        seen = seen._replace(davg_tk=np.zeros_like(seen.davg_tk))
-    info = {"min_nbor_dist": seen.closest} if np.isfinite(seen.closest) else {}
-    span = span_of(form, seen) if checked(initial) == "spread" else None
+        of_R = of_R._replace(davg_tk=np.zeros_like(of_R.davg_tk))
+    info = {"min_nbor_dist": of_R.closest} if np.isfinite(of_R.closest) else {}
+    span = span_of(form, of_R) if checked(initial) == "spread" else None
     weights = initial_weights(form.layout(), rng, span)
-    return New(form, weights, {"davg": seen.davg_tk, "dstd": seen.dstd_tk}, info)
+    return New(form, weights, {"davg": of_R.davg_tk, "dstd": of_R.dstd_tk}, info)

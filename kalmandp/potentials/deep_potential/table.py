@@ -18,7 +18,6 @@ more, but a table of the same error has a quarter of the nodes.
 
 from __future__ import annotations
 
-from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -93,14 +92,15 @@ class TableGrid(NamedTuple):
 @lru_cache(maxsize=2)
 def lagrange_coefficients(order: int = ORDER) -> np.ndarray:
     """c[n, a] with ℓ_n(x) = Σ_a c[n, a] xᵃ for the nodes x = −(order−1)/2 … (order−1)/2, rounded once."""
-    x = [Fraction(2 * n - order + 1, 2) for n in range(order)]
-    c_na, zero = np.empty((order, order)), Fraction(0)
+    z = [2 * n - order + 1 for n in range(order)]  # 2x, whole numbers as all that follows
+    c_na = np.empty((order, order))
     for n in range(order):
-        c = [Fraction(1)]  # ℓ_n = Π_{m≠n} (x − x_m)/(x_n − x_m), a factor at a time
+        c, below = [1], 1  # ℓ_n = Π_{m≠n} (2x − z_m)/(z_n − z_m), a factor at a time
         for m in range(order):
             if m != n:
-                c = [(a - x[m] * b) / (x[n] - x[m]) for a, b in zip([zero, *c], [*c, zero], strict=True)]
-        c_na[n] = [float(a) for a in c]
+                c = [2 * a - z[m] * b for a, b in zip([0, *c], [*c, 0], strict=True)]
+                below *= z[n] - z[m]
+        c_na[n] = [a / below for a in c]
     return c_na
 
 

@@ -23,11 +23,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kalmandp.errors import InputError
-from kalmandp.geometry.neighbours import auto_sel, neighbour_statistics
+from kalmandp.geometry.neighbours import neighbour_statistics
 from kalmandp.geometry.pairs import gather
 from kalmandp.potentials import network
 from kalmandp.potentials.deep_potential.architecture import Architecture
 from kalmandp.potentials.deep_potential.descriptor import DeepPotential
+from kalmandp.potentials.deep_potential.neighbours import auto_sel
 from kalmandp.potentials.protocol import Parameters
 
 #: Atoms that the first layer is fitted to, about; every fifth frame judges.
@@ -117,7 +118,7 @@ def _most_neighbours(frames, form: Architecture) -> np.ndarray:
     most_t = np.zeros(len(form.type_map), dtype=np.int64)
     for k in range(len(frames)):
         with contextlib.suppress(InputError):
-            most_t = np.maximum(most_t, neighbour_statistics([frames[k]], form.rcut, form.type_map)[0])
+            most_t = np.maximum(most_t, neighbour_statistics([frames[k]], form.rcut, form.type_map).most_t)
     return most_t
 
 

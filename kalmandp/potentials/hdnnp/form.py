@@ -15,6 +15,7 @@ from kalmandp.potentials.hdnnp.symmetry_functions import (
     sort_key,
 )
 from kalmandp.potentials.layout import LayerForm, Net, WeightLayout
+from kalmandp.potentials.plain import plain_fields
 
 #: How a symmetry function becomes an input of the net, see `environment.scaling_numbers`.
 SCALINGS = ("none", "center", "scale", "scale+center", "sigma")
@@ -151,8 +152,4 @@ class HDNNPForm:
 
     def to_dict(self) -> dict:
         """Plain lists and numbers; ``HDNNPForm(**d)`` restores it."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
-
-
-def _plain(value):
-    return [_plain(x) for x in value] if isinstance(value, tuple) else value
+        return plain_fields(self)

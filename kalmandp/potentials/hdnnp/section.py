@@ -30,6 +30,7 @@ from kalmandp.potentials.settings import ModelSettings
 
 #: Fields of the form that an input.nn states.
 OF_INPUT_NN = tuple(f.name for f in fields(HDNNPForm) if f.name != "type_map")
+OF_NORMALISATION = ("mean_energy", "conv_energy", "conv_length")
 #: The cut-off of a default set, Å, and the keys that say what such a set is.
 CUTOFF = 6.0
 OF_DEFAULT_SET = ("cutoff", "angular_cutoff", "n_radial", "n_angular", "n_functions")
@@ -99,17 +100,20 @@ def read_section(read: SectionReader, value: dict) -> ModelSettings:
         found = _checked(read, "model/input_nn", path, lambda: _input_nn(path, units))
         form, type_map = found.form, found.form.type_map
         if "normalize" in stated:
-            if (form.mean_energy, form.conv_energy, form.conv_length) != (0.0, 1.0, 1.0):
+            if tuple(getattr(form, name) for name in OF_NORMALISATION) != (0.0, 1.0, 1.0):
                 wanted = "none beside mean_energy, conv_energy and conv_length, which input_nn states"
                 raise read.error("model/normalize_data_set", stated["normalize"], wanted)
             stated["atom_energy_t"] = tuple(found.atom_energy_t.tolist())
         stated |= {name: getattr(form, name) for name in OF_INPUT_NN}
+        of_data = OF_NORMALISATION if "normalize" in stated else ()
+        paths = {f"{name} of input_nn": name for name in OF_INPUT_NN if name not in of_data}
     elif lines is not None:
         if type_map is None:
             raise read.error("model/type_map", None, "the elements of the symmetry functions")
         stated["functions"] = _checked(
             read, "model/symmetry_functions", lines, lambda: _functions(type_map, lines)
         )
+        paths["symmetry_functions"] = "functions"
     if "normalize" in stated and atom_ener is not None:
         wanted = "none with normalize_data_set, whose mean_energy is part of them"
         raise read.error("model/atom_energies", list(atom_ener), wanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from kalmandp.potentials.layout import Array, LayerForm, Net, WeightLayout
 from kalmandp.potentials.nep.invariants import BEYOND_THREE, Invariants
 from kalmandp.potentials.nep.radii import atomic_number
 from kalmandp.potentials.nep.zbl import ZBL
+from kalmandp.potentials.plain import plain, plain_fields
 
 #: Name of the bias that all atoms share in NEP3 and NEP4.
 BIAS = "bias"
@@ -145,11 +146,8 @@ class NEPForm:
 
     def to_dict(self) -> dict:
         """A dictionary of plain lists and numbers; ``NEPForm(**d)`` restores it."""
-        out = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
-        return {
-            **out,
-            "zbl": None if self.zbl is None else {k: _plain(v) for k, v in asdict(self.zbl).items()},
-        }
+        zbl = None if self.zbl is None else {k: plain(v) for k, v in asdict(self.zbl).items()}
+        return {**plain_fields(self), "zbl": zbl}
 
 
 def _cutoffs(name: str, value, n_types: int) -> tuple[float, ...]:
@@ -178,7 +176,3 @@ def _numbers(value) -> tuple[float, ...]:
         return tuple(float(x) for x in np.atleast_1d(np.asarray(value, dtype=float)))
     except (TypeError, ValueError):
         return ()
-
-
-def _plain(value):
-    return [_plain(x) for x in value] if isinstance(value, tuple) else value

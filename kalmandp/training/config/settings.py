@@ -157,7 +157,7 @@ class Settings:
         (``at_checkpoint(run)``, ``at_epoch(run)``, ``at_end(run)``); "" for our own
     notices : sentences on what such an input states that has no meaning here
     start : a model to go on from, "" for none
-    start_state : a checkpoint whose optimizer continues if its weights are those of ``start``, or ""
+    start_state : a checkpoint whose run goes on if ``start`` is the model that it had written, or ""
     task : "train", or "predict": the frames are predicted by the model ``start``
     """
 

@@ -1,0 +1,1 @@
+"""Which frames, or numbers of them, come next."""

@@ -1,0 +1,1 @@
+"""What is measured of a frame: numbers, their errors and H; which of them are left out."""

@@ -91,12 +91,14 @@ def check_labels(data, settings: Settings) -> None:
     """
     o = settings.optimizer
     optional = resolve(o).optional if o.is_kalman else ()
-    if settings.companion:  # inputs of other programs weigh virials that their frames may not have
-        optional = (*optional, "virial")
+    if settings.companion:  # inputs of other programs do not say which labels their frames have
+        optional = (*optional, "virial", "force")
     kinds = [
         kind for kind in learnt_kinds(settings)
         if kind not in optional or len(data.lacking(LABEL_OF[kind])) < len(data)
     ]  # fmt: skip
+    if "force" in learnt_kinds(settings) and "force" not in kinds:
+        warnings.warn("no training frame has forces; the other labels are learnt alone", stacklevel=2)
     names = [LABEL_OF[kind] for kind in kinds]
     n, has_fl = len(data), np.ones((len(data), len(names)), dtype=bool)
     batch = settings.frames_per_step(data.natoms(0))

@@ -1,0 +1,1 @@
+"""The variance R of measurements: rules, estimates, annealing."""

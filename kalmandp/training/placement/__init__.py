@@ -1,0 +1,1 @@
+"""Where P and frames lie: processor, GPU or ranks, and whether they fit."""

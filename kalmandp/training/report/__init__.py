@@ -1,0 +1,1 @@
+"""Errors, learning curves and diagnostics of a run."""

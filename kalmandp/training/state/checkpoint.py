@@ -18,6 +18,8 @@
     /diagnostics    updates (lines, columns), attribute columns: `training.report.diagnostics`;
                     traces (lines, 1 + L): count of updates, tr P_1 … tr P_L;  part, attribute per_line
     /gate           left_out, recent/…: `training.measurements.gate`, if the run has a gate
+    /result         weights (N,) of the model that was written beside it, where they are not those of
+                    /potential: averaged, or with a last layer that was solved for
     /progress       attributes step, seconds
 
 Strings in attributes are of fixed length. P is block-diagonal; its blocks P_l belong to consecutive
@@ -96,7 +98,7 @@ def save_checkpoint(
     FileError
         If it cannot be written, because the disk or the memory is full; what was at ``path`` is unchanged.
     """
-    _check_reserve(path)
+    check_reserve(path)
     with naming(path), writing_hdf5(path) as writer:
         file = writer.file
         file.attrs["format"] = np.bytes_(FORMAT)
@@ -120,6 +122,8 @@ def save_checkpoint(
 @contextlib.contextmanager
 def open_checkpoint(path) -> Iterator[dict]:
     """Read a checkpoint: {"potential", "source", "generator", "optimizer", "feed", "history", …}.
+
+    "diagnostics", "gate" and "result" are there where the file has them.
 
     Arrays of P ("P/…" in "optimizer") are read when they are asked for, piece by piece, so that a restart
     needs the memory of one P and not of two. They are there until the ``with`` block ends.
@@ -171,7 +175,7 @@ def versions() -> dict[str, str]:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def _check_reserve(path) -> None:
+def check_reserve(path) -> None:
     """Try to get the memory that writing takes: HDF5 may not survive when it is refused memory later."""
     try:
         np.empty(RESERVE, dtype=np.uint8)
@@ -253,7 +257,7 @@ def _read(path, file: h5py.File) -> dict[str, Any]:
         "step": int(codec.attribute(file["progress"], "step")),
         "seconds": float(codec.attribute(file["progress"], "seconds")),
         **{name: codec.get(file[name], Stored) for name in ("optimizer", "feed", "history")},
-        **{name: codec.get(file[name], Stored) for name in ("diagnostics", "gate") if name in file},
+        **{name: codec.get(file[name], Stored) for name in ("diagnostics", "gate", "result") if name in file},
     }
 
 

@@ -1,0 +1,1 @@
+"""P of the filter in tiles: products, downdates, and P shared by ranks."""

@@ -199,8 +199,7 @@ class TiledCovariance:
 
     def trace(self) -> np.ndarray:
         """The trace of each block, float64 (L,)."""
-        diagonal_w = self.diagonal()
-        return np.array([diagonal_w[w].sum() for w in self.blocks])
+        return self.blocks.sums(self.diagonal())
 
     def dense(self, l: int) -> np.ndarray:
         """Block l as a full matrix (n_l, n_l), float64."""

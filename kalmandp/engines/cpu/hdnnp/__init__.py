@@ -1,0 +1,1 @@
+"""The HDNNP's symmetry functions and nets, fused."""

@@ -36,9 +36,6 @@ from kalmandp.potentials.atomic import Numbers
 from kalmandp.potentials.hdnnp.environment import scaling_numbers
 from kalmandp.potentials.protocol import Parameters
 
-#: Bytes of kept frames with their derivatives.
-CACHE_BYTES = 1 << 30
-
 
 class Derivatives(NamedTuple):
     """∂G/∂r of frames side by side.
@@ -201,7 +198,7 @@ class NumbaEngine(FusedEngine):
     def frames(self, data) -> KeptFrames:
         """Frames of a data set with their symmetry functions and derivatives, computed once and kept."""
         size = lambda frame, functions: frame_bytes(frame) + functions.nbytes
-        return KeptFrames(data, self.form.type_map, self.functions, size, CACHE_BYTES)
+        return KeptFrames(data, self.form.type_map, self.functions, size)
 
     def functions(self, frames, pairs=None, derivatives: bool = True) -> Functions:
         """G of frames side by side, and ∂G/∂r unless ``derivatives`` is False."""

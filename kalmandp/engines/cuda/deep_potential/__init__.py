@@ -1,0 +1,1 @@
+"""The Deep Potential's passes on a GPU."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kalmandp.engines.cuda.launch import THREADS, Device, blocks_for
-from kalmandp.potentials.activations import SILUT_THRESHOLD
+from kalmandp.potentials.activations import with_threshold
 from kalmandp.potentials.layout import LayerForm, WeightLayout
 from kalmandp.potentials.network import LayerCache
 
@@ -186,5 +186,5 @@ class Nets:
 
 def _activation(name: str) -> tuple[int, float]:
     """Code and threshold of an activation's name (already validated by the reference)."""
-    kind, _, threshold = name.lower().partition(":")
-    return CODES[kind], float(threshold) if threshold else SILUT_THRESHOLD
+    kind, threshold = with_threshold(name)
+    return CODES[kind], threshold

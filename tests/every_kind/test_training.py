@@ -11,29 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from by_hand import a_run
 from numpy.testing import assert_allclose, assert_array_equal
-from small_models import DATA, TYPES, Trained, tree_of
+from small_models import DATA, TYPES, tree_of
 
 import kalmandp
 from kalmandp.frames.kept import KeptFrames
-from kalmandp.registry import KINDS
 from kalmandp.training.config.inputs import read_input
 from kalmandp.training.config.presets import PRESETS
 from kalmandp.training.loop import Run
 from kalmandp.training.measurements.measurement import make_sample
-
-
-@pytest.fixture(scope="module", params=list(KINDS))
-def trained(request, tmp_path_factory):
-    return Trained(request.param, tmp_path_factory.mktemp(request.param))
-
-
-def a_run(trained, folder, steps=None, optimizer=None, **more) -> Run:
-    """A run, after some steps (by default all)."""
-    r = Run(read_input(tree_of(trained.kind, trained.place, optimizer, **more)), folder)
-    for _ in range(r.n_steps if steps is None else steps):
-        r.step()
-    return r
 
 
 def test_validation_fraction(trained, tmp_path):

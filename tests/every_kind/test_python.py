@@ -6,28 +6,11 @@ import json
 
 import numpy as np
 import pytest
+from by_hand import a_run
 from numpy.testing import assert_allclose, assert_array_equal
-from small_models import Trained, tree_of
 
 import kalmandp
 from kalmandp.errors import InputError
-from kalmandp.registry import KINDS
-from kalmandp.training.config.inputs import read_input
-from kalmandp.training.loop import Run
-
-
-@pytest.fixture(scope="module", params=list(KINDS))
-def trained(request, tmp_path_factory):
-    return Trained(request.param, tmp_path_factory.mktemp(request.param))
-
-
-def a_run(trained, folder, steps=None, optimizer=None, **more) -> Run:
-    """A run, after some steps (by default all)."""
-    r = Run(read_input(tree_of(trained.kind, trained.place, optimizer, **more)), folder)
-    for _ in range(r.n_steps if steps is None else steps):
-        r.step()
-    return r
-
 
 # --- evaluate and its derivatives -----------------------------------------------------------------
 

@@ -12,28 +12,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from by_hand import a_run
 from numpy.testing import assert_allclose, assert_array_equal
-from small_models import Trained, tree_of
 
 import kalmandp
 from kalmandp.errors import MissingPackage
-from kalmandp.registry import KINDS
-from kalmandp.training.config.inputs import read_input
-from kalmandp.training.loop import Run
-
-
-@pytest.fixture(scope="module", params=list(KINDS))
-def trained(request, tmp_path_factory):
-    return Trained(request.param, tmp_path_factory.mktemp(request.param))
-
-
-def a_run(trained, folder, steps=None, optimizer=None, **more) -> Run:
-    """A run, after some steps (by default all)."""
-    r = Run(read_input(tree_of(trained.kind, trained.place, optimizer, **more)), folder)
-    for _ in range(r.n_steps if steps is None else steps):
-        r.step()
-    return r
-
 
 # --- step by step ---------------------------------------------------------------------------------
 
@@ -191,7 +174,7 @@ def test_ipi(trained, tmp_path):
     lines += [f"{a.symbol} {a.x:.15f} {a.y:.15f} {a.z:.15f}" for a in atoms]
     (tmp_path / "start.xyz").write_text("\n".join(lines) + "\n")
     address = f"kalmandp_{trained.kind}_{os.getpid()}"
-    template = Path(__file__).parents[1] / "examples" / "molecular_dynamics" / "ipi_input.xml"
+    template = Path(__file__).parents[2] / "examples" / "molecular_dynamics" / "ipi_input.xml"
     text = template.read_text().replace("STEPS", "3").replace("ADDRESS", address)
     (tmp_path / "input.xml").write_text(text)
     atoms.calc = KalmanDP(trained.model)
