@@ -99,8 +99,8 @@ def _run(args, settings, output: Path, team) -> int:
     restart = None
     if args.restart is not None:
         restart = Path(args.restart) if args.restart else checkpoint
-    options = {name: value for name, value in vars(args).items() if isinstance(value, str | bool | None)}
-    require_alike(team, {"the input": settings.source, "the command": options})
+    asked = {name: value for name, value in vars(args).items() if isinstance(value, str | bool | None)}
+    require_alike(team, {"the input": settings.source, "the command": asked})
     settings = team.of_first(None if team.rank else _with_seed(settings, restart))
     if args.smoke:
         settings = _smoke(settings)

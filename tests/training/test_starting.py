@@ -142,7 +142,7 @@ def test_auto_sel_of_many_frames_knows_the_densest(compressed, tmp_path):
     run = Run(read_input(made), tmp_path)
     with kalmandp.Dataset(compressed) as data:
         some = data.subset(np.linspace(0, 19, 7).astype(int))
-        every, few = (neighbour_statistics(d, run.potential.form.rcut).max_neighbours_t for d in (data, some))
+        every, few = (neighbour_statistics(d, run.potential.form.rcut).most_t for d in (data, some))
         form = replace(run.potential.form)
         davg = environment_statistics(form, some).davg_tk
     assert (every > 1.1 * few + 4).any()  # without the dense one sel would be too small
@@ -155,7 +155,7 @@ def test_a_model_is_widened_for_the_densest_of_many(compressed, tmp_path):
     narrow["model"]["descriptor"]["sel"] = [9, 9]
     with kalmandp.Dataset(compressed) as data:
         model = new_potential(read_input(narrow).model, data[:2], np.random.default_rng(0), None, "cpu")
-        every = neighbour_statistics(data, model.form.rcut).max_neighbours_t
+        every = neighbour_statistics(data, model.form.rcut).most_t
     model.save(tmp_path / "narrow.dp")
     with pytest.warns(UserWarning, match="sel becomes"):
         made = settings(compressed)
