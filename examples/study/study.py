@@ -4,8 +4,8 @@
 
 Parts: table1 learning fig2 fig3 fig4 fig5 theorem1 cost width noise speed; second, the study of three models
 and their optimizers; and report, which makes the tables and figures of all of them from the results that are
-there. Without a part: all. Under mpiexec ranks share the runs, each with --processes of its own. See README.md
-beside this file.
+there. Without a part: all. Under mpiexec ranks share the runs, each with --processes of its own.
+See README.md beside this file.
 """
 
 from __future__ import annotations

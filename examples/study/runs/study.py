@@ -107,8 +107,8 @@ class Study:
     def run(self, units: list[Unit], display=None, team: Team | None = None) -> Outcome:
         """Carry out what is not finished of these; the manifest lists all.
 
-        Each rank of ``team`` carries out every R-th; the outcome is that of all, on every rank. The first says
-        how far its own are.
+        Each rank of ``team`` carries out every R-th; the outcome is that of all, on every rank. The first
+        says how far its own are.
         """
         unique = list({unit.key: unit for unit in units}.values())
         team = Alone() if team is None else team
