@@ -34,13 +34,14 @@ def new(
     counted = isinstance(sel, str)
     if counted and not len(frames):
         raise InputError(f"sel is {sel!r} but there are no frames to count neighbours in")
-    form = Architecture(type_map, sel=auto_sel([1] * len(type_map), sel) if counted else sel, **choices)
+    first = tuple(auto_sel([1] * len(type_map), sel)) if counted else sel  # a wrong "auto…" ends here
+    form = Architecture(type_map, sel=first, **choices)
     found = look_at(form, frames)
     if counted:
         most_t = found.most_t
         if len(crowded):
             most_t = np.maximum(most_t, neighbour_statistics(crowded, form.rcut, form.type_map).most_t)
-        form = replace(form, sel=auto_sel(most_t, sel))
+        form = replace(form, sel=tuple(auto_sel(most_t, sel)))
     of_R = statistics_of(form, found)
     if set_davg_zero:
         of_R = of_R._replace(davg_tk=np.zeros_like(of_R.davg_tk))
