@@ -26,7 +26,7 @@ from kalmandp.kalman.calibration import Calibration, widen
 from kalmandp.kalman.filter import RLEKF, UpdateInfo
 from kalmandp.potentials.potential import Potential, Result
 from kalmandp.ranks.rows import written_by_first
-from kalmandp.ranks.team import Alone, agree, team_of
+from kalmandp.ranks.team import Alone, agree, require_alike, team_of
 from kalmandp.training.config.inputs import read_optimizer
 from kalmandp.training.config.presets import KalmanChoices, resolve
 from kalmandp.training.config.settings import OptimizerSettings
@@ -332,6 +332,8 @@ class OnlineTrainer:
     def _sample(self, frames: list, pairs: list | None) -> Any:
         if self.team is None:
             return make_sample(self.potential, frames, pairs)
+        if not self.steps:  # a host that has cut its atoms into domains would give each rank others
+            require_alike(self.team, {"the first frame": b"".join(map(_bytes, frames[:1]))})
         failed, sample = None, None  # type: KalmanDPError | None, Any
         make = lambda frame: make_sample(self.potential, [frame])
         try:
@@ -498,3 +500,9 @@ def _stated(settings: OptimizerSettings, choices: KalmanChoices) -> dict[str, An
     asked |= {name: getattr(choices, name) for name in MADE_BY}
     asked["virial_offset"] = choices.virial_offset
     return {"with_virial": "present" if "virial" in choices.order else False, **asked}
+
+
+def _bytes(frame: Frame) -> bytes:
+    """All that a frame holds, but for where it comes from."""
+    values = [value for name, value in vars(frame).items() if name != "source"]
+    return b"".join(v.tobytes() if isinstance(v, np.ndarray) else repr(v).encode() for v in values)

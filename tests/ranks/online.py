@@ -47,6 +47,14 @@ def learnt(comm, folder: Path, name: str, batches: list) -> list:
     P = online.filter.covariance
     done = np.array([info.lam, online.steps])
     found = [online.filter.weights, P.diagonal(), P.dense(0), sigma.forces, done]
+    apart = kalmandp.OnlineTrainer(potential, rng=np.random.default_rng(5), comm=comm, preset="default")
+    try:
+        apart.learn(frames[comm.rank])
+        refused = ""
+    except InputError as error:
+        refused = str(error)
+    apart.close()
+    assert ("rank 1: the first frame differs" in refused) == (comm.size > 1), refused
     message = None
     try:
         online.learn([frames[0], replace(frames[0], **dict.fromkeys(LABELS)), frames[1]])
