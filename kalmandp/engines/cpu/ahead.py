@@ -114,8 +114,8 @@ class Compilation:
     def stop(self) -> None:
         """End the processes that still run. Numba's files are complete or absent."""
         for process in self._processes:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                if FORKS:  # with the processes that it was doubled into
+            if FORKS and process.poll() is None:  # with the processes that it was doubled into
+                with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
             process.kill()
             process.wait()
