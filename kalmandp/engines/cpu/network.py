@@ -154,7 +154,7 @@ def _add_skip(skip, n_in, x, xo, y, yo):
 
 
 @njit(**PART)
-def _add_skip_adjoint(skip, n_in, y_bar, x_bar):
+def add_skip_adjoint(skip, n_in, y_bar, x_bar):
     if skip >= 1:
         add_row(x_bar, START, y_bar, START, n_in)
     if skip == 2:
@@ -225,7 +225,7 @@ def backward_rows(nets, net, w, r0, r1, source, cache, bar, new, a_bar, a0, idt_
             continue
         add_product(new, a_bar, r0 - a0, ao, w, ws, n_in, n_out, r1 - r0)
         for r in range(r1 - r0):
-            _add_skip_adjoint(skip, n_in, bar[r], new[r])
+            add_skip_adjoint(skip, n_in, bar[r], new[r])
         bar, new = new, bar
 
 
@@ -252,8 +252,8 @@ def tangent_backward_rows(nets, net, w, r0, r1, source, cache, layers, bar, dot,
         add_product(new, a_bar, r0, ao, w, ws, n_in, n_out, r1 - r0)
         add_product(new_dot, a_dot_bar, r0, ao, w, ws, n_in, n_out, r1 - r0)
         for r in range(r1 - r0):
-            _add_skip_adjoint(skip, n_in, bar[r], new[r])
-            _add_skip_adjoint(skip, n_in, dot[r], new_dot[r])
+            add_skip_adjoint(skip, n_in, bar[r], new[r])
+            add_skip_adjoint(skip, n_in, dot[r], new_dot[r])
         bar, new = new, bar
         dot, new_dot = new_dot, dot
 
