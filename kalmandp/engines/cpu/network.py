@@ -152,7 +152,7 @@ def _add_skip(skip, n_in, x, xo, y, yo):
 
 
 @njit(**PART)
-def _add_skip_adjoint(skip, n_in, y_bar, x_bar):
+def add_skip_adjoint(skip, n_in, y_bar, x_bar):
     for part in range(skip):
         add_row(x_bar, START, y_bar, part * n_in, n_in)
 
@@ -221,7 +221,7 @@ def backward_rows(nets, net, w, r0, r1, source, cache, bar, new, a_bar, a0, idt_
             continue
         add_product(new, a_bar, r0 - a0, ao, w, ws, n_in, n_out, r1 - r0)
         for r in range(r1 - r0):
-            _add_skip_adjoint(skip, n_in, bar[r], new[r])
+            add_skip_adjoint(skip, n_in, bar[r], new[r])
         bar, new = new, bar
 
 
@@ -249,7 +249,7 @@ def tangent_backward_rows(nets, net, w, r0, r1, source, cache, layers, bar, dot,
             to, a, y_bar = (new, a_bar, bar) if turn == 0 else (new_dot, a_dot_bar, dot)
             add_product(to, a, r0, ao, w, ws, n_in, n_out, r1 - r0)
             for r in range(r1 - r0):
-                _add_skip_adjoint(skip, n_in, y_bar[r], to[r])
+                add_skip_adjoint(skip, n_in, y_bar[r], to[r])
         bar, new = new, bar
         dot, new_dot = new_dot, dot
 
