@@ -1,7 +1,7 @@
 """Virials learnt or not: errors of energies, forces and virials after equal seconds of one processor.
 
     python examples/benchmarks/virials.py [--data FRAMES ...] [--kinds dp nep hdnnp] [--seconds 20] [--small]
-        [--candidates without default] [--rcut 6] [--seed 1]
+        [--candidates without with] [--rcut 6] [--seed 1]
 
 The trainings take turns, a second each, so that other work on the machine falls on all alike. They see the
 same frames in the same order. A tenth of the frames of FRAMES (HDF5), by default the silicon of ``data/``, is
@@ -82,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", default=[str(DATA)], help="files of frames")
     parser.add_argument("--kinds", nargs="+", default=["dp", "nep", "hdnnp"], choices=["dp", "nep", "hdnnp"])
-    parser.add_argument("--candidates", nargs="+", default=["without", "default"], choices=list(CANDIDATES))
+    parser.add_argument("--candidates", nargs="+", default=["without", "with"], choices=list(CANDIDATES))
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rcut", type=float, default=6.0, help="cut-off of the Deep Potential, Å")
     parser.add_argument("--seed", type=int, default=1)
