@@ -102,7 +102,10 @@ def mpiexec() -> str:
 
 def expected(tree: dict, ranks: int) -> float:
     """Seconds by the model of `plan --ranks`, its parts measured in one thread by the processor's clock."""
+    if ranks == 1:
+        return float("nan")  # a plan for one has no such model
     plan = make_plan(read_input(tree), ranks=ranks, network=Network(*WITHIN), clock=time.process_time)
+    assert plan.on_ranks is not None and plan.on_ranks.seconds is not None
     return plan.on_ranks.seconds
 
 
