@@ -73,8 +73,8 @@ def check_seconds(n_frames: int = 6, repeats: int = 15) -> list[tuple[str, float
     verlet = VerletList(learner.potential.form.cutoff)
     done = {
         "prediction": lambda: learner.evaluate(frame, verlet.pairs(frame)),
-        "check, far below the tolerance": lambda: learner.above(frame, verlet.pairs(frame), 0, lambda _: 1e9),
-        "check, near the tolerance": lambda: learner.above(frame, verlet.pairs(frame), 0, lambda _: 0.0),
+        "check": lambda: learner.check(frame, verlet.pairs(frame), 0, lambda _: 1e9),
+        "check that finds far atoms": lambda: learner.check(frame, verlet.pairs(frame), 0, lambda _: 0.0),
         "σ of all forces, energy, virial": lambda: learner.predict(frame),
     }
     found = []

@@ -1,4 +1,5 @@
-"""Choose frames worth labelling from a pool without labels: each as if those chosen before it were labelled.
+"""Choose frames worth labelling from a pool without labels: each as if those chosen before it were labelled,
+by the P of a model; or those that several models (a committee) differ most on.
 Writes them as extended XYZ (and POSCARs), ready for DFT, and a table that says why each was chosen."""
 
 from __future__ import annotations
@@ -8,7 +9,10 @@ ON_RANKS = True
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("-m", "--model", required=True, metavar="MODEL", help="a model file, or a checkpoint")
+    parser.add_argument(
+        "-m", "--model", required=True, nargs="+", metavar="MODEL",
+        help="a model file, or a checkpoint; several models choose by how far their forces differ",
+    )  # fmt: skip
     parser.add_argument(
         "-s", "--system", required=True, nargs="+", metavar="POOL", help="frames to choose from"
     )
@@ -25,6 +29,7 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
+    from collections.abc import Iterator
     from dataclasses import replace
     from pathlib import Path
 
@@ -35,7 +40,8 @@ def run(args) -> int:
     from kalmandp.frames.dataset import Dataset
     from kalmandp.potentials.potential import Potential
     from kalmandp.ranks.team import team_of
-    from kalmandp.training.choosing import choose, laplace
+    from kalmandp.training import committee
+    from kalmandp.training.choosing import Chosen, choose, laplace
     from kalmandp.training.uncertainty import UncertainPotential
 
     if args.number < 1:
@@ -43,11 +49,16 @@ def run(args) -> int:
     if args.checkpoint and args.data:
         raise InputError("--checkpoint and --data both give P; expected one of them")
     potential, kalman, team = None, None, team_of()
-    if not (args.checkpoint or args.data) and _is_checkpoint(args.model):
-        args.checkpoint = args.model
+    model, *others = args.model
+    if others and (args.checkpoint or args.data):
+        raise InputError("--checkpoint and --data give the P of one model; expected one -m, or neither")
+    if not (args.checkpoint or args.data or others) and _is_checkpoint(model):
+        args.checkpoint = model
     else:
-        potential = Potential.load(args.model)
-    if args.checkpoint:
+        potential = Potential.load(model)
+    if others:
+        pass
+    elif args.checkpoint:
         known = UncertainPotential.from_checkpoint(args.checkpoint, potential)
         potential, kalman = known.potential, known.filter
     elif args.data:
@@ -56,14 +67,21 @@ def run(args) -> int:
             kalman = laplace(potential, data)
     else:
         raise InputError(
-            f"{args.model} is a model without P; expected --checkpoint FILE (of its run) or --data FRAMES "
-            "(those it was trained with)"
+            f"{model} is a model without P; expected --checkpoint FILE (of its run) or --data FRAMES "
+            "(those it was trained with), or several models"
         )
     assert potential is not None
     with Dataset(args.system, potential.type_map) as pool:
         chosen, frames = [], []
         print(f"{'':>5} {'frame':>7} {'σ_F':>9} {'at first':>9} {'worst atom':>14}   (meV/Å)")
-        for c in choose(potential, kalman, pool, args.number, team):
+        found: Iterator[Chosen]
+        if others:
+            members = [potential, *map(Potential.load, others)]
+            found = committee.choose(members, pool, args.number, team)
+        else:
+            assert kalman is not None
+            found = choose(potential, kalman, pool, args.number, team)
+        for c in found:
             chosen.append(c)
             frames.append(replace(
                 pool[c.frame], energy=None, forces=None, virial=None, atomic_energies=None

@@ -217,8 +217,11 @@ def _old_files_kept(settings, output: Path, fresh: bool) -> Iterator:
     Yields a function to call when the new run has started (if it never does, they get their names back), and
     one that gives the present name of a file of the earlier run.
     """
+    from kalmandp.training.members import model_path
+
     t = settings.training
     names = [output / settings.checkpoint_name, output / t.model_file, output / t.disp_file]
+    names += [model_path(output / t.model_file, k) for k in range(2, t.committee + 1)]
     moved = []
     for path in names if fresh else ():
         if path.exists():

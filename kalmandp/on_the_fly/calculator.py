@@ -4,13 +4,19 @@ At a step where it checks, the variance of a force component of atom i is
 
     σ_i² = f² (H P Hᵀ)_i + r²          the mean over the atom's three components
 
-(`kalman.calibration` for f and r). The reference is called if the part that can be learned is too large,
+(`kalman.calibration` for f and r; r is what no label can remove). With the share of components that are
+expected to be off by more than the tolerance t,
 
-    f √(H P Hᵀ)_i > √(max(tolerance² − r², (0.6 tolerance)²))         for any atom i
+    S(σ) = mean over i of erfc(t/(√2 σ_i))
 
-so that a model that cannot do better (r near the tolerance) is not taught the same again and again; the log
-and a warning say so. To find the atom, all are screened by draws from P (`training.screening`), and H is
-computed of those with the largest σ only. The step then has the reference's own energy, forces and stress.
+the reference is called if a label may lower that share by 5 %, or if P does not know an atom at all:
+
+    S(σ) − S(r) > 0.05     or     f √(H P Hᵀ)_i > 2 t  for an atom
+
+or if the last call is ``audit`` steps ago: frames that P has chosen do not tell whether P is right.
+A model that can be exact (r = 0) is so kept within the tolerance in 95 % of its components. One that cannot
+is not taught the same again and again; the log and a warning say so. H P Hᵀ of all atoms is taken from draws
+from P (`training.screening`). The step then has the reference's own energy, forces and stress.
 After a call the next check is one step later, then 2, 4, … steps, up to ``every``.
 """
 
@@ -44,8 +50,6 @@ try:
 except ImportError:
     raise MissingPackage("ase", "ase", "learning on the fly") from None
 
-#: Below this share of the tolerance the reference is never called, whatever r is.
-LEAST_SHARE = 0.6
 #: A reference has drifted if it differs from its earlier labels by more than this many times their noise.
 DRIFT = 10.0
 #: Failed calls one after the other, each with its retries, after which the run stops.
@@ -60,10 +64,11 @@ class OnTheFly(ase_calculator.Calculator):
     reference : ASE calculator with energy, forces and stress: DFT, tight binding, …
     folder : where everything is kept: ``labels.h5``, ``on_the_fly.out``, the state. A run that is there is
         continued
-    tolerance : meV/Å, the largest standard deviation of a force component that is accepted
+    tolerance : meV/Å, the error that 95 % of the force components are to stay below
     relative : the same as a share of the RMS force of the step, or of the frames learned last if that is
         more. With both, the larger counts; without both, 0.15
     every : most steps between two checks
+    audit : most steps between two calls; None for any number
     calls : most calls of the reference; after them the model goes on alone, and says so. None for no limit
     start : Potential or path of a model file to begin with; by default a small NEP with random weights
     species : names of the elements to come; by default those of the first atoms
@@ -84,7 +89,8 @@ class OnTheFly(ase_calculator.Calculator):
     potential : Potential, as it is now; None before the first step
     labels : sequence of the labelled frames
     steps : configurations computed so far;  reference_calls : calls of this process
-    last : dict of the last check: sigma (of the atom found) and limit, meV/Å; called (bool)
+    last : dict of the last check: share S(σ) and floor S(r); sigma, f √(H P Hᵀ) of the atom with the largest,
+        and limit, meV/Å; called (bool)
 
     Raises
     ------
@@ -120,9 +126,9 @@ class OnTheFly(ase_calculator.Calculator):
 
     def __init__(
         self, reference, *, folder="on_the_fly", tolerance: float | None = None,
-        relative: float | None = None, every: int = 10, calls: int | None = None, start=None,
-        species=None, stress: bool = True, noise: float = 1.0, retries: int = 1,
-        seed: int = 0, threads: int | None = 1, model=None, optimizer=None, **parameters,
+        relative: float | None = None, every: int = 10, audit: int | None = 100,
+        calls: int | None = None, start=None, species=None, stress: bool = True, noise: float = 1.0,
+        retries: int = 1, seed: int = 0, threads: int | None = 1, model=None, optimizer=None, **parameters,
     ):  # fmt: skip
         if tolerance is None and relative is None:
             relative = 0.15
@@ -134,14 +140,17 @@ class OnTheFly(ase_calculator.Calculator):
                 f"tolerance is {tolerance:g} meV/Å, below the noise of the labels, {noise:g} meV/Å; expected "
                 "more than that noise (or a smaller noise, if the labels are better)"
             )
-        for what, whole, least in (("every", every, 1), ("retries", retries, 0), ("seed", seed, 0)):
+        whole_numbers = {"every": (every, 1), "retries": (retries, 0), "seed": (seed, 0)}
+        whole_numbers |= {} if audit is None else {"audit": (audit, 1)}
+        for what, (whole, least) in whole_numbers.items():
             good = isinstance(whole, (int, np.integer)) and not isinstance(whole, bool) and whole >= least
             require(good, what, repr(whole), f"an integer ≥ {least}")
         require(calls is None or calls > 0, "calls", calls, "a number > 0, or None")
         self.reference = Reference(reference, stress=stress, retries=int(retries))
         make_folder(folder)
         self.folder = Path(folder)
-        self.tolerance, self.relative, self.noise, self.every = tolerance, relative, noise, int(every)
+        self.tolerance, self.relative, self.noise = tolerance, relative, noise
+        self.every, self.audit = int(every), audit
         self.calls, self.seed, self.threads, self.start = calls, int(seed), threads, start
         self.species = None if species is None else tuple(species)
         self.model, self.optimizer = dict(model or {}), dict(optimizer or {})
@@ -224,16 +233,14 @@ class OnTheFly(ase_calculator.Calculator):
     def _check(self, frame: Frame) -> None:
         learner = self.learner
         assert learner is not None
-        floor = learner.online.calibration.floor("force")
-
-        def accepted(forces: np.ndarray) -> float:
-            limit = self.limit(forces)
-            return max(limit**2 - floor**2, (LEAST_SHARE * limit) ** 2)
-
-        found = learner.above(frame, self._pairs(frame), self.steps, accepted)
-        call = found.above or len(learner.frames) < 2
+        found = learner.check(frame, self._pairs(frame), self.steps, self.limit)
+        due = self.audit is not None and self.steps - self.records.rows[-1].step >= self.audit
+        call = found.wanted or due or len(learner.frames) < 2
         limit = self.limit(found.result.forces)
-        self.last = {"sigma": sqrt(found.largest + floor**2) / MEV, "limit": limit / MEV, "called": False}
+        self.last = {
+            "share": found.share, "floor": found.floor, "sigma": found.largest / MEV, "limit": limit / MEV,
+            "called": False,
+        }  # fmt: skip
         self._gap = min(2 * self._gap, self.every)
         labelled = self._label(frame) if call else None
         if labelled is None:
@@ -246,7 +253,7 @@ class OnTheFly(ase_calculator.Calculator):
         self._put_label(labelled, std)
 
     def limit(self, forces=None) -> float:
-        """The largest σ of a force component that is accepted now, eV/Å.
+        """The tolerance now: the error of a force component that is accepted, eV/Å.
 
         Parameters
         ----------

@@ -10,7 +10,7 @@ to the last. What is drawn depends on the seed and on the number of the frame al
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import sqrt
+from math import erfc, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,11 +34,16 @@ FLOOR_FRAMES = 8
 #: P₀ of random weights, and of a model that is trained. With 1 the first steps may be so long that neurons
 #: saturate, which never come back.
 P0_NEW, P0_TRAINED = 0.1, 0.01
-#: Atoms whose H P Hᵀ is computed at a check if that of the draws from P, times `DOUBT`, is above the
-#: threshold; steps after which others are drawn.
+#: A label is wanted if it may bring this share of the force components within the tolerance, or if σ of an
+#: atom without r is above so many tolerances. f is not taken for less than `LEAST_FACTOR` there: a few lucky
+#: predictions prove nothing.
+SHARE, FAR, LEAST_FACTOR = 0.05, 2.0, 0.5
+#: Atoms whose H P Hᵀ is computed at a check, at most, if that of the draws from P, times `DOUBT`, is that
+#: large; steps after which others are drawn.
 SUSPECTS, DOUBT, RENEW = 4, 2.5, 1000
 #: Copies of the first frame from which statistics are taken: standard deviation of displacements, Å, and
 #: strain.
+TINY = 1e-30
 RATTLES, STRAIN = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3), 0.02
 
 
@@ -78,11 +83,25 @@ def new_potential(frame: Frame, seed: int, choices: dict[str, Any]) -> Potential
 
 
 class Checked(NamedTuple):
-    """A prediction; the largest f² H P Hᵀ of an atom that was found, (eV/Å)²; whether it is not accepted."""
+    """A prediction, and whether a label is wanted.
+
+    share, floor : shares of the force components that are expected to be off by more than the tolerance, now
+        and if P were zero
+    largest : eV/Å, f √(H P Hᵀ) of the atom with the largest
+    wanted : share − floor > `SHARE`, or largest > `FAR` tolerances
+    """
 
     result: Result
+    share: float
+    floor: float
     largest: float
-    above: bool
+    wanted: bool
+
+
+def beyond(tolerance: float, variance_i: Any) -> float:
+    """The share of normal errors with these variances that are larger than the tolerance, the mean over i."""
+    ratio_i = tolerance / np.sqrt(2.0 * np.maximum(variance_i, TINY))
+    return float(np.mean([erfc(x) for x in np.ravel(ratio_i).tolist()]))
 
 
 class Learner:
@@ -111,30 +130,36 @@ class Learner:
         """Predict a frame with its uncertainty."""
         return self.online.predict_with_uncertainty(frame)
 
-    def above(self, frame: Frame, pairs: Any, step: int, threshold: Callable) -> Checked:
-        """Predict a frame, and look for an atom whose f² H P Hᵀ is above a threshold.
+    def check(self, frame: Frame, pairs: Any, step: int, tolerance: Callable) -> Checked:
+        """Predict a frame, and decide whether a label is wanted.
 
-        All atoms are screened (`training.screening`); of those that may be above it, the `SUSPECTS` largest
-        are computed. Without a screen all are.
+        H P Hᵀ of all atoms comes from draws (`training.screening`). H is computed only of atoms that may be
+        `FAR` beyond the tolerance: of the `SUSPECTS` largest. Without a screen it is of all.
 
         Parameters
         ----------
         frame, pairs : the frame, and its neighbours
         step : of the simulation; other steps are drawn from P every `RENEW` of them
-        threshold : function of the forces (n, 3): the largest f² H P Hᵀ that is accepted, (eV/Å)²
+        tolerance : function of the forces (n, 3): the error of a component that is accepted, eV/Å
         """
         sample = make_sample(self.potential, [frame], [pairs])
         now = predict(self.potential, sample)
         result = Result(float(now.E_f[0]), now.F_ic, now.W_fcc[0], now.E_i)
-        square = self.online.calibration.factor("force") ** 2
-        accepted, screen = threshold(result.forces), self._screen(step)
-        v_i, suspects = screen.variance(sample, now), np.arange(len(frame))
-        if v_i is not None:
-            suspects = np.argsort(v_i)[::-1][:SUSPECTS]
-            if square * DOUBT * v_i[suspects[0]] <= accepted:
-                return Checked(result, square * float(v_i[suspects[0]]), False)
-        largest = square * float(screen.exact(sample, now, suspects).max())
-        return Checked(result, largest, largest > accepted)
+        calibration, accepted = self.online.calibration, tolerance(result.forces)
+        square, floor = max(calibration.factor("force"), LEAST_FACTOR) ** 2, calibration.floor("force") ** 2
+        far, screen = (FAR * accepted) ** 2, self._screen(step)
+        v_i = screen.variance(sample, now)
+        if v_i is None:
+            v_i = screen.exact(sample, now, np.arange(len(frame)))
+            largest = float(v_i.max(initial=0.0))
+        else:
+            order = np.argsort(v_i)[::-1][:SUSPECTS]
+            largest = float(v_i[order].max(initial=0.0))
+            if len(may := order[square * DOUBT * v_i[order] > far]):
+                largest = float(screen.exact(sample, now, may).max())
+        sigma = sqrt(square * largest)
+        share, without = beyond(accepted, square * v_i + floor), beyond(accepted, floor)
+        return Checked(result, share, without, sigma, share - without > SHARE or sigma**2 > far)
 
     def _screen(self, step: int) -> Screen:
         """Draws that depend on the seed, the labels and the step alone: a run that goes on has the same."""

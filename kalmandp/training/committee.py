@@ -7,7 +7,8 @@ filter of its own and draws its own atoms: its bits are those of an `OnlineTrain
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from kalmandp.errors import require
 from kalmandp.frames.frame import Frame
 from kalmandp.geometry.neighbours import neighbour_pairs
 from kalmandp.potentials.potential import Potential
+from kalmandp.ranks.team import Alone, Team, in_turn
+from kalmandp.training.choosing import Chosen
 from kalmandp.training.online import OnlineTrainer, StepInfo
 from kalmandp.training.report.model_deviation import Deviation, model_deviation
 
@@ -106,3 +109,39 @@ class Committee:
         frame : Frame; its labels are not looked at
         """
         return model_deviation(self.potentials, frame)
+
+
+def choose(
+    potentials: Sequence[Potential], pool: Sequence[Any], n: int, team: Team | None = None
+) -> Iterator[Chosen]:
+    """The ``n`` frames of a pool whose largest deviation of a force is largest (DP-GEN).
+
+    Each frame is judged by itself, so that frames which are alike are chosen together
+    (`training.choosing` takes into account what was chosen before).
+
+    Parameters
+    ----------
+    potentials : two or more
+    pool : frames; labels are not used
+    n : how many, at most all
+    team : ranks that share the pool
+
+    Yields
+    ------
+    Chosen
+        With σ of a force component, the deviation of a force/√3.
+
+    Raises
+    ------
+    InputError
+        For n below 1, or fewer than two potentials.
+    """
+    require(n > 0, "the number of frames to choose", n, "at least 1")
+    require(len(potentials) > 1, "the number of models", len(potentials), "at least 2, which can differ")
+    ranks: Team = Alone() if team is None else team
+    look = lambda k: model_deviation(potentials, potentials[0].as_frame(pool[k])).force_i / np.sqrt(3.0)
+    sigmas = list(in_turn(ranks, len(pool), look))
+    order = sorted(range(len(pool)), key=lambda k: -sigmas[k].max())
+    for k in order[:n]:
+        rms, atom = float(np.sqrt((sigmas[k] ** 2).mean())), int(np.argmax(sigmas[k]))
+        yield Chosen(k, rms, rms, atom, float(sigmas[k][atom]))

@@ -47,6 +47,8 @@ def restore(run: Any, saved: dict) -> None:
             "checkpoint (to start anew from its weights use --init-model)"
         )
     _optimizer(run, saved)
+    if run.members is not None:
+        run.members.restore(saved.get("committee", {}))
     _order(run, saved)
     run.history = History(saved["history"]["rows"])
     run.diagnostics = Diagnostics(saved.get("diagnostics"))

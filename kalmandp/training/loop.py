@@ -33,6 +33,7 @@ from kalmandp.training.measurements import measurement
 from kalmandp.training.measurements.gate import LEFT_OUT_FILE
 from kalmandp.training.measurements.labels import check_labels
 from kalmandp.training.measurements.shared import shared_sample
+from kalmandp.training.members import Members, model_path
 from kalmandp.training.placement.device import open_device
 from kalmandp.training.report.diagnostics import Diagnostics
 from kalmandp.training.report.history import History, Record
@@ -127,6 +128,8 @@ class Run:
             steps_per_epoch=per_epoch, guard=uninterrupted, trained=self._trained(init_model, finetune),
             data=self.data,
         )  # fmt: skip
+        begun = init_model is not None or finetune is not None
+        self.members = Members(self, per_epoch, begun) if t.committee > 1 else None
         self.frames = self.device.frames(self.data, self.potential)  # in the room that P has left
         self.history, self.diagnostics = History(), Diagnostics()
         self.step_number, self.seconds = 0, 0.0
@@ -165,6 +168,8 @@ class Run:
             self.trainer.gate.at_work = self.feed.epoch > 0
         try:
             diagnostics = self.trainer.step(sample)
+            if self.members is not None:
+                self.members.step(*self._frames(numbers), self.step_number, self.feed.epoch > 0)
         except FilterError as error:
             raise FilterError(f"{', '.join(f.source for f in frames)}: {error}") from error
         except MemoryError as error:
@@ -247,17 +252,22 @@ class Run:
 
     def result(self) -> Potential:
         """The model that is saved now: with averaged weights (`averaging`), or as it is."""
-        if self._finished is not None:
-            return self._finished
-        average = self.trainer.average
+        if self._finished is None:
+            found = self._result_of(self.trainer)
+            if found is self.potential:
+                return found
+            self._finished = found
+        return self._finished
+
+    def _result_of(self, trainer) -> Potential:
+        average = trainer.average
         if average is None:
-            return self.potential
+            return trainer.potential
         known = np.setdiff1d(np.arange(len(self.data)), self.data.lacking("energy"))
         n = len(known)
         some = known[np.unique(np.linspace(0, n - 1, min(n, SHIFT_FRAMES)).astype(int))]
         frames = (self.frames[int(k)] for k in some)
-        self._finished = averaged(self.potential, average.weights, frames, self.device.device)
-        return self._finished
+        return averaged(trainer.potential, average.weights, frames, self.device.device)
 
     def finish(self) -> None:
         """At the end: the trainer finishes `result` (last layer); optimizer and checkpoint stay."""
@@ -306,6 +316,8 @@ class Run:
         if self.team.rank:
             return path
         self.result().save(self.output / t.model_file)
+        for k, trainer in self.members.trainers.items() if self.members is not None else ():
+            self._result_of(trainer).save(model_path(self.output / t.model_file, k))
         self.history.write(self.output / t.disp_file)
         if self.trainer.gate is not None:
             self.trainer.gate.left_out.write(self.output / LEFT_OUT_FILE, self.data.source)

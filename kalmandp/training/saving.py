@@ -74,6 +74,7 @@ def _write(run: Any, path: Path, feed: dict[str, Any], optimizer: dict[str, Any]
             "diagnostics": run.diagnostics.state(),
             **({} if gate is None else {"gate": gate.state()}),
             **({"result": {"weights": np.array(written.weights)}} if written is not run.potential else {}),
+            **({} if run.members is None else {"committee": run.members.state()}),
         },
         step=run.step_number,
         seconds=run.seconds,

@@ -22,7 +22,7 @@ from kalmandp.training.measurements.measurement import Prediction, Sample, predi
 from kalmandp.training.uncertainty import numbers_of
 
 #: K; and ε: so small that forces are linear in the step, so large that rounding is no matter.
-DRAWS, EPSILON = 4, 1e-4
+DRAWS, EPSILON = 3, 1e-4
 
 
 class Screen:

@@ -147,7 +147,7 @@ def see(calibration: Calibration, result: Result, found: Variances, frame: Frame
 
 
 def see_residuals(calibration: Calibration, potential: Potential, frames: Iterable[Frame]) -> None:
-    """Set the floors r by labelled frames that the filter has learned."""
+    """Take in the errors of labelled frames that the filter has learned."""
     squares: dict[str, list[np.ndarray]] = {}
     for frame in frames:
         for kind, error in errors_of(potential.evaluate(frame), frame).items():
@@ -173,7 +173,8 @@ class UncertainPotential:
 
     def __init__(self, potential: Potential, kalman: RLEKF, calibration: Calibration | None = None):
         self.potential, self.filter = potential, kalman
-        self.calibration = Calibration() if calibration is None else calibration
+        # P and the model do not change: no prediction is too old
+        self.calibration = Calibration(batches=None) if calibration is None else calibration
 
     @classmethod
     def from_checkpoint(cls, path, potential: Potential | None = None) -> UncertainPotential:
@@ -212,7 +213,13 @@ class UncertainPotential:
         return result, calibrated(found, self.calibration)
 
     def calibrate(self, frames: Iterable[Any], learned: Iterable[Any] = ()) -> Calibration:
-        """Learn f from labelled frames that the training has not seen, and r from some that it has."""
+        """Learn f and r from labelled frames that the training has not seen.
+
+        Parameters
+        ----------
+        frames : some twenty or more, or σ of energies has little to be learned from
+        learned : frames that the training has seen: without any others their errors are r
+        """
         seen = [self.potential.as_frame(frame) for frame in learned]
         if seen:
             see_residuals(self.calibration, self.potential, seen)

@@ -158,7 +158,7 @@ def test_symmetry_functions_that_are_others_are_said(tmp_path, capsys):
 
 @pytest.mark.parametrize("left, message", [
     (["scaling.data"], "has no weights"),
-    (["weights.011.data", "weights.017.data"], "has no scaling.data; expected that of the old weights"),
+    (["weights.011.data", "weights.017.data"], "scaling.data: no such file; expected that of the old"),
     (["weights.011.000010.out"], "weights.011.000010.out is one of an epoch: copy those"),
 ], ids=str)  # fmt: skip
 def test_what_is_missing_beside_old_weights_is_named(tmp_path, left, message, capsys):

@@ -15,16 +15,16 @@ from kalmandp.training.loop import Run
 
 
 def test_units_of_both_files_are_those_of_the_data(place):
-    assert shared_units(place / "input.nn", place / "input.data") == ("atomic", ())
+    assert shared_units(place / "input.nn", place / "input.data") == ("atomic", (), True)
     (place / "input.nn").write_text(text(rc=7.5))
-    units, [notice] = shared_units(place / "input.nn", place / "input.data")
+    units, [notice], _ = shared_units(place / "input.nn", place / "input.data")
     assert units == "atomic" and "up to 7.5, are taken in bohr" in notice and "small (4.0 Å" in notice
     assert read_input(place / "input.nn").model.cutoff == pytest.approx(7.5 * BOHR)
     (place / "input.nn").write_text(text(rc=6.0))
     in_angstrom(place / "input.data")
-    assert shared_units(place / "input.nn", place / "input.data") == ("metal", ())
+    assert shared_units(place / "input.nn", place / "input.data") == ("metal", (), True)
     (place / "input.nn").write_text(text(rc=12.0))
-    units, [notice] = shared_units(place / "input.nn", place / "input.data")
+    units, [notice], _ = shared_units(place / "input.nn", place / "input.data")
     assert units == "metal" and "up to 12, are taken in Å" in notice and "is large" in notice
 
 
@@ -39,18 +39,18 @@ def test_units_that_cannot_be(place):
     in_angstrom(place / "input.data")
     data = (place / "input.data").read_text().replace("begin\n", "begin\ncomment units: bohr hartree\n")
     (place / "input.data").write_text(data)
-    _, notices = shared_units(place / "input.nn", place / "input.data")
+    notices = shared_units(place / "input.nn", place / "input.data").notices
     assert any("bond lengths apart in bohr" in n for n in notices)
     # numbers in bohr whose comment says Å: the atoms are too far apart
     write_runner(place / "input.data", frames())
     data = (place / "input.data").read_text().replace("units: bohr hartree", "units: angstrom eV")
     (place / "input.data").write_text(data)
     (place / "input.nn").write_text(text(rc=6.0))
-    _, notices = shared_units(place / "input.nn", place / "input.data")
+    notices = shared_units(place / "input.nn", place / "input.data").notices
     assert any("as if bohr were taken for Å" in n for n in notices)
     # a cut-off that reaches no second neighbour
     (place / "input.nn").write_text(text(rc=4.5))
-    _, notices = shared_units(place / "input.nn", place / "input.data")
+    notices = shared_units(place / "input.nn", place / "input.data").notices
     assert any("reaches hardly beyond the closest atoms" in n for n in notices)
 
 

@@ -55,6 +55,20 @@ def test_excluded_types_and_the_papers_network(name):
     check(name, Case(rng, a, frames[0]), frames)
 
 
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"embedding": (25, 25, 25), "axis_neuron": 25, "fitting": (20, 20, 20), "fitting_resnet_dt": True},
+        {"embedding": (7, 14), "axis_neuron": 12, "fitting": (3, 20, 17), "type_one_side": False},
+    ],
+)
+def test_rows_of_force_components_of_wide_and_narrow_layers(choices):
+    """Layers of several vectors and remainders, of too few rows for a block, with time steps and skips."""
+    a = Architecture(("A", "B"), 4.5, 0.5, (120, 120), **{**PAPER, **choices})
+    rng = np.random.default_rng(9)
+    check("numba", Case(rng, a, frame := random_frame(rng, 2, 7)), [frame])
+
+
 class Planted:
     """An engine whose pass ``wrong`` is off by 1e-9 of the largest entry, at that entry."""
 

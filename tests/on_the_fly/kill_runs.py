@@ -18,8 +18,8 @@ from fly_runs import simulate
 
 import kalmandp
 
-#: Steps of the whole run, those between two saves, and the tolerance: small, for many labels.
-STEPS, EVERY, RELATIVE = 160, 2, 0.004
+#: Steps of the whole run, those between two saves, the tolerance, and steps between calls: for many labels.
+STEPS, EVERY, RELATIVE, AUDIT = 160, 2, 0.004, 4
 
 
 def positions_of(folder):
@@ -41,7 +41,7 @@ def killed_run(folder, rng) -> bool:
     if not child:
         os.close(read)
         try:
-            simulate(folder, STEPS, EVERY, say=lambda: os.write(write, b"."), relative=RELATIVE)
+            simulate(folder, STEPS, EVERY, say=lambda: os.write(write, b"."), relative=RELATIVE, audit=AUDIT)
         finally:
             os._exit(0)
     os.close(write)
@@ -57,7 +57,7 @@ def killed_run(folder, rng) -> bool:
 def compare(kills: int, seed: int, where) -> dict[str, int]:
     """Kill a run so many times; what was compared. Raises AssertionError if a label or a bit differs."""
     whole, torn = Path(where) / "whole", Path(where) / "torn"
-    positions, weights, labels = simulate(whole, STEPS, EVERY, relative=RELATIVE)
+    positions, weights, labels = simulate(whole, STEPS, EVERY, relative=RELATIVE, audit=AUDIT)
     rng, made, most = np.random.default_rng(seed), 0, 0
     while made < kills and killed_run(torn, rng):
         made += 1
@@ -67,7 +67,7 @@ def compare(kills: int, seed: int, where) -> dict[str, int]:
             most = len(now)
             for n, r in enumerate(now):
                 np.testing.assert_array_equal(r, labels[n].positions, err_msg=f"label {n} after kill {made}")
-    again = simulate(torn, STEPS, EVERY, relative=RELATIVE)
+    again = simulate(torn, STEPS, EVERY, relative=RELATIVE, audit=AUDIT)
     np.testing.assert_array_equal(again[0], positions)
     np.testing.assert_array_equal(again[1], weights)
     assert len(again[2]) == len(labels)

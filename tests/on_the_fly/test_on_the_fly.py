@@ -141,6 +141,18 @@ def test_a_failure_at_the_very_first_call_is_an_error(tmp_path):
         atoms.get_forces()
 
 
+def test_a_call_is_made_at_the_latest_after_audit_steps(tmp_path):
+    atoms, called = copper(), []
+    atoms.calc = calculator(tmp_path, relative=50.0, every=1, audit=7)  # a tolerance that nothing exceeds
+    for step in range(20):
+        atoms.positions[0, 0] += 1e-3
+        atoms.get_forces()
+        called += [step] if len(atoms.calc.labels) > len(called) else []
+    assert called == [0, 1, 8, 15]
+    with pytest.raises(InputError, match="audit is 0; expected an integer ≥ 1"):
+        calculator(tmp_path, audit=0)
+
+
 def test_no_more_calls_than_allowed(tmp_path):
     atoms = copper()
     atoms.calc = calculator(tmp_path, calls=2, tolerance=1.0, relative=None)

@@ -9,7 +9,7 @@ import kalmandp
 from kalmandp.geometry.neighbours import neighbour_pairs
 from kalmandp.kalman import RLEKF, prediction_variance
 from kalmandp.kalman.uncertainty import draws
-from kalmandp.on_the_fly.learner import Learner
+from kalmandp.on_the_fly.learner import FAR, LEAST_FACTOR, Learner
 from kalmandp.training.measurements.measurement import make_sample, predict
 from kalmandp.training.screening import DRAWS, EPSILON, Screen
 from kalmandp.training.uncertainty import variances
@@ -78,18 +78,34 @@ def test_a_screen_has_the_variance_of_its_draws_and_the_exact_one_that_of_P(lear
     assert_allclose(screen.exact(sample, now, [3, 1]), exact_i[[3, 1]], rtol=1e-9)
 
 
-def test_a_check_finds_the_atom_above_the_threshold(learner):
+def test_a_check_finds_the_atom_that_P_does_not_know(learner):
     frame = frames(1, seed=9)[0]
-    f = learner.online.calibration.factor("force")
+    f = max(learner.online.calibration.factor("force"), LEAST_FACTOR)
     pairs = neighbour_pairs(frame, learner.potential.form.cutoff)
     result, found = variances(learner.potential, learner.online.filter, frame)
-    largest = f**2 * found.forces.mean(axis=1).max()
-    for share, above in ((0.5, True), (0.999, True), (1.001, False), (1e3, False)):
-        checked = learner.above(frame, pairs, 7, lambda forces, share=share: share * largest)
-        assert checked.above == above
+    largest = f * np.sqrt(found.forces.mean(axis=1).max())
+    for share, far in ((0.5, True), (0.999, True)):
+        checked = learner.check(frame, pairs, 7, lambda forces, share=share: share * largest / FAR)
+        assert checked.wanted == far
+        # four atoms are all looked at near the threshold
+        assert_allclose(checked.largest, largest, rtol=1e-9)
         assert_allclose(checked.result.forces, result.forces, rtol=1e-12, atol=1e-14)
-    # four atoms are all looked at near the threshold
-    assert_allclose(learner.above(frame, pairs, 7, lambda forces: 0.1 * largest).largest, largest, rtol=1e-9)
+    assert not learner.check(frame, pairs, 7, lambda forces: 1e3 * largest).wanted
+
+
+def test_a_label_is_wanted_for_the_share_that_it_may_bring_within_the_tolerance(learner, monkeypatch):
+    frame, calibration = frames(1, seed=9)[0], learner.online.calibration
+    pairs = neighbour_pairs(frame, learner.potential.form.cutoff)
+    monkeypatch.setattr(Screen, "variance", lambda self, sample, now: np.array([0.25, 0.25, 0.0, 0.0]))
+    for r, share, floor, wanted in (
+        (0.0, 0.0228, 0.0, False),  # half of the atoms have t = 2 σ: 4.55 % of theirs are beyond
+        (0.5, 0.1013, 0.0455, True),  # the half of 15.73 % and of 4.55 %
+        (2.0, 0.6221, 0.6171, False),  # most is beyond, and no label changes that
+    ):
+        monkeypatch.setattr(calibration, "_fitted", {"force": (1.0, r**2)})
+        checked = learner.check(frame, pairs, 7, lambda forces: 1.0)
+        assert_allclose([checked.share, checked.floor], [share, floor], atol=1e-3)
+        assert checked.wanted == wanted
 
 
 def test_draws_belong_to_the_labels_and_the_step(learner):

@@ -212,8 +212,8 @@ def _old(folder: Path) -> tuple[str, str]:
         found = sorted(path.name for path in folder.glob("weights.*.out"))
         hint = f" ({found[-1]} is one of an epoch: copy those to go on from)" if found else ""
         raise FileError(f"{folder}: has no weights.*.data; expected them for use_old_weights_short{hint}")
-    if not (places[0] / "scaling.data").is_file():
-        raise FileError(f"{places[0]}: has no scaling.data; expected that of the old weights beside them")
+    if not (scaling := places[0] / "scaling.data").exists():
+        raise FileError(f"{scaling}: no such file; expected that of the old weights beside them")
     state = folder / CHECKPOINT
     return str(places[0]), str(state) if state.is_file() else ""
 

@@ -2,8 +2,10 @@
 
 Numba compiles a kernel when it is first called, one after the other, and keeps it on disk. `Compilation`
 has processes compile them at the same time, while the data are read; the run then finds them on disk. Each
-process takes the next kernel of one list that no other has taken. A process that fails, or a folder that
-cannot be written to, costs nothing but that time: what is missing is compiled when it is called, as ever.
+process takes the next kernel of one list that no other has taken: half of them from its beginning, half from
+its end, for neighbours in the list share parts, which a process compiles once. A process that fails, or a
+folder that cannot be written to, costs nothing but that time: what is missing is compiled when it is called,
+as ever.
 
 The list comes from a step of a tiny potential with a `Team` that notes kernels and the types of their
 arguments, and runs none. A kind names that potential in the registry (`registry.Kind.ahead`).
@@ -11,8 +13,10 @@ arguments, and runs none. A kind names that potential in the registry (`registry
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import typeof, types
 
+from kalmandp.engines.cpu.private import leave_out_scipy
 from kalmandp.engines.cpu.threads import Team
 from kalmandp.registry import KINDS, descriptor_of, load, make_engine
 
@@ -30,13 +35,18 @@ from kalmandp.registry import KINDS, descriptor_of, load, make_engine
 MOST = 4
 #: Set by launchers of MPI: many processes share this machine already, and all would compile.
 LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "SLURM_NTASKS")
+#: Where a process can be doubled after its imports (elsewhere libraries of the system do not bear it).
+FORKS = sys.platform == "linux"
+#: No threads in a process that is doubled.
+ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
 
 
 class Tiny(NamedTuple):
     """What a kind gives, as ``ahead``, to have its kernels compiled.
 
     form : of a small potential
-    longest : its kernels that take longest to compile, the first of them first
+    longest : its kernels that take longest to compile, the first of them first and beside it the one that
+        shares most parts with it
     by_rows : its first step measures every component by itself (`atomic.rows`), as a preset "matrix"
     """
 
@@ -79,12 +89,13 @@ class Compilation:
             return
         try:
             self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-            words = [kind, covariance_dtype or "none", self._folder.name]
-            for _ in range(count):
+            words = [kind, covariance_dtype or "none", self._folder.name, str(count)]
+            for turn in range(1 if FORKS else count):
                 self._processes.append(
                     subprocess.Popen(
-                        [sys.executable, "-m", __name__, *words],
+                        [sys.executable, "-m", __name__, *words, str(turn)],
                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                        env=os.environ | ONE_THREAD, start_new_session=True,
                     )
                 )  # fmt: skip
         except OSError:  # no more processes here: what is missing is compiled when it is called
@@ -103,6 +114,9 @@ class Compilation:
     def stop(self) -> None:
         """End the processes that still run. Numba's files are complete or absent."""
         for process in self._processes:
+            if FORKS and process.poll() is None:  # with the processes that it was doubled into
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
             process.kill()
             process.wait()
         if self._folder is not None:
@@ -121,21 +135,21 @@ def _is_compiled(kernel: Any) -> bool:
         return True
 
 
-def compile_kernels(kind: str, covariance_dtype: str | None, taken: Path | None = None) -> None:
-    """Compile the kernels of a first step, but for those that another process has put into ``taken``."""
+def compile_kernels(kind: str, covariance_dtype: str | None) -> None:
+    """Compile the kernels of a first step, in this process."""
+    for kernel, signature in kernels_of_a_step(kind, covariance_dtype):
+        kernel.compile(signature)
+
+
+def kernels_of_a_step(kind: str, covariance_dtype: str | None) -> list[tuple[Any, tuple]]:
+    """The kernels of a first step with the types of their arguments; the longest ones come first."""
     tiny, team = _tiny(kind), NotingTeam()
     _step(tiny, team)
     if covariance_dtype:
         _filter(covariance_dtype, tiny.by_rows, team)
     last = len(tiny.longest)
     place = lambda one: tiny.longest.index(one[0]) if one[0] in tiny.longest else last
-    for number, (kernel, signature) in enumerate(sorted(team.noted.values(), key=place)):
-        if taken is not None:
-            try:
-                (taken / str(number)).touch(exist_ok=False)
-            except FileExistsError:
-                continue
-        kernel.compile(signature)
+    return sorted(team.noted.values(), key=place)
 
 
 def _step(tiny: Tiny, team: NotingTeam) -> None:
@@ -180,9 +194,25 @@ def _filter(dtype: str, by_rows: bool, team: NotingTeam) -> None:
 
 
 def main(argv: Iterable[str]) -> None:
+    """One of ``count`` processes; the first of them is doubled into the others once all is imported."""
     gc.disable()  # the process is short
-    kind, dtype, taken = argv
-    compile_kernels(kind, None if dtype == "none" else dtype, Path(taken))
+    leave_out_scipy()
+    kind, dtype, taken, count, turn = argv
+    kernels = list(enumerate(kernels_of_a_step(kind, None if dtype == "none" else dtype)))
+    number, others = int(turn), []
+    for other in range(1, int(count)) if FORKS else ():
+        if (child := os.fork()) == 0:
+            number, others = other, []
+            break
+        others.append(child)
+    for place, (kernel, signature) in reversed(kernels) if number % 2 else kernels:
+        try:
+            (Path(taken) / str(place)).touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        kernel.compile(signature)
+    for other in others:
+        os.waitpid(other, 0)
 
 
 if __name__ == "__main__":

@@ -147,18 +147,14 @@ def row_blocks(first_row: np.ndarray) -> np.ndarray:
 
 @njit(**PART)
 def _add_skip(skip, n_in, x, xo, y, yo):
-    if skip >= 1:
-        add_row(y, yo, x, xo, n_in)
-    if skip == 2:
-        add_row(y, yo + n_in, x, xo, n_in)
+    for part in range(skip):
+        add_row(y, yo + part * n_in, x, xo, n_in)
 
 
 @njit(**PART)
-def _add_skip_adjoint(skip, n_in, y_bar, x_bar):
-    if skip >= 1:
-        add_row(x_bar, START, y_bar, START, n_in)
-    if skip == 2:
-        add_row(x_bar, START, y_bar, n_in, n_in)
+def add_skip_adjoint(skip, n_in, y_bar, x_bar):
+    for part in range(skip):
+        add_row(x_bar, START, y_bar, part * n_in, n_in)
 
 
 @njit(**PART)
@@ -225,7 +221,7 @@ def backward_rows(nets, net, w, r0, r1, source, cache, bar, new, a_bar, a0, idt_
             continue
         add_product(new, a_bar, r0 - a0, ao, w, ws, n_in, n_out, r1 - r0)
         for r in range(r1 - r0):
-            _add_skip_adjoint(skip, n_in, bar[r], new[r])
+            add_skip_adjoint(skip, n_in, bar[r], new[r])
         bar, new = new, bar
 
 
@@ -249,11 +245,11 @@ def tangent_backward_rows(nets, net, w, r0, r1, source, cache, layers, bar, dot,
                     pd_bar *= w[ds + j]
                 a_bar[r, ao + j] = p_bar * u1 + pd_bar * bend[ao + j] * u_dot
                 a_dot_bar[r, ao + j] = pd_bar * u1
-        add_product(new, a_bar, r0, ao, w, ws, n_in, n_out, r1 - r0)
-        add_product(new_dot, a_dot_bar, r0, ao, w, ws, n_in, n_out, r1 - r0)
-        for r in range(r1 - r0):
-            _add_skip_adjoint(skip, n_in, bar[r], new[r])
-            _add_skip_adjoint(skip, n_in, dot[r], new_dot[r])
+        for turn in range(2):  # one call in the code: it is compiled once
+            to, a, y_bar = (new, a_bar, bar) if turn == 0 else (new_dot, a_dot_bar, dot)
+            add_product(to, a, r0, ao, w, ws, n_in, n_out, r1 - r0)
+            for r in range(r1 - r0):
+                add_skip_adjoint(skip, n_in, y_bar[r], to[r])
         bar, new = new, bar
         dot, new_dot = new_dot, dot
 

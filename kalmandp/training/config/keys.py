@@ -265,6 +265,7 @@ TRAINING = (
     Key("validation_fraction", number(above=0.0, at_most=0.9), "validation_fraction"),
     Key("model_file", _file_name(), "model_file"),
     Key("device", choice("cpu", "cuda"), "device"),
+    Key("committee", integer(1), "committee"),
     fixed("save_dir", None),
     fixed("enable_ema", False),
     fixed("change_bias_after_training", False),

@@ -109,6 +109,7 @@ class TrainingSettings:
     validation_fraction : (ours) without validation_data: this last part of a seeded shuffle
     model_file : (ours) the trained model; "" in an input for the usual name of its kind
     device : (ours) "cpu" or "cuda"
+    committee : (ours) models that are trained together (`training.members`)
     """
 
     systems: tuple[str, ...]
@@ -129,6 +130,7 @@ class TrainingSettings:
     validation_fraction: float | None = None
     model_file: str = ""
     device: str = "cpu"
+    committee: int = 1
 
     def frames_per_batch(self, n_atoms: int) -> int:
         """Frames in a batch of systems with ``n_atoms``: given, or enough for ``batch_atoms``."""

@@ -20,6 +20,7 @@
     /gate           left_out, recent/…: `training.measurements.gate`, if the run has a gate
     /result         weights (N,) of the model that was written beside it, where they are not those of
                     /potential: averaged, or with a last layer that was solved for
+    /committee      2/…, 3/…: the same as /optimizer of the other members, if the run trains a committee
     /progress       attributes step, seconds
 
 Strings in attributes are of fixed length. P is block-diagonal; its blocks P_l belong to consecutive
@@ -70,6 +71,8 @@ from kalmandp.training.state import codec
 
 FORMAT = "kalmandp checkpoint"
 VERSION = 3
+#: Groups that not every run has.
+IF_THERE = ("diagnostics", "gate", "result", "committee")
 #: Bytes of a chunk of a large array, and of the pieces in which it is written.
 CHUNK, PIECE = 1 << 20, 1 << 24
 #: Bytes that must be free before writing begins.
@@ -257,7 +260,7 @@ def _read(path, file: h5py.File) -> dict[str, Any]:
         "step": int(codec.attribute(file["progress"], "step")),
         "seconds": float(codec.attribute(file["progress"], "seconds")),
         **{name: codec.get(file[name], Stored) for name in ("optimizer", "feed", "history")},
-        **{name: codec.get(file[name], Stored) for name in ("diagnostics", "gate", "result") if name in file},
+        **{name: codec.get(file[name], Stored) for name in IF_THERE if name in file},
     }
 
 

@@ -55,17 +55,17 @@ OWN = {
     "gekf": {"optimizer": {"type": "GEKF", "preset": "paper"}},
     "fekf": {"optimizer": {"type": "RLEKF", "preset": "deepmd"}, "training_data": {"batch_size": 4}},
     "adam-gnep": GNEP,
-    "snes": {"optimizer": {"type": "SNES", "preset": "gpumd"}},
+    "snes": {"optimizer": {"type": "SNES", "preset": "gpumd"}, "training_data": {"batch_size": 16}},
 }
 WORDS = {
-    "default": "this package's filter, as it is without settings",
+    "default": "this package's filter without settings; by energies and forces alone, as the others",
     "paper": "RLEKF of the paper: one number at a time, N_b 5,120",
     "gekf": "the paper's sequence with one block, where P fits",
     "fekf": "DeePMD-kit's filter with batches of four frames (FEKF)",
     "n2p2": "n2p2's recommended filter",
     "adam": "Adam with DeePMD-kit's loss and learning rate",
     "adam-gnep": "Adam with GNEP's loss and batches of two",
-    "snes": "SNES as GPUMD has it: 50 members, σ 0.1",
+    "snes": "SNES as GPUMD has it: 50 members, σ 0.1; 16 frames a generation",
 }
 #: By model; one block of the Deep Potential's weights would take gigabytes.
 OPTIMIZERS = {
@@ -79,9 +79,9 @@ FAMILIES = ("default", "adam", "snes")
 
 
 def chosen(name: str) -> Optimizer:
-    """The optimizer of a name of `OPTIMIZERS`; "default" is the filter without a preset."""
+    """The optimizer of a name of `OPTIMIZERS`; "default" is the filter without a preset, without virials."""
     if name == "default":
-        return Optimizer(name, {"optimizer": {"type": "RLEKF"}})
+        return Optimizer(name, {"optimizer": {"type": "RLEKF", "with_virial": False}})
     return Optimizer(name, OWN[name]) if name in OWN else optimizer(name)
 
 

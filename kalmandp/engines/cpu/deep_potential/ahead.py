@@ -10,4 +10,4 @@ from kalmandp.potentials.deep_potential.architecture import Architecture
 
 def tiny() -> Tiny:
     form = Architecture(("A",), 4.0, 0.5, (20,), embedding=(8,), axis_neuron=2, fitting=(8,))
-    return Tiny(form, (weight_gradient, tabulate, pair_gradient, atomic_energies), by_rows=False)
+    return Tiny(form, (weight_gradient, pair_gradient, atomic_energies, tabulate), by_rows=False)

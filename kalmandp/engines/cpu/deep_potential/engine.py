@@ -270,10 +270,11 @@ class NumbaEngine(FusedEngine):
     def rows(self, par, env, fwd, numbers: Numbers):
         """Twin of `atomic.rows`."""
         none, ends = np.empty((0, 2), np.int64), np.cumsum([len(part) for part in numbers])
-        H_mw = atomic.rows_by(self, par, env, fwd, numbers._replace(force_k=none))
+        others_mw = atomic.rows_by(self, par, env, fwd, numbers._replace(force_k=none))
         if not len(numbers.force_k):
-            return H_mw
-        H_mw = np.insert(H_mw, np.full(len(numbers.force_k), ends[0]), 0.0, axis=0)
+            return others_mw
+        H_mw = np.zeros((int(ends[-1]), par.layout.size))
+        H_mw[: ends[0]], H_mw[ends[1] :] = others_mw[: ends[0]], others_mw[ends[0] :]
         force_rows(self, par, env, fwd, numbers.force_k, H_mw[ends[0] : ends[1]])
         return H_mw
 

@@ -6,7 +6,7 @@ With T = S G (see `frame_kernels`) and pairs that move at the rate v::
     Ḡ_n = Σ_i Σ_k S_kn T̄_k + Ṡ_kn Ṫ̄_k
 
 Phases, each finished before the next begins: atoms there and back; Ḡ of the table's rows by chunks of
-atoms; sums of the fitting nets' gradients and of the chunks; the embedding nets' rows; their sums.
+atoms; sums of the chunks; the embedding nets' rows; the sums that are all nets' gradients.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from kalmandp.engines.cpu.network import (
 )
 from kalmandp.engines.cpu.threads import KERNEL, PART, done, take, wait
 
-#: The phases of `weight_gradient`. EMBEDDING is two. Not literals: see `network.START`.
-ATOMS, NODES, FITTING, CHUNKS, EMBEDDING = (np.int64(phase) for phase in range(5))
+#: The phases of `weight_gradient`. Not literals: see `network.START`.
+ATOMS, NODES, CHUNKS, EMBEDDING, COLUMNS = (np.int64(phase) for phase in range(5))
 NO, YES = np.bool_(False), np.bool_(True)
 
 
@@ -127,9 +127,10 @@ def _tangent_adjoint(counters, me, phase, space, w, fitting, wanted, moments, pa
             T_bar, T_dot_bar = T_bar_ikm[i], T_dot_bar_ikm[i]
             T_bar[:] = 0.0
             T_dot_bar[:] = 0.0
-            contract_adjoint(T_ikm[i], M, axis, D_bar[r - r0], T_bar)
-            contract_adjoint(T_dot_ikm[i], M, axis, D_dot_bar[r - r0], T_bar)
-            contract_adjoint(T_ikm[i], M, axis, D_dot_bar[r - r0], T_dot_bar)
+            for turn in range(3):  # one call in the code: it is compiled once
+                T = T_dot_ikm[i] if turn == 1 else T_ikm[i]
+                D = D_bar[r - r0] if turn == 0 else D_dot_bar[r - r0]
+                contract_adjoint(T, M, axis, D, T_dot_bar if turn == 2 else T_bar)
         done(counters, phase)
     wait(counters, phase, len(blocks))
 
@@ -188,22 +189,26 @@ def _sum_chunks(counters, me, phase, collected):
 
 
 @njit(**PART)
-def _sum_columns(counters, me, phase, rows, layers, gradient):
-    """Gradient of the nets' weights, some columns of a task."""
-    nets, first = rows.nets, rows.first
+def _sum_columns(counters, me, phase, fitting, embedding, back, gradient):
+    """Gradient of all nets' weights, some columns of a task."""
+    n_fitting = len(fitting.nets.columns)
+    n_tasks = n_fitting + len(embedding.nets.columns)
     while True:
-        task = take(counters, me, phase, len(nets.columns))
-        if task >= len(nets.columns):
+        task = take(counters, me, phase, n_tasks)
+        if task >= n_tasks:
             break
-        net, column = nets.columns[task, 0], nets.columns[task, 1]
+        of_fitting = task < n_fitting  # one call for both in the code: it is compiled once
+        rows, layers = (fitting, back.fitting) if of_fitting else (embedding, back.embedding)
+        nets, first, place = rows.nets, rows.first, task if of_fitting else task - n_fitting
+        net, column = nets.columns[place, 0], nets.columns[place, 1]
         add_columns(
             nets, net, first[net], first[net + 1], rows.source, rows.cache, layers, gradient, column
         )
 
 
 @njit(**PART)
-def _embedding_gradient(counters, me, phase, space, w, embedding, collected, layers, gradient):
-    """Ḡ of the table's rows through the embedding nets, in two phases."""
+def _embedding_adjoint(counters, me, phase, space, w, embedding, collected, layers):
+    """Ḡ of the table's rows → a̅ of the embedding nets."""
     bar, new = space.rows[me, 0], space.rows[me, 1]
     nets, blocks, source, cache = embedding.nets, embedding.blocks, embedding.source, embedding.cache
     n_out = nets.n_out
@@ -220,7 +225,6 @@ def _embedding_gradient(counters, me, phase, space, w, embedding, collected, lay
         )
         done(counters, phase)
     wait(counters, phase, len(blocks))
-    _sum_columns(counters, me, phase + 1, embedding, layers, gradient)
 
 
 @njit(**KERNEL)
@@ -236,8 +240,6 @@ def weight_gradient(
     else:
         _energy_adjoint(counters, me, ATOMS, space, w, fitting, wanted, moments, back)
     _node_adjoint(counters, me, NODES, wanted.atoms, sums, back)
-    _sum_columns(counters, me, FITTING, fitting, back.fitting, gradient)
     _sum_chunks(counters, me, CHUNKS, back.collected)
-    _embedding_gradient(
-        counters, me, EMBEDDING, space, w, embedding, back.collected, back.embedding, gradient
-    )  # fmt: skip
+    _embedding_adjoint(counters, me, EMBEDDING, space, w, embedding, back.collected, back.embedding)
+    _sum_columns(counters, me, COLUMNS, fitting, embedding, back, gradient)

@@ -1,4 +1,4 @@
-"""Numba kernel of many rows of H at once: ∂F_jc/∂w of single force components, a task each.
+"""Numba kernels of many rows of H at once: ∂F_jc/∂w of single force components, an atom j to a task.
 
 F_jc = Ė for pairs that move at v = e_c if j is their centre, and at −e_c if j is their neighbour (of pairs
 of j with its own images both, which is nothing). So only j and the atoms that have j as a neighbour, the
@@ -8,8 +8,10 @@ G_p = Σ_n ℓ_n G_n and G′_p = Σ_n ℓ′_n G_n ::
     Ṫ_k = Σ_p (Ṙ̃_pk G_p + R̃_pk Ṙ̃_p0 G′_p) / Σsel                over the pairs that move
     Ḡ_n = Σ_i Σ_k S_kn T̄_k + Σ_p (ℓ_n Σ_k Ṙ̃_pk Ṫ̄_k + ℓ′_n Ṙ̃_p0 Σ_k R̃_pk Ṫ̄_k) / Σsel
 
-It is the way of `gradient_kernels` without what does not move. All of a task's work is one thread's, in work
-space of its own, so the bits do not depend on the number of threads.
+It is the way of `gradient_kernels` without what does not move, and without what rows have in common: the
+adjoints of tangents, ẏ̄ and ǡ of all layers, Ḋ̄ and Ṫ̄, are those of an energy (`row_parts.Known`), made once
+for an atom; G_p and G′_p once for the components of j. All of a task's work is one thread's, in work space of
+its own, and a row is computed in one way whatever others are asked for: the bits do not depend on threads.
 """
 
 from __future__ import annotations
@@ -18,29 +20,29 @@ import numpy as np
 from numba import njit
 
 from kalmandp.engines.cpu.deep_potential.frame_kernels import DS, HALF, S_R, node_slopes, node_weights
-from kalmandp.engines.cpu.deep_potential.prediction_kernels import contract, contract_adjoint
-from kalmandp.engines.cpu.network import (
-    NET,
-    R0,
-    R1,
-    ROWS,
-    START,
-    add_columns,
-    backward_rows,
-    tangent_backward_rows,
-    tangent_rows,
+from kalmandp.engines.cpu.deep_potential.prediction_kernels import contract
+from kalmandp.engines.cpu.deep_potential.row_parts import (
+    add_contraction_adjoint,
+    add_moment_adjoint,
+    add_node_adjoint,
+    add_tangent,
+    bent_rows,
+    known_rows,
+    outer_sums,
+    pair_values,
 )
+from kalmandp.engines.cpu.linear import LANES
+from kalmandp.engines.cpu.network import NET, R0, R1, ROWS, START, backward_rows, tangent_rows
 from kalmandp.engines.cpu.threads import KERNEL, PART, take
 from kalmandp.engines.cpu.vectors import store
-from kalmandp.potentials.deep_potential.table import CPU_ORDER as ORDER
 
 #: Not a literal: see `network.START`.
 NO = np.bool_(False)
 
 
 @njit(**PART)
-def _motion(i, p, sign, c, pairs, scale, s_k, ell_n, dell_n):
-    """Ṙ̃_pk / Σsel of a pair of atom i that moves at sign·e_c, and the ℓ_n and ℓ′_n of its nodes."""
+def _motion(i, p, sign, c, pairs, scale, s_k):
+    """Ṙ̃_pk / Σsel of a pair of atom i that moves at sign·e_c."""
     n, sigma = pairs.geometry_p[p], pairs.dstd[pairs.types_i[i]]
     along = sign * n[c]
     turn = (n[DS] - n[S_R]) * along
@@ -48,6 +50,11 @@ def _motion(i, p, sign, c, pairs, scale, s_k, ell_n, dell_n):
     for d in range(3):
         s_k[1 + d] = scale * turn * n[d] / sigma[1 + d]
     s_k[1 + c] += scale * n[S_R] * sign / sigma[1 + c]
+
+
+@njit(**PART)
+def _nodes(p, pairs, ell_n, dell_n):
+    """ℓ_n and ℓ′_n of the nodes around a pair."""
     x = pairs.Rt_pk[p, 0]
     ell = node_weights(x, pairs.inverse_step, pairs.c_an)
     dell = node_slopes(x, pairs.inverse_step, pairs.dc_an)
@@ -55,34 +62,6 @@ def _motion(i, p, sign, c, pairs, scale, s_k, ell_n, dell_n):
     store(ell_n, HALF, ell[1])
     store(dell_n, START, dell[0])
     store(dell_n, HALF, dell[1])
-
-
-@njit(**PART)
-def _add_tangent(row, x, s_k, ell_n, dell_n, G_rm, T_dot):
-    """Ṫ_k += Ṙ̃_pk G_p + R̃_pk Ṙ̃_p0 G′_p."""
-    s0, s1, s2, s3 = s_k[0], s_k[1], s_k[2], s_k[3]
-    y0, y1, y2, y3 = s0 * x[0], s0 * x[1], s0 * x[2], s0 * x[3]
-    for m in range(T_dot.shape[1]):
-        g = dg = 0.0
-        for n in range(ORDER):
-            g += ell_n[n] * G_rm[row + n, m]
-            dg += dell_n[n] * G_rm[row + n, m]
-        T_dot[0, m] += s0 * g + y0 * dg
-        T_dot[1, m] += s1 * g + y1 * dg
-        T_dot[2, m] += s2 * g + y2 * dg
-        T_dot[3, m] += s3 * g + y3 * dg
-
-
-@njit(**PART)
-def _add_node_adjoint(row, x, s_k, ell_n, dell_n, u, to):
-    """Ḡ_n += ℓ_n Σ_k Ṙ̃_pk Ṫ̄_k + ℓ′_n Ṙ̃_p0 Σ_k R̃_pk Ṫ̄_k."""
-    s0, s1, s2, s3 = s_k[0], s_k[1], s_k[2], s_k[3]
-    y0, y1, y2, y3 = s0 * x[0], s0 * x[1], s0 * x[2], s0 * x[3]
-    for n in range(ORDER):
-        e, de, G_bar = ell_n[n], dell_n[n], to[row + n]
-        c0, c1, c2, c3 = e * s0 + de * y0, e * s1 + de * y1, e * s2 + de * y2, e * s3 + de * y3
-        for m in range(to.shape[1]):
-            G_bar[m] += (c0 * u[0, m] + c1 * u[1, m]) + (c2 * u[2, m] + c3 * u[3, m])
 
 
 @njit(**PART)
@@ -120,87 +99,122 @@ def _pairs_of(r, j, pairs, links, space):
 
 
 @njit(**KERNEL)
+def atoms_adjoints(counters, me, space, w, fitting, moments, order, known, T_dot_bar_ikm):
+    """What the rows of H have in common: `Known` of each row of the nets, and Ṫ̄ of each atom."""
+    nets, blocks, M, axis = fitting.nets, fitting.blocks, moments.M, moments.axis
+    while True:
+        task = take(counters, me, 0, len(blocks))
+        if task >= len(blocks):
+            break
+        net, r0, r1 = blocks[task, NET], blocks[task, R0], blocks[task, R1]
+        known_rows(nets, net, w, r0, r1, fitting.cache, space.rows[me, 0], space.rows[me, 1], known)
+        for r in range(r0, r1):
+            T_dot_bar = T_dot_bar_ikm[order[r]]
+            T_dot_bar[:] = 0.0
+            add_contraction_adjoint(moments.T_ikm[order[r]], M, axis, known.D[r], T_dot_bar)
+
+
+@njit(**PART)
+def _tangents(j, first_t, base, group, force_k, moments, pairs, sums, links, space, me):
+    """Ṫ of every item of atom j for the components of a group, one after the other's."""
+    s_k, ell_n, dell_n = space.pair[me, 0], space.pair[me, 1], space.pair[me, 2]
+    g, dg = space.values[me, 0], space.values[me, 1]
+    for r in range(first_t[0], first_t[len(first_t) - 1]):
+        for n in range(group[1] - group[0]):
+            space.T_dot_rkm[3 * base + n * space.most + r - base, :, :] = 0.0
+        i, own, first, last = _pairs_of(r, j, pairs, links, space)
+        for q in range(first, last):
+            p = q if own else links.pair_q[q]
+            if own and links.j_p[p] == j:
+                continue
+            _nodes(p, pairs, ell_n, dell_n)
+            row = sums.row_t[sums.touched_i[i] + pairs.place_p[p]]
+            pair_values(row, ell_n, dell_n, sums.G_rm, g, dg)
+            for n in range(group[1] - group[0]):
+                c = force_k[group[0] + n, 1]
+                _motion(i, p, 1.0 if own else -1.0, c, pairs, moments.scale, s_k)
+                add_tangent(pairs.Rt_pk[p], s_k, g, dg, space.T_dot_rkm[3 * base + n * space.most + r - base])
+
+
+@njit(**KERNEL)
 def force_rows(
-    counters, me, space, w, fitting, embedding, links, force_k, moments, pairs, sums, H_mw
+    counters, me, space, w, fitting, embedding, links, groups, force_k, order_k, moments, known,
+    T_dot_bar_ikm, pairs, sums, H_mw,
 ):  # fmt: skip
-    """∂F_jc/∂w of the components ``force_k``. Rows of ``space.layers`` from me·most on are this thread's."""
+    """∂F_jc/∂w of the components ``force_k``. Rows of ``space.layers`` from me·most on are this thread's.
+
+    groups : (g, 2) components of one atom, at most three, from … to in ``force_k``
+    order_k : the row of ``H_mw`` that a component belongs to
+    """
     nets, cache, layers, table_layers = fitting.nets, fitting.cache, space.layers, space.table_layers
     T_ikm, M, axis, scale = moments.T_ikm, moments.M, moments.axis, moments.scale
     table, blocks, each, table_cache = embedding.nets, embedding.blocks, embedding.source, embedding.cache
     base, table_base = me * space.most, me * len(sums.G_rm)
-    bar, new, dot, new_dot = space.rows[me, 0], space.rows[me, 1], space.rows[me, 2], space.rows[me, 3]
-    odd = nets.forms.shape[1] % 2
-    D_bar, D_dot_bar = (new, new_dot) if odd else (bar, dot)
-    G_bar, s_k, ell_n, dell_n = space.G_rm[me], space.pair[me, 0], space.pair[me, 1], space.pair[me, 2]
-    first_t = space.first_t[me]
+    bar, new = space.rows[me, 0], space.rows[me, 1]
+    D_bar = new if nets.forms.shape[1] % 2 else bar
+    G_smr, first_t = space.G_smr[me], space.first_t[me]
+    s_k, ell_n, dell_n = space.pair[me, 0], space.pair[me, 1], space.pair[me, 2]
     while True:
-        task = take(counters, me, 0, len(force_k))
-        if task >= len(force_k):
+        task = take(counters, me, 0, len(groups))
+        if task >= len(groups):
             break
-        j, c, gradient = force_k[task, 0], force_k[task, 1], H_mw[task]
+        group = groups[task]
+        j = force_k[group[0], 0]
         _find_items(j, base, pairs, links, space)
-        for net in range(len(first_t) - 1):
-            r0 = first_t[net]
-            while r0 < first_t[net + 1]:
-                r1 = min(r0 + ROWS, first_t[net + 1])
+        _tangents(j, first_t, base, group, force_k, moments, pairs, sums, links, space, me)
+        for k in range(group[0], group[1]):
+            c, gradient = force_k[k, 1], H_mw[order_k[k]]
+            of_items = 3 * base + (k - group[0]) * space.most - base
+            for net in range(len(first_t) - 1):
+                r0 = first_t[net]
+                while r0 < first_t[net + 1]:
+                    r1 = min(r0 + ROWS, first_t[net + 1])
+                    for r in range(r0, r1):
+                        T_dot = space.T_dot_rkm[of_items + r]
+                        contract(T_dot, T_ikm[space.item_r[r, 0]], M, axis, 1.0, layers.X_dot[r])
+                    tangent_rows(nets, net, w, r0, r1, space.source_r, cache, layers)
+                    bent_rows(nets, net, w, r0, r1, space.source_r, cache, known, layers, bar, new)
+                    for r in range(r0, r1):
+                        i = space.item_r[r, 0]
+                        T_bar = space.T_bar_rkm[r]
+                        T_bar[:] = 0.0
+                        add_contraction_adjoint(T_ikm[i], M, axis, D_bar[r - r0], T_bar)
+                        moved = known.D[space.source_r[r]]
+                        add_contraction_adjoint(space.T_dot_rkm[of_items + r], M, axis, moved, T_bar)
+                    r0 = r1
+                r0, r1 = first_t[net], first_t[net + 1]
+                if r0 < r1:
+                    outer_sums(
+                        nets, net, r0, r1, space.source_r, cache, layers.a_bar, layers.X_dot, known.a,
+                        layers.idt_bar, gradient,
+                    )  # fmt: skip
+            for strip in range(len(G_smr)):
+                G_smr[strip, :, :] = 0.0
+                for r in range(first_t[0], first_t[len(first_t) - 1]):
+                    t0, t1 = sums.touched_i[space.item_r[r, 0]], sums.touched_i[space.item_r[r, 0] + 1]
+                    add_moment_adjoint(sums, t0, t1, space.T_bar_rkm[r], strip, G_smr[strip])
+            for r in range(first_t[0], first_t[len(first_t) - 1]):
+                i, own, first, last = _pairs_of(r, j, pairs, links, space)
+                for q in range(first, last):
+                    p = q if own else links.pair_q[q]
+                    if own and links.j_p[p] == j:
+                        continue
+                    _motion(i, p, 1.0 if own else -1.0, c, pairs, scale, s_k)
+                    _nodes(p, pairs, ell_n, dell_n)
+                    row = sums.row_t[sums.touched_i[i] + pairs.place_p[p]]
+                    add_node_adjoint(row, pairs.Rt_pk[p], s_k, ell_n, dell_n, T_dot_bar_ikm[i], G_smr)
+            for block in range(len(blocks)):
+                net, r0, r1 = blocks[block, NET], blocks[block, R0], blocks[block, R1]
                 for r in range(r0, r1):
-                    i, own, first, last = _pairs_of(r, j, pairs, links, space)
-                    T_dot = space.T_dot_rkm[r]
-                    T_dot[:] = 0.0
-                    for q in range(first, last):
-                        p = q if own else links.pair_q[q]
-                        if own and links.j_p[p] == j:
-                            continue
-                        _motion(i, p, 1.0 if own else -1.0, c, pairs, scale, s_k, ell_n, dell_n)
-                        row = sums.row_t[sums.touched_i[i] + pairs.place_p[p]]
-                        _add_tangent(row, pairs.Rt_pk[p], s_k, ell_n, dell_n, sums.G_rm, T_dot)
-                    contract(T_dot, T_ikm[i], M, axis, 1.0, layers.X_dot[r])
-                    bar[r - r0, 0], dot[r - r0, 0] = 0.0, 1.0
-                tangent_rows(nets, net, w, r0, r1, space.source_r, cache, layers)
-                tangent_backward_rows(
-                    nets, net, w, r0, r1, space.source_r, cache, layers, bar, dot, new, new_dot
-                )
-                for r in range(r0, r1):
-                    i = space.item_r[r, 0]
-                    T_bar, T_dot_bar = space.T_bar_rkm[r], space.T_dot_bar_rkm[r]
-                    T_bar[:] = 0.0
-                    T_dot_bar[:] = 0.0
-                    contract_adjoint(T_ikm[i], M, axis, D_bar[r - r0], T_bar)
-                    contract_adjoint(space.T_dot_rkm[r], M, axis, D_dot_bar[r - r0], T_bar)
-                    contract_adjoint(T_ikm[i], M, axis, D_dot_bar[r - r0], T_dot_bar)
-                r0 = r1
-        G_bar[:] = 0.0
-        for r in range(first_t[0], first_t[len(first_t) - 1]):
-            i, own, first, last = _pairs_of(r, j, pairs, links, space)
-            T_bar, T_dot_bar = space.T_bar_rkm[r], space.T_dot_bar_rkm[r]
-            t0, t1, t2, t3 = T_bar[0], T_bar[1], T_bar[2], T_bar[3]
-            for t in range(sums.touched_i[i], sums.touched_i[i + 1]):
-                to, S = G_bar[sums.row_t[t]], sums.S_tk[t]
-                s0, s1, s2, s3 = S[0], S[1], S[2], S[3]
-                for m in range(G_bar.shape[1]):
-                    to[m] += (s0 * t0[m] + s1 * t1[m]) + (s2 * t2[m] + s3 * t3[m])
-            for q in range(first, last):
-                p = q if own else links.pair_q[q]
-                if own and links.j_p[p] == j:
-                    continue
-                _motion(i, p, 1.0 if own else -1.0, c, pairs, scale, s_k, ell_n, dell_n)
-                row = sums.row_t[sums.touched_i[i] + pairs.place_p[p]]
-                _add_node_adjoint(row, pairs.Rt_pk[p], s_k, ell_n, dell_n, T_dot_bar, G_bar)
-        for k in range(len(nets.columns)):
-            net, column = nets.columns[k, 0], nets.columns[k, 1]
-            r0, r1 = first_t[net], first_t[net + 1]
-            if r0 < r1:
-                add_columns(nets, net, r0, r1, space.source_r, cache, layers, gradient, column)
-        for block in range(len(blocks)):
-            net, r0, r1 = blocks[block, NET], blocks[block, R0], blocks[block, R1]
-            for r in range(r0, r1):
-                for m in range(table.n_out):
-                    bar[r - r0, m] = G_bar[r, m]
-            backward_rows(
-                table, net, w, table_base + r0, table_base + r1, each, table_cache, bar, new,
-                table_layers.a_bar, START, table_layers.idt_bar, NO,
-            )  # fmt: skip
-        for k in range(len(table.columns)):
-            net, column = table.columns[k, 0], table.columns[k, 1]
-            r0, r1 = table_base + embedding.first[net], table_base + embedding.first[net + 1]
-            add_columns(table, net, r0, r1, each, table_cache, table_layers, gradient, column)
+                    for m in range(table.n_out):
+                        bar[r - r0, m] = G_smr[m // LANES, r, m % LANES]
+                backward_rows(
+                    table, net, w, table_base + r0, table_base + r1, each, table_cache, bar, new,
+                    table_layers.a_bar, START, table_layers.idt_bar, NO,
+                )  # fmt: skip
+            for net in range(len(embedding.first) - 1):
+                r0, r1 = table_base + embedding.first[net], table_base + embedding.first[net + 1]
+                outer_sums(
+                    table, net, r0, r1, each, table_cache, table_layers.a_bar, table_layers.X_dot, known.a,
+                    table_layers.idt_bar, gradient,
+                )  # fmt: skip

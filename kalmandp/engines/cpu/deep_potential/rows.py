@@ -7,8 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kalmandp.engines.cpu.deep_potential import row_kernels
-from kalmandp.engines.cpu.network import ROWS, LayerAdjoints, NetRows, NetStack, multiplications
+from kalmandp.engines.cpu.deep_potential.row_parts import Known
+from kalmandp.engines.cpu.linear import LANES
+from kalmandp.engines.cpu.network import N_IN, ROWS, LayerAdjoints, NetRows, NetStack, multiplications
 from kalmandp.potentials.deep_potential.table import CPU_ORDER as ORDER
+
+#: Force components of an atom, whose rows are made together.
+COMPONENTS = 3
 
 
 class Links(NamedTuple):
@@ -30,7 +35,9 @@ class Space(NamedTuple):
     """Work space of each thread; ``most`` items of a row at most, one thread's after the other's.
 
     item_r, source_r, first_t : of `row_kernels._find_items`
-    T_dot_rkm, T_bar_rkm, T_dot_bar_rkm : of items;  rows : of layers;  G_rm : Ḡ;  pair : Ṙ̃, ℓ, ℓ′ of a pair
+    T_dot_rkm : Ṫ of items, of three components one after the other
+    T_bar_rkm : T̄ of items;  rows : of layers;  pair : Ṙ̃, ℓ, ℓ′ of a pair;  values : G_p, G′_p
+    G_smr : Ḡ in strips of eight columns
     layers, table_layers : adjoints of the fitting nets for the items, of the embedding nets for the nodes
     """
 
@@ -40,10 +47,10 @@ class Space(NamedTuple):
     first_t: Any
     T_dot_rkm: Any
     T_bar_rkm: Any
-    T_dot_bar_rkm: Any
     rows: Any
-    G_rm: Any
+    G_smr: Any
     pair: Any
+    values: Any
     layers: LayerAdjoints
     table_layers: LayerAdjoints
 
@@ -60,30 +67,50 @@ def links_of(env) -> tuple[Links, int]:
     return Links(first_j, pair_q, centre_q, np.ascontiguousarray(g.j_p), row_i), most
 
 
+def groups_of(force_k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The order of components (m, 2) by their atoms, and groups (g, 2) in it: from … to, three of an atom."""
+    order_k = np.argsort(force_k[:, 0], kind="stable")
+    j_k = force_k[order_k, 0]
+    of_atom = np.arange(len(j_k)) - np.searchsorted(j_k, j_k)
+    first = np.flatnonzero(of_atom % COMPONENTS == 0)
+    return order_k, np.stack([first, np.append(first[1:], len(j_k))], axis=1)
+
+
 def force_rows(engine, par, env, fwd, force_k, H_mw) -> None:
     """∂F_jc/∂w of the components ``force_k`` (m, 2), into ``H_mw``, whose rows are zero."""
-    nets, embedding, table = engine._fitting, engine._embedding, fwd.table
+    nets, embedding, table, n = engine._fitting, engine._embedding, fwd.table, env.n_atoms
     links, most = links_of(env)
     size, n_rows, padded = engine._team.size, len(table.sums.G_rm), engine._padded
     widest = max(nets.widest, embedding.widest)
-    moments = (size * most, 4, padded)
-    *of_items, rows, G_rm, pair = engine._store.several(
-        moments, moments, moments, (size, 4, ROWS, widest), (size, n_rows, padded), (size, 3, ORDER)
+    several, of_nets = engine._store.several, (n, nets.n_a)
+    T_dot, T_bar, rows, G_smr, pair, values = several(
+        (COMPONENTS * size * most, 4, padded), (size * most, 4, padded), (size, 2, ROWS, widest),
+        (size, padded // LANES, n_rows, LANES), (size, 3, ORDER), (size, 2, padded),
+    )  # fmt: skip
+    *of_layers, D, T_dot_bar_ikm = several(
+        of_nets, of_nets, of_nets, (n, int(nets.forms[0, 0, N_IN])), (n, 4, padded)
     )
     whole = lambda *shape: np.empty(shape, np.int64)
     lists = whole(size * most, 3), whole(size * most), whole(size, len(env.first_t))
     layers = _adjoints(engine._store, nets, size * most, True)
     table_layers = _adjoints(engine._store, embedding, size * n_rows, False)
-    space = Space(most, *lists, *of_items, rows, G_rm, pair, layers, table_layers)
+    space = Space(most, *lists, T_dot, T_bar, rows, G_smr, pair, values, layers, table_layers)
+    fitting = NetRows(nets, env.blocks, space.first_t, space.source_r, fwd.cache)
+    moments, known = engine.moments(fwd.T_ikm), Known(*of_layers, D)
+    once = multiplications(nets, n)
+    engine._team.run(
+        row_kernels.atoms_adjoints, once, space, par.weights, fitting, moments, env.order_r, known,
+        T_dot_bar_ikm,
+    )  # fmt: skip
     # every thread has rows of its own in these; the table's are counted on from one thread to the next
     each = np.tile(np.arange(n_rows), size)
-    work = len(force_k) * (6 * multiplications(nets, most) + 3 * multiplications(embedding, n_rows))
+    work = len(force_k) * (4 * multiplications(nets, most) + 3 * multiplications(embedding, n_rows))
+    order_k, groups = groups_of(force_k)
     engine._team.run(
-        row_kernels.force_rows, work, space, par.weights,
-        NetRows(nets, env.blocks, space.first_t, space.source_r, fwd.cache),
-        NetRows(embedding, table.rows.blocks, table.rows.first_e, each, table.cache), links,
-        np.ascontiguousarray(force_k, dtype=np.int64), engine.moments(fwd.T_ikm), table.pairs, table.sums,
-        H_mw,
+        row_kernels.force_rows, work, space, par.weights, fitting,
+        NetRows(embedding, table.rows.blocks, table.rows.first_e, each, table.cache), links, groups,
+        np.ascontiguousarray(force_k[order_k], dtype=np.int64), order_k, moments, known, T_dot_bar_ikm,
+        table.pairs, table.sums, H_mw,
     )  # fmt: skip
 
 
