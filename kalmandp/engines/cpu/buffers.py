@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-#: Lengths are rounded up to this many bytes, so that arrays of nearly one size share memory.
-GRAIN = 1 << 14
+#: Lengths are rounded up to this many bytes at least, and by an eighth at most, so that arrays of nearly one
+#: size share memory: with frames of many sizes the store would fill up with pieces that fit none of them.
+GRAIN, FINENESS = 1 << 14, 4
 #: float64 numbers in a cache line.
 LINE = 8
 #: Bytes that a store keeps for later at most.
@@ -31,7 +32,8 @@ class Store:
         """An array with arbitrary contents, beginning on a cache line."""
         dtype = np.dtype(dtype)
         n_bytes = prod(shape) * dtype.itemsize
-        size = -(-max(n_bytes, 1) // GRAIN) * GRAIN
+        grain = max(GRAIN, 1 << n_bytes.bit_length() >> FINENESS)
+        size = -(-max(n_bytes, 1) // grain) * grain
         try:
             memory = self._free[size].pop()
             self._kept -= size
