@@ -33,7 +33,6 @@ class Kind(NamedTuple):
         copy) of each, for the path of a model and the names of its types
     fused : device -> its fused engine there
     preset : of the filter, where an input names none
-    virials : whether the filter of an input that names no preset learns virials where the data have them
     first : choices of a form that learning on the fly starts with when there are no data yet; without a kind
         named it takes the first kind that has them
     ahead : ``ahead()``, a tiny potential of the kind, for which separate processes compile the kernels of a
@@ -58,7 +57,6 @@ class Kind(NamedTuple):
     files: str
     fused: Mapping[str, str]
     preset: str = "matrix"
-    virials: bool = True
     first: str = ""
     ahead: str | None = None
     usage: str | None = None
@@ -86,7 +84,6 @@ KINDS: dict[str, Kind] = {
             "cuda": "kalmandp.engines.cuda.deep_potential.engine:CudaEngine",
         },
         preset="default",
-        virials=False,
         ahead="kalmandp.engines.cpu.deep_potential.ahead:tiny",
         usage="kalmandp.bridges.deepmd.usage:usage",
     ),

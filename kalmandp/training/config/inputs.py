@@ -141,9 +141,7 @@ def _settings(read: SectionReader, tree: dict, folder: Path) -> Settings:
         read.ignored += [name for name in ("loss", "learning_rate") if root.get(name)]
     model = _model(read, root["model"])
     if optimizer.is_kalman and optimizer.preset == "default":
-        kind = KINDS[model.kind]
-        own = {"with_virial": "present"} if kind.virials else {}
-        optimizer = OptimizerSettings(optimizer.type, kind.preset, **{**own, **optimizer.stated})
+        optimizer = optimizer.with_preset(KINDS[model.kind].preset)
     if optimizer.is_kalman:
         check_weights(read, optimizer)
     return Settings(

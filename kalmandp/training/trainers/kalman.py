@@ -34,9 +34,6 @@ from kalmandp.training.state.checkpoint import Stored
 from kalmandp.training.trainers.averaging import WeightAverage
 from kalmandp.training.trainers.protocol import Guard, Trainer
 
-#: In a checkpoint: whether virials, which need not be there, are learnt.
-LEARNS_VIRIALS = "learns_virials"
-
 
 class KalmanTrainer(Trainer):
     """Turns a sample into Kalman updates, in the order and manner that `KalmanChoices` states.
@@ -421,24 +418,18 @@ class KalmanTrainer(Trainer):
         state = self.filter.state(copy=False)
         for part in (self.adaptive, self.estimates, self.candidates, self.average, self.offset):
             state |= {} if part is None else part.state()
-        if "virial" in self.choices.optional:
-            state[LEARNS_VIRIALS] = int("virial" in self.choices.order)
         return state
 
     def restore(self, state: dict) -> None:
-        blocks, c = self.filter.blocks, self.choices
+        blocks = self.filter.blocks
         if "block_sizes" not in state or "eta" in state:
             raise InputError(
                 "the input's optimizer is a Kalman filter of this package, the checkpoint's is not; expected "
                 "the same"
             )
-        seen = {"usual_virial", "noise/estimated_virial"} & set(state)
-        if "virial" in c.optional and not state.get(LEARNS_VIRIALS, seen):
-            # written by a version whose default did not learn them: it goes on without
-            self.choices = replace(c, order=tuple(kind for kind in c.order if kind != "virial"))
         if self.offset is not None and np.sum(state["block_sizes"]) == self.potential.layout.size:
-            # written by an older version, or without virials: it goes on without an offset
-            self.offset, blocks = None, partition(parts_of(self.potential.layout), c.partition, c.block_size)
+            # written by an older version: it goes on without an offset
+            blocks = self._without_offset("usual_virial" in state)
         if tuple(state["block_sizes"]) != blocks.sizes:
             largest = max(state["block_sizes"])
             raise InputError(
@@ -461,6 +452,14 @@ class KalmanTrainer(Trainer):
             # A − UᵀU loses all digits then: an energy update leaves 10⁻⁹ or less of that energy's variance
             P: Any = self.filter.covariance
             P.cut()
+
+    def _without_offset(self, has_virials: bool):
+        """Go on without an offset, and without virials that the run has not had; the blocks of P then."""
+        self.offset = None
+        c = self.choices
+        if not has_virials and "virial" in c.optional:
+            self.choices = replace(c, order=tuple(kind for kind in c.order if kind != "virial"))
+        return partition(parts_of(self.potential.layout), c.partition, c.block_size)
 
 
 def _form(kalman) -> dict:
