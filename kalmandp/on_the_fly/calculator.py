@@ -13,7 +13,8 @@ the reference is called if a label may lower that share by 5 %, or if P does not
 
     S(σ) − S(r) > 0.05     or     f √(H P Hᵀ)_i > 2 t  for an atom
 
-or if the last call is ``audit`` steps ago: frames that P has chosen do not tell whether P is right.
+or if the last call is ``audit`` steps ago: frames that P has chosen do not tell whether P is right. Where its
+forces were off by more than the tolerance allows, it is sooner (`Record.steps_to_audit`).
 A model that can be exact (r = 0) is so kept within the tolerance in 95 % of its components. One that cannot
 is not taught the same again and again; the log and a warning say so. H P Hᵀ of all atoms is taken from draws
 from P (`training.screening`). The step then has the reference's own energy, forces and stress.
@@ -68,7 +69,8 @@ class OnTheFly(ase_calculator.Calculator):
     relative : the same as a share of the RMS force of the step, or of the frames learned last if that is
         more. With both, the larger counts; without both, 0.15
     every : most steps between two checks
-    audit : most steps between two calls; None for any number
+    audit : most steps between two calls; None for any number. Fewer where the last call found errors beyond
+        the tolerance, but never fewer than ``every``
     calls : most calls of the reference; after them the model goes on alone, and says so. None for no limit
     start : Potential or path of a model file to begin with; by default a small NEP with random weights
     species : names of the elements to come; by default those of the first atoms
@@ -234,7 +236,8 @@ class OnTheFly(ase_calculator.Calculator):
         learner = self.learner
         assert learner is not None
         found = learner.check(frame, self._pairs(frame), self.steps, self.limit)
-        due = self.audit is not None and self.steps - self.records.rows[-1].step >= self.audit
+        last = self.records.rows[-1]
+        due = self.audit is not None and self.steps - last.step >= last.steps_to_audit(self.audit, self.every)
         call = found.wanted or due or len(learner.frames) < 2
         limit = self.limit(found.result.forces)
         self.last = {

@@ -39,6 +39,19 @@ class Record(NamedTuple):
     learning: float
     model: float
 
+    def steps_to_audit(self, audit: int, every: int) -> float:
+        """Steps after this call at which the next one is due, whatever P says.
+
+        ::
+
+            audit · min(1, t/(2 e))       and no fewer than every, where audit is not
+
+        With the tolerance t 95 % of normal errors are below it if their RMS e is t/2; a model that was off by
+        more than that, before the frame was learned, is looked at sooner.
+        """
+        sooner = audit * self.limit / (2.0 * self.error) if self.error > 0 else audit
+        return min(audit, max(every, sooner))
+
 
 class Records:
     """The lines so far, and their file."""

@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 
 import kalmandp
 from kalmandp.errors import FileError, InputError
-from kalmandp.on_the_fly.records import read_records
+from kalmandp.on_the_fly.records import Record, read_records
 from kalmandp.on_the_fly.reference import ReferenceFailure
 
 
@@ -151,6 +151,15 @@ def test_a_call_is_made_at_the_latest_after_audit_steps(tmp_path):
     assert called == [0, 1, 8, 15]
     with pytest.raises(InputError, match="audit is 0; expected an integer ≥ 1"):
         calculator(tmp_path, audit=0)
+
+
+def test_an_audit_that_found_errors_beyond_the_tolerance_brings_the_next_one_sooner():
+    row = lambda error: Record(3, 40, 100.0, 60.0, error, 0.0, 0.0, 1.0, 0.0, 0.7, 0.0, 0.0, 0.0)
+    steps = lambda error, audit=100: row(error).steps_to_audit(audit, every=10)
+    assert steps(0.0) == steps(50.0) == 100  # 95 % of errors of RMS 50 meV/Å are below 100
+    assert steps(125.0) == 40
+    assert steps(5000.0) == 10
+    assert steps(5000.0, audit=7) == 7
 
 
 def test_no_more_calls_than_allowed(tmp_path):
