@@ -79,9 +79,9 @@ FAMILIES = ("default", "adam", "snes")
 
 
 def chosen(name: str) -> Optimizer:
-    """The optimizer of a name of `OPTIMIZERS`; "default" is the filter without a preset, without virials."""
+    """The optimizer of a name of `OPTIMIZERS`; "default" is the filter without a preset."""
     if name == "default":
-        return Optimizer(name, {"optimizer": {"type": "RLEKF", "with_virial": False}})
+        return Optimizer(name, {"optimizer": {"type": "RLEKF"}})
     return Optimizer(name, OWN[name]) if name in OWN else optimizer(name)
 
 
