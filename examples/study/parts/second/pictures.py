@@ -53,6 +53,7 @@ def _sweeps(study: Study) -> None:
             if ax.lines:
                 ax.set(xscale="log", yscale="log")
                 figures.plain_ticks(ax.yaxis)
+                _sizes(ax)
             else:
                 ax.set_visible(False)
             figures.dress(ax, f"{question}: {TITLES[model]}", "weights", "test F, meV/Å", 8)
@@ -73,6 +74,15 @@ def _cost(study: Study) -> None:
                 ax.plot(x, [1e3 * t for t in y], "o-", color=COLOURS[name], lw=1.3, ms=4, label=label)
         if ax.lines:
             ax.set(xscale="log", yscale="log")
+            figures.plain_ticks(ax.yaxis)
+            _sizes(ax)
             ax.legend(frameon=False, fontsize=7, title="slope", title_fontsize=7)
         figures.dress(ax, TITLES[model], "weights", "ms of a step", 8)
     figures.save(figure, study.figure("second_cost"))
+
+
+def _sizes(ax) -> None:
+    """The numbers of weights themselves along the x axis."""
+    sizes = sorted({int(x) for line in ax.lines for x in line.get_xdata()})
+    ax.set_xticks([], minor=True)
+    ax.set_xticks(sizes, [f"{n:,}" for n in sizes])
