@@ -164,7 +164,8 @@ def make_parser() -> argparse.ArgumentParser:
         module = importlib.import_module(f"kalmandp.commands.{name.replace('-', '_')}")
         command = commands.add_parser(name, help=what, description=module.__doc__)
         module.add_arguments(command)
-        command.set_defaults(run=module.run, parser=command, on_ranks=getattr(module, "ON_RANKS", False))
+        command.set_defaults(run=module.run, parser=command, alone=False)
+        command.set_defaults(on_ranks=getattr(module, "ON_RANKS", False))
     return parser
 
 

@@ -220,6 +220,7 @@ def test_what_contradicts_itself(place, more, message):
 def test_old_weights_belong_to_their_normalisation(place):
     (place / "input.nn").write_text(text(more="use_old_weights_short\nnormalize_data_set ref\n"))
     (place / "weights.011.data").touch()
+    (place / "scaling.data").touch()
     with pytest.raises(InputError, match="use_old_weights_short beside normalize_data_set"):
         settings_of(place)
 
