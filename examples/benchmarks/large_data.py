@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from support.memory import resident_mib
 
 import kalmandp
 from kalmandp.ranks.team import Alone, team_of
@@ -55,15 +56,6 @@ def _noisy(frames: list, n: int, rng: np.random.Generator):
         yield replace(frame, positions=frame.positions + rng.normal(0.0, NOISE, frame.positions.shape))
 
 
-def resident() -> float:
-    """GiB that this process has in use; not a number where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return float("nan")
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**30
-
-
 def child(folder: Path, steps: int, batch: int, keep: int, began: float) -> None:
     """One run on all ranks that there are; rank 0 says what it sees."""
     tree = {
@@ -88,7 +80,7 @@ def child(folder: Path, steps: int, batch: int, keep: int, began: float) -> None
             for _ in range(steps):
                 run.step()
             rate = batch * steps / (time.perf_counter() - start)
-            memory = ", ".join(f"{x:.3f}" for x in ranks.all(resident()))
+            memory = ", ".join(f"{x:.3f}" for x in ranks.all(resident_mib() / 1024))
             say(f"{batch * (1 + (look + 1) * steps):>15,}{rate:>10.0f}   {memory}", flush=True)
 
 

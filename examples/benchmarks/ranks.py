@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from support.memory import resident_mib
 
 from kalmandp.ranks.team import Alone, team_of
 from kalmandp.training.config.inputs import read_input
@@ -67,20 +68,11 @@ def child(tree: dict, steps: int) -> None:
             seconds.append(time.perf_counter() - began)
             processor.append(time.process_time() - before)
         P = run.trainer.filter.covariance
-        told = (team or Alone()).all((P.nbytes, float(np.median(processor[3:])), _resident()))
+        told = (team or Alone()).all((P.nbytes, float(np.median(processor[3:])), resident_mib()))
     if team is None or team.rank == 0:
         memory, used, resident = (list(x) for x in zip(*told, strict=True))
         found = {"memory": memory, "processor": max(used), "resident": resident}
         print(json.dumps({"seconds": float(np.median(seconds[3:])), **found}), flush=True)
-
-
-def _resident() -> float:
-    """MiB that this process has in use; not a number where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return float("nan")
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def measured(tree: dict, ranks: int, threads: int, *options: str) -> dict:
