@@ -103,10 +103,10 @@ def add_product(Y, A, a0, ao, w, ws, n_in, n_out, n_rows):
                 y20, y21 = multiply_add(a, w0, y20), multiply_add(a, w1, y21)
                 a = splat(w, c3[ao + j])
                 y30, y31 = multiply_add(a, w0, y30), multiply_add(a, w1, y31)
-            _store_two(Y[r], k, y00, y01)
-            _store_two(Y[r + 1], k, y10, y11)
-            _store_two(Y[r + 2], k, y20, y21)
-            _store_two(Y[r + 3], k, y30, y31)
+            store_two(Y[r], k, y00, y01)
+            store_two(Y[r + 1], k, y10, y11)
+            store_two(Y[r + 2], k, y20, y21)
+            store_two(Y[r + 3], k, y30, y31)
     for r in range(whole, n_rows):
         y, a = Y[r], A[a0 + r]
         y[:n_in] = 0.0
@@ -117,7 +117,7 @@ def add_product(Y, A, a0, ao, w, ws, n_in, n_out, n_rows):
 
 
 @njit(**PART)
-def _store_two(y, k, first, second):
+def store_two(y, k, first, second):
     store(y, k, first)
     store(y, k + LANES, second)
 
@@ -145,10 +145,10 @@ def outer_sum(out, start, n_in, count, A, X, A_dot, X_dot, column, xo, source, r
                 y20, y21 = multiply_add(c, x0, y20), multiply_add(c, x1, y21)
                 c = splat(out, a[column + 3])
                 y30, y31 = multiply_add(c, x0, y30), multiply_add(c, x1, y31)
-        _store_two(out, start + k, y00, y01)
-        _store_two(out, start + n_in + k, y10, y11)
-        _store_two(out, start + 2 * n_in + k, y20, y21)
-        _store_two(out, start + 3 * n_in + k, y30, y31)
+        store_two(out, start + k, y00, y01)
+        store_two(out, start + n_in + k, y10, y11)
+        store_two(out, start + 2 * n_in + k, y20, y21)
+        store_two(out, start + 3 * n_in + k, y30, y31)
     if n_in == 1 and len(X_dot) == 0:
         for j in range(count):
             out[start + j] += _product_sum(A, X, column + j, xo, source, r0, r1)

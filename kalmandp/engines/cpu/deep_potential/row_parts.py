@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from numba import njit
 
-from kalmandp.engines.cpu.linear import LANES, add_product
+from kalmandp.engines.cpu.linear import LANES, add_product, store_two
 from kalmandp.engines.cpu.network import START, add_skip_adjoint
 from kalmandp.engines.cpu.threads import PART
 from kalmandp.engines.cpu.vectors import load, multiply_add, splat, store, totals, zeros
@@ -239,13 +239,7 @@ def _block(out, start, n_in, A, X, A_dot, X_dot, column, xo, source, r0, r1):
             y20, y21 = multiply_add(c, x0, y20), multiply_add(c, x1, y21)
             c = splat(out, a[column + 3])
             y30, y31 = multiply_add(c, x0, y30), multiply_add(c, x1, y31)
-    _store_two(out, start, y00, y01)
-    _store_two(out, start + n_in, y10, y11)
-    _store_two(out, start + 2 * n_in, y20, y21)
-    _store_two(out, start + 3 * n_in, y30, y31)
-
-
-@njit(**PART)
-def _store_two(y, k, first, second):
-    store(y, k, first)
-    store(y, k + LANES, second)
+    store_two(out, start, y00, y01)
+    store_two(out, start + n_in, y10, y11)
+    store_two(out, start + 2 * n_in, y20, y21)
+    store_two(out, start + 3 * n_in, y30, y31)
