@@ -14,9 +14,11 @@ from numpy.testing import assert_allclose
 from textbook import bits, dense_covariance
 
 from kalmandp.engines.cpu import threads
+from kalmandp.engines.cpu.covariance import gain
 from kalmandp.engines.cpu.covariance import tiled as tiled
 from kalmandp.engines.cpu.covariance.tiled import TiledCovariance, covariance_cases
 from kalmandp.engines.cpu.covariance.tiling import make_tiling
+from kalmandp.engines.cpu.threads import Team
 from kalmandp.engines.cuda.covariance import CoupledCudaCovariance, CudaCovariance
 from kalmandp.errors import InputError
 from kalmandp.kalman import RLEKF, Blocks, Part, covariance_memory, partition
@@ -286,3 +288,17 @@ def test_every_covariance_that_is_registered_has_a_twin_test():
     twins = {case.twin for case in covariance_cases()} | {DenseCovariance, CoupledCovariance}
     twins |= {CudaCovariance, CoupledCudaCovariance}  # in tests/engines/test_cuda_covariance.py
     assert {find(COVARIANCES, name, "covariance") for name in COVARIANCES} == twins
+
+
+def test_the_length_of_a_step_hangs_on_no_place_in_memory():
+    """Once its last bit did: where the new weights came to lie just behind the old ones."""
+    N, m = 700, 3
+    rng = np.random.default_rng(0)
+    K_qw, C_qq, z_q = rng.normal(size=(m, N)), np.linalg.cholesky(np.eye(m) + 0.5), rng.normal(size=m)
+    found = set()
+    for gap in (0, 8, 100, N):
+        memory = np.zeros(2 * N + gap)
+        weights, new, parts = memory[:N], memory[N + gap :], np.empty((-(-N // gain.PIECE), 2))
+        Team().run(gain.gain, 1, K_qw.copy(), C_qq, z_q, weights, new, parts)
+        found.add(parts.tobytes())
+    assert len(found) == 1

@@ -66,7 +66,7 @@ def gain_of_piece(K_qw, C_qq, z_q, weights, new, w0, n, squares):
         for w in range(n):
             y[w] *= c
     # w ← w + Gᵀz
-    to = new[w0 : w0 + n]
+    to, before = new[w0 : w0 + n], weights[w0 : w0 + n]
     to[:] = 0.0
     gain_square = step_square = 0.0
     for q in range(K_qw.shape[0]):
@@ -77,5 +77,5 @@ def gain_of_piece(K_qw, C_qq, z_q, weights, new, w0, n, squares):
     for j in range(n):
         step = to[j]
         step_square += step * step
-        to[j] = weights[w0 + j] + step
+        to[j] = before[j] + step
     squares[0], squares[1] = step_square, gain_square
