@@ -59,3 +59,23 @@ def _tournament(n: int) -> list[list[tuple[int, int]]]:
         rounds.append([(max(pair), min(pair)) for pair in met if max(pair) < n])
         circle = [circle[0], circle[-1], *circle[1:-1]]
     return rounds
+
+
+def squares_from(rows: np.ndarray, home: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """``squares`` and ``pairs`` of the tiles in the rows from ``home`` on, for tasks that do not add up.
+
+    Parameters
+    ----------
+    rows : of a `Tiling`;  home : a row;  side : tiles of a square's side, at most
+    """
+    squares: list[tuple[int, int]] = []
+    pairs, t = [], 0
+    while t < len(rows):
+        block = rows[t : t + side, FIRST] == rows[t, FIRST]
+        stop = t + int(block.sum())
+        squares.append((t, min(stop, home) if t < home else stop))
+        t = squares[-1][1]
+    for i, (t0, _) in enumerate(squares):
+        if t0 >= home:
+            pairs += [(i, j, 0, 0) for j in range(i + 1) if squares[j][0] >= rows[t0, FIRST]]
+    return np.array(squares, dtype=np.int64).reshape(-1, 2), np.array(pairs, dtype=np.int64).reshape(-1, 4)

@@ -5,13 +5,13 @@ weights and all small things are on every rank. Tile (I, J) is used twice, for K
 adds to the K of earlier chunks of its block. ::
 
     what travels in an update of m numbers      numbers
-    A H of a block that several ranks have      m · (rows of earlier ranks), to their owners
+    A H of a block that several ranks have      m · (rows of earlier ranks), of each node, to owners
     U H of each segment                         m · (columns waiting), to all
-    H P Hᵀ of each chunk                        m² · chunks/R
+    H P Hᵀ of each node                         m²/R
     the new weights                             N, to all
     U, when it is folded in                     WINDOW · (rows of earlier ranks of a block)
 
-Every sum over chunks goes through them in their order: the bits do not depend on the number of ranks.
+Sums over chunks are one tree (`ranks.tree`): the bits do not depend on the number of ranks.
 The stored state is that of a `TiledCovariance`: either class goes on from a state of the other.
 """
 
@@ -23,15 +23,17 @@ from typing import Any
 import numpy as np
 
 from kalmandp.engines.cpu.buffers import Store, aligned_zeros
+from kalmandp.engines.cpu.covariance import matrix_kernels, tiling
 from kalmandp.engines.cpu.covariance import pending as pending_kernels
 from kalmandp.engines.cpu.covariance import shared_kernels as kernels
 from kalmandp.engines.cpu.covariance import tiles as tiles_kernels
-from kalmandp.engines.cpu.covariance import tiling
 from kalmandp.engines.cpu.covariance.gain import PIECE
-from kalmandp.engines.cpu.covariance.matrix import gain_of_pieces
+from kalmandp.engines.cpu.covariance.matrix import Halves, Tables, gain_of_pieces
 from kalmandp.engines.cpu.covariance.matrix_kernels import PANELS_AT_ONCE
 from kalmandp.engines.cpu.covariance.matrix_kernels import PIECE as MATRIX_PIECE
+from kalmandp.engines.cpu.covariance.rounds import squares_from
 from kalmandp.engines.cpu.covariance.shares import shares
+from kalmandp.engines.cpu.covariance.spans import between, joined
 from kalmandp.engines.cpu.covariance.tiled import (
     PANEL,
     PENDING,
@@ -46,8 +48,9 @@ from kalmandp.errors import require
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.kalman.coupled import Windows
 from kalmandp.kalman.covariance import Gain, stored
+from kalmandp.ranks import tree
 from kalmandp.ranks.rows import Rows
-from kalmandp.ranks.team import Alone, Team, sum_in_order
+from kalmandp.ranks.team import Alone, Team
 
 
 class SharedTiledCovariance(TiledCovariance):
@@ -67,13 +70,13 @@ class SharedTiledCovariance(TiledCovariance):
         s, me = shares(blocks, T, self.ranks.size, self.coupled), self.ranks.rank
         rows, starts, c_r, first_t, w_t = s.rows, s.starts, s.c_r, s.first_t, s.w_t
         self._t_r, self._low_r = s.t_r, s.low_r
-        self._tile_r, self._chunks_r = s.tile_t[s.t_r], np.diff(c_r)
+        self._tile_r, self._chunks_r = s.tile_t[s.t_r], np.diff(c_r).tolist()
         self._w_r = w_t[self._t_r]
         #: whether a block lies on more than one rank: only then A H, and U of a fold, go from one to another
         self._crosses = bool((s.low_r < s.t_r[:-1]).any())
         self._t0, self._t1, self._low = int(self._t_r[me]), int(self._t_r[me + 1]), int(self._low_r[me])
         self._own_w = slice(int(self._w_r[me]), int(self._w_r[me + 1]))
-        self._w_low = int(w_t[self._low])
+        self._w_low, self._wanted_r = int(w_t[self._low]), w_t[s.low_r].tolist()
         # the same tables, of the tile rows from the first of our first block to our last
         own = rows[self._low : self._t1].copy()
         own[:, TILE] -= self._tile_r[me]
@@ -82,7 +85,7 @@ class SharedTiledCovariance(TiledCovariance):
         self._rows, self._home = own, self._t0 - self._low
         self._chunk_rows = [(int(a), int(b)) for a, b in pairwise(starts)]
         self._low_c = [int(first_t[a]) for a, _ in self._chunk_rows]
-        self._c_r = c_r
+        self._c_r, self._nodes_r = c_r.tolist(), [tree.nodes_of(a, b) for a, b in pairwise(c_r.tolist())]
         chunks, place = [], 0
         for a, b in self._chunk_rows[c_r[me] : c_r[me + 1]]:
             low = int(first_t[a])
@@ -98,6 +101,7 @@ class SharedTiledCovariance(TiledCovariance):
         for size in (PIECE, MATRIX_PIECE):
             pieces = [(w, min(w + size, b)) for a, b in self._bounds.tolist() for w in range(a, b, size)]
             self._pieces_of[size] = np.array(pieces, dtype=np.int64).reshape(-1, 2), s.pieces(size)
+        self._squares = _tables(T, own, self._home)
         self._tiles = aligned_zeros((int(self._tile_r[me + 1] - self._tile_r[me]), T, T), self.dtype)
         self._pending = aligned_zeros((PENDING, len(own), T), self.dtype)
         self._turned = aligned_zeros((len(chunks), T, PENDING), self.dtype)
@@ -140,7 +144,7 @@ class SharedTiledCovariance(TiledCovariance):
         parts = np.empty((len(self._chunks), m, m))
         H = np.ascontiguousarray(H_qw[:, w], dtype=np.float64)
         self._team.run(kernels.gram, m * H.size, H, K_qw, self._bounds, parts)
-        return K_qw, sum_in_order(self.ranks, parts, self._chunks_r)
+        return K_qw, tree.sum_in_tree(self.ranks, parts, self._chunks_r)
 
     def _is_matrix(self, m: int) -> bool:
         """Whether an update by m numbers is made of matrix products, for which nothing may wait in U."""
@@ -162,7 +166,7 @@ class SharedTiledCovariance(TiledCovariance):
                 kernels.multiply_panels, 2 * COLUMNS * n * self._tiles.size, self._tiles.reshape(-1), T,
                 self._rows, self._chunks, X.reshape(-1), panel, n, sums.reshape(-1),
             )  # fmt: skip
-            Y[panel : panel + n] = self._summed(sums.transpose(1, 0, 2)).transpose(1, 0, 2)
+            self._sum(sums.transpose(1, 0, 2), Y[panel : panel + n].transpose(1, 0, 2))
         own = self._rows[self._home :].copy()
         own[:, [W0, W1]] -= self._own_w.start - self._w_low
         X_own = np.ascontiguousarray(X[:, self._home :])
@@ -174,7 +178,7 @@ class SharedTiledCovariance(TiledCovariance):
         )  # fmt: skip
         q, p = np.tril_indices(m)
         HPH_qq = np.empty((m, m))
-        HPH_qq[q, p] = HPH_qq[p, q] = sum_in_order(self.ranks, parts, self._chunks_r)
+        HPH_qq[q, p] = HPH_qq[p, q] = tree.sum_in_tree(self.ranks, parts, self._chunks_r)
         return HPH_qq
 
     def _project_few(self, H_qw: np.ndarray, K_qw: np.ndarray) -> None:
@@ -185,7 +189,8 @@ class SharedTiledCovariance(TiledCovariance):
         self._team.run(
             tiles_kernels.multiply_tiles, m * self._tiles.size, self._tiles, self._rows, self._chunks, X, sums
         )
-        Y = self._summed(sums)
+        Y = np.empty((self._t1 - self._t0, m, T))
+        self._sum(sums, Y)
         Z = np.zeros((int(self._group_g[-1]) + 1, n_k, m))
         work = n_k * m * (self._t1 - self._t0) * T
         if n_k:
@@ -200,47 +205,37 @@ class SharedTiledCovariance(TiledCovariance):
             self._home, self._own_w.start - self._w_low, K_qw,
         )  # fmt: skip
 
-    def _summed(self, sums: np.ndarray) -> np.ndarray:
-        """A X of our own tile rows (own t, …): what all chunks add to them, in the order of chunks.
+    def _sum(self, sums: np.ndarray, Y: np.ndarray) -> None:
+        """Y ← A X of our own tile rows (own t, …): what all chunks add to them, as a tree of chunks.
 
-        ``sums`` (places, …): what our chunks have added, each to the tile rows from the first of its block.
+        ``sums`` (places, …): what our chunks have added, each to the tile rows from the first of its block;
+        it is used up.
         """
         shape, me = sums.shape[1:], self.ranks.rank
-        Y = np.empty((self._t1 - self._t0, *shape))
-        for a, b, low, place in self._chunks.tolist():
-            own_low = max(low, self._home)
-            Y[own_low - self._home : a - self._home] += sums[place + own_low - low : place + a - low]
-            Y[a - self._home : b - self._home] = sums[place + a - low : place + b - low]
-        if not self._crosses:
-            return Y
-        to_r, counts, width = [], [], int(np.prod(shape))
-        for r in range(self.ranks.size):
-            t0, t1 = int(self._t_r[r]) - self._low, int(self._t_r[r + 1]) - self._low
-            rows = [np.zeros(0)]
-            if r < me:
-                for a, _, low, place in self._chunks.tolist():
-                    i, j = max(low, t0), min(a, t1)
-                    if i < j:
-                        rows.append(sums[place + i - low : place + j - low].ravel())
-            to_r.append(np.concatenate(rows))
-            counts.append(width * sum(j - i for i, j in self._from(r)))
-        for r, got in enumerate(self.ranks.exchange(to_r, counts)):
-            start = 0
-            for i, j in self._from(r):
-                part = got[start : start + (j - i) * width].reshape(j - i, *shape)
-                Y[i - self._t0 : j - self._t0] += part
-                start += (j - i) * width
-        return Y
+        t0, t1 = int(self._t_r[me]), int(self._t_r[me + 1])
+        leaves = {}
+        for c, (low, b, place) in enumerate(self._chunks[:, [2, 1, 3]].tolist(), self._c_r[me]):
+            leaves[c, c + 1] = [(low + self._low, sums[place : place + b - low])]
+        own = {node: tree.summed(leaves, node, joined) for node in self._nodes_r[me]}
+        known = {node: cut for node, rows in own.items() if (cut := between(rows, t0, t1))}
+        to_r, counts = [], []
+        for r in range(self.ranks.size if self._crosses else 0):
+            a, b = int(self._t_r[r]), int(self._t_r[r + 1]) if r < me else 0
+            sent = [x.ravel() for rows in own.values() for _, x in between(rows, a, b)]
+            to_r.append(np.concatenate([np.zeros(0), *sent]))
+            counts.append(sum(t1 - i for _, i in self._from(r)) * int(np.prod(shape)))
+        for r, got in enumerate(self.ranks.exchange(to_r, counts) if self._crosses else []):
+            for node, i in self._from(r):
+                n = (t1 - i) * int(np.prod(shape))
+                known[node], got = [(i, got[:n].reshape(t1 - i, *shape))], got[n:]
+        for t, x in tree.summed(known, tree.root(len(self._chunk_rows)), joined) or []:
+            Y[t - t0 : t - t0 + len(x)] = x
 
-    def _from(self, r: int) -> list[tuple[int, int]]:
-        """Our tile rows that each chunk of a later rank adds to."""
-        found = []
-        if r > self.ranks.rank:
-            for c in range(self._c_r[r], self._c_r[r + 1]):
-                i, j = max(self._low_c[c], self._t0), min(self._chunk_rows[c][0], self._t1)
-                if i < j:
-                    found.append((i, j))
-        return found
+    def _from(self, r: int) -> list[tuple[tree.Node, int]]:
+        """Nodes of a later rank's chunks that add to tile rows of ours: to those from row t on."""
+        t0, t1 = int(self._t_r[self.ranks.rank]), int(self._t_r[self.ranks.rank + 1])
+        nodes = self._nodes_r[r] if r > self.ranks.rank else []
+        return [(node, max(t0, self._low_c[node[0]])) for node in nodes if self._low_c[node[0]] < t1 > t0]
 
     def gain(self, K_qw: np.ndarray, C_qq: np.ndarray, z_q: np.ndarray, weights: np.ndarray) -> Gain:
         """Return our part of G = C⁻¹K, and all the weights that Algorithm 1, l. 12, goes to.
@@ -273,6 +268,9 @@ class SharedTiledCovariance(TiledCovariance):
 
     def downdate(self, G_qw: np.ndarray, lam: float) -> None:
         """P ← (P − GᵀG)/λ: our part of G (m, our weights) joins the pending columns, folded in when full."""
+        if self._is_matrix(len(G_qw)):
+            self._downdate_many(G_qw, lam)
+            return
         rows, done = self._rows[self._home :].copy(), 0
         rows[:, [W0, W1]] -= self._own_w.start - self._w_low
         while done < len(G_qw):
@@ -284,6 +282,33 @@ class SharedTiledCovariance(TiledCovariance):
             self._n_pending += len(G)
             done += len(G)
         self._scale /= lam
+
+    def _downdate_many(self, G_qw: np.ndarray, lam: float) -> None:
+        """The same with all rows of G at once; that of our first block's earlier weights is sent to us."""
+        self.fold()
+        m, me, to_r, counts, place = len(G_qw), self.ranks.rank, [], [], self._own_w.start
+        G = self._store.empty((m, self._own_w.stop - self._w_low))
+        G[:, place - self._w_low :] = G_qw
+        for r in range(self.ranks.size if self._crosses else 0):
+            i, j = max(self._wanted_r[r], place), min(int(self._w_r[r]), self._own_w.stop)
+            to_r.append(G_qw[:, i - place : max(i, j) - place].ravel() if r > me else np.zeros(0))
+            i, j = self._earlier(r)
+            counts.append(m * (j - i))
+        for r, got in enumerate(self.ranks.exchange(to_r, counts) if self._crosses else []):
+            i, j = self._earlier(r)
+            G[:, i - self._w_low : j - self._w_low] = got.reshape(m, j - i)
+        T = self._T
+        U = self._store.empty((len(self._rows) * T // COLUMNS, m, COLUMNS))
+        none = np.zeros(0, dtype=self.dtype)
+        self._team.run(
+            matrix_kernels.downdate, m * self._tiles.size, self._squares,
+            Halves(self._tiles.reshape(-1), none, 0, 1 / lam), G, 1.0, U, U.reshape(-1),
+        )  # fmt: skip
+
+    def _earlier(self, r: int) -> tuple[int, int]:
+        """The weights of our first block that an earlier rank has: first, and end."""
+        i = max(self._w_low, int(self._w_r[r]))
+        return i, max(i, min(self._own_w.start, int(self._w_r[r + 1]))) if r < self.ranks.rank else i
 
     def fold(self) -> None:
         """A ← s(A − UᵀU), s ← 1; U of the earlier rows of our first block comes from their ranks."""
@@ -380,6 +405,13 @@ class SharedTiledCovariance(TiledCovariance):
         rows = self._rows[self._home :]
         t = np.repeat(np.arange(len(rows)), rows[:, W1] - rows[:, W0])
         return t, np.arange(len(t)) + (rows[0, W0] if len(rows) else 0) - rows[t, W0]
+
+
+def _tables(T: int, rows: np.ndarray, home: int) -> Tables:
+    """What `matrix_kernels.downdate` goes through, of the tile rows from ``home`` on."""
+    squares, pairs = squares_from(rows, home, kernels.SIDE)
+    none = lambda *shape: np.zeros(shape, dtype=np.int64)
+    return Tables(T, rows, squares, pairs, segments=none(0, 3), z_of_tile=none(0), ranges=none(0, 2))
 
 
 class SharedCoupledCovariance(Windows, SharedTiledCovariance):

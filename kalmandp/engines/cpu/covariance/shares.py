@@ -21,10 +21,11 @@ from kalmandp.engines.cpu.covariance.tiling import FIRST, TILE, W0
 from kalmandp.engines.cpu.products import COLUMNS
 from kalmandp.kalman.blocks import Blocks
 from kalmandp.ranks.team import is_small, share
+from kalmandp.ranks.tree import nodes_of
 
 #: Chunks that the tiles of P are cut into, at least; a chunk of a large P has this many tiles, and one of a
 #: small P no fewer than the last.
-CHUNKS, TILES_PER_CHUNK, FEWEST = 32, 2048, 4
+CHUNKS, TILES_PER_CHUNK, FEWEST = 16, 2048, 4
 #: A chunk begins where a block does, if that is so near: as a share of the tiles of a chunk.
 NEAR = 0.3
 #: Bytes of a number that travels.
@@ -113,24 +114,27 @@ def traffic(
     -----
     ::
 
-        A H of rows of earlier ranks of a block      m T (those rows)         to their owners
+        A H of rows of earlier ranks of a block      m T (those rows)         to their owners, of each node
         U H of each segment                          pending m (segments)     to all
-        H P Hᵀ of each chunk                         m² chunks/R + m²         to all, of many numbers a half;
+        H P Hᵀ                                       m² nodes/R + m²          to all, of many numbers a half;
                                                      m² chunks                of a few numbers
         the new weights                              N + 2 pieces             to all
         U, m of PENDING columns of a fold            m T (rows of earlier ranks of a block)
+        G, of many numbers                           m (weights of earlier ranks of a block)
+
+    A node (`ranks.tree`) is one sum for the longest run of a rank's chunks that the tree admits.
     """
     T, R = tiling.ROW_BYTES // np.dtype(dtype).itemsize, n_ranks
     s = shares(blocks, T, R, coupled)
-    ranks = np.arange(R)
-    chunk_r = np.diff(s.c_r)
-    rank_c = np.repeat(ranks, chunk_r)
-    # each chunk adds to the rows from the first of its block; those before its rank are others'
-    low_c, own_c = s.first_t[s.starts[:-1]], s.t_r[rank_c]
-    remote = low_c < own_c
+    ranks, chunk_r = np.arange(R), np.diff(s.c_r)
+    nodes = [(r, first) for r in ranks for first, _ in nodes_of(int(s.c_r[r]), int(s.c_r[r + 1]))]
+    rank_n, chunk_n = np.array(nodes, dtype=int).reshape(-1, 2).T
+    # each node adds to the rows from the first of its block; those before its rank are others'
+    low_n, own_n = s.first_t[s.starts[chunk_n]], s.t_r[rank_n]
+    remote = low_n < own_n
     steps = np.zeros(len(s.rows) + 1)
-    np.add.at(steps, low_c[remote], 1)
-    np.add.at(steps, own_c[remote], -1)
+    np.add.at(steps, low_n[remote], 1)
+    np.add.at(steps, own_n[remote], -1)
     covered = np.concatenate([[0], np.cumsum(np.cumsum(steps)[:-1])])
     sums_r = np.diff(covered[s.t_r])
     rank_t = np.searchsorted(s.t_r, np.arange(len(s.rows)), side="right") - 1
@@ -146,12 +150,14 @@ def traffic(
     square = m * (m + 1) // 2 if many else m * m
     few = is_small(square, chunk_r.tolist())
     n_r = np.array([square if few else square * (r + 1) // R - square * r // R for r in ranks])
-    received = received + n_r * (chunk_r.sum() - chunk_r) + (square - n_r)
+    sent_r = chunk_r if few else np.bincount(rank_n, minlength=R)
+    received = received + n_r * (sent_r.sum() - sent_r) + (square - n_r)
     received = received + (w_r.sum() - w_r) + 2 * (pieces_r.sum() - pieces_r)
-    received = received + m * T * np.maximum(0, s.t_r[:-1] - s.low_r)
+    earlier = s.w_t[s.t_r[:-1]] - s.w_t[s.low_r] if many else T * np.maximum(0, s.t_r[:-1] - s.low_r)
+    received = received + m * earlier
     to_all, panels = ceil(log2(R)) if R > 1 else 0, -(-m // (COLUMNS * PANELS_AT_ONCE if many else PANEL))
     messages = panels * (partners + waits * to_all) + (0 if few else R - 1) + 2 * to_all
-    messages += partners * m / PENDING
+    messages += partners if many else partners * m / PENDING
     tiles_r = np.diff(s.tile_t[s.t_r])
     kept_r = s.t_r[1:] - s.low_r  # rows of U: also those of the block that earlier ranks have
     memory = (tiles_r * T + kept_r * PENDING + chunk_r * PENDING) * tiling.ROW_BYTES
