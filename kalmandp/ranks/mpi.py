@@ -65,7 +65,8 @@ class MpiTeam:
 
     def exchange(self, to_r: Sequence[np.ndarray], counts: Sequence[int]) -> list[np.ndarray]:
         sizes = [len(x) for x in to_r]
-        sent = np.concatenate(to_r) if len(to_r) > 1 else to_r[0]
+        some = [x for x in to_r if len(x)] or [to_r[0]]
+        sent = np.concatenate(some) if len(some) > 1 else some[0]  # none is copied for one of them
         got = np.empty(sum(counts))
         self._wait(self.comm.Ialltoallv((sent, sizes), (got, list(counts))))
         return np.split(got, np.cumsum(counts)[:-1])

@@ -21,6 +21,8 @@ from kalmandp.files import replacing
 TURN = 0.1
 #: Runs before the first turn: they compile, fill memory and tell how long one takes.
 WARM_UP = 2
+#: Between two turns, s: the threads of BLAS go on looking for work for a while, on processors that the next needs.
+REST = 0.15
 
 #: ``clock(count)`` does something ``count`` times and returns the seconds that this took.
 Clock = Callable[[int], float]
@@ -49,6 +51,7 @@ def take_turns(clocks: Mapping[K, Clock], rounds: int) -> dict[K, list[float]]:
     taken: dict[K, list[float]] = {name: [] for name in clocks}
     for _ in range(rounds):
         for name, seconds in clocks.items():
+            time.sleep(REST)
             if count[name] > 1:
                 seconds(1)  # what the one before left in the caches is not this one's to pay for
             taken[name].append(seconds(count[name]) / count[name])

@@ -222,7 +222,7 @@ class SharedTiledCovariance(TiledCovariance):
         for r in range(self.ranks.size if self._crosses else 0):
             a, b = int(self._t_r[r]), int(self._t_r[r + 1]) if r < me else 0
             sent = [x.ravel() for rows in own.values() for _, x in between(rows, a, b)]
-            to_r.append(np.concatenate([np.zeros(0), *sent]))
+            to_r.append(sent[0] if len(sent) == 1 else np.concatenate([np.zeros(0), *sent]))
             counts.append(sum(t1 - i for _, i in self._from(r)) * int(np.prod(shape)))
         for r, got in enumerate(self.ranks.exchange(to_r, counts) if self._crosses else []):
             for node, i in self._from(r):
