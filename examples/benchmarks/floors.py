@@ -1,7 +1,7 @@
 """How far a form of potential can go: least squares over all training frames at once, run to its end.
 
     python examples/benchmarks/floors.py --data TRAIN.h5 --test TEST.h5 [--seconds 120] [--iterations 60]
-        [--embedding 10 20] [--axis 4] [--fitting 30 30] [--rcut 6] [--json FILE] [--picture FILE] [--small]
+        [--embedding 8 16] [--axis 4] [--fitting 20 20] [--rcut 6] [--json FILE] [--picture FILE] [--small]
 
 The default filter trains a Deep Potential first. Its weights are then improved by the method of Levenberg
 and Marquardt on ::
@@ -21,6 +21,7 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from support.turns import machine, write_json
@@ -38,6 +39,8 @@ NOISE = PhysicalNoise(sigma_e=0.005, sigma_f=0.1, sigma_w=1.0)
 MU, EASIER, HARDER = 1e-3, 5.0, 4.0
 #: Steps in a row that may fail.
 PATIENCE = 8
+#: Rows of J that are multiplied at once, about.
+AT_ONCE = 1024
 
 
 def trained(args: argparse.Namespace) -> kalmandp.Potential:
@@ -68,34 +71,47 @@ def trained(args: argparse.Namespace) -> kalmandp.Potential:
         return run.potential
 
 
-class Sums:
-    """Φ, JᵀJ and Jᵀe of some weights over all frames, and the mean errors per atom and component."""
+class Sums(NamedTuple):
+    """Of some weights, over all frames: Φ, and the mean errors per atom and component."""
 
-    def __init__(self, potential: kalmandp.Potential, frames: list, derivatives: bool = True):
-        N = len(potential.weights)
-        self.A, self.b, self.phi = np.zeros((N, N)) if derivatives else None, np.zeros(N), 0.0
-        energy, force = [], []
-        for frame in frames:
-            if not derivatives:
-                found = potential.predict(frame)
-                e_E, e_F = frame.energy - found.energy, (frame.forces - found.forces).ravel()
-                self.phi += e_E**2 / NOISE.energy(len(frame), 1) + float(e_F @ e_F) / NOISE.force(1, 1)
-                energy.append(abs(e_E) / len(frame))
-                force.append(np.abs(e_F))
-                continue
-            for part in linear_numbers(potential, frame, np.arange(N), NOISE):
-                J = part.H_qv / np.sqrt(part.noise_q)[:, None]
-                e = part.error_q / np.sqrt(part.noise_q)
-                self.A += J.T @ J
-                self.b += J.T @ e
-                self.phi += float(e @ e)
-        if not derivatives:
-            self.energy, self.force = float(np.mean(energy)), float(np.concatenate(force).mean())
+    phi: float
+    energy: float
+    force: float
+
+
+def sums(potential: kalmandp.Potential, frames: list) -> Sums:
+    """Φ and the errors."""
+    phi, energy, force = 0.0, [], []
+    for frame in frames:
+        found = potential.evaluate(frame)
+        e_E, e_F = frame.energy - found.energy, (frame.forces - found.forces).ravel()
+        phi += e_E**2 / NOISE.energy(len(frame), 1) + float(e_F @ e_F) / NOISE.force(1, 1)
+        energy.append(abs(e_E) / len(frame))
+        force.append(np.abs(e_F))
+    return Sums(float(phi), float(np.mean(energy)), float(np.concatenate(force).mean()))
+
+
+def normal_equations(potential: kalmandp.Potential, frames: list) -> tuple[np.ndarray, np.ndarray]:
+    """JᵀJ and Jᵀe over all frames, many rows at a time."""
+    N = len(potential.weights)
+    A, b = np.zeros((N, N)), np.zeros(N)
+    rows: list[np.ndarray] = []
+    for k, frame in enumerate(frames):
+        for part in linear_numbers(potential, frame, np.arange(N), NOISE):
+            weight_q = 1.0 / np.sqrt(part.noise_q)
+            J = part.H_qv * weight_q[:, None]
+            b += J.T @ (part.error_q * weight_q)
+            rows.append(J)
+        if sum(map(len, rows)) >= AT_ONCE or k == len(frames) - 1:
+            J = np.concatenate(rows)
+            A += J.T @ J
+            rows = []
+    return A, b
 
 
 def descend(potential: kalmandp.Potential, frames: list, iterations: int, say) -> list[dict]:
     """Levenberg and Marquardt's method in place; a line for each step that was taken."""
-    now, mu, curve, began = Sums(potential, frames, derivatives=False), MU, [], time.process_time()
+    now, mu, curve, began = sums(potential, frames), MU, [], time.process_time()
 
     def tell() -> None:
         curve.append({
@@ -106,20 +122,13 @@ def descend(potential: kalmandp.Potential, frames: list, iterations: int, say) -
 
     tell()
     for _ in range(iterations):
-        sums, before = Sums(potential, frames), potential.weights.copy()
-        diagonal = np.diagonal(sums.A).copy()
-        floor = 1e-12 * diagonal.max()
+        (A, b), before = normal_equations(potential, frames), potential.weights.copy()
+        diagonal = np.diagonal(A).copy()
+        least = 1e-12 * diagonal.max()
         for _ in range(PATIENCE):
-            A = sums.A.copy()
-            A[np.diag_indices_from(A)] += mu * np.maximum(diagonal, floor)
-            try:
-                C = np.linalg.cholesky(A)
-                step = np.linalg.solve(C.T, np.linalg.solve(C, sums.b))
-            except np.linalg.LinAlgError:
-                mu *= HARDER
-                continue
-            potential.weights = before + step
-            new = Sums(potential, frames, derivatives=False)
+            np.fill_diagonal(A, diagonal + mu * np.maximum(diagonal, least))
+            potential.weights = before + np.linalg.solve(A, b)
+            new = sums(potential, frames)
             if new.phi < now.phi:
                 now, mu = new, max(mu / EASIER, 1e-12)
                 break
@@ -152,9 +161,9 @@ def main() -> None:
     parser.add_argument("--test", help="test frames, looked at once")
     parser.add_argument("--seconds", type=float, default=120.0, help="of the filter before [120]")
     parser.add_argument("--iterations", type=int, default=60)
-    parser.add_argument("--embedding", type=int, nargs="+", default=[10, 20])
+    parser.add_argument("--embedding", type=int, nargs="+", default=[8, 16])
     parser.add_argument("--axis", type=int, default=4)
-    parser.add_argument("--fitting", type=int, nargs="+", default=[30, 30])
+    parser.add_argument("--fitting", type=int, nargs="+", default=[20, 20])
     parser.add_argument("--rcut", type=float, default=6.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--small", action="store_true", help="few frames, a tiny net: does it work?")

@@ -21,7 +21,7 @@ from kalmandp.files import replacing
 TURN = 0.1
 #: Runs before the first turn: they compile, fill memory and tell how long one takes.
 WARM_UP = 2
-#: Between two turns, s: the threads of BLAS go on looking for work for a while, on processors that the next needs.
+#: Between two turns, s: the threads of BLAS look for work for a while, on processors that the next one needs.
 REST = 0.15
 
 #: ``clock(count)`` does something ``count`` times and returns the seconds that this took.
