@@ -34,6 +34,7 @@ def arguments(document: str, output: str, steps: int, step_fs: float) -> argpars
     parser.add_argument("-o", "--output", default=output, metavar="FOLDER")
     parser.add_argument("--steps", type=int, default=steps, help=f"of {step_fs:g} fs [{steps}]")
     parser.add_argument("--relative", type=float, default=0.2, help="tolerance, of the RMS force [0.2]")
+    parser.add_argument("--every", type=int, default=5, help="steps between checks of σ [5]")
     parser.add_argument("--compare", type=int, default=50, help="steps between comparisons afterwards [50]")
     parser.add_argument("--smoke", action="store_true", help="a few steps of a small cell")
     return parser
@@ -50,7 +51,7 @@ def run(atoms, args: argparse.Namespace, step_fs: float, temperature: Callable[[
     temperature : K, of the share of the steps that is done
     """
     folder, steps, compare = Path(args.output), args.steps, args.compare
-    calc = OnTheFly(xtb(), folder=folder, relative=args.relative, every=10)
+    calc = OnTheFly(xtb(), folder=folder, relative=args.relative, every=args.every)
     atoms.calc = calc
     rng = np.random.RandomState(1)
     dt = step_fs * units.fs
