@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from kalmandp.frames.frame import FARTHEST, Frame, is_flat
+from kalmandp.frames.frame import LARGEST, Frame, is_flat
 
 #: Attributes of a frame that are an array of its own, and those that are one number.
 ARRAYS = ("positions", "cell", "forces", "virial", "atomic_energies")
@@ -28,10 +28,8 @@ def sound_frames(values: Mapping[str, np.ndarray], pbc) -> np.ndarray:
     sound_f = np.ones(len(values["positions"]), dtype=bool)
     for name, value in values.items():
         by_frame = value.reshape(len(value), -1)
-        if name in ("positions", "cell"):
-            sound_f &= (np.abs(by_frame) <= FARTHEST).all(1)  # not true of NaN and ∞ either
-        else:
-            sound_f &= np.isfinite(by_frame).all(1)
+        most = LARGEST[name][0] if name in LARGEST else np.finfo(float).max
+        sound_f &= (np.abs(by_frame) <= most).all(1)  # not true of NaN and ∞ either
     for name in ("weight", "energy_weight"):
         if name in values:
             sound_f &= values[name] > 0

@@ -11,8 +11,12 @@ from kalmandp.errors import InputError
 #: Pairs closer than this (Å) are taken for a mistake in the data, not for chemistry.
 OVERLAP = 0.1
 
-#: Coordinates beyond this (Å) are taken for a mistake too: nine of their sixteen digits are gone.
-FARTHEST = 1e8
+#: Numbers beyond these, and their units, are taken for a mistake too: nine of a coordinate's sixteen digits are
+#: gone, and no atoms have such labels (programs write 1e30 and the like where they have none).
+LARGEST = {
+    "positions": (1e8, "Å"), "cell": (1e8, "Å"), "energy": (1e12, "eV"), "forces": (1e6, "eV/Å"),
+    "virial": (1e12, "eV"), "atomic_energies": (1e12, "eV"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +120,12 @@ class Frame:
             where = tuple(np.argwhere(~np.isfinite(got))[0].tolist())
             which = f"{name}{list(where)}" if where else name
             raise InputError(f"{self.source}: {which} is {got[where]}; expected a finite number")
-        if name in ("positions", "cell") and got.size and np.abs(got).max() > FARTHEST:
-            reach = np.abs(got).max()
-            raise InputError(f"{self.source}: {name} reach {reach:.3g} Å; expected at most {FARTHEST:g} Å")
+        most, unit = LARGEST.get(name, (np.inf, ""))
+        if got.size and (reach := np.abs(got).max()) > most:
+            verb = "reach" if name.endswith("s") else "reaches"
+            raise InputError(
+                f"{self.source}: {name} {verb} {reach:.3g} {unit}; expected at most {most:g} {unit}"
+            )
         array = np.asarray(got, dtype=dtype, order="C")
         if dtype is np.int32 and not np.array_equal(array, got):
             raise InputError(f"{self.source}: {name} are not all integers; expected type indices")

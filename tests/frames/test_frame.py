@@ -37,6 +37,8 @@ def test_values_are_float64_and_int32():
         ({"positions": [[1, 2], [3]]}, "positions is not an array"),
         ({"positions": np.full((3, 3), 1j)}, "positions is of type complex128"),
         ({"positions": np.full((3, 3), 1e300)}, r"positions reach 1e\+300 Å"),
+        ({"forces": np.diag([0, 0, -1e30])}, r"forces reach 1e\+30 eV/Å; expected at most 1e\+06 eV/Å"),
+        ({"energy": 1e30}, r"energy reaches 1e\+30 eV; expected at most 1e\+12 eV"),
         ({"types": [0, 1, 2]}, "types run from 0 to 2; expected 0 to 1"),
         ({"types": [0, 1, -1]}, "types run from -1 to 1"),
         ({"types": [0, 0.5, 1]}, "types are not all integers"),
