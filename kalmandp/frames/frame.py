@@ -11,8 +11,8 @@ from kalmandp.errors import InputError
 #: Pairs closer than this (Å) are taken for a mistake in the data, not for chemistry.
 OVERLAP = 0.1
 
-#: Numbers beyond these, and their units, are taken for a mistake too: nine of a coordinate's sixteen digits are
-#: gone, and no atoms have such labels (programs write 1e30 and the like where they have none).
+#: Numbers beyond these, and their units, are taken for a mistake too: nine of a coordinate's sixteen digits
+#: are gone, and no atoms have such labels (programs write 1e30 and the like where they have none).
 LARGEST = {
     "positions": (1e8, "Å"), "cell": (1e8, "Å"), "energy": (1e12, "eV"), "forces": (1e6, "eV/Å"),
     "virial": (1e12, "eV"), "atomic_energies": (1e12, "eV"),

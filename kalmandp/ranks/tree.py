@@ -90,7 +90,8 @@ def sum_in_tree(team: Team, own: np.ndarray, counts: Sequence[int]) -> np.ndarra
     mine, first = bounds[team.rank + 1] - bounds[team.rank], starts[team.rank]
     leaves = {(first + k, first + k + 1): part for k, part in enumerate(own.reshape(len(own), n))}
     nodes_r = [nodes_of(a, b) for a, b in pairwise(starts)]
-    flat = [summed(leaves, node, _added) for node in nodes_r[team.rank]]
+    sums = (summed(leaves, node, _added) for node in nodes_r[team.rank])
+    flat = [x for x in sums if x is not None]
     sent = [np.concatenate([np.zeros(0), *(x[a:b] for x in flat)]) for a, b in pairwise(bounds)]
     known: dict[Node, Any] = {}
     got = team.exchange(sent, [len(nodes) * mine for nodes in nodes_r])
