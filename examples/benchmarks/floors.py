@@ -8,7 +8,7 @@ and Marquardt on ::
 
     Φ(w) = Σ e_E²/(σ_E N)² + Σ e_F²/σ_F²              over all energies and force components
 
-    (JᵀJ + μ diag JᵀJ) Δw = Jᵀe          J, e: rows and errors, each divided by its σ
+    (JᵀJ + μ (tr JᵀJ/N) 1) Δw = Jᵀe      J, e: rows and errors, each divided by its σ
 
 with μ smaller after each step that makes Φ smaller, larger after one that does not. It needs all of JᵀJ, N²
 numbers, hence a net that is smaller than the paper's. Where the curve has become level, what is left is not
@@ -36,9 +36,9 @@ DATA = Path(__file__).resolve().parents[2] / "data"
 #: Of Φ: eV per atom, eV/Å. Forces are what is asked about; energies keep their balance.
 NOISE = PhysicalNoise(sigma_e=0.005, sigma_f=0.1, sigma_w=1.0)
 #: μ to begin with, and what it is divided and multiplied by.
-MU, EASIER, HARDER = 1e-3, 5.0, 4.0
+MU, EASIER, HARDER = 1e-4, 3.0, 4.0
 #: Steps in a row that may fail.
-PATIENCE = 8
+PATIENCE = 12
 #: Rows of J that are multiplied at once, about.
 AT_ONCE = 1024
 
@@ -124,13 +124,15 @@ def descend(potential: kalmandp.Potential, frames: list, iterations: int, say) -
     for _ in range(iterations):
         (A, b), before = normal_equations(potential, frames), potential.weights.copy()
         diagonal = np.diagonal(A).copy()
-        least = 1e-12 * diagonal.max()
         for _ in range(PATIENCE):
-            np.fill_diagonal(A, diagonal + mu * np.maximum(diagonal, least))
+            np.fill_diagonal(A, diagonal + mu * diagonal.mean())
             potential.weights = before + np.linalg.solve(A, b)
-            new = sums(potential, frames)
+            try:
+                new = sums(potential, frames)
+            except kalmandp.InputError:  # weights too large for the table of the embedding
+                new = now
             if new.phi < now.phi:
-                now, mu = new, max(mu / EASIER, 1e-12)
+                now, mu = new, mu / EASIER
                 break
             mu *= HARDER
         else:
