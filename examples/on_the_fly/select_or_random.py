@@ -1,6 +1,7 @@
 """How many labels a test error takes: frames chosen by P, by a committee, and at random.
 
     python examples/on_the_fly/select_or_random.py Si Cu         (of data/thirteen; --smoke: in seconds)
+    python examples/on_the_fly/select_or_random.py HfO2=TRAIN.h5,TEST.h5                    (any others)
 
 The pool is a system's training frames. Each way begins with the same two frames, drawn at random,
 and adds frames until the pool is empty; after each addition a NEP is trained anew on what is labelled, always
@@ -103,7 +104,8 @@ def labels_to(goal: float, sizes, errors) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("systems", nargs="*", default=["Si", "Cu"], help="of data/thirteen [Si Cu]")
+    known = "of data/thirteen [Si Cu], or NAME=TRAIN,TEST"
+    parser.add_argument("systems", nargs="*", default=["Si", "Cu"], help=known)
     parser.add_argument("--seeds", type=int, default=3, help="[3]")
     parser.add_argument("--updates", type=int, default=200, help="of each training [200]")
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
@@ -117,8 +119,9 @@ def main() -> None:
     path = None if args.output is None else Path(args.output)
     done = json.loads(path.read_text()) if path is not None and path.exists() else {}
     for name in args.systems:
-        pool = list(kalmandp.Dataset(DATA / f"{name}_train.h5"))
-        test = list(kalmandp.Dataset(DATA / f"{name}_test.h5"))
+        name, _, paths = name.partition("=")
+        own = paths.split(",") if paths else [DATA / f"{name}_{part}.h5" for part in ("train", "test")]
+        pool, test = (list(kalmandp.Dataset(path)) for path in own)
         if args.judge == "held":
             test, pool = pool[::10], [f for k, f in enumerate(pool) if k % 10]
         seeds, updates = args.seeds, args.updates
