@@ -59,6 +59,11 @@ def test_docstrings_stay_what_they_say(site):
     ]  # fmt: skip
 
 
+def test_what_a_section_sets_out_is_set_out_once(site):
+    written = ["Notes", "-----", "::", "", "    a    b", "    aa   b and", "         more"]
+    assert site["docstrings"].safe(written).count("::") == 1
+
+
 def test_broken_links_are_found(site, tmp_path):
     (tmp_path / "a.html").write_text('<p id="here"></p><a href="b.html#there">b</a><a href="#here">a</a>')
     (tmp_path / "b.html").write_text('<p id="there"></p><a href="https://example.org">elsewhere</a>')

@@ -22,7 +22,8 @@ def safe(lines: list[str]) -> list[str]:
     for paragraph in _paragraphs(lines):
         first = paragraph[0]
         if len(paragraph) > 1 and first in SECTIONS and set(paragraph[1]) == {"-"}:
-            in_section, literal = first not in ("Notes", "Examples"), False
+            in_section = first not in ("Notes", "Examples")
+            literal = begins = paragraph[-1].rstrip().endswith("::")
             made += [*paragraph[:2], *_told(paragraph[2:], in_section), ""]
             continue
         indented = first.startswith(" ")
