@@ -33,7 +33,7 @@ ALIGN = 8
 #: Default distance h of nodes in units of g on the GPU and on the CPU, and the smallest that is tried.
 STEP = 0.02
 CPU_STEP = 0.04
-SMALLEST_STEP = STEP / 64
+SMALLEST_STEP = STEP / 1024
 #: Largest estimated error of G in a table, relative to the largest |G|, on the GPU and on the CPU. Forces are
 #: then off by up to a hundred times as much, ∂F/∂w by up to some thousand times (relative to their largest).
 TOLERANCE = 1e-13
