@@ -85,7 +85,10 @@ def curve(way: str, pool, test, seed: int, sizes, updates: int) -> list[float]:
     model = trained(known)
     errors = [force_rmse(model, test)]
     for size in sizes[1:]:
-        known += add(way, pool, known, size - len(known), model, rng, updates)
+        if size == len(pool):  # nothing is left to choose
+            known = list(range(size))
+        else:
+            known += add(way, pool, known, size - len(known), model, rng, updates)
         model = trained(known)
         errors.append(force_rmse(model, test))
     return errors
