@@ -2,6 +2,7 @@
 
     python examples/benchmarks/floors.py --data TRAIN.h5 --test TEST.h5 [--seconds 120] [--iterations 60]
         [--embedding 8 16] [--axis 4] [--fitting 20 20] [--rcut 6] [--json FILE] [--picture FILE] [--small]
+    python examples/benchmarks/floors.py --draw FILE.json … --picture FILE       (curves of several --json)
 
 The default filter trains a Deep Potential first. Its weights are then improved by the method of Levenberg
 and Marquardt on ::
@@ -18,6 +19,7 @@ the filter's fault: it is the form's, or the labels'. The test frames are looked
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -143,17 +145,20 @@ def descend(potential: kalmandp.Potential, frames: list, iterations: int, say) -
     return curve
 
 
-def picture(curve: list[dict], path: str) -> None:
-    """Force and energy errors of the training frames against the steps."""
+def picture(curves: dict[str, list[dict]], path: str) -> None:
+    """Force and energy errors of the training frames against the steps, by the names of the data."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), constrained_layout=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), constrained_layout=True)
     for axes, key in ((left, "force MAE (meV/Å)"), (right, "energy MAE (meV/atom)")):
-        axes.plot([line["iteration"] for line in curve], [line[key] for line in curve], ".-")
-        axes.set(xlabel="step of Levenberg and Marquardt", ylabel=f"{key}, training frames")
+        for name, curve in curves.items():
+            axes.plot([line["iteration"] for line in curve], [line[key] for line in curve], ".-", label=name)
+        axes.set(xlabel="step of Levenberg and Marquardt", ylabel=f"training {key}", yscale="log")
+        axes.grid(which="both", alpha=0.3)
+    left.legend()
     figure.savefig(path, dpi=120)
 
 
@@ -171,7 +176,14 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="few frames, a tiny net: does it work?")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--picture", metavar="FILE")
+    parser.add_argument(
+        "--draw", nargs="+", metavar="JSON", help="draw what --json has written, train nothing"
+    )
     args = parser.parse_args()
+    if args.draw:
+        told = [json.loads(Path(path).read_text()) for path in args.draw]
+        picture({one["data"].partition("_")[0]: one["curve"] for one in told}, args.picture or "floors.png")
+        return
     if args.small:
         args.embedding, args.axis, args.fitting, args.rcut = [4, 8], 2, [8], 4.0
         args.seconds, args.iterations = 2.0, 2
@@ -205,7 +217,7 @@ def main() -> None:
     if args.json:
         write_json(args.json, found)
     if args.picture:
-        picture(curve, args.picture)
+        picture({Path(args.data).name.partition("_")[0]: curve}, args.picture)
 
 
 if __name__ == "__main__":
