@@ -39,7 +39,9 @@ def killed(folder: Path, name: str, rank: int, wait: float) -> tuple[float, int]
     with subprocess.Popen(command, env=environment(), **silent) as runs:
         while runs.poll() is None and not all(pid.exists() and pid.read_text() for pid in pids):
             time.sleep(0.01)
-        time.sleep(wait)
+        until = time.monotonic() + wait
+        while runs.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
         if runs.poll() is not None:
             return None
         os.kill(int(pids[rank].read_text()), signal.SIGKILL)
