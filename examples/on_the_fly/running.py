@@ -47,8 +47,12 @@ def run(atoms, args: argparse.Namespace, step_fs: float, temperature: Callable[[
     ----------
     atoms : where it begins
     args : of `arguments`
-    step_fs : time step
+    step_fs : time step, fs
     temperature : K, of the share of the steps that is done
+
+    Notes
+    -----
+    The friction is 0.02 a step: 0.01/fs where a step is 2 fs, 0.04/fs where it is 0.5 fs.
     """
     folder, steps, compare = Path(args.output), args.steps, args.compare
     calc = OnTheFly(xtb(), folder=folder, relative=args.relative, every=args.every)

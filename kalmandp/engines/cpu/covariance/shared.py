@@ -10,6 +10,7 @@ adds to the K of earlier chunks of its block. ::
     H P Hᵀ of each node                         m²/R
     the new weights                             N, to all
     U, when it is folded in                     WINDOW · (rows of earlier ranks of a block)
+    G of many numbers, in its place             m · (weights of earlier ranks of a block)
 
 Sums over chunks are one tree (`ranks.tree`): the bits do not depend on the number of ranks.
 The stored state is that of a `TiledCovariance`: either class goes on from a state of the other.
