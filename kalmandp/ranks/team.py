@@ -1,7 +1,7 @@
 """What is asked of the ranks that work together, and the one rank of a program without MPI.
 
 Every method is called by all ranks alike. Nothing is ever summed by MPI: parts are gathered and added up in
-their own order, so that a sum has the same bits for any number of ranks.
+an order of their own (`ranks.tree`), so that a sum has the same bits for any number of ranks.
 """
 
 from __future__ import annotations
@@ -9,16 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 
 from kalmandp.errors import InputError, KalmanDPError
 from kalmandp.ranks.launched import is_alone, under_mpi
-
-#: Numbers that are sent to all ranks, which then add them up themselves.
-FEW = 4096
 
 
 class Team(Protocol):
@@ -164,44 +160,6 @@ def share(sizes: np.ndarray, n_ranks: int) -> np.ndarray:
     ends = np.concatenate([[0], np.cumsum(sizes)])
     targets = ends[-1] * np.arange(1, n_ranks) / n_ranks
     return np.array([0, *(int(np.argmin(np.abs(ends - x))) for x in targets), len(sizes)])
-
-
-def is_small(n: int, counts: Sequence[int]) -> bool:
-    """Whether `sum_in_order` sends all parts of n numbers to all ranks."""
-    return n * sum(counts) <= FEW
-
-
-def sum_in_order(team: Team, own: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-    """Σ over the parts of all ranks, in the order of ranks and, in each, of its parts.
-
-    Parameters
-    ----------
-    own : (parts, …) of this rank
-    counts : how many parts each rank has
-
-    Returns
-    -------
-    The sum, the same bits however the parts are shared out. Of many numbers each rank adds up a share; a few
-    are added up by all, so that only one message is waited for.
-    """
-    shape = own.shape[1:]
-    n = int(np.prod(shape, dtype=int))
-    if is_small(n, counts):
-        total = np.zeros(n)
-        for row in team.gather(own, [c * n for c in counts]).reshape(-1, n):
-            total += row
-        return total.reshape(shape)
-    bounds = [n * r // team.size for r in range(team.size + 1)]
-    sizes = [b - a for a, b in pairwise(bounds)]
-    flat = own.reshape(len(own), n)
-    mine = bounds[team.rank + 1] - bounds[team.rank]
-    sent = [np.ascontiguousarray(flat[:, a:b]).ravel() for a, b in pairwise(bounds)]
-    got = team.exchange(sent, [c * mine for c in counts])
-    total = np.zeros(mine)
-    for part, count in zip(got, counts, strict=True):
-        for row in part.reshape(count, mine):
-            total += row
-    return team.gather(total, sizes).reshape(shape)
 
 
 def agree(team: Team, failed: Exception | None) -> None:

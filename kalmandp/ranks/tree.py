@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from kalmandp.ranks.team import Team, is_small
+from kalmandp.ranks.team import Team
 
+#: Numbers that are sent to all ranks, which then add them up themselves.
+FEW = 4096
 #: First part of a node, and the end.
 Node = tuple[int, int]
 Value = TypeVar("Value")
@@ -61,6 +63,11 @@ def summed(known: Mapping[Node, Value], node: Node, add: Callable[[Value, Value]
 def root(n: int) -> Node:
     """The node of n parts."""
     return 0, 1 << max(0, n - 1).bit_length()
+
+
+def is_small(n: int, counts: Sequence[int]) -> bool:
+    """Whether `sum_in_tree` sends all parts, so many of each rank and of n numbers, to all ranks."""
+    return n * sum(counts) <= FEW
 
 
 def _added(left: np.ndarray, right: np.ndarray) -> np.ndarray:

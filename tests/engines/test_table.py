@@ -81,7 +81,8 @@ def test_a_net_too_sharp_for_its_table_is_trained_on_and_a_wild_one_refused():
     case, frames = build(1, embedding_activation="tanh")
     weights = case.par.weights
     case.par = case.par._replace(weights=weights * 32)
-    check("numba", case, frames, tolerance=1e-6)
+    # ∂F/∂w is off by up to some thousand times the estimate, 1e-14 here
+    check("numba", case, frames, tolerance=1e-10)
     engine, env, table = tabulated(case, frames)
     assert table.pairs.inverse_step == 1 / SMALLEST_STEP and CPU_TOLERANCE < table.error <= AT_WORST
     assert engine.tabulate(case.par, env).error == table.error

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kalmandp.engines.cpu.covariance.spans import between, joined
 from kalmandp.ranks import tree
-from kalmandp.ranks.team import FEW, Alone
+from kalmandp.ranks.team import Alone
 
 
 @st.composite
@@ -40,7 +40,7 @@ def test_a_sum_has_the_same_bits_for_all_ranks(parts, seed):
 
 def test_of_few_numbers_and_of_many():
     rng = np.random.default_rng(0)
-    for shape in ((3,), (2, FEW)):
+    for shape in ((3,), (2, tree.FEW)):
         parts = rng.normal(size=(11, *shape))
         one, two = (tree.sum_in_tree(Alone(), parts[..., :k], [11]) for k in (None, 1))
         np.testing.assert_allclose(one, parts.sum(axis=0), rtol=0, atol=1e-14)

@@ -20,8 +20,8 @@ from kalmandp.engines.cpu.covariance.tiled import PANEL, PENDING, WAITING
 from kalmandp.engines.cpu.covariance.tiling import FIRST, TILE, W0
 from kalmandp.engines.cpu.products import COLUMNS
 from kalmandp.kalman.blocks import Blocks
-from kalmandp.ranks.team import is_small, share
-from kalmandp.ranks.tree import nodes_of
+from kalmandp.ranks.team import share
+from kalmandp.ranks.tree import is_small, nodes_of
 
 #: Chunks that the tiles of P are cut into, at least; a chunk of a large P has this many tiles, and one of a
 #: small P no fewer than the last.
