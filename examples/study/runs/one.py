@@ -145,6 +145,7 @@ def _save(run: Run, clock: Clock) -> None:
 
 def _finish(unit: Unit, identity, run: Run, test: _Kept, cpu: float | None, folder: Path) -> None:
     """Final errors, details and the model; the result last, then the checkpoint is no longer needed."""
+    run.finish()
     frames = [run.frames[k] for k in range(len(run.data))]
     result = run.result()
     train = evaluate(result, [f for f, _ in frames], [p for _, p in frames])

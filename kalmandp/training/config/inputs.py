@@ -122,7 +122,7 @@ def read_optimizer(section: Mapping[str, Any], kind: str = DEEPMD) -> OptimizerS
         raise read.error("optimizer/candidates", optimizer.get("candidates"), wanted)
     if optimizer.get("last_layer"):
         wanted = "false: it is solved for at the end of a run, and frames that come one by one have no end"
-        raise read.error("optimizer/last_layer", True, wanted)
+        raise read.error("optimizer/last_layer", optimizer.get("last_layer"), wanted)
     return optimizer.with_preset(KINDS[kind].preset) if optimizer.preset == "default" else optimizer
 
 

@@ -173,7 +173,7 @@ KALMAN = (
     Key("type_weight", optional(_weights_of_types), "type_weight"),
     Key("force_delta", optional(number(above=0.0, unit="eV/Å")), "force_delta"),
     Key("lambda_shear", number(above=0.0), "lambda_shear"),
-    Key("last_layer", boolean, "last_layer"),
+    Key("last_layer", one_of('true, false or "auto"', choice("auto"), boolean), "last_layer"),
     *_KF,
 )
 

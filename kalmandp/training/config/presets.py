@@ -74,8 +74,10 @@ class KalmanChoices:
     gate : bound of `training.measurements.gate`, None for no gate
     type_weight, force_delta, lambda_shear : of `training.measurements.weights`, of a matrix alone
     checkpoint_dtype : in which a checkpoint stores P, see `training.state.checkpoint`
-    last_layer : at the end of a run the last layer is solved for exactly (`training.last_layer`), and kept
-        if no error of the validation frames (else of a held-back tenth of the training frames) is larger
+    last_layer : at the end of a run the last layer is solved for exactly (`training.last_layer`), and the
+        solution kept if validation frames (else a held-back tenth of the training frames) have no larger
+        errors; "auto": where there are frames enough (`training.last_layer.are_enough`)
+    virial_at_end : that solve has virials even if the filter does not measure them
     """
 
     p0: float
@@ -108,7 +110,8 @@ class KalmanChoices:
     type_weight: Mapping[str, float] = field(default_factory=dict)
     force_delta: float | None = None
     lambda_shear: float = 1.0
-    last_layer: bool = False
+    last_layer: bool | str = False
+    virial_at_end: bool = True
 
     @property
     def weighting(self) -> Weighting:
@@ -122,6 +125,12 @@ class KalmanChoices:
         weights an update goes so far along such directions that the model is no longer linear there.
         """
         return replace(self, p0=TRAINED * self.p0)
+
+    @property
+    def solved_kinds(self) -> tuple[str, ...]:
+        """What the last layer is solved for from, at the end."""
+        more = ("virial",) if self.virial_at_end and "virial" not in self.order else ()
+        return (*self.order, *more)
 
     @property
     def trials(self) -> int:
@@ -143,6 +152,12 @@ class KalmanChoices:
 #: By name: our own, the paper's Algorithm 1 and 2, and the public codes.
 PRESETS = {
     "default": KalmanChoices(
+        p0=1.0, lam=0.999, nu=0.999, partition="RLEKF", block_size=128, measurement="paired", n_groups=2,
+        group_size="all", norm="l2", noise=PhysicalNoise(sigma_e=0.00033, sigma_f=0.01, sigma_w=0.005),
+        coupled=True, adapt=0.5, averaging=0.1, virial_offset=True, last_layer="auto",
+    ),
+    # what the default was up to version 0.10, with the bits of 0.6
+    "kalmandp-0.6": KalmanChoices(
         p0=1.0, lam=0.999, nu=0.999, partition="RLEKF", block_size=128, measurement="paired", n_groups=2,
         group_size="all", norm="l2", noise=PhysicalNoise(sigma_e=0.001, sigma_f=0.03, sigma_w=0.005),
         coupled=True, adapt=0.5, averaging=0.1, virial_offset=True,
@@ -291,6 +306,7 @@ def resolve(optimizer: OptimizerSettings) -> KalmanChoices:
         "partition": _partition(choices.partition, optimizer),
         "order": _order(choices.order, optimizer),
         "optional": _optional(optimizer.get("with_virial")),
+        "virial_at_end": None if optimizer.get("with_virial") is None else bool(optimizer.get("with_virial")),
     }
     resolved = replace(choices, **alone, **{k: v for k, v in together.items() if v is not None})
     chosen = resolved.measurement == "matrix" or resolved.trials > 1

@@ -12,6 +12,7 @@ from kalmandp.potentials.potential import Potential
 from kalmandp.registry import kind_of, load
 from kalmandp.training.config.presets import PRESETS, resolve, resolve_n2p2, resolve_snes
 from kalmandp.training.config.settings import N2P2, Settings
+from kalmandp.training.last_layer import last_layer_columns
 from kalmandp.training.measurements.virial_offset import volumes_tell
 from kalmandp.training.placement.device import Cpu, Gpu
 from kalmandp.training.placement.memory import check_generation, check_memory, parts_of
@@ -61,9 +62,10 @@ def make_trainer(
             )
         return _n2p2(settings, potential, device, steps_per_epoch, guard)
     choices = resolve(o).of_trained() if trained else resolve(o)
-    if choices.virial_offset and o.get("virial_offset") is None:
-        told = data is not None and "virial" in choices.order and volumes_tell(data)
-        choices = replace(choices, virial_offset=told)
+    if choices.virial_offset and o.get("virial_offset") is None and "virial" in choices.order:
+        choices = replace(choices, virial_offset=data is not None and volumes_tell(data))
+    if o.get("last_layer") is True:  # asked for: raises now, not at the end, if it cannot be solved for
+        last_layer_columns(potential.layout)
     check_memory(parts_of(potential.layout), choices, device)
     per_epoch = steps_per_epoch * choices.updates_per_step
     return KalmanTrainer(potential, choices, rng, device, guard=guard, per_epoch=per_epoch)

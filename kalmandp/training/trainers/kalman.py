@@ -17,14 +17,14 @@ from kalmandp.kalman.blocks import partition
 from kalmandp.kalman.filter import UpdateInfo
 from kalmandp.potentials.potential import Potential
 from kalmandp.training.config.presets import REDUCTIONS, KalmanChoices, check_weighting
-from kalmandp.training.last_layer import last_layer_columns, solve_last_layer
+from kalmandp.training.last_layer import Solved, are_enough, solve_last_layer
 from kalmandp.training.measurements import measurement
 from kalmandp.training.measurements.candidates import Candidates
 from kalmandp.training.measurements.drawing import as_group, draw_groups
 from kalmandp.training.measurements.gate import Gate, Refusal
 from kalmandp.training.measurements.labels import taught
 from kalmandp.training.measurements.shared import SharedSample, measured_together, shared_rows
-from kalmandp.training.measurements.virial_offset import Disagreement, VirialOffset, fitted
+from kalmandp.training.measurements.virial_offset import Disagreement, VirialOffset, fitted, volumes_tell
 from kalmandp.training.noise.estimates import NoiseEstimates
 from kalmandp.training.noise.variances import AdaptiveNoise, PhysicalNoise
 from kalmandp.training.placement.device import Cpu, Gpu
@@ -67,8 +67,6 @@ class KalmanTrainer(Trainer):
         self.candidates = None if choices.candidates is None else Candidates(choices.candidates)
         self.per_epoch = per_epoch
         check_weighting(choices)
-        if choices.last_layer:  # raises now, not at the end, if it cannot be solved for
-            last_layer_columns(potential.layout)
         choices.weighting.check_types(potential.type_map)
         selection = choices.candidates
         self.frame_trials = selection.trials if selection is not None and selection.energy else 1
@@ -92,6 +90,8 @@ class KalmanTrainer(Trainer):
         self.filter = self.device.filter(
             potential, blocks, choices, None if self.offset is None else self.offset.prior
         )
+        #: what the solve of the last layer found, at the end
+        self.solved: Solved | None = None
         #: the Polyak average of the weights (`averaging`); None to save those of the last update
         self.average = WeightAverage(self.weights, choices.averaging) if choices.averaging else None
 
@@ -160,31 +160,28 @@ class KalmanTrainer(Trainer):
         self.log = []
 
     def finished(self, potential: Potential, frames, held) -> Potential:
-        """At the end of a run: the model with its last layer solved for (`training.last_layer`) if asked.
+        """At the end of a run: the model with its last layer solved for (`training.last_layer`).
 
         It warns of labels that contradict the forces (`training.noise.estimates`).
         """
         for found in [] if self.estimates is None else self.estimates.contradictions():
             warnings.warn(str(found), stacklevel=2)
         c = self.choices
-        if not c.last_layer:
+        if not c.last_layer or (c.last_layer == "auto" and not are_enough(frames, potential.layout)):
             return potential
+        # one that is learnt beside the weights (virials measured), or could be
+        offset = self.offset is not None or (
+            c.virial_offset and "virial" not in c.order and "virial" in c.solved_kinds and volumes_tell(frames)
+        )
         try:
-            solved = solve_last_layer(
-                potential, frames, held, noise=c.noise, kinds=c.order, p0=c.p0, weighting=c.weighting,
-                virial_offset=self.offset is not None, device=self.device.device,
+            self.solved = solve_last_layer(
+                potential, frames, held, kinds=c.solved_kinds, p0=c.p0, virial_offset=offset,
+                weighting=c.weighting, device=self.device.device,
             )  # fmt: skip
         except (FilterError, InputError) as error:  # it must not cost the run
             warnings.warn(f"the last layer stays as it was trained: {error}", stacklevel=2)
             return potential
-        if not solved.accepted:
-            warnings.warn(
-                "the last layer stays as it was trained: on frames held back the exact solution has errors "
-                f"of {solved.after.energy_rmse:.3g} eV/atom in energies and, in forces, of "
-                f"{solved.after.force_rmse:.3g} eV/Å; expected at most {solved.before.energy_rmse:.3g} and "
-                f"{solved.before.force_rmse:.3g}, as trained", stacklevel=2,
-            )  # fmt: skip
-        return solved.potential
+        return self.solved.potential
 
     def measure(self, sample: measurement.Sample, rng=None) -> Iterator[measurement.Measurement]:
         """What Algorithm 2, l. 2 to 5, measures on a sample, one after another; each is for one `update`.
