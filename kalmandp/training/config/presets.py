@@ -157,7 +157,7 @@ PRESETS = {
         coupled=True, adapt=0.5, averaging=0.1, virial_offset=True, last_layer="auto",
     ),
     # what the default was up to version 0.10, with the bits of 0.6
-    "kalmandp-0.6": KalmanChoices(
+    "v0.6": KalmanChoices(
         p0=1.0, lam=0.999, nu=0.999, partition="RLEKF", block_size=128, measurement="paired", n_groups=2,
         group_size="all", norm="l2", noise=PhysicalNoise(sigma_e=0.001, sigma_f=0.03, sigma_w=0.005),
         coupled=True, adapt=0.5, averaging=0.1, virial_offset=True,
