@@ -269,6 +269,7 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
     from kalmandp.commands.info import stored_disagreement
     from kalmandp.potentials.potential import Potential
     from kalmandp.training.data.splitting import datasets
+    from kalmandp.training.last_layer import LAST_LAYER
     from kalmandp.training.report.metrics import compare, summarize
     from kalmandp.training.report.summary import error_table, write_details
 
@@ -297,6 +298,8 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
         )
     if (disagreement := stored_disagreement(checkpoint)) is not None:
         print(f"\nnote: {disagreement}.")
+    if (solved := Potential.load(model).info.get(LAST_LAYER)) is not None:
+        print(f"\nnote: the last layer was {solved} at the end.")
     _say_what_was_left_out(settings, output, checkpoint, left)
     if not skip_plots:
         left += _figures(comparison, output, output / t.disp_file)

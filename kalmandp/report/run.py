@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from kalmandp.errors import FileError, KalmanDPError
 
 #: Keys that a run adds to the input it keeps in its checkpoint.
-ADDED = ("seed_used", "folder_used")
+ADDED = ("seed_used", "folder_used", "preset_used")
 
 
 class Run(NamedTuple):
@@ -57,6 +57,7 @@ def read_run(folder, input=None) -> Run:
     from kalmandp.commands.info import read_checkpoint_header
     from kalmandp.potentials.potential import Potential
     from kalmandp.training.config.inputs import read_input
+    from kalmandp.training.going_on import as_begun
 
     folder = Path(folder)
     checkpoint = _checkpoint(folder)
@@ -68,6 +69,7 @@ def read_run(folder, input=None) -> Run:
     if input is not None:
         given = read_input(input)
         settings = given if given.source.get("model") == tree.get("model") else _other(input, checkpoint)
+    settings = as_begun(settings, {"source": header.source})
     t = settings.training
     potential = Potential.load(folder / t.model_file)
     seed = int(header.source.get("seed_used", t.seed or 0))

@@ -7,15 +7,29 @@ the optimizer are those of the earlier run: its steps are counted anew, and all 
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from kalmandp.errors import InputError, require
 from kalmandp.potentials.potential import Potential
+from kalmandp.training.config.settings import Settings
 from kalmandp.training.report.diagnostics import Diagnostics
 from kalmandp.training.report.history import History
 from kalmandp.training.starting import differences
+
+
+#: The preset of what does not name its own: the default of the Deep Potential up to version 0.10.
+UNNAMED = "v0.6"
+
+
+def as_begun(settings: Settings, saved: dict | None) -> Settings:
+    """The settings of a restart: where the input leaves the preset open, it is the one that the run began with."""
+    o = settings.optimizer
+    if saved is None or not o.is_kalman or o.preset != "default":
+        return settings
+    return replace(settings, optimizer=o.with_preset(saved["source"].get("preset_used", UNNAMED)))
 
 
 def restore(run: Any, saved: dict) -> None:

@@ -51,6 +51,8 @@ from kalmandp.training.measurements.weights import Weighting
 from kalmandp.training.noise.variances import PhysicalNoise
 from kalmandp.training.report.metrics import Metrics, evaluate
 
+#: What says so in a potential's ``info``.
+LAST_LAYER = "last layer"
 #: Atoms whose forces are taken in at once: what is in memory is three rows of H for each.
 ATOMS = 64
 #: Without validation frames every so many-th training frame is held back to judge by.
@@ -304,13 +306,13 @@ def _minimum(numbers: Sequence[LinearNumbers], P0_v, scale: dict[str, float] | N
     # v − v₀ begins at 0; λ = 1 forgets nothing
     linear = RLEKF(np.zeros(len(P0_v)), [len(P0_v)], P0=P0_v, lam=1.0, nu=1.0, covariance="tiled")
     for m in numbers:
-        taken_q, noise_q = slice(None), m.noise_q
+        H_qv, error_q, noise_q = m.H_qv, m.error_q, m.noise_q
         if scale is not None:
             taken_q = np.isin(m.kind_q, list(scale))
-            noise_q = m.noise_q * [scale.get(kind, np.nan) for kind in m.kind_q]
-        H_qv, error_q, noise_q = m.H_qv[taken_q], m.error_q[taken_q], noise_q[taken_q]
-        if not len(error_q):
-            continue
+            if not taken_q.any():
+                continue
+            R_q = np.array([scale.get(kind, np.nan) for kind in m.kind_q])
+            H_qv, error_q, noise_q = H_qv[taken_q], error_q[taken_q], (R_q * noise_q)[taken_q]
         # y − h(v) = y − h(v₀) − H_v (v − v₀), summed in an order that does not depend on the threads
         linear.update(H_qv, error_q - (H_qv * linear.weights).sum(axis=1), noise_q)
     return linear.weights

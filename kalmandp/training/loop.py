@@ -28,7 +28,7 @@ from kalmandp.training.config.inputs import read_input
 from kalmandp.training.config.settings import Settings
 from kalmandp.training.data.choose import feed_of
 from kalmandp.training.data.splitting import datasets
-from kalmandp.training.going_on import is_left_by, restore, take_up
+from kalmandp.training.going_on import as_begun, is_left_by, restore, take_up
 from kalmandp.training.measurements import measurement
 from kalmandp.training.measurements.gate import LEFT_OUT_FILE
 from kalmandp.training.measurements.labels import check_labels
@@ -100,6 +100,7 @@ class Run:
 
     def _make(self, saved: dict | None, init_model, finetune, engine, earlier: dict | None = None) -> None:
         """Data, potential and optimizer, as the input says."""
+        self.settings = as_begun(self.settings, saved)
         settings, t = self.settings, self.settings.training
         self.seed = self.team.of_first(_seed(settings, saved))
         self.rng = np.random.default_rng(self.seed)

@@ -30,6 +30,7 @@ from kalmandp.ranks.team import Alone, agree, require_alike, team_of
 from kalmandp.training.config.inputs import read_optimizer
 from kalmandp.training.config.presets import KalmanChoices, resolve
 from kalmandp.training.config.settings import OptimizerSettings
+from kalmandp.training.going_on import UNNAMED
 from kalmandp.training.measurements.gate import Gate
 from kalmandp.training.measurements.measurement import Measurement, make_sample
 from kalmandp.training.measurements.shared import shared_sample
@@ -452,8 +453,7 @@ class OnlineTrainer:
             If the group was not written by `save`, or not to its end.
         """
         saved = read_group(group, engine)
-        made_by = {"with_virial": False, **saved.optimizer}  # what 0.7.0 and older did not state
-        made_by |= optimizer
+        made_by = {"preset": UNNAMED, **saved.optimizer, **optimizer}
         online = cls(saved.potential, rng=saved.rng, threads=threads, comm=comm, **made_by)
         try:
             online.trainer.restore(saved.state)
@@ -495,11 +495,9 @@ class OnlineTrainer:
 def _stated(settings: OptimizerSettings, choices: KalmanChoices) -> dict[str, Any]:
     """The options that were stated, and those of `MADE_BY`, by which `restore` makes the trainer again."""
     asked = {"type": settings.type, "preset": settings.preset, **settings.stated}
-    if settings.preset == "default":
-        del asked["preset"]
     asked |= {name: getattr(choices, name) for name in MADE_BY}
     asked["virial_offset"] = choices.virial_offset
-    return {"with_virial": "present" if "virial" in choices.order else False, **asked}
+    return {**({"with_virial": "present"} if "virial" in choices.order else {}), **asked}
 
 
 def _bytes(frame: Frame) -> bytes:

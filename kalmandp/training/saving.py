@@ -65,7 +65,10 @@ def _write(run: Any, path: Path, feed: dict[str, Any], optimizer: dict[str, Any]
     save_checkpoint(
         path,
         potential=run.potential,
-        source={**run.settings.source, "seed_used": run.seed, "folder_used": run.folder},
+        source={
+            **run.settings.source, "seed_used": run.seed, "folder_used": run.folder,
+            "preset_used": run.settings.optimizer.preset,
+        },
         rng=run.rng,
         states={
             "optimizer": optimizer,

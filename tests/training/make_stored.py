@@ -3,8 +3,9 @@
     python tests/training/make_stored.py trajectories   trajectories.h5: weights after 10 and 60 steps
     python tests/training/make_stored.py files          files_of_0.6.0/: written in the middle of a run
 
-Both were made by version 0.6.0, from a checkout of it with this file beside its tests. To make them anew
-is to say that results have changed: say why in the message of the commit.
+Both were made by version 0.6.0, from a checkout of it with this file beside its tests, and without the preset
+(`OF_THEN`), which that version has as its default. To make them anew is to say that results have changed: say
+why in the message of the commit.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ FILES = HERE / "files_of_0.6.0"
 #: Steps after which weights are stored.
 STEPS = (10, 60)
 ENGINES = ("numba", "numpy")
+#: The default of that version.
+OF_THEN = {"type": "RLEKF", "preset": "v0.6"}
 
 
 def _input(type_map, data: str, rcut: float, optimizer: dict, training: dict | None = None, **sections):
@@ -56,8 +59,8 @@ def _input(type_map, data: str, rcut: float, optimizer: dict, training: dict | N
 
 #: One type; two types whose embeddings are two-sided; a method that is no filter.
 RUNS = {
-    "silicon": _input(["Si"], "data/si64_lda_test.h5", 5.0, {"type": "RLEKF"}),
-    "water": _input(["O", "H"], "data/thirteen/H2O_train.h5", 4.0, {"type": "RLEKF"}),
+    "silicon": _input(["Si"], "data/si64_lda_test.h5", 5.0, OF_THEN),
+    "water": _input(["O", "H"], "data/thirteen/H2O_train.h5", 4.0, OF_THEN),
     "adam": _input(
         ["Si"], "data/si64_lda_test.h5", 5.0, {"type": "Adam"}, {"batch_size": 2}, loss={},
         learning_rate={"type": "exp", "start_lr": 0.01, "stop_lr": 1e-4, "decay_steps": 10},
@@ -107,7 +110,7 @@ def make_trajectories() -> None:
 #: Steps before the files were written, and of the whole run.
 WRITTEN, WHOLE = 4, 9
 OPTIMIZERS = {
-    "rlekf": {"type": "RLEKF", "block_size": 64},
+    "rlekf": {**OF_THEN, "block_size": 64},
     "adam": {"type": "Adam"},
 }
 

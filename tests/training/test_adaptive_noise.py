@@ -81,7 +81,7 @@ def test_an_error_that_p_does_not_account_for_is_noise():
 
 
 #: Presets that are not of another code.
-OURS = ("default", "matrix")
+OURS = ("default", "v0.6", "matrix")
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -14,7 +14,20 @@ from kalmandp import OnlineTrainer, Potential
 from kalmandp.errors import InputError
 from kalmandp.registry import KINDS
 from kalmandp.training.config.inputs import read_input
-from kalmandp.training.last_layer import last_layer_columns, linear_numbers, solve_last_layer
+from kalmandp.training import last_layer
+from kalmandp.training.config.presets import resolve
+from kalmandp.training.config.settings import OptimizerSettings
+from kalmandp.training.last_layer import (
+    LAST_LAYER,
+    UNIT,
+    _balances,
+    _with_forces,
+    all_numbers,
+    are_enough,
+    last_layer_columns,
+    linear_numbers,
+    solve_last_layer,
+)
 from kalmandp.training.loop import Run
 from kalmandp.training.measurements.virial_offset import VirialOffset
 from kalmandp.training.noise.variances import PhysicalNoise
@@ -53,7 +66,7 @@ def labelled(frame, potential: Potential, off: float = 0.0):
     )  # fmt: skip
 
 
-def all_numbers(potential, frames, **options):
+def stacked(potential, frames, **options):
     """H_qv, error_q, R_q of frames, one below the other."""
     columns = last_layer_columns(potential.layout)
     parts = [
@@ -66,8 +79,8 @@ def test_every_number_is_linear_in_the_last_layer(model):
     """h(v) = h(v₀) + H_v (v − v₀), to rounding, a long way off; not so if a column is left out."""
     potential, frames, _ = model
     other, columns = moved(potential, 2), last_layer_columns(potential.layout)
-    H, before, _ = all_numbers(potential, frames[:3])
-    _, after, _ = all_numbers(other, frames[:3])
+    H, before, _ = stacked(potential, frames[:3])
+    _, after, _ = stacked(other, frames[:3])
     step = other.weights[columns] - potential.weights[columns]
     # energies are sums of 10² eV of terms, kept to 16 digits
     assert_allclose(before - after, H @ step, rtol=1e-9, atol=1e-10)
@@ -80,7 +93,7 @@ def test_it_is_the_minimum_and_finds_what_was_planted(model):
     """Against a least-squares solve of all rows at once; labels that it can have are had."""
     potential, frames, _ = model
     columns = last_layer_columns(potential.layout)
-    H, error, R = all_numbers(potential, frames)
+    H, error, R = stacked(potential, frames)
     for p0 in (1.0, 1e-4):
         solved = solve_last_layer(potential, frames, frames, noise=NOISE, kinds=ALL, p0=p0)
         P0 = np.broadcast_to(potential.layout.prior(p0), potential.layout.size)[columns]
@@ -188,6 +201,88 @@ def test_a_run_and_its_restart(kind, tmp_path):
     # the filter goes on from its own weights
     again.step()
     assert again.result() is not again.potential or again.trainer.average is None
+
+
+def test_columns_by_evaluations_are_those_of_the_rows(model):
+    """H_qv of k + 1 evaluations is H_qv of a pass for each number; frames without labels are passed over."""
+    potential, frames, _ = model
+    columns = last_layer_columns(potential.layout)
+    bare = replace(frames[0], energy=None, forces=None, virial=None)
+    for offset in (None, VirialOffset(2)):
+        by_rows = [
+            m for frame in frames[:2] for m in linear_numbers(potential, frame, columns, NOISE, ALL, offset)
+        ]
+        found = list(all_numbers(potential, [*frames[:2], bare], columns, NOISE, ALL, offset))
+        assert len(found) == 2
+        kind_q = np.concatenate([m.kind_q for m in by_rows])
+        all_kind_q = np.concatenate([m.kind_q for m in found])
+        for kind in ALL:  # rows have energy and virials of a frame first
+            for name in ("H_qv", "error_q", "noise_q"):
+                wanted, got = (
+                    np.concatenate([getattr(m, name) for m in parts])[kinds == kind]
+                    for parts, kinds in ((by_rows, kind_q), (found, all_kind_q))
+                )
+                assert_allclose(got, wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_r_is_the_models_own_error(model):
+    """σ of a kind is its RMSE, of energies 0.3 times that; virials are tried with 0.3, 1, and without."""
+    potential, frames, _ = model
+    columns = last_layer_columns(potential.layout)
+    numbers = list(all_numbers(potential, frames, columns, UNIT, ALL))
+    errors = kalmandp.evaluate(potential, frames)
+    first, second, third = _balances(numbers, ALL)
+    assert first[0] == second[0] == ALL and third[0] == ("energy", "force")
+    assert first[1]["force"] == pytest.approx(errors.force_rmse**2)
+    assert first[1]["energy"] == pytest.approx((0.3 * errors.energy_rmse) ** 2)
+    # six of the nine components of a virial: those off the diagonal count once
+    assert second[1]["virial"] == pytest.approx(errors.virial_rmse**2, rel=0.5)
+    assert first[1]["virial"] == pytest.approx(0.09 * second[1]["virial"])
+
+
+def test_virials_are_left_out_where_they_hurt(model):
+    """Frames to judge by whose virials the model has already: energies and forces are solved for alone."""
+    potential, frames, _ = model
+    held = [replace(f, virial=labelled(f, potential).virial) for f in frames[:2]]
+    solved = solve_last_layer(potential, frames, held)
+    assert solved.accepted and solved.kinds == ("energy", "force")
+    assert solved.after.energy_rmse < solved.before.energy_rmse
+    right = solve_last_layer(potential, frames, frames[:2])
+    assert right.accepted and right.kinds == ALL and right.after.virial_rmse < 0.1 * right.before.virial_rmse
+
+
+def test_forces_of_some_frames_are_enough(model, monkeypatch):
+    """With the forces of one frame, and energies and virials of all, labels that it can have are had."""
+    potential, frames, _ = model
+    monkeypatch.setattr(last_layer, "FORCES_OF_A_WEIGHT", 1)
+    n = _with_forces(frames, len(last_layer_columns(potential.layout)))
+    assert 1 <= n < len(frames)
+    solved = solve_last_layer(potential, frames, frames)
+    assert solved.accepted and solved.after.force_rmse < 0.1 * solved.before.force_rmse
+    monkeypatch.setattr(last_layer, "FITTED", 2)
+    assert solve_last_layer(potential, frames, frames).accepted
+
+
+def test_where_there_are_few_frames_it_is_left_out(model, monkeypatch, tmp_path):
+    """ "auto" asks for two frames for each weight of the last layer; true does not, and false forbids it."""
+    potential, frames, folder = model
+    k = len(last_layer_columns(potential.layout))
+    assert are_enough(range(2 * k), potential.layout) and not are_enough(range(2 * k - 1), potential.layout)
+    kind = potential.form.kind if potential.form.kind in KINDS else next(iter(KINDS))
+    for of_a_weight, asked, solved in ((0, "auto", True), (2, "auto", False), (2, True, True), (0, False, False)):
+        monkeypatch.setattr(last_layer, "FRAMES_OF_A_WEIGHT", of_a_weight)
+        r = Run(read_input(tree_of(kind, folder, {"last_layer": asked})), tmp_path)
+        r.step()
+        r.finish()
+        assert (r.trainer.solved is not None) is solved
+        assert (LAST_LAYER in r.result().info) is (solved and r.trainer.solved.accepted)
+
+
+def test_virials_are_in_it_unless_that_is_refused():
+    kinds = lambda **stated: resolve(OptimizerSettings(**stated)).solved_kinds
+    assert kinds() == kinds(with_virial="present") == ALL
+    assert kinds(with_virial=False) == ("energy", "force")
+    assert resolve(OptimizerSettings()).last_layer == "auto"
 
 
 def test_what_has_no_end_has_no_solve(model):

@@ -43,9 +43,12 @@ def test_the_files_are_of_that_version(folder):
         assert file["trainer"].attrs["version"] == 1 and "kind" not in file["trainer"].attrs
 
 
+@pytest.mark.parametrize("open_preset", [False, True])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_run_goes_on_from_a_checkpoint(folder, name):
-    settings = kalmandp.read_input(small("morse.h5", OPTIMIZERS[name]))
+def test_a_run_goes_on_from_a_checkpoint(folder, name, open_preset):
+    """With the default of then where the input leaves the preset open; and again from what is written now."""
+    optimizer = {k: v for k, v in OPTIMIZERS[name].items() if k != "preset" or not open_preset}
+    settings = kalmandp.read_input(small("morse.h5", optimizer))
     run = Run(settings, folder / "out", restart=folder / f"{name}.ckpt.h5")
     assert run.step_number == WRITTEN and run.potential.form.kind == "se_e2_a"
     before = run.potential.weights.copy()
@@ -58,6 +61,8 @@ def test_a_run_goes_on_from_a_checkpoint(folder, name):
     assert_array_equal(saved["potential"].weights, run.potential.weights)
     with h5py.File(run.checkpoint_path) as file:
         assert file.attrs["version"] == 3 and file.attrs["kind"] == b"se_e2_a"
+    again = Run(settings, folder / "again", restart=run.checkpoint_path)
+    assert again.settings.optimizer.preset == ("v0.6" if name == "rlekf" else "default")
 
 
 def test_a_host_goes_on_from_its_group(folder):

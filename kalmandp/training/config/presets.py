@@ -153,7 +153,7 @@ class KalmanChoices:
 PRESETS = {
     "default": KalmanChoices(
         p0=1.0, lam=0.999, nu=0.999, partition="RLEKF", block_size=128, measurement="paired", n_groups=2,
-        group_size="all", norm="l2", noise=PhysicalNoise(sigma_e=0.00033, sigma_f=0.01, sigma_w=0.005),
+        group_size="all", norm="l2", noise=PhysicalNoise(sigma_e=0.00033, sigma_f=0.01, sigma_w=0.0017),
         coupled=True, adapt=0.5, averaging=0.1, virial_offset=True, last_layer="auto",
     ),
     # what the default was up to version 0.10, with the bits of 0.6

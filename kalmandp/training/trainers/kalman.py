@@ -17,7 +17,7 @@ from kalmandp.kalman.blocks import partition
 from kalmandp.kalman.filter import UpdateInfo
 from kalmandp.potentials.potential import Potential
 from kalmandp.training.config.presets import REDUCTIONS, KalmanChoices, check_weighting
-from kalmandp.training.last_layer import Solved, are_enough, solve_last_layer
+from kalmandp.training.last_layer import LAST_LAYER, Solved, are_enough, solve_last_layer
 from kalmandp.training.measurements import measurement
 from kalmandp.training.measurements.candidates import Candidates
 from kalmandp.training.measurements.drawing import as_group, draw_groups
@@ -181,6 +181,8 @@ class KalmanTrainer(Trainer):
         except (FilterError, InputError) as error:  # it must not cost the run
             warnings.warn(f"the last layer stays as it was trained: {error}", stacklevel=2)
             return potential
+        if self.solved.accepted:
+            self.solved.potential.info[LAST_LAYER] = f"solved for {', '.join(self.solved.kinds)}"
         return self.solved.potential
 
     def measure(self, sample: measurement.Sample, rng=None) -> Iterator[measurement.Measurement]:
