@@ -19,13 +19,12 @@ from kalmandp.training.report.diagnostics import Diagnostics
 from kalmandp.training.report.history import History
 from kalmandp.training.starting import differences
 
-
 #: The preset of what does not name its own: the default of the Deep Potential up to version 0.10.
 UNNAMED = "v0.6"
 
 
 def as_begun(settings: Settings, saved: dict | None) -> Settings:
-    """The settings of a restart: where the input leaves the preset open, it is the one that the run began with."""
+    """The settings of a restart: a preset that the input leaves open is the one that the run began with."""
     o = settings.optimizer
     if saved is None or not o.is_kalman or o.preset != "default":
         return settings

@@ -20,7 +20,8 @@ trades one kind for another as the training has left them, whatever σ the filte
 much and this solve little: a training that does not measure them has them from here.
 
 What fits the training frames better need not be better: a solution is kept only if it is on other frames,
-on the whole, with no error larger by more than `WORSE`. Virials are tried with a small R first, then with a larger one, then left out.
+on the whole, with no error larger by more than `WORSE`. Virials are tried with a small R first, then with a
+larger one, then left out.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ ATOMS = 64
 HELD_BACK = 10
 #: Frames, evenly spaced, that are fitted and judged by at most.
 FITTED, JUDGED = 1000, 200
-#: Force components that are fitted for each weight of v, if there are so many, and evaluations for them at most.
+#: Force components that are fitted for each weight of v, if there are as many; evaluations for them at most.
 FORCES_OF_A_WEIGHT, EVALUATIONS = 200, 20_000
 #: Training frames for each weight of v, for `are_enough`.
 FRAMES_OF_A_WEIGHT = 2
@@ -67,7 +68,7 @@ FRAMES_OF_A_WEIGHT = 2
 TIGHTER = {"energy": 0.3}
 #: … of virials, one after another until a solution is kept; None leaves them out.
 VIRIALS = (0.3, 1.0, None)
-#: What an error of held-back frames may grow by where the others fall by more: another seed changes it as much.
+#: What an error of held-back frames may grow by where others fall by more; another seed changes it as much.
 WORSE = 1.02
 #: R = ω⁻² of the unit of each kind: σ = 1, of energies and virials an eV per atom.
 UNIT = PhysicalNoise(1.0, 1.0, 1.0, 1.0)
@@ -125,7 +126,7 @@ def last_layer_columns(layout: WeightLayout) -> np.ndarray:
 def are_enough(frames, layout: WeightLayout) -> bool:
     """Whether there are so many frames (`FRAMES_OF_A_WEIGHT`) that their energies do not fit by chance.
 
-    Frames held back from among the others do not tell: with trajectories of 26 to 77 frames, those got better,
+    Frames held back from among the others do not tell: with trajectories of 26 to 77 frames those got better,
     and for half of thirteen systems energies of later frames got worse, by up to a factor of 2.4.
     """
     try:
@@ -337,7 +338,7 @@ def _balances(numbers: Sequence[LinearNumbers], kinds: tuple[str, ...]):
 
 
 def _with_forces(frames, k: int) -> int:
-    """Of how many frames the forces are fitted: of `FORCES_OF_A_WEIGHT`, by `EVALUATIONS`, at least of one."""
+    """Of how many frames the forces are fitted: by `FORCES_OF_A_WEIGHT` and `EVALUATIONS`, at least of one."""
     sizes = [len(frames[int(f)]) for f in np.unique(np.linspace(0, len(frames) - 1, 10).astype(int))]
     n = -(-FORCES_OF_A_WEIGHT * k // (3 * int(np.mean(sizes))))
     return max(1, min(n, EVALUATIONS // k, len(frames)))

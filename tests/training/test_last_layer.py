@@ -13,8 +13,8 @@ import kalmandp
 from kalmandp import OnlineTrainer, Potential
 from kalmandp.errors import InputError
 from kalmandp.registry import KINDS
-from kalmandp.training.config.inputs import read_input
 from kalmandp.training import last_layer
+from kalmandp.training.config.inputs import read_input
 from kalmandp.training.config.presets import resolve
 from kalmandp.training.config.settings import OptimizerSettings
 from kalmandp.training.last_layer import (
@@ -177,8 +177,8 @@ def test_a_run_and_its_restart(kind, tmp_path):
     """At the end alone: the checkpoint has the filter's weights, a restart the same model, bit for bit."""
     write_data(tmp_path)
     models = {}
-    for name, last_layer in (("plain", False), ("solved", True)):
-        tree = tree_of(kind, tmp_path, {"last_layer": last_layer})
+    for name, asked in (("plain", False), ("solved", True)):
+        tree = tree_of(kind, tmp_path, {"last_layer": asked})
         run("train", write_input(tmp_path / f"{name}.json", tree), "-o", tmp_path / name, "--quiet",
             "--skip-plots")  # fmt: skip
         models[name] = Potential.load(tmp_path / name / files_of(kind).DEFAULT)
@@ -269,7 +269,8 @@ def test_where_there_are_few_frames_it_is_left_out(model, monkeypatch, tmp_path)
     k = len(last_layer_columns(potential.layout))
     assert are_enough(range(2 * k), potential.layout) and not are_enough(range(2 * k - 1), potential.layout)
     kind = potential.form.kind if potential.form.kind in KINDS else next(iter(KINDS))
-    for of_a_weight, asked, solved in ((0, "auto", True), (2, "auto", False), (2, True, True), (0, False, False)):
+    cases = ((0, "auto", True), (2, "auto", False), (2, True, True), (0, False, False))
+    for of_a_weight, asked, solved in cases:
         monkeypatch.setattr(last_layer, "FRAMES_OF_A_WEIGHT", of_a_weight)
         r = Run(read_input(tree_of(kind, folder, {"last_layer": asked})), tmp_path)
         r.step()

@@ -169,10 +169,8 @@ class KalmanTrainer(Trainer):
         c = self.choices
         if not c.last_layer or (c.last_layer == "auto" and not are_enough(frames, potential.layout)):
             return potential
-        # one that is learnt beside the weights (virials measured), or could be
-        offset = self.offset is not None or (
-            c.virial_offset and "virial" not in c.order and "virial" in c.solved_kinds and volumes_tell(frames)
-        )
+        only_here = "virial" in c.solved_kinds and "virial" not in c.order
+        offset = self.offset is not None or (only_here and c.virial_offset and volumes_tell(frames))
         try:
             self.solved = solve_last_layer(
                 potential, frames, held, kinds=c.solved_kinds, p0=c.p0, virial_offset=offset,
