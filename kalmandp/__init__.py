@@ -6,7 +6,7 @@ The public names are listed in ``__all__``; they are imported when first used, s
 
 from importlib import import_module
 
-__version__ = "0.10.0"
+__version__ = "0.11.0"
 
 _PUBLIC = {
     "Architecture": "kalmandp.potentials.deep_potential.architecture",

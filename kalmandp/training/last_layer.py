@@ -338,7 +338,7 @@ def _balances(numbers: Sequence[LinearNumbers], kinds: tuple[str, ...]):
 
 
 def _with_forces(frames, k: int) -> int:
-    """Of how many frames the forces are fitted: by `FORCES_OF_A_WEIGHT` and `EVALUATIONS`, at least of one."""
+    """Of how many frames the forces are fitted: by `FORCES_OF_A_WEIGHT` and `EVALUATIONS`; at least one."""
     sizes = [len(frames[int(f)]) for f in np.unique(np.linspace(0, len(frames) - 1, 10).astype(int))]
     n = -(-FORCES_OF_A_WEIGHT * k // (3 * int(np.mean(sizes))))
     return max(1, min(n, EVALUATIONS // k, len(frames)))

@@ -134,8 +134,9 @@ class Run:
         self.frames = self.device.frames(self.data, self.potential)  # in the room that P has left
         self.history, self.diagnostics = History(), Diagnostics()
         self.step_number, self.seconds = 0, 0.0
-        #: what `result` gives until the next step
+        #: what `result` gives until the next step, and the other members' models
         self._finished: Potential | None = None
+        self._finished_members: dict[int, Potential] = {}
 
     def _trained(self, init_model, finetune) -> bool:
         """Whether the run begins with a model, and the input does not state a prior for its weights."""
@@ -158,7 +159,7 @@ class Run:
     def step(self) -> tuple[measurement.Sample, Metrics | None, dict]:
         """Learn the next batch; returns it, its errors before the updates (on display steps), diagnostics."""
         began = time.perf_counter()
-        self._finished = None
+        self._finished, self._finished_members = None, {}
         self._feed_before = self.feed.state()
         numbers, sample = self._agreed_batch()
         self._read_ahead(len(numbers))
@@ -274,6 +275,9 @@ class Run:
         """At the end: the trainer finishes `result` (last layer); optimizer and checkpoint stay."""
         finished = self.trainer.finished(self.result(), self.data, self.validation)
         self._finished = None if finished is self.potential else finished
+        for k, trainer in self.members.trainers.items() if self.members is not None else ():
+            model = trainer.finished(self._result_of(trainer), self.data, self.validation)
+            self._finished_members[k] = model
 
     def validate(self, everything: bool = False) -> Metrics | None:
         """Errors of `result` on all validation frames; for the curve on evenly spaced ones of a large set."""
@@ -318,7 +322,8 @@ class Run:
             return path
         self.result().save(self.output / t.model_file)
         for k, trainer in self.members.trainers.items() if self.members is not None else ():
-            self._result_of(trainer).save(model_path(self.output / t.model_file, k))
+            model = self._finished_members.get(k) or self._result_of(trainer)
+            model.save(model_path(self.output / t.model_file, k))
         self.history.write(self.output / t.disp_file)
         if self.trainer.gate is not None:
             self.trainer.gate.left_out.write(self.output / LEFT_OUT_FILE, self.data.source)

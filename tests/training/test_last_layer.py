@@ -279,6 +279,14 @@ def test_where_there_are_few_frames_it_is_left_out(model, monkeypatch, tmp_path)
         assert (LAST_LAYER in r.result().info) is (solved and r.trainer.solved.accepted)
 
 
+def test_every_member_of_a_committee_has_it(tmp_path):
+    write_data(tmp_path)
+    tree = tree_of("se_e2_a", tmp_path, {"last_layer": True}, committee=2)
+    run("train", write_input(tmp_path / "input.json", tree), "-o", tmp_path / "run", "--quiet", "--skip-plots")
+    for name in ("model.dp", "model-2.dp"):
+        assert LAST_LAYER in Potential.load(tmp_path / "run" / name).info
+
+
 def test_virials_are_in_it_unless_that_is_refused():
     kinds = lambda **stated: resolve(OptimizerSettings(**stated)).solved_kinds
     assert kinds() == kinds(with_virial="present") == ALL
