@@ -19,7 +19,7 @@ R is the square of the errors that the trained model makes, kind by kind, times 
 trades one kind for another as the training has left them, whatever σ the filter had. Virials cost the filter
 much and this solve little: a training that does not measure them has them from here.
 
-What fits the training frames better need not be better: a solution is kept only if it is on other frames,
+What fits the training frames better need not be better: a solution is kept only if it is so on other frames,
 on the whole, with no error larger by more than `WORSE`. Virials are tried with a small R first, then with a
 larger one, then left out.
 """
@@ -227,7 +227,7 @@ def solve_last_layer(
     kinds: Iterable[str] = ("energy", "force", "virial"), p0: float = 1.0, virial_offset: bool = False,
     weighting: Weighting | None = None, device: Any = "cpu",
 ) -> Solved:  # fmt: skip
-    """Solve for the last layer's weights on frames; keep them if they are not worse on others.
+    """The last layer, exactly: solve for its weights on frames, keep them if they are not worse on others.
 
     v = v₀ + (P₀⁻¹ + Σ H_vᵀ R⁻¹ H_v)⁻¹ Σ H_vᵀ R⁻¹ (y − h(v₀))
 
@@ -266,21 +266,20 @@ def solve_last_layer(
     (True, True)
     """
     kinds = tuple(kinds)
-    if held is None:
-        frames, held = _divided(frames)
+    fitted_f, judged_f = (range(len(frames)), range(len(held))) if held is not None else _divided(len(frames))
     if noise is None:
-        frames, held = _evenly(frames, FITTED), _evenly(held, JUDGED)
+        fitted_f, judged_f = _evenly(fitted_f, FITTED), _evenly(judged_f, JUDGED)
+    held = [(frames if held is None else held)[f] for f in judged_f]
     offset = VirialOffset(len(potential.type_map)) if virial_offset and "virial" in kinds else None
     columns = last_layer_columns(potential.layout)
     P0_v = np.broadcast_to(potential.layout.prior(p0), potential.layout.size)[columns]
     if offset is not None:
         P0_v = np.concatenate([P0_v, offset.prior])
-    n = len(frames) if noise is not None else _with_forces(frames, len(columns))
-    with_forces = set(np.linspace(0, len(frames) - 1, n).astype(int).tolist())
+    with_forces = fitted_f if noise is not None else _with_forces(frames, fitted_f, len(columns))
     rule, whole = UNIT if noise is None else noise, [kind for kind in kinds if kind in ("energy", "virial")]
-    chosen = (frames[f] for f in sorted(with_forces))
+    chosen = (frames[f] for f in with_forces)
     numbers = list(all_numbers(potential, chosen, columns, rule, kinds, offset, weighting))
-    for f in set(range(len(frames))) - with_forces if whole else ():
+    for f in sorted(set(fitted_f) - set(with_forces)) if whole else ():
         rows = partial(rows_by, potential.engine)
         numbers += linear_numbers(potential, frames[f], columns, rule, whole, offset, weighting, rows)
     if not numbers:
@@ -288,7 +287,7 @@ def solve_last_layer(
         raise InputError(f"no frame has a label to fit; expected {names} of one at least")
     before = evaluate(potential, held)
     solved = None
-    for fitted, scale in _balances(numbers, kinds) if noise is None else [(kinds, None)]:
+    for fitted, scale in _balances(numbers, kinds, len(columns)) if noise is None else [(kinds, None)]:
         new = potential.with_engine(potential.engine.name, device)
         weights = potential.weights.copy()
         weights[columns] += _minimum(numbers, P0_v, scale)[: len(columns)]
@@ -319,10 +318,18 @@ def _minimum(numbers: Sequence[LinearNumbers], P0_v, scale: dict[str, float] | N
     return linear.weights
 
 
-def _balances(numbers: Sequence[LinearNumbers], kinds: tuple[str, ...]):
-    """What is fitted, and by which R in the unit of its numbers, one after another."""
-    kind_q = np.concatenate([m.kind_q for m in numbers])
-    square_q = np.concatenate([m.error_q**2 / m.noise_q for m in numbers])
+def _balances(numbers: Sequence[LinearNumbers], kinds: tuple[str, ...], k: int):
+    """What is fitted, and by which R in the unit of its numbers, one after another.
+
+    A constant of virials, where it is solved for (columns of H behind those of the k weights), is no error.
+    """
+    kind_q, error_q, noise_q = (
+        np.concatenate([getattr(m, name) for m in numbers]) for name in ("kind_q", "error_q", "noise_q")
+    )
+    counts_qt = np.concatenate([m.H_qv[:, k:] for m in numbers])
+    if counts_qt.any():
+        error_q = error_q - counts_qt @ np.linalg.lstsq(counts_qt, error_q, rcond=None)[0]
+    square_q = error_q**2 / noise_q
     scale = {
         kind: max(TIGHTER.get(kind, 1.0) ** 2 * float(square_q[kind_q == kind].mean()), TINY)
         for kind in kinds if kind in kind_q
@@ -337,25 +344,23 @@ def _balances(numbers: Sequence[LinearNumbers], kinds: tuple[str, ...]):
             yield tuple(R), R
 
 
-def _with_forces(frames, k: int) -> int:
-    """Of how many frames the forces are fitted: by `FORCES_OF_A_WEIGHT` and `EVALUATIONS`; at least one."""
-    sizes = [len(frames[int(f)]) for f in np.unique(np.linspace(0, len(frames) - 1, 10).astype(int))]
-    n = -(-FORCES_OF_A_WEIGHT * k // (3 * int(np.mean(sizes))))
-    return max(1, min(n, EVALUATIONS // k, len(frames)))
+def _with_forces(frames, fitted_f: Sequence[int], k: int) -> list[int]:
+    """The frames whose forces are fitted: by `FORCES_OF_A_WEIGHT` and `EVALUATIONS`; at least one."""
+    size = int(np.mean([len(frames[f]) for f in _evenly(fitted_f, 10)]))
+    n = -(-FORCES_OF_A_WEIGHT * k // (3 * size))
+    return _evenly(fitted_f, max(1, min(n, EVALUATIONS // k)))
 
 
-def _evenly(frames, n: int):
-    """At most ``n`` of the frames."""
-    if len(frames) <= n:
-        return frames
-    return [frames[int(k)] for k in np.unique(np.linspace(0, len(frames) - 1, n).astype(int))]
+def _evenly(numbers: Sequence[int], n: int) -> list[int]:
+    """At most ``n`` of the numbers."""
+    chosen = np.linspace(0, len(numbers) - 1, min(n, len(numbers))).astype(int)
+    return [numbers[int(place)] for place in chosen]
 
 
-def _divided(frames) -> tuple[list, list]:
-    """Frames to fit and frames to judge by; one frame does both."""
-    held = range(HELD_BACK // 2, len(frames), HELD_BACK) or range(len(frames) - 1, len(frames))
-    rest = [k for k in range(len(frames)) if k not in held] or list(held)
-    return [frames[k] for k in rest], [frames[k] for k in held]
+def _divided(n: int) -> tuple[Sequence[int], Sequence[int]]:
+    """Of ``n`` frames those to fit and those to judge by; one frame does both."""
+    held = range(HELD_BACK // 2, n, HELD_BACK) or range(n - 1, n)
+    return [f for f in range(n) if f not in held] or held, held
 
 
 def _not_worse(was: Metrics, now: Metrics, kinds: tuple[str, ...], has_offset: bool) -> bool:

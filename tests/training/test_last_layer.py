@@ -231,13 +231,21 @@ def test_r_is_the_models_own_error(model):
     columns = last_layer_columns(potential.layout)
     numbers = list(all_numbers(potential, frames, columns, UNIT, ALL))
     errors = kalmandp.evaluate(potential, frames)
-    first, second, third = _balances(numbers, ALL)
+    first, second, third = _balances(numbers, ALL, len(columns))
     assert first[0] == second[0] == ALL and third[0] == ("energy", "force")
     assert first[1]["force"] == pytest.approx(errors.force_rmse**2)
     assert first[1]["energy"] == pytest.approx((0.3 * errors.energy_rmse) ** 2)
     # six of the nine components of a virial: those off the diagonal count once
     assert second[1]["virial"] == pytest.approx(errors.virial_rmse**2, rel=0.5)
     assert first[1]["virial"] == pytest.approx(0.09 * second[1]["virial"])
+    # a constant that is solved for is no error
+    offset, truth = VirialOffset(2), moved(potential, 1)
+    sigma_w = []
+    for off in (0.0, 5.0):
+        shifted = [labelled(frame, truth, off) for frame in frames]
+        numbers = list(all_numbers(potential, shifted, columns, UNIT, ALL, offset))
+        sigma_w.append(next(_balances(numbers, ALL, len(columns)))[1]["virial"])
+    assert sigma_w[1] == pytest.approx(sigma_w[0])
 
 
 def test_virials_are_left_out_where_they_hurt(model):
@@ -255,8 +263,8 @@ def test_forces_of_some_frames_are_enough(model, monkeypatch):
     """With the forces of one frame, and energies and virials of all, labels that it can have are had."""
     potential, frames, _ = model
     monkeypatch.setattr(last_layer, "FORCES_OF_A_WEIGHT", 1)
-    n = _with_forces(frames, len(last_layer_columns(potential.layout)))
-    assert 1 <= n < len(frames)
+    some = _with_forces(frames, range(len(frames)), len(last_layer_columns(potential.layout)))
+    assert 1 <= len(some) < len(frames)
     solved = solve_last_layer(potential, frames, frames)
     assert solved.accepted and solved.after.force_rmse < 0.1 * solved.before.force_rmse
     monkeypatch.setattr(last_layer, "FITTED", 2)
@@ -282,7 +290,8 @@ def test_where_there_are_few_frames_it_is_left_out(model, monkeypatch, tmp_path)
 def test_every_member_of_a_committee_has_it(tmp_path):
     write_data(tmp_path)
     tree = tree_of("se_e2_a", tmp_path, {"last_layer": True}, committee=2)
-    run("train", write_input(tmp_path / "input.json", tree), "-o", tmp_path / "run", "--quiet", "--skip-plots")
+    options = ("--quiet", "--skip-plots")
+    run("train", write_input(tmp_path / "input.json", tree), "-o", tmp_path / "run", *options)
     for name in ("model.dp", "model-2.dp"):
         assert LAST_LAYER in Potential.load(tmp_path / "run" / name).info
 
