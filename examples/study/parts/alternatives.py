@@ -16,8 +16,8 @@ ALTERNATIVES: dict[str, dict] = {
     "fixed R": {"adapt": 0.0},
     "γ 1": {"adapt": 1.0},
     "γ 2": {"adapt": 2.0},
-    "σ_E × 5": {"sigma_e": 0.005},
-    "σ_F × 3": {"sigma_f": 0.1},
+    "σ_E × 5": {"sigma_e": 0.0017},
+    "σ_F × 3": {"sigma_f": 0.03},
     "P₀ 0.1": {"p0": 0.1},
     "P₀ 0.01": {"p0": 0.01},
     "λ₁ 0.98, ν 0.9987": {"lam": 0.98, "nu": 0.9987},
@@ -26,8 +26,8 @@ ALTERNATIVES: dict[str, dict] = {
 }
 #: The default beginning with the weights that DeePMD-kit would draw.
 DEEPMD_START = "DeePMD-kit's initial weights"
-#: Presets beside them: the paper's Algorithm 1 and the public codes.
-PRESETS = ("paper", "deepmd")
+#: Presets beside them: the default of before, the paper's Algorithm 1 and the public codes.
+PRESETS = ("v0.6", "paper", "deepmd")
 
 
 def alternatives(study: Study) -> list[Optimizer]:
