@@ -327,8 +327,10 @@ def _balances(numbers: Sequence[LinearNumbers], kinds: tuple[str, ...], k: int):
         np.concatenate([getattr(m, name) for m in numbers]) for name in ("kind_q", "error_q", "noise_q")
     )
     counts_qt = np.concatenate([m.H_qv[:, k:] for m in numbers])
-    if counts_qt.any():
-        error_q = error_q - counts_qt @ np.linalg.lstsq(counts_qt, error_q, rcond=None)[0]
+    if counts_qt.any():  # least squares by sums in one order, whatever the number of threads
+        A_ts = np.einsum("qt,qs->ts", counts_qt, counts_qt)
+        o_t = np.linalg.lstsq(A_ts, np.einsum("qt,q->t", counts_qt, error_q), rcond=None)[0]
+        error_q = error_q - np.einsum("qt,t->q", counts_qt, o_t)
     square_q = error_q**2 / noise_q
     scale = {
         kind: max(TIGHTER.get(kind, 1.0) ** 2 * float(square_q[kind_q == kind].mean()), TINY)

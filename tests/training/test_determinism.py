@@ -26,6 +26,7 @@ CASES = {
         "training": WINDOWS,
     },
     "many small blocks": {"optimizer": {"type": "RLEKF"}, "training": WINDOWS},
+    "the last layer": {"optimizer": {"type": "RLEKF", "last_layer": True}, "training": WINDOWS},
     "batch of 2": {
         "optimizer": {"type": "RLEKF", "preset": "deepmd", "block_size": 2048},
         "training": {"training_data": {"batch_size": 2}},
