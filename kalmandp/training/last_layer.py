@@ -176,7 +176,7 @@ def linear_numbers(
 
 def all_numbers(
     potential: Potential, frames: Iterable, columns, noise, kinds: Iterable[str],
-    offset: VirialOffset | None = None, weighting: Weighting | None = None,
+    offset: VirialOffset | None = None, weighting: Weighting | None = None, device: Any = "cpu",
 ) -> Iterator[LinearNumbers]:  # fmt: skip
     """The numbers of each frame that has some, from k + 1 evaluations of all frames.
 
@@ -191,7 +191,7 @@ def all_numbers(
 
     def h() -> list[np.ndarray]:
         """The numbers of all frames, as a model with these weights has them."""
-        model = potential.replace(weights=weights)
+        model = potential.replace(weights=weights, device=device)
         return [_values(predict(model, s), chosen) for s, chosen in zip(samples, numbers, strict=True)]
 
     nothing = h()
@@ -278,7 +278,7 @@ def solve_last_layer(
     with_forces = fitted_f if noise is not None else _with_forces(frames, fitted_f, len(columns))
     rule, whole = UNIT if noise is None else noise, [kind for kind in kinds if kind in ("energy", "virial")]
     chosen = (frames[f] for f in with_forces)
-    numbers = list(all_numbers(potential, chosen, columns, rule, kinds, offset, weighting))
+    numbers = list(all_numbers(potential, chosen, columns, rule, kinds, offset, weighting, device))
     for f in sorted(set(fitted_f) - set(with_forces)) if whole else ():
         rows = partial(rows_by, potential.engine)
         numbers += linear_numbers(potential, frames[f], columns, rule, whole, offset, weighting, rows)

@@ -56,7 +56,7 @@ OPTIMIZERS = [
     {"measurement": "matrix", "n_groups": 1, "group_size": 1, "with_virial": True},
     {"measurement": "matrix", "n_groups": 1, "group_size": 1, "with_virial": True, "virial_offset": True},
     {"measurement": "signed", "with_virial": True, "virial_offset": True},
-    {"preset": "deepmd"}, {"covariance_dtype": "float32"},
+    {"preset": "deepmd"}, {"covariance_dtype": "float32"}, {"last_layer": True},
     {"preset": "n2p2", "n_groups": 2, "reduction": "sum"},
 ]  # fmt: skip
 
