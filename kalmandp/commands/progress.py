@@ -40,10 +40,18 @@ class Progress:
         elif self._is_due(record):
             self.shown, self.shown_step = time.monotonic(), record.step
             print(self._line(record), file=self.stream, flush=True)
+        if record.step == record.n_steps and record.event not in ("end", "stopped"):
+            self._say("finishing the model …")  # the last layer, and all validation frames: seconds
 
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
+
+    def _say(self, words: str) -> None:
+        if self.bar is not None:
+            self.bar.write(words, file=self.stream)
+        else:
+            print(words, file=self.stream, flush=True)
 
     def _is_due(self, record) -> bool:
         """A new line of the learning curve, or nothing was said for a while."""
