@@ -22,6 +22,7 @@ from kalmandp.potentials.potential import Potential
 from kalmandp.potentials.settings import ModelSettings
 from kalmandp.registry import KINDS, kind_of, load
 from kalmandp.training.config.settings import Settings
+from kalmandp.training.last_layer import LAST_LAYER
 
 #: Frames that the statistics, the energy bias and an automatic sel of a new model are taken from at most.
 STATISTICS_FRAMES = 2048
@@ -76,6 +77,7 @@ def started_from(init_model, finetune, settings: Settings, frames) -> Potential:
         potential = with_bias(potential, refitted_bias(potential, _evenly(frames), rcond=rcond))
         shift = potential.bias_atom_e - old
         notes["energy bias shifted by (eV)"] = ", ".join(f"{d:.6g}" for d in shift)
+    potential.info.pop(LAST_LAYER, None)  # so it was; what is trained on is no longer
     potential.info["started from"] = notes
     return potential
 

@@ -296,6 +296,35 @@ def test_every_member_of_a_committee_has_it(tmp_path):
         assert LAST_LAYER in Potential.load(tmp_path / "run" / name).info
 
 
+def test_a_run_from_a_model_says_nothing_of_the_models_last_layer(tmp_path):
+    write_data(tmp_path)
+    tree = tree_of("se_e2_a", tmp_path, {"last_layer": True})
+    first = Run(read_input(tree), tmp_path / "first")
+    first.step()
+    first.finish()
+    first.result().save(tmp_path / "model.dp")
+    assert LAST_LAYER in Potential.load(tmp_path / "model.dp").info
+    tree["optimizer"]["last_layer"] = False
+    then = Run(read_input(tree), tmp_path / "then", init_model=tmp_path / "model.dp")
+    then.step()
+    then.finish()
+    assert LAST_LAYER not in then.result().info
+
+
+def test_a_solve_that_fails_does_not_cost_the_run(tmp_path, monkeypatch):
+    write_data(tmp_path)
+    r = Run(read_input(tree_of("se_e2_a", tmp_path, {"last_layer": True})), tmp_path)
+    r.step()
+    monkeypatch.setattr("kalmandp.training.trainers.kalman.solve_last_layer", out_of_memory)
+    with pytest.warns(UserWarning, match="stays as it was trained: no room"):
+        r.finish()
+    assert LAST_LAYER not in r.result().info
+
+
+def out_of_memory(*_args, **_keys):
+    raise MemoryError("no room")
+
+
 def test_virials_are_in_it_unless_that_is_refused():
     kinds = lambda **stated: resolve(OptimizerSettings(**stated)).solved_kinds
     assert kinds() == kinds(with_virial="present") == ALL

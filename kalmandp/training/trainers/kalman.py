@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kalmandp.arrays import namespace, to_numpy
-from kalmandp.errors import FilterError, InputError
+from kalmandp.errors import FilterError, InputError, KalmanDPError
 from kalmandp.kalman.blocks import partition
 from kalmandp.kalman.filter import UpdateInfo
 from kalmandp.potentials.potential import Potential
@@ -176,7 +176,7 @@ class KalmanTrainer(Trainer):
                 potential, frames, held, kinds=c.solved_kinds, p0=c.p0, virial_offset=offset,
                 weighting=c.weighting, device=self.device.device,
             )  # fmt: skip
-        except (FilterError, InputError) as error:  # it must not cost the run
+        except (KalmanDPError, MemoryError) as error:  # it must not cost the run
             warnings.warn(f"the last layer stays as it was trained: {error}", stacklevel=2)
             return potential
         if self.solved.accepted:
