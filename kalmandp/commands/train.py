@@ -275,6 +275,7 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
 
     t = settings.training
     model = output / t.model_file
+    potential = Potential.load(model)
     left = [("model", model), ("checkpoint", checkpoint), ("learning curve", output / t.disp_file)]
     comparison = None
     training_data, validation = datasets(settings, t.seed)
@@ -284,7 +285,7 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
         )
     if validation is not None:
         with contextlib.closing(training_data), contextlib.closing(validation):
-            comparison = compare(Potential.load(model), validation)
+            comparison = compare(potential, validation)
             known = _known_from_training(training_data, validation)
         print(f"\nErrors on {_which(len(validation), known)}:\n")
         print(error_table(summarize(comparison)))
@@ -298,7 +299,7 @@ def _finish(settings, output: Path, checkpoint: Path, skip_plots: bool) -> None:
         )
     if (disagreement := stored_disagreement(checkpoint)) is not None:
         print(f"\nnote: {disagreement}.")
-    if (solved := Potential.load(model).info.get(LAST_LAYER)) is not None:
+    if (solved := potential.info.get(LAST_LAYER)) is not None:
         print(f"\nnote: the last layer was {solved} at the end.")
     _say_what_was_left_out(settings, output, checkpoint, left)
     if not skip_plots:

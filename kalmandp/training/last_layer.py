@@ -34,6 +34,7 @@ import numpy as np
 
 from kalmandp.arrays import namespace, to_numpy
 from kalmandp.errors import InputError
+from kalmandp.geometry.neighbours import neighbour_pairs
 from kalmandp.kalman.filter import RLEKF
 from kalmandp.potentials.atomic import Numbers, rows_by
 from kalmandp.potentials.layout import WeightLayout
@@ -178,14 +179,23 @@ def all_numbers(
     potential: Potential, frames: Iterable, columns, noise, kinds: Iterable[str],
     offset: VirialOffset | None = None, weighting: Weighting | None = None, device: Any = "cpu",
 ) -> Iterator[LinearNumbers]:  # fmt: skip
-    """The numbers of each frame that has some, from k + 1 evaluations of all frames.
+    """The numbers of each frame that has some, from k + 1 evaluations of all frames: H_v e_v = h(e_v) − h(0).
 
     They are those of `linear_numbers`, whose rows take a pass for each number, or a kernel of their own.
+
+    Parameters
+    ----------
+    frames : Frames or ase.Atoms; all of them, and H_qv (m, k) of each, are in memory at once
+    device : where the potential computes
+    potential, columns, noise, kinds, offset, weighting : as in `linear_numbers`
     """
-    samples = [make_sample(potential, [potential.as_frame(frame)]) for frame in frames]
-    numbers = [chosen_numbers(s, np.arange(s.n_atoms), _labelled(s, kinds)) for s in samples]
-    samples = [s for s, chosen in zip(samples, numbers, strict=True) if chosen.n_rows]
-    numbers = [chosen for chosen in numbers if chosen.n_rows]
+    samples, orders, numbers = [], [], []
+    for frame in frames:
+        sample = make_sample(potential, [potential.as_frame(frame)])
+        if order := _labelled(sample, kinds):
+            samples.append(sample)
+            orders.append(order)
+            numbers.append(chosen_numbers(sample, np.arange(sample.n_atoms), order))
     weights = potential.weights.copy()
     weights[columns] = 0.0
 
@@ -202,9 +212,8 @@ def all_numbers(
             H_qv[:, v] = values_q - nothing_q
         weights[w] = 0.0
     asarray = namespace(potential.parameters.weights).asarray
-    for H_qv, s in zip(H, samples, strict=True):
+    for H_qv, s, order in zip(H, samples, orders, strict=True):
         known = lambda *_, H_qv=H_qv: asarray(H_qv)
-        order = _labelled(s, kinds)
         m = matrix(potential, s, np.arange(s.n_atoms), noise, 1, order, None, weighting, known)
         H_all = (m if offset is None else offset.extended(m, s)).H_qw
         yield LinearNumbers(m.kind_q, to_numpy(H_all), to_numpy(m.error_q), m.weighted(m.noise_q))
@@ -269,7 +278,8 @@ def solve_last_layer(
     fitted_f, judged_f = (range(len(frames)), range(len(held))) if held is not None else _divided(len(frames))
     if noise is None:
         fitted_f, judged_f = _evenly(fitted_f, FITTED), _evenly(judged_f, JUDGED)
-    held = [(frames if held is None else held)[f] for f in judged_f]
+    judges = [potential.as_frame((frames if held is None else held)[f]) for f in judged_f]
+    pairs = [neighbour_pairs(frame, potential.form.cutoff) for frame in judges]  # of all evaluations
     offset = VirialOffset(len(potential.type_map)) if virial_offset and "virial" in kinds else None
     columns = last_layer_columns(potential.layout)
     P0_v = np.broadcast_to(potential.layout.prior(p0), potential.layout.size)[columns]
@@ -285,14 +295,14 @@ def solve_last_layer(
     if not numbers:
         names = ", ".join(LABEL_OF[kind] for kind in kinds)
         raise InputError(f"no frame has a label to fit; expected {names} of one at least")
-    before = evaluate(potential, held)
+    before = evaluate(potential, judges, pairs)
     solved = None
     for fitted, scale in _balances(numbers, kinds, len(columns)) if noise is None else [(kinds, None)]:
         new = potential.with_engine(potential.engine.name, device)
         weights = potential.weights.copy()
         weights[columns] += _minimum(numbers, P0_v, scale)[: len(columns)]
         new.weights = weights
-        after = evaluate(new, held)
+        after = evaluate(new, judges, pairs)
         accepted = _not_worse(before, after, fitted, offset is not None)
         solved = Solved(new if accepted else potential, accepted, before, after, fitted)
         if accepted:
